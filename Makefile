@@ -1,0 +1,49 @@
+# What a user types. Works with GNU make 3.81, as macOS ships it.
+# Everything is installed into .venv, in the versions that constraints/ lists for this platform.
+
+PLATFORM := $(shell uname -sm | sed -e 's/^Darwin /macos-/' -e 's/^Linux /linux-/' | tr ' ' -)
+CONSTRAINTS := constraints/$(PLATFORM).txt
+BIN := .venv/bin
+
+.PHONY: help install demo ui test lint clean-venv
+
+help:
+	@echo "make demo        install, run the whole graph on the embedded data, print the leaderboard"
+	@echo "make test        install, lint, check types and walls, run the tests"
+	@echo "make ui          install, open the graph: dg dev -w workspace.yaml"
+	@echo "make lint        what 'make test' checks before the tests"
+	@echo "make install     only .venv"
+	@echo "make clean-venv  remove .venv"
+
+install: .venv/installed
+
+# A stamp, newer than what it was made from: a second make installs nothing.
+.venv/installed: pyproject.toml $(CONSTRAINTS)
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { \
+		python=$$(sh scripts/find_python.sh) && \
+		echo "installing MedVL into .venv with $$python: once, for a few minutes" && \
+		$$python -m venv --clear .venv; }
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c $(CONSTRAINTS) -e '.[dev]'
+	@touch $@
+
+constraints/%.txt:
+	@echo "MedVL has no versions for this platform ($(PLATFORM)); it has: $$(ls constraints)." >&2; exit 1
+
+demo: install
+	@$(BIN)/python -m medvl_assets.demo
+
+ui: install
+	@home=$$($(BIN)/python -m medvl_assets.instance) && DAGSTER_HOME="$$home" $(BIN)/dg dev -w workspace.yaml
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/basedpyright --level error --pythonpath $(BIN)/python
+	$(BIN)/lint-imports
+	$(BIN)/typos
+
+test: lint
+	$(BIN)/python -m pytest
+
+clean-venv:
+	rm -rf .venv

@@ -1,0 +1,126 @@
+"""``make demo``: materialize the whole graph on the data of the settings, measure what it took, and print the leaderboard.
+
+In: the settings. Out: words on the terminal. The graph is started the way a user would, with Dagster's own command; its log goes to a file.
+Where a dataset's raw folder is the default one and empty, invented data are written there first.
+"""
+
+import os
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+
+from medvl_assets.instance import instance_home
+from medvl_assets.jobs import EVERYTHING
+from medvl_lib.benchmark.publish import ask
+from medvl_lib.benchmark.terminal import render_table
+from medvl_lib.errors import MedVLError
+from medvl_lib.hardware import profile_for
+from medvl_lib.sample_data import write
+from medvl_lib.settings import Settings, read_settings
+from medvl_lib.workspace import Workspace
+
+SAMPLE_SECONDS = 0.5
+TORCH = "libtorch"  # a library that only a process that imported torch has mapped
+
+
+class Taken(NamedTuple):
+    """What a run took."""
+
+    status: int
+    seconds: float
+    peak_bytes: int
+    """Largest sum over all processes of the memory that is theirs alone or their share (PSS), sampled."""
+    num_torch_processes: int
+
+
+def main() -> int:
+    """Run the demo; returns the exit status."""
+    try:
+        settings = read_settings()
+        workspace = Workspace(root=settings.data_root)
+        fill(settings)
+        _say(f"profile {profile_for(settings).profile.name}, scale {settings.scale}, data below {settings.data_root}")
+        log = workspace.dagster_home / "demo.log"
+        taken = run(instance_home(workspace), log)
+        if taken.status:
+            _say(failure(log))
+            _say(f"the graph failed with status {taken.status}; the whole log is {log}; `make demo` again goes on where it stopped")
+            return 1
+        show(workspace)
+    except MedVLError as error:
+        _say(str(error))
+        return 2
+    _say(
+        f"{taken.seconds:.0f} s of wall time, {taken.peak_bytes / 2**30:.2f} GiB summed peak memory, "
+        f"{taken.num_torch_processes} processes imported torch; log: {log}"
+    )
+    return 0
+
+
+def fill(settings: Settings) -> None:
+    """Write invented data where a dataset's default raw folder is empty."""
+    for name in settings.enabled_datasets():
+        if settings.dataset(name).raw_path is None:
+            written = write(name, settings.raw_folder(name))
+            _say(f"{name}: invented data {'written to' if written.is_new else 'or yours found in'} {written.root}")
+
+
+def run(home: Path, log: Path) -> Taken:
+    """Materialize everything with ``dg launch``, sampling the memory of its process tree."""
+    started, peak, torch_processes = time.monotonic(), 0, set[int]()
+    with log.open("wb") as stream:
+        process = psutil.Popen(
+            [str(Path(sys.executable).with_name("dg")), "launch", "--job", EVERYTHING], stdout=stream, stderr=subprocess.STDOUT,
+            env={**os.environ, "DAGSTER_HOME": str(home)},
+        )  # fmt: skip
+        while process.poll() is None:
+            peak = max(peak, _summed_bytes(process, torch_processes))
+            time.sleep(SAMPLE_SECONDS)
+    return Taken(process.returncode, time.monotonic() - started, peak, len(torch_processes))
+
+
+def _summed_bytes(process: psutil.Popen, torch_processes: set[int]) -> int:
+    """Memory of a process and its descendants; notes those that have torch's library mapped."""
+    total = 0
+    for member in [process, *process.children(recursive=True)]:
+        with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+            maps = member.memory_maps(grouped=True)
+            total += sum(getattr(area, "pss", area.rss) for area in maps)
+            if any(TORCH in area.path for area in maps):
+                torch_processes.add(member.pid)
+    return total
+
+
+def failure(log: Path) -> str:
+    """The three lines of the error that stopped the graph, or the last lines of its log."""
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    found = [index for index, line in enumerate(lines) if "found: " in line]
+    return "\n".join(lines[found[-1] : found[-1] + 3] if found else lines[-5:])
+
+
+QUESTIONS = (
+    """select dataset, metric, variant, precision, n, mean, ci_low, ci_high, latency_p50_seconds, memory_mb
+       from leaderboard where condition = 'as_is' and metric <> 'hallucinated_pair_rate'""",
+    "select line, verdict, reasons[1] as reason from promotion_decisions where is_current",
+)
+
+
+def show(workspace: Workspace) -> None:
+    """Print the leaderboard and the decision, as anyone would ask for them with ``medvl sql``."""
+    for question in QUESTIONS:
+        answer = ask(workspace, question)
+        _say(render_table(answer.columns, answer.rows))
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,107 @@
+"""Heavy steps behind Dagster Pipes: one process, watched, its progress in the run while it runs.
+
+In: the steps of one heavy process. Out: their artifacts, read from disk: a process that ended well and wrote nothing has failed. How the
+process is started, stopped and tied to its parent stands in ``medvl_lib.launch``. See https://docs.dagster.io/guides/build/external-pipelines.
+"""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import dagster as dg
+
+from medvl_lib.errors import HeavyStepFailed, InputMissing, MedVLError
+from medvl_lib.hardware import Profile
+from medvl_lib.launch import Request, run_process, write_request
+from medvl_lib.lines import Line
+from medvl_lib.provenance import Artifact, judge
+from medvl_lib.step import Step, reuse_step
+from medvl_lib.workspace import Workspace
+
+OBSERVATION_SECONDS = 15.0  # the event log never shrinks: one point of the curve every quarter of a minute
+
+
+def run_heavy(
+    context: dg.AssetExecutionContext, workspace: Workspace, steps: Sequence[Step], line: Line, profile: Profile
+) -> Iterator[tuple[Step, Artifact]]:
+    """Every step's artifact: reused where all of them stand there whole, else written by one heavy process."""
+    found = reused(workspace, steps)
+    if found is None:
+        launch(context, workspace, steps, line, profile)
+        found = reused(workspace, steps)
+    if found is None:
+        missing = ", ".join(step.key for step in steps)
+        raise HeavyStepFailed(
+            found="the process ended without an error and without its directories", where=missing, do="read the run's compute logs"
+        )
+    yield from zip(steps, found, strict=True)
+
+
+def reused(workspace: Workspace, steps: Sequence[Step]) -> list[Artifact] | None:
+    """The steps' directories where every one of them is complete, judged again so that the next may read it; None otherwise."""
+    found: list[Artifact] = []
+    for step in steps:
+        artifact = reuse_step(workspace, step)
+        if artifact is None:
+            return None
+        judge(workspace, artifact, step.rules)
+        found.append(artifact)
+    return found
+
+
+def launch(context: dg.AssetExecutionContext, workspace: Workspace, steps: Sequence[Step], line: Line, profile: Profile) -> None:
+    """Start the heavy process and pass on what it reports; raises its own error when it refused."""
+    path = workspace.request(steps[0].name, line.name, context.run_id)
+    write_request(path, Request(
+        steps=tuple(step.name for step in steps), line=line, profile=profile, root=str(workspace.root), run_id=workspace.run_id,
+    ))  # fmt: skip
+    reader = dg.PipesTempFileMessageReader()
+    with dg.open_pipes_session(context=context, context_injector=dg.PipesTempFileContextInjector(), message_reader=reader) as session:
+        progress = Progress(context, dg.AssetKey([line.name, steps[-1].name]))
+        try:
+            run_process(path, session.get_bootstrap_env_vars(), poll=lambda: progress.show(session.get_custom_messages()))
+        except HeavyStepFailed as error:
+            progress.show(session.get_custom_messages())
+            if progress.refusal is not None:
+                raise MedVLError(**progress.refusal) from error
+            raise
+    progress.show(session.get_custom_messages())
+    if not progress.is_done:
+        raise InputMissing(
+            found="the heavy process reported nothing", where=str(path), do="read the run's compute logs, and start the request by hand"
+        )
+
+
+class Progress:
+    """What a heavy process has said so far: logged as it comes, and thinned to observations of the asset."""
+
+    def __init__(self, context: dg.AssetExecutionContext, key: dg.AssetKey) -> None:
+        self._context = context
+        self._key = key
+        self._num_seen = 0
+        self._observed_at = 0.0
+        self.refusal: dict[str, str] | None = None
+        self.is_done = False
+
+    def show(self, messages: Sequence[Any]) -> None:
+        """Pass on the messages that came since the last call."""
+        for message in messages[self._num_seen :]:
+            if "refused" in message:
+                self.refusal = message["refused"]
+            elif "done" in message:
+                self.is_done = True
+            else:
+                self._observe(message)
+        self._num_seen = len(messages)
+
+    def _observe(self, message: Mapping[str, Any]) -> None:
+        now = time.monotonic()
+        if now - self._observed_at < OBSERVATION_SECONDS:
+            return
+        self._observed_at = now
+        self._context.log.info(", ".join(f"{name} {_short(value)}" for name, value in message.items()))
+        self._context.log_event(dg.AssetObservation(asset_key=self._key, metadata=dict(message)))
+
+
+def _short(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

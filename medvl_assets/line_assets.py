@@ -1,0 +1,41 @@
+"""``line_assets(line, profile)``: every asset of one line from the split to the served model, with their checks. No code per line."""
+
+from collections.abc import Iterator
+from itertools import groupby
+
+import dagster as dg
+
+from medvl_assets.step_assets import heavy_asset, light_asset, step_checks
+from medvl_lib.benchmark.promotion import RULES as PROMOTION_RULES
+from medvl_lib.hardware import Profile
+from medvl_lib.lines import Line
+from medvl_lib.provenance import resolve
+from medvl_lib.route.judging import serve
+from medvl_lib.route.line import line_steps
+from medvl_lib.workspace import Workspace
+
+
+def line_assets(line: Line, profile: Profile) -> list[dg.AssetsDefinition | dg.AssetChecksDefinition]:
+    """The assets and checks of one line; neighbouring steps of one heavy process are one multi-asset."""
+    made: list[dg.AssetsDefinition | dg.AssetChecksDefinition] = []
+    for (process, _), group in groupby(line_steps(line, profile), key=lambda step: (step.process, step.process or step.name)):
+        steps = list(group)
+        made.append(light_asset(steps[0]) if process is None else heavy_asset(steps, line, profile))
+        made.extend(step_checks(step) for step in steps)
+    return [*made, served_model(line)]
+
+
+def served_model(line: Line) -> dg.AssetsDefinition:
+    """What the line serves: materialized only when the decision is to promote."""
+
+    @dg.asset(
+        key=[line.name, "served_model"], deps=[[line.name, "promotion"]], group_name=line.name, output_required=False, kinds={"pointer"},
+        description="The pointer that says what is served; it moves only on a promote verdict, as a whole.",
+    )  # fmt: skip
+    def served(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]) -> Iterator[dg.MaterializeResult]:
+        moved = serve(workspace, line, resolve(workspace, "promotion", line.name, PROMOTION_RULES))
+        context.log.info(moved.sentence)
+        if moved.served is not None:
+            yield dg.MaterializeResult(data_version=dg.DataVersion(moved.served.data_version), metadata={"says": moved.sentence})
+
+    return served

@@ -1,0 +1,48 @@
+"""What the UI shows of a written directory and of a verdict: counts, columns and places; never a row of a dataset."""
+
+import dagster as dg
+
+from medvl_lib.provenance import Artifact, Verdict
+from medvl_lib.step import Step
+from medvl_lib.tables import columns
+
+
+def column_schema(step: Step) -> dict[str, dg.TableSchema]:
+    """Name, type, unit and meaning of every column that a step's table has; empty for a directory without one."""
+    if step.table is None:
+        return {}
+    shown = [
+        dg.TableColumn(
+            name=column.name, type=column.type, description=column.description + (f" [{column.unit}]" if column.unit else ""),
+            constraints=dg.TableColumnConstraints(nullable=column.is_nullable),
+        ) for column in columns(step.table.model)
+    ]  # fmt: skip
+    return {"dagster/column_schema": dg.TableSchema(columns=shown)}
+
+
+def result(step: Step, artifact: Artifact) -> dg.MaterializeResult:
+    """A directory as a materialization: its contents' hash is the data version."""
+    counted = artifact.facts.get("num_pairs", artifact.facts.get("num_rows"))
+    return dg.MaterializeResult(
+        asset_key=[step.owner, step.name],
+        data_version=dg.DataVersion(artifact.data_version),
+        metadata={
+            **{name: fact for name, fact in artifact.facts.items() if fact is not None},
+            **({} if counted is None else {"dagster/row_count": int(counted)}),
+            "dagster/uri": dg.MetadataValue.path(str(artifact.directory)),
+            "fingerprint": artifact.fingerprint,
+            "reused": artifact.reused,
+        },
+    )
+
+
+def check_result(step: Step, verdict: Verdict) -> dg.AssetCheckResult:
+    """A verdict as a check: blocking ones fail the run, the others warn."""
+    return dg.AssetCheckResult(
+        passed=verdict.outcome.passed,
+        asset_key=[step.owner, step.name],
+        check_name=verdict.rule,
+        severity=dg.AssetCheckSeverity.ERROR if verdict.is_blocking else dg.AssetCheckSeverity.WARN,
+        description=verdict.outcome.found,
+        metadata={"offenders": dg.MetadataValue.json(list(verdict.outcome.offenders))},
+    )

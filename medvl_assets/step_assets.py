@@ -1,0 +1,70 @@
+"""Steps as assets: read, call ``medvl_lib``, write, report.
+
+A light step runs in the run's own process. Steps that share a heavy process are one multi-asset, whose process is started only when one of
+them cannot be reused. The rules of a step are one multi-asset check: each rule is a named check in the UI, all of them one step of the run.
+See https://docs.dagster.io/guides/test/asset-checks.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import dagster as dg
+
+from medvl_assets.heavy import run_heavy
+from medvl_assets.reporting import check_result, column_schema, result
+from medvl_lib.hardware import Profile
+from medvl_lib.lines import Line
+from medvl_lib.provenance import judge, newest
+from medvl_lib.step import Step, run_step
+from medvl_lib.workspace import Workspace
+
+POOL = "gpu"  # the queue that the UI shows; the device itself is held by a file lock
+
+
+def step_spec(step: Step) -> dg.AssetSpec:
+    """A step's key, inputs, meaning and columns."""
+    return dg.AssetSpec(
+        key=[step.owner, step.name], deps=[[source.name, source.step] for source in step.reads], group_name=step.owner,
+        description=step.description, code_version=step.version, kinds={"parquet"} if step.table else {"files"},
+        metadata=column_schema(step),
+    )  # fmt: skip
+
+
+def light_asset(step: Step) -> dg.AssetsDefinition:
+    """A step that runs in the run's own process."""
+
+    @dg.multi_asset(name=f"{step.owner}__{step.name}", specs=[step_spec(step)])
+    def written(workspace: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
+        return result(step, run_step(workspace, step))
+
+    return written
+
+
+def heavy_asset(steps: Sequence[Step], line: Line, profile: Profile) -> dg.AssetsDefinition:
+    """Steps that share one heavy process: it is started only when one of them is not there yet."""
+
+    @dg.multi_asset(
+        name=f"{line.name}__{'__'.join(step.name for step in steps)}", specs=[step_spec(step) for step in steps], can_subset=True, pool=POOL
+    )
+    def written(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]) -> Iterator[dg.MaterializeResult]:
+        chosen = [step for step in steps if dg.AssetKey([step.owner, step.name]) in context.selected_asset_keys]
+        for step, artifact in run_heavy(context, workspace, chosen, line, profile):
+            yield result(step, artifact)
+
+    return written
+
+
+def step_checks(step: Step) -> dg.AssetChecksDefinition:
+    """Judge the written directory, leave the verdicts in it, and move ``current`` only when every blocking rule passed."""
+
+    @dg.multi_asset_check(
+        name=f"{step.owner}__{step.name}__rules",
+        specs=[
+            dg.AssetCheckSpec(rule.name, asset=[step.owner, step.name], blocking=rule.is_blocking, description=rule.sentence)
+            for rule in step.rules
+        ],
+    )
+    def judged(workspace: dg.ResourceParam[Workspace]) -> Iterator[dg.AssetCheckResult]:
+        for verdict in judge(workspace, newest(workspace, step.name, step.owner), step.rules):
+            yield check_result(step, verdict)
+
+    return judged

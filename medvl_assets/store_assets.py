@@ -1,0 +1,23 @@
+"""The published benchmark: one DuckDB file, rebuilt from the Parquet of every evaluation and decision that passed."""
+
+from collections.abc import Sequence
+
+import dagster as dg
+
+from medvl_lib.benchmark.publish import publish
+from medvl_lib.lines import Line
+from medvl_lib.workspace import Workspace
+
+
+def benchmark_store(lines: Sequence[Line]) -> dg.AssetsDefinition:
+    """The asset that publishes: downstream of every line's decision."""
+
+    @dg.asset(
+        key=["benchmark_store"], deps=[[line.name, name] for line in lines for name in ("benchmark", "promotion")], group_name="benchmark",
+        kinds={"duckdb"}, description=__doc__,
+    )  # fmt: skip
+    def published(workspace: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
+        counts = publish(workspace)
+        return dg.MaterializeResult(metadata={**counts, "dagster/uri": dg.MetadataValue.path(str(workspace.store))})
+
+    return published

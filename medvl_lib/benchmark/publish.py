@@ -1,0 +1,175 @@
+"""Publish: every benchmark and decision that passed, as one DuckDB file that anyone may read; and ask it a question.
+
+In: the Parquet of the benchmark and promotion directories. Out: ``<data>/benchmark.duckdb``, replaced as a whole. There is no live file: a
+reader keeps the version it opened, a writer waits for nobody but another writer, and a new schema is a rebuild. The file is written in the
+storage format of DuckDB 1.2, so that older clients open it. What the tables hold is ``schema.sql``'s.
+"""
+
+import os
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import duckdb
+from filelock import FileLock
+
+from medvl_lib.benchmark.promotion import PROMOTION_DECISIONS
+from medvl_lib.benchmark.tables import SCHEMA_VERSION, TABLES
+from medvl_lib.errors import InputMissing, MedVLError
+from medvl_lib.evaluation.parquet_sql import quoted
+from medvl_lib.files import read_json, sync_directory
+from medvl_lib.provenance import PROVENANCE, VERDICTS, Artifact, Fact, damage, read_artifact
+from medvl_lib.workspace import Workspace
+
+SCHEMA = Path(__file__).with_name("schema.sql")
+STORAGE_VERSION = "v1.2.0"  # DuckDB 1.2 and everything newer read it
+
+
+class Answer(NamedTuple):
+    """What the store answered."""
+
+    columns: tuple[str, ...]
+    rows: list[tuple[Any, ...]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Written:
+    """A complete directory that passed."""
+
+    artifact: Artifact
+    finished_at: str
+    is_current: bool
+
+
+def _has_passed(artifact: Artifact) -> bool:
+    """Whether every blocking rule of its time passed on exactly these contents; rules added since do not unpublish history."""
+    path = artifact.directory / VERDICTS
+    if not path.is_file():
+        return False
+    said = read_json(path)
+    is_this = said["data_version"] == artifact.data_version
+    return is_this and all(entry["outcome"]["passed"] for entry in said["verdicts"] if entry["is_blocking"])
+
+
+def _standing(directory: Path) -> str:
+    """Whether a directory is ``published``, or why it is left out."""
+    if damage(directory) is not None:
+        return "damaged"
+    artifact = read_artifact(directory)
+    if not _has_passed(artifact):
+        return "not_passed"
+    return "published" if artifact.facts.get("schema_version") == SCHEMA_VERSION else "other_schema_version"
+
+
+def _survey(workspace: Workspace, step: str) -> tuple[list[_Written], Counter[str]]:
+    """Each directory of a step to publish, oldest first and the current ones last; and how many stand how."""
+    found: list[_Written] = []
+    standings: Counter[str] = Counter()
+    for path in (workspace.root / step).glob(f"*/*/{PROVENANCE}"):
+        directory = path.parent
+        if directory.name.startswith("."):  # unfinished, or moved aside
+            continue
+        standing = _standing(directory)
+        standings[standing] += 1
+        if standing == "published":
+            artifact = read_artifact(directory)
+            pointer = workspace.current(step, artifact.name)
+            is_current = pointer.is_file() and read_json(pointer)["fingerprint"] == artifact.fingerprint
+            found.append(_Written(artifact=artifact, finished_at=read_json(path)["finished_at"], is_current=is_current))
+    return sorted(found, key=lambda written: (written.is_current, written.finished_at, str(written.artifact.directory))), standings
+
+
+def _fill(store: duckdb.DuckDBPyConnection, benchmarks: Sequence[_Written], decisions: Sequence[_Written]) -> None:
+    """Copy every directory's rows into the tables, by column name."""
+    for table in [name for name in TABLES if name != "evaluations"]:
+        if files := [quoted(written.artifact.directory / f"{table}.parquet") for written in benchmarks]:
+            store.execute(f"insert into {table} by name from read_parquet([{', '.join(files)}])")
+    for written in benchmarks:
+        file = quoted(written.artifact.directory / "evaluations.parquet")
+        store.execute(f"insert into evaluations by name select *, {written.is_current} as is_current from {file}")  # noqa: S608 (our own paths)
+    for written in decisions:
+        file = quoted(written.artifact.directory / PROMOTION_DECISIONS)
+        marks = [written.artifact.fingerprint, written.finished_at, written.is_current]
+        columns = "*, ? as fingerprint, ? as decided_at, ? as is_current"
+        store.execute(f"insert into promotion_decisions by name select {columns} from {file}", marks)  # noqa: S608 (our own paths)
+
+
+def _build(path: Path, benchmarks: Sequence[_Written], decisions: Sequence[_Written]) -> dict[str, int]:
+    """Write a new store; returns the rows of each table."""
+    with duckdb.connect() as connection:
+        connection.execute(f"attach {quoted(path)} as store (storage_version '{STORAGE_VERSION}')")
+        connection.execute("use store")
+        connection.execute("begin")  # one transaction: 250 statements, each synced, would take as long as the data
+        connection.execute(SCHEMA.read_text(encoding="utf-8"))
+        _fill(connection, benchmarks, decisions)
+        connection.execute("commit")
+        counts: dict[str, int] = {}
+        for table in (*TABLES, "promotion_decisions"):
+            [(counts[f"num_{table}"],)] = connection.execute(f"select count(*) from {table}").fetchall()  # noqa: S608 (our own names)
+        connection.execute("use memory")
+        connection.execute("detach store")  # writes the last bytes; no log file stays behind
+    return counts
+
+
+def publish(workspace: Workspace) -> dict[str, Fact]:
+    """Rebuild the store from every evaluation and decision that passed, and put it in place whole.
+
+    Returns the rows of each table, and how many directories were left out because they are damaged, have not passed, or have another
+    schema version. Doing it twice changes nothing; readers of the old file keep it until they close it.
+    """
+    lock = workspace.lock("benchmark")
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(lock):
+        benchmarks, benchmark_standings = _survey(workspace, "benchmark")
+        decisions, decision_standings = _survey(workspace, "promotion")
+        by_evaluation = {written.artifact.facts["evaluation_id"]: written for written in benchmarks}  # the newest or current one wins
+        counts = _put_in_place(workspace.store, list(by_evaluation.values()), decisions)
+    left_out = {
+        f"num_{standing}": number for standing, number in (benchmark_standings + decision_standings).items() if standing != "published"
+    }
+    return {"num_evaluated": len(by_evaluation), "num_decisions": len(decisions), **left_out, **counts}
+
+
+def _put_in_place(store: Path, benchmarks: Sequence[_Written], decisions: Sequence[_Written]) -> dict[str, int]:
+    temporary = store.with_name(f".{store.name}.{os.getpid()}.tmp")
+    temporary.unlink(missing_ok=True)
+    try:
+        counts = _build(temporary, benchmarks, decisions)
+        with temporary.open("rb") as stream:
+            os.fsync(stream.fileno())
+        temporary.replace(store)
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync_directory(store.parent)
+    return counts
+
+
+def ask(workspace: Workspace, sql: str) -> Answer:
+    """What the published store answers, read-only; a bare name (``leaderboard``) asks for all of that table or view."""
+    store = workspace.store
+    if not store.is_file():
+        raise InputMissing(
+            found="no benchmark was published yet", where=str(store), do="materialize the asset benchmark_store, or run `make demo`"
+        )
+    name = re.fullmatch(r"(\w+)\s*;?", sql.strip())
+    question = f"from {name[1]}" if name else sql.strip()
+    try:
+        with duckdb.connect(str(store), read_only=True) as connection:
+            statements = connection.extract_statements(question)
+            if len(statements) != 1:
+                raise _refused(f"{len(statements)} statements where one was expected", question, store)
+            rows = connection.execute(statements[0]).fetchall()
+            return Answer(columns=tuple(str(column[0]) for column in connection.description or ()), rows=rows)
+    except duckdb.Error as error:
+        raise _refused(str(error), question, store) from error
+
+
+def _refused(found: str, question: str, store: Path) -> MedVLError:
+    return MedVLError(
+        found=found,
+        where=f"{question!r} to {store}",
+        do="mend the question; `show tables` lists tables and views, `describe leaderboard` the columns of one",
+    )

@@ -1,0 +1,279 @@
+"""Benchmark rows: what an evaluation found, as one Parquet file per table of the store.
+
+In: a scores directory, the predictions it was made from, the training steps of the adapter, and how many rows of each dataset got how
+far. Out: a benchmark directory with a file for each of ``tables.TABLES``. A mean never stands without its n and interval; where every
+score of a key is missing there is no row. Publishing is ``publish``'s work, comparing is ``promotion``'s.
+"""
+
+import shutil
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from medvl_lib.benchmark.tables import (
+    SCHEMA_VERSION,
+    TABLES,
+    BenchmarkRow,
+    DatasetCount,
+    DatasetCountRow,
+    EnvironmentRow,
+    EvaluationRow,
+    LatencyRow,
+    MemoryRow,
+    TrainingStepRow,
+)
+from medvl_lib.errors import InputRefused
+from medvl_lib.evaluation.metrics import METRICS, metric_versions
+from medvl_lib.evaluation.parquet_sql import query
+from medvl_lib.evaluation.predictions import FLOORS, PREDICTIONS, VARIANTS, VariantMeasurement
+from medvl_lib.evaluation.scores import EVALUATED_PAIRS, SCORES, EvaluatedPair, evaluation_id
+from medvl_lib.evaluation.statistics import cluster_sums, estimate
+from medvl_lib.files import read_json
+from medvl_lib.provenance import PROVENANCE, Fact, Outcome, Rule
+from medvl_lib.tables import num_rows, read_table, require_schema, write_table
+from medvl_lib.training.steps import TRAINING_STEPS, TrainingStep
+
+REVISION = 1  # first version
+ALL = "all"
+
+
+class _Key(NamedTuple):
+    variant: Any
+    condition: Any
+    dataset: str
+    split: Any
+    slice: str
+    metric: str
+
+
+@dataclass(slots=True)
+class _Tally:
+    """The scores of one key while they are read."""
+
+    values: list[tuple[str, float]] = field(default_factory=list[tuple[str, float]])
+    """(cluster, value) of each scored pair."""
+    num_unscored: int = 0
+    states: Counter[str] = field(default_factory=Counter[str])
+
+
+def _slices(pairs: Iterable[EvaluatedPair]) -> dict[str, list[str]]:
+    """The slices that each pair is reported in; languages only where a dataset has several."""
+    pairs = list(pairs)
+    languages: dict[str, set[str]] = {}
+    for pair in pairs:
+        languages.setdefault(pair.dataset, set()).add(pair.language)
+    return {
+        pair.pair_id: [
+            ALL,
+            *(f"{label}={value}" for label, value in sorted(pair.slices.items())),
+            *([f"language={pair.language}"] if len(languages[pair.dataset]) > 1 else []),
+        ]
+        for pair in pairs
+    }
+
+
+def _tallies(scores_directory: Path) -> dict[_Key, _Tally]:
+    slices = _slices(read_table(scores_directory / EVALUATED_PAIRS, EvaluatedPair))
+    rows = query(
+        "select variant, condition, dataset, split, metric, pair_id, group_id, value, answer_state from scores",
+        {"scores": scores_directory / SCORES},
+    )
+    tallies: dict[_Key, _Tally] = {}
+    for variant, condition, dataset, split, metric, pair_id, group_id, value, state in rows:
+        for name in slices[pair_id]:
+            tally = tallies.setdefault(_Key(variant, condition, dataset, split, name, metric), _Tally())
+            tally.states[state] += 1
+            if value is None:
+                tally.num_unscored += 1
+            else:
+                tally.values.append((group_id, value))
+    return tallies
+
+
+def _benchmark_rows(scores_directory: Path, shared: Mapping[str, Any], run_id: str | None) -> Iterator[BenchmarkRow]:
+    for key, tally in sorted(_tallies(scores_directory).items()):
+        if tally.values:
+            found = estimate(cluster_sums(tally.values))
+            yield BenchmarkRow(
+                **shared, **key._asdict(), **asdict(found), is_higher_better=METRICS[key.metric].is_higher_better,
+                num_unscored=tally.num_unscored, num_empty=tally.states["empty"], num_cut=tally.states["cut"], run_id=run_id,
+            )  # fmt: skip
+
+
+def _latencies(scores_directory: Path, predictions_directory: Path, shared: Mapping[str, Any]) -> Iterator[LatencyRow]:
+    rows = query(
+        """
+        select variant, condition, dataset, split, latency_seconds, num_answer_tokens
+        from predictions join evaluated_pairs using (pair_id) where latency_seconds is not null order by all
+        """,
+        {"predictions": predictions_directory / PREDICTIONS, "evaluated_pairs": scores_directory / EVALUATED_PAIRS},
+    )
+    groups: dict[tuple[Any, ...], list[tuple[float, int]]] = {}
+    for *key, seconds, num_tokens in rows:
+        groups.setdefault(tuple(key), []).append((seconds, num_tokens))
+    for (variant, condition, dataset, split), measured in groups.items():
+        seconds, num_tokens = np.array(measured, dtype=np.float64).T
+        yield LatencyRow(
+            **shared, variant=variant, condition=condition, dataset=dataset, split=split, num_answers=len(measured),
+            mean_seconds=float(seconds.mean()), min_seconds=float(seconds.min()), p50_seconds=float(np.quantile(seconds, 0.5)),
+            p95_seconds=float(np.quantile(seconds, 0.95)), max_seconds=float(seconds.max()), mean_answer_tokens=float(num_tokens.mean()),
+        )  # fmt: skip
+
+
+def _measurements(predictions_directory: Path) -> dict[str, VariantMeasurement]:
+    """What was measured of each model; a floor is no model."""
+    rows = read_table(predictions_directory / VARIANTS, VariantMeasurement)
+    return {row.variant: row for row in rows if row.variant not in FLOORS}
+
+
+def _evaluations(
+    scores_directory: Path, predictions_directory: Path, shared: Mapping[str, Any], run_id: str | None
+) -> Iterator[EvaluationRow]:
+    record = read_json(predictions_directory / PROVENANCE)
+    measured = _measurements(predictions_directory)
+    for (variant,) in query("select distinct variant from scores order by all", {"scores": scores_directory / SCORES}):
+        row = measured.get(variant)
+        yield EvaluationRow(
+            **shared, variant=variant, model=row and row.model, weights_data_version=row and row.weights_data_version,
+            precision=row and row.precision, num_parameters=row and row.num_parameters,
+            num_quantized_parameters=row and row.num_quantized_parameters, predictions_fingerprint=record["fingerprint"],
+            metric_versions=metric_versions(), evaluated_at=record["finished_at"], run_id=run_id,
+        )  # fmt: skip
+
+
+def _memory(predictions_directory: Path, shared: Mapping[str, Any]) -> Iterator[MemoryRow]:
+    for row in _measurements(predictions_directory).values():
+        yield MemoryRow(
+            **shared, variant=row.variant, load_seconds=row.load_seconds, memory_after_load_bytes=row.memory_after_load_bytes,
+            memory_peak_bytes=row.memory_peak_bytes,
+        )  # fmt: skip
+
+
+def _environments(predictions_directory: Path, shared: Mapping[str, Any]) -> Iterator[EnvironmentRow]:
+    record = read_json(predictions_directory / PROVENANCE)
+    for name, version in sorted({**record["libraries"], "platform": record["platform"]}.items()):
+        yield EnvironmentRow(**shared, name=name, version=version)
+
+
+def _training_steps(adapter_directory: Path, shared: Mapping[str, Any], stage: str) -> Iterator[TrainingStepRow]:
+    for step in read_table(adapter_directory / TRAINING_STEPS, TrainingStep):
+        yield TrainingStepRow(**asdict(step), **shared, stage=stage)
+
+
+def write_benchmark(
+    directory: Path,
+    *,
+    line: str,
+    scores_directory: Path,
+    predictions_directory: Path,
+    adapter_directory: Path,
+    dataset_counts: Sequence[DatasetCount],
+    stage: str = "adapter",
+    run_id: str | None = None,
+) -> dict[str, Fact]:
+    """Write one Parquet file per table; returns the evaluation's id, the schema version and the rows of each table."""
+    shared: dict[str, Any] = {"evaluation_id": evaluation_id(predictions_directory), "line": line}
+    tables: dict[str, Iterable[Any]] = {
+        "evaluations": _evaluations(scores_directory, predictions_directory, shared, run_id),
+        "environments": _environments(predictions_directory, shared),
+        "dataset_counts": (DatasetCountRow(**asdict(count), **shared) for count in dataset_counts),
+        "training_steps": _training_steps(adapter_directory, shared, stage),
+        "benchmark_rows": _benchmark_rows(scores_directory, shared, run_id),
+        "latencies": _latencies(scores_directory, predictions_directory, shared),
+        "memory": _memory(predictions_directory, shared),
+    }
+    written: dict[str, Fact] = {
+        f"num_{table}": write_table(directory / f"{table}.parquet", TABLES[table], rows) for table, rows in tables.items()
+    }
+    shutil.copyfile(scores_directory / SCORES, directory / "scores.parquet")
+    return {
+        **shared, "schema_version": SCHEMA_VERSION, **written, "num_scores": num_rows(directory / "scores.parquet"),
+    }  # fmt: skip
+
+
+def _files(directory: Path, *tables: str) -> dict[str, Path]:
+    return {table: directory / f"{table}.parquet" for table in tables}
+
+
+def tables_are_as_declared(directory: Path) -> Outcome:
+    """Each table has the declared columns."""
+    for table, path in _files(directory, *TABLES).items():
+        try:
+            require_schema(path, TABLES[table])
+        except InputRefused as refusal:
+            return Outcome(passed=False, found=f"{table}: {refusal.found}; {refusal.do}", offenders=(table,))
+    return Outcome(passed=True, found=f"{len(TABLES)} tables have the declared columns")
+
+
+def every_row_has_an_interval(directory: Path) -> Outcome:
+    """A mean over two clusters or more has an interval, within 0 to 1 and around some value; there is at least one row."""
+    bad = query(
+        """
+        select variant, condition, dataset, slice, metric from benchmark_rows
+        where not (mean between 0 and 1) or num_pairs < num_clusters
+           or (num_clusters >= 2 and not coalesce(0 <= ci_low and ci_low <= ci_high and ci_high <= 1, false))
+           or (num_clusters < 2 and (ci_low is not null or ci_high is not null))
+        order by all
+        """,
+        _files(directory, "benchmark_rows"),
+    )
+    count = num_rows(directory / "benchmark_rows.parquet")
+    return Outcome(
+        passed=not bad and count > 0,
+        found=f"{len(bad)} of {count} rows lack a proper interval",
+        offenders=tuple(" ".join(row) for row in bad[:10]),
+    )
+
+
+def no_orphan_scores(directory: Path) -> Outcome:
+    """Every score belongs to an evaluated variant, and is counted in the row of its dataset, split and metric."""
+    orphans = query(
+        """
+        select variant, condition, dataset, split, metric
+        from (select evaluation_id, variant, condition, dataset, split, metric, count(value) as num_scored from scores group by all)
+        left join (select * from benchmark_rows where slice = 'all') using (evaluation_id, variant, condition, dataset, split, metric)
+        left join evaluations using (evaluation_id, variant)
+        where predictions_fingerprint is null or num_scored != coalesce(num_pairs, 0) order by all
+        """,
+        _files(directory, "scores", "benchmark_rows", "evaluations"),
+    )
+    return Outcome(
+        passed=not orphans,
+        found=f"{len(orphans)} groups of scores are in no row",
+        offenders=tuple(" ".join(row) for row in orphans[:10]),
+    )
+
+
+def every_read_row_is_accounted_for(directory: Path) -> Outcome:
+    """In each dataset that counts what it read, read = rejected + accepted, and accepted = the splits."""
+    bad = query(
+        """
+        select dataset from dataset_counts group by dataset having
+            sum(num_pairs) filter (outcome = 'read') != coalesce(sum(num_pairs) filter (outcome in ('rejected', 'accepted')), 0)
+            or sum(num_pairs) filter (outcome = 'accepted')
+               != sum(num_pairs) filter (outcome in ('train', 'validation', 'test', 'benchmark'))
+        order by all
+        """,
+        _files(directory, "dataset_counts"),
+    )
+    return Outcome(
+        passed=not bad,
+        found=f"{len(bad)} datasets have rows that are neither rejected nor accepted, or in no split",
+        offenders=tuple(row[0] for row in bad[:10]),
+    )
+
+
+RULES = (
+    Rule(name="tables_are_as_declared", sentence="Every table has the declared columns.", holds=tables_are_as_declared),
+    Rule(name="every_row_has_an_interval", sentence="No mean stands without its interval.", holds=every_row_has_an_interval),
+    Rule(name="no_orphan_scores", sentence="Every score belongs to an evaluation and is counted in a row.", holds=no_orphan_scores),
+    Rule(
+        name="every_read_row_is_accounted_for",
+        sentence="Every row that was read was rejected for a reason, or accepted and put into a split.",
+        holds=every_read_row_is_accounted_for,
+    ),
+)

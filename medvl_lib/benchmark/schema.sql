@@ -1,0 +1,420 @@
+-- The benchmark store: tables as written by medvl_lib/benchmark (row models in tables.py and promotion.py; a test compares columns and
+-- comments), and views named for the question that they answer. Units in brackets. The store is rebuilt from Parquet, never altered.
+
+create table evaluations (
+    evaluation_id varchar not null,
+    line varchar not null,
+    variant varchar not null,
+    model varchar,
+    weights_data_version varchar,
+    precision varchar,
+    num_parameters bigint,
+    num_quantized_parameters bigint,
+    predictions_fingerprint varchar not null,
+    metric_versions map(varchar, varchar) not null,
+    evaluated_at varchar not null,
+    run_id varchar,
+    is_current boolean not null
+);
+comment on table evaluations is 'Which model stood behind a variant of an evaluation. Key: (evaluation_id, variant).';
+comment on column evaluations.evaluation_id is 'the evaluation: one test set, one set of variants, one set of metrics';
+comment on column evaluations.line is 'the line that was evaluated';
+comment on column evaluations.variant is 'who answered';
+comment on column evaluations.model is 'hub id and revision, or the tiny model''s name; null for a floor';
+comment on column evaluations.weights_data_version is 'hash of the weights: base, and adapter where there is one; null for a floor';
+comment on column evaluations.precision is 'what the weights really were: float32, bfloat16, nf4+float32, ...; null for a floor';
+comment on column evaluations.num_parameters is 'parameters, 4-bit ones counted unpacked; null for a floor';
+comment on column evaluations.num_quantized_parameters is 'of these, parameters held in 4 bit; null for a floor';
+comment on column evaluations.predictions_fingerprint is 'directory of the answers below predictions/<line>/';
+comment on column evaluations.metric_versions is 'version of each metric';
+comment on column evaluations.evaluated_at is 'when the answers were complete, ISO 8601 in UTC';
+comment on column evaluations.run_id is 'Dagster''s run that wrote the benchmark; null outside a run';
+comment on column evaluations.is_current is 'whether its benchmark directory is the current one of its line';
+
+create table environments (
+    evaluation_id varchar not null,
+    line varchar not null,
+    name varchar not null,
+    version varchar not null
+);
+comment on table environments is 'What an evaluation ran on. Key: (evaluation_id, name).';
+comment on column environments.evaluation_id is 'the evaluation: one test set, one set of variants, one set of metrics';
+comment on column environments.line is 'the line that was evaluated';
+comment on column environments.name is 'a library, python, or platform';
+comment on column environments.version is 'its version, or what the platform calls itself';
+
+create table dataset_counts (
+    dataset varchar not null,
+    outcome varchar not null,
+    reason varchar,
+    num_pairs bigint not null,
+    evaluation_id varchar not null,
+    line varchar not null
+);
+comment on table dataset_counts is 'The data funnel behind an evaluation. Key: (evaluation_id, dataset, outcome, reason).';
+comment on column dataset_counts.dataset is 'name of the dataset';
+comment on column dataset_counts.outcome is 'read from the raw files, then rejected or accepted, then the split of the accepted ones';
+comment on column dataset_counts.reason is 'the rule that rejected rows broke; null for other outcomes';
+comment on column dataset_counts.num_pairs is 'how many rows';
+comment on column dataset_counts.evaluation_id is 'the evaluation: one test set, one set of variants, one set of metrics';
+comment on column dataset_counts.line is 'the line that was evaluated';
+
+create table training_steps (
+    step bigint not null,
+    epoch double not null,
+    loss double not null,
+    learning_rate double not null,
+    gradient_norm double,
+    num_tokens bigint not null,
+    tokens_per_second double not null,
+    elapsed_seconds double not null,
+    validation_loss double,
+    evaluation_id varchar not null,
+    line varchar not null,
+    stage varchar not null
+);
+comment on table training_steps is 'A training step of the adapter that was evaluated. Key: (evaluation_id, stage, step).';
+comment on column training_steps.step is 'optimizer step, from 1';
+comment on column training_steps.epoch is 'epochs done after this step [epochs]';
+comment on column training_steps.loss is 'mean negative log-likelihood of the answer tokens of this step''s batch [nats per token]';
+comment on column training_steps.learning_rate is 'learning rate of this step';
+comment on column training_steps.gradient_norm is 'global norm before clipping; null where the engine gives none';
+comment on column training_steps.num_tokens is 'tokens of this step without padding, image tokens included [tokens]';
+comment on column training_steps.tokens_per_second is 'num_tokens by this step''s wall time [tokens per second]';
+comment on column training_steps.elapsed_seconds is 'wall time since training started or resumed [seconds]';
+comment on column training_steps.validation_loss is 'held-out loss measured after this step; null where none was [nats per token]';
+comment on column training_steps.evaluation_id is 'the evaluation: one test set, one set of variants, one set of metrics';
+comment on column training_steps.line is 'the line that was evaluated';
+comment on column training_steps.stage is 'the stage that was trained';
+
+create table scores (
+    evaluation_id varchar not null,
+    pair_id varchar not null,
+    group_id varchar not null,
+    dataset varchar not null,
+    split varchar not null,
+    variant varchar not null,
+    condition varchar not null,
+    metric varchar not null,
+    value double,
+    reason varchar,
+    answer_state varchar not null
+);
+comment on table scores is 'What one metric makes of one answer. Key: (evaluation_id, pair_id, variant, condition, metric).';
+comment on column scores.evaluation_id is 'weights of every variant, test set, generation settings and metric versions, as one hash';
+comment on column scores.pair_id is 'the pair';
+comment on column scores.group_id is 'patient or document: the unit of error bars';
+comment on column scores.dataset is 'name of the dataset';
+comment on column scores.split is 'the split of the pair';
+comment on column scores.variant is 'who answered';
+comment on column scores.condition is 'as_is, or what was done to the picture';
+comment on column scores.metric is 'name of the metric';
+comment on column scores.value is '0 to 1; null where the scorer had nothing to score against';
+comment on column scores.reason is 'why there is no value; null where there is one';
+comment on column scores.answer_state is 'complete, cut at the token limit, or empty: the model''s own failures, which score 0';
+
+create table benchmark_rows (
+    evaluation_id varchar not null,
+    line varchar not null,
+    variant varchar not null,
+    condition varchar not null,
+    dataset varchar not null,
+    split varchar not null,
+    slice varchar not null,
+    metric varchar not null,
+    is_higher_better boolean not null,
+    num_pairs bigint not null,
+    num_clusters bigint not null,
+    num_unscored bigint not null,
+    num_empty bigint not null,
+    num_cut bigint not null,
+    mean double not null,
+    ci_low double,
+    ci_high double,
+    run_id varchar
+);
+comment on table benchmark_rows is 'A mean with its n and interval. Key: (evaluation_id, line, variant, condition, dataset, split, slice, metric).';
+comment on column benchmark_rows.evaluation_id is 'the evaluation: one test set, one set of variants, one set of metrics';
+comment on column benchmark_rows.line is 'the line that was evaluated';
+comment on column benchmark_rows.variant is 'who answered';
+comment on column benchmark_rows.condition is 'as_is, or what was done to the picture';
+comment on column benchmark_rows.dataset is 'name of the dataset';
+comment on column benchmark_rows.split is 'the split of the pairs';
+comment on column benchmark_rows.slice is 'all, or the pairs with one label: document_type=lab_results, language=zh';
+comment on column benchmark_rows.metric is 'name of the metric';
+comment on column benchmark_rows.is_higher_better is 'whether a larger mean is better';
+comment on column benchmark_rows.num_pairs is 'pairs behind the mean';
+comment on column benchmark_rows.num_clusters is 'patients or documents behind the mean: the unit of the interval';
+comment on column benchmark_rows.num_unscored is 'pairs that the scorer could not score; not in the mean';
+comment on column benchmark_rows.num_empty is 'empty answers: the model''s failure, in the mean as 0';
+comment on column benchmark_rows.num_cut is 'answers cut at the token limit';
+comment on column benchmark_rows.mean is 'mean over pairs, 0 to 1';
+comment on column benchmark_rows.ci_low is 'lower end of the 95 % interval over clusters; null for one cluster';
+comment on column benchmark_rows.ci_high is 'upper end of the 95 % interval over clusters; null for one cluster';
+comment on column benchmark_rows.run_id is 'Dagster''s run that wrote the benchmark; null outside a run';
+
+create table latencies (
+    evaluation_id varchar not null,
+    line varchar not null,
+    variant varchar not null,
+    condition varchar not null,
+    dataset varchar not null,
+    split varchar not null,
+    num_answers bigint not null,
+    mean_seconds double not null,
+    min_seconds double not null,
+    p50_seconds double not null,
+    p95_seconds double not null,
+    max_seconds double not null,
+    mean_answer_tokens double not null
+);
+comment on table latencies is 'How long answers took. Key: (evaluation_id, variant, condition, dataset, split).';
+comment on column latencies.evaluation_id is 'the evaluation: one test set, one set of variants, one set of metrics';
+comment on column latencies.line is 'the line that was evaluated';
+comment on column latencies.variant is 'who answered';
+comment on column latencies.condition is 'as_is, or what was done to the picture';
+comment on column latencies.dataset is 'name of the dataset';
+comment on column latencies.split is 'the split of the pairs';
+comment on column latencies.num_answers is 'answers that were timed';
+comment on column latencies.mean_seconds is 'mean time per answer [seconds]';
+comment on column latencies.min_seconds is 'shortest time per answer [seconds]';
+comment on column latencies.p50_seconds is 'median time per answer [seconds]';
+comment on column latencies.p95_seconds is '95th percentile of the time per answer [seconds]';
+comment on column latencies.max_seconds is 'longest time per answer [seconds]';
+comment on column latencies.mean_answer_tokens is 'mean tokens out per answer [tokens]';
+
+create table memory (
+    evaluation_id varchar not null,
+    line varchar not null,
+    variant varchar not null,
+    load_seconds double not null,
+    memory_after_load_bytes bigint not null,
+    memory_peak_bytes bigint not null
+);
+comment on table memory is 'What a variant needed. Key: (evaluation_id, variant).';
+comment on column memory.evaluation_id is 'the evaluation: one test set, one set of variants, one set of metrics';
+comment on column memory.line is 'the line that was evaluated';
+comment on column memory.variant is 'who answered';
+comment on column memory.load_seconds is 'time to load the weights [seconds]';
+comment on column memory.memory_after_load_bytes is 'bytes of parameters and buffers after loading [bytes]';
+comment on column memory.memory_peak_bytes is 'highest resident (CPU) or allocated (GPU) memory of the process so far [bytes]';
+
+create table promotion_decisions (
+    line varchar not null,
+    evaluation_id varchar not null,
+    gate_id varchar not null,
+    verdict varchar not null,
+    reasons varchar[] not null,
+    primary_metric varchar not null,
+    challenger varchar not null,
+    champion varchar not null,
+    num_pairs bigint not null,
+    num_clusters bigint not null,
+    difference double,
+    ci_low double,
+    ci_high double,
+    p_value double,
+    minimum_detectable_difference double,
+    fingerprint varchar not null,
+    decided_at varchar not null,
+    is_current boolean not null
+);
+comment on table promotion_decisions is 'What the gate said of one evaluation. Key: (evaluation_id, gate_id).';
+comment on column promotion_decisions.line is 'the line that was judged';
+comment on column promotion_decisions.evaluation_id is 'the evaluation that was judged';
+comment on column promotion_decisions.gate_id is 'hash of the gate''s values';
+comment on column promotion_decisions.verdict is 'promote, reject or inconclusive';
+comment on column promotion_decisions.reasons is 'why, in words, the deciding one first';
+comment on column promotion_decisions.primary_metric is 'the metric that decides';
+comment on column promotion_decisions.challenger is 'the variant that wants to be served';
+comment on column promotion_decisions.champion is 'the variant that it is held against';
+comment on column promotion_decisions.num_pairs is 'test pairs that both were scored on';
+comment on column promotion_decisions.num_clusters is 'patients or documents that these pairs belong to';
+comment on column promotion_decisions.difference is 'challenger minus champion, positive is better; null where they cannot be compared';
+comment on column promotion_decisions.ci_low is 'lower end of its interval over clusters';
+comment on column promotion_decisions.ci_high is 'upper end of its interval over clusters';
+comment on column promotion_decisions.p_value is 'two-sided sign-flip permutation over clusters; exact up to 20 clusters';
+comment on column promotion_decisions.minimum_detectable_difference is 'true difference that would be shown with 80 % probability; null where the clusters show no spread';
+comment on column promotion_decisions.fingerprint is 'directory of the decision below promotion/<line>/';
+comment on column promotion_decisions.decided_at is 'when the gate decided, ISO 8601 in UTC';
+comment on column promotion_decisions.is_current is 'whether it is the current decision of its line';
+
+-- Views, named for the question. "Newest" is the current evaluation of a line, or else the last one that was made.
+
+create view leaderboard as
+select
+    r.line,
+    r.dataset,
+    r.metric,
+    r.condition,
+    r.variant,
+    e.precision,
+    r.num_pairs as n,
+    r.mean,
+    r.ci_low,
+    r.ci_high,
+    l.p50_seconds as latency_p50_seconds,
+    m.memory_after_load_bytes / 1e6 as memory_mb,
+    r.is_higher_better,
+    e.evaluated_at,
+    r.evaluation_id
+from benchmark_rows r
+join evaluations e using (evaluation_id, variant)
+left join latencies l using (evaluation_id, variant, condition, dataset, split)
+left join memory m using (evaluation_id, variant)
+where r.split = 'test' and r.slice = 'all'
+qualify row_number() over (
+    partition by r.line, r.variant, r.condition, r.dataset, r.split, r.metric
+    order by e.is_current desc, e.evaluated_at desc, r.evaluation_id
+) = 1
+order by r.line, r.dataset, r.metric, r.condition, case when r.is_higher_better then -r.mean else r.mean end, r.variant;
+comment on view leaderboard is 'Who is best? The newest test-split row of every line, variant, condition, dataset and metric, best first.';
+comment on column leaderboard.n is 'test pairs behind the mean';
+comment on column leaderboard.mean is 'mean over pairs, 0 to 1';
+comment on column leaderboard.ci_low is 'lower end of the 95 % interval over patients or documents';
+comment on column leaderboard.ci_high is 'upper end of the 95 % interval over patients or documents';
+comment on column leaderboard.latency_p50_seconds is 'median time per answer; null for a floor [seconds]';
+comment on column leaderboard.memory_mb is 'parameters and buffers after loading, in 10^6 bytes; null for a floor';
+
+create view quantization_cost as
+with model_rows as (
+    select b.*, m.memory_after_load_bytes, l.mean_seconds
+    from leaderboard b
+    join memory m using (evaluation_id, variant)
+    left join latencies l on l.evaluation_id = b.evaluation_id and l.variant = b.variant and l.condition = b.condition
+        and l.dataset = b.dataset and l.split = 'test'
+    where b.condition = 'as_is'
+)
+select
+    v.line,
+    v.dataset,
+    v.metric,
+    v.variant,
+    v.precision,
+    v.memory_after_load_bytes / 1e6 as memory_mb,
+    100 * (v.memory_after_load_bytes / base.memory_after_load_bytes - 1) as memory_change_percent,
+    v.mean_seconds as latency_mean_seconds,
+    100 * (v.mean_seconds / base.mean_seconds - 1) as latency_change_percent,
+    v.n,
+    v.mean,
+    v.ci_low,
+    v.ci_high,
+    100 * (v.mean - base.mean) as score_change_points,
+    case when base.mean > 0 then 100 * (v.mean / base.mean - 1) end as score_change_percent
+from model_rows v
+join model_rows base on base.evaluation_id = v.evaluation_id and base.line = v.line and base.dataset = v.dataset and base.metric = v.metric
+    and base.variant = 'base'
+where v.variant in ('base', 'nf4', 'adapter')
+order by v.line, v.dataset, v.metric, case v.variant when 'base' then 0 when 'nf4' then 1 else 2 end;
+comment on view quantization_cost is 'What do four bits and the adapter cost, and what do they bring? Base, NF4 and adapter of one evaluation, with changes against base.';
+comment on column quantization_cost.memory_change_percent is 'change against base; a percentage for display';
+comment on column quantization_cost.latency_change_percent is 'change against base; a percentage for display';
+comment on column quantization_cost.score_change_points is 'difference of the means times 100; its interval is in promotion_decisions';
+comment on column quantization_cost.score_change_percent is 'change against base; null where base scored 0';
+
+create view did_finetuning_help as
+select
+    a.line,
+    a.dataset,
+    a.metric,
+    a.n,
+    a.mean as adapter_mean,
+    a.ci_low as adapter_ci_low,
+    a.ci_high as adapter_ci_high,
+    b.mean as base_mean,
+    b.ci_low as base_ci_low,
+    b.ci_high as base_ci_high,
+    q.mean as nf4_mean,
+    a.mean - b.mean as adapter_minus_base,
+    a.is_higher_better,
+    p.verdict,
+    p.reasons[1] as reason,
+    p.champion,
+    p.difference as paired_difference,
+    p.ci_low as paired_ci_low,
+    p.ci_high as paired_ci_high,
+    p.p_value,
+    p.minimum_detectable_difference
+from leaderboard a
+join leaderboard b on b.evaluation_id = a.evaluation_id and b.dataset = a.dataset and b.metric = a.metric and b.variant = 'base'
+    and b.condition = 'as_is'
+left join leaderboard q on q.evaluation_id = a.evaluation_id and q.dataset = a.dataset and q.metric = a.metric and q.variant = 'nf4'
+    and q.condition = 'as_is'
+left join promotion_decisions p on p.evaluation_id = a.evaluation_id and p.primary_metric = a.metric
+where a.variant = 'adapter' and a.condition = 'as_is'
+qualify row_number() over (partition by a.line, a.dataset, a.metric order by p.is_current desc, p.decided_at desc, p.fingerprint) = 1
+order by a.line, a.dataset, a.metric;
+comment on view did_finetuning_help is 'Is the adapter better than the base model, and is it certain? The gate''s verdict stands beside the metric that it decides by.';
+comment on column did_finetuning_help.adapter_minus_base is 'difference of two means, without an interval: the paired one is the gate''s';
+comment on column did_finetuning_help.paired_difference is 'challenger minus champion on the same pairs, over all datasets of the gate';
+
+create view training_curve as
+select t.line, t.stage, t.step, t.epoch, t.loss, t.validation_loss, t.learning_rate, t.gradient_norm, t.tokens_per_second, t.elapsed_seconds, t.evaluation_id
+from training_steps t
+join (select distinct evaluation_id, is_current, evaluated_at from evaluations) e using (evaluation_id)
+qualify dense_rank() over (partition by t.line, t.stage order by e.is_current desc, e.evaluated_at desc, t.evaluation_id) = 1
+order by t.line, t.stage, t.step;
+comment on view training_curve is 'Did the loss fall? Every step of the newest evaluated adapter of each line and stage.';
+
+create view data_loss_by_reason as
+with newest as (
+    select c.*
+    from dataset_counts c
+    join (select distinct evaluation_id, is_current, evaluated_at from evaluations) e using (evaluation_id)
+    qualify dense_rank() over (partition by c.line, c.dataset order by e.is_current desc, e.evaluated_at desc, c.evaluation_id) = 1
+)
+select
+    r.line,
+    r.dataset,
+    r.reason,
+    r.num_pairs,
+    t.num_pairs as num_read,
+    100 * r.num_pairs / t.num_pairs as percent_of_read
+from newest r
+join newest t on t.line = r.line and t.dataset = r.dataset and t.outcome = 'read'
+where r.outcome = 'rejected'
+order by r.line, r.dataset, r.num_pairs desc, r.reason;
+comment on view data_loss_by_reason is 'Which rows were left out, and why? Rejections behind the newest evaluation of each line.';
+comment on column data_loss_by_reason.percent_of_read is 'share of the rows read; a percentage for display';
+
+create view regressions as
+with history as (
+    select
+        r.*,
+        e.evaluated_at,
+        lag(r.mean) over place as previous_mean,
+        lag(r.ci_low) over place as previous_ci_low,
+        lag(r.ci_high) over place as previous_ci_high,
+        lag(r.evaluation_id) over place as previous_evaluation_id,
+        row_number() over (
+            partition by r.line, r.variant, r.condition, r.dataset, r.split, r.slice, r.metric
+            order by e.is_current desc, e.evaluated_at desc, r.evaluation_id
+        ) as age
+    from benchmark_rows r
+    join evaluations e using (evaluation_id, variant)
+    where r.split = 'test'
+    window place as (
+        partition by r.line, r.variant, r.condition, r.dataset, r.split, r.slice, r.metric
+        order by e.is_current, e.evaluated_at, r.evaluation_id desc
+    )
+)
+select
+    line,
+    variant,
+    condition,
+    dataset,
+    slice,
+    metric,
+    num_pairs as n,
+    previous_mean,
+    mean,
+    mean - previous_mean as change,
+    coalesce(case when is_higher_better then ci_high < previous_ci_low else ci_low > previous_ci_high end, false) as are_intervals_apart,
+    evaluated_at,
+    evaluation_id,
+    previous_evaluation_id
+from history
+where age = 1 and case when is_higher_better then mean < previous_mean else mean > previous_mean end
+order by are_intervals_apart desc, abs(mean - previous_mean) desc, line, variant, dataset, slice, metric;
+comment on view regressions is 'What got worse since the evaluation before? Test-split rows of the newest evaluation that are worse than the last earlier one.';
+comment on column regressions.are_intervals_apart is 'whether the two 95 % intervals do not touch: a change beyond what the test set''s size explains';

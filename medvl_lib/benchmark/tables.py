@@ -1,0 +1,145 @@
+"""The tables of the benchmark store as typed rows: one Parquet file each in a benchmark directory, one DuckDB table each when published.
+
+In: nothing. Out: row models, and ``TABLES``, which names them. ``schema.sql`` holds the same columns with the same comments (a test
+compares them). Values are 0 to 1, seconds and bytes; a percentage is only ever display. Filling them is ``rows``'s work.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from medvl_lib.evaluation.predictions import Condition, Variant
+from medvl_lib.evaluation.scores import Score
+from medvl_lib.pairs import Split
+from medvl_lib.tables import Column
+from medvl_lib.training.steps import TrainingStep
+
+SCHEMA_VERSION = 1  # first version: raised with any change of a table; directories of another version are not published
+
+EvaluationId = Annotated[str, Column("the evaluation: one test set, one set of variants, one set of metrics")]
+LineName = Annotated[str, Column("the line that was evaluated")]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationRow:
+    """Which model stood behind a variant of an evaluation. Key: (evaluation_id, variant)."""
+
+    evaluation_id: EvaluationId
+    line: LineName
+    variant: Annotated[Variant, Column("who answered")]
+    model: Annotated[str | None, Column("hub id and revision, or the tiny model's name; null for a floor")]
+    weights_data_version: Annotated[str | None, Column("hash of the weights: base, and adapter where there is one; null for a floor")]
+    precision: Annotated[str | None, Column("what the weights really were: float32, bfloat16, nf4+float32, ...; null for a floor")]
+    num_parameters: Annotated[int | None, Column("parameters, 4-bit ones counted unpacked; null for a floor")]
+    num_quantized_parameters: Annotated[int | None, Column("of these, parameters held in 4 bit; null for a floor")]
+    predictions_fingerprint: Annotated[str, Column("directory of the answers below predictions/<line>/")]
+    metric_versions: Annotated[dict[str, str], Column("version of each metric")]
+    evaluated_at: Annotated[str, Column("when the answers were complete, ISO 8601 in UTC")]
+    run_id: Annotated[str | None, Column("Dagster's run that wrote the benchmark; null outside a run")]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnvironmentRow:
+    """What an evaluation ran on. Key: (evaluation_id, name)."""
+
+    evaluation_id: EvaluationId
+    line: LineName
+    name: Annotated[str, Column("a library, python, or platform")]
+    version: Annotated[str, Column("its version, or what the platform calls itself")]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatasetCount:
+    """How many rows of a dataset got how far."""
+
+    dataset: Annotated[str, Column("name of the dataset")]
+    outcome: Annotated[
+        Literal["read", "rejected", "accepted", "train", "validation", "test", "benchmark"],
+        Column("read from the raw files, then rejected or accepted, then the split of the accepted ones"),
+    ]
+    reason: Annotated[str | None, Column("the rule that rejected rows broke; null for other outcomes")]
+    num_pairs: Annotated[int, Column("how many rows")]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatasetCountRow(DatasetCount):
+    """The data funnel behind an evaluation. Key: (evaluation_id, dataset, outcome, reason)."""
+
+    evaluation_id: EvaluationId
+    line: LineName
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingStepRow(TrainingStep):
+    """A training step of the adapter that was evaluated. Key: (evaluation_id, stage, step)."""
+
+    evaluation_id: EvaluationId
+    line: LineName
+    stage: Annotated[str, Column("the stage that was trained")]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BenchmarkRow:
+    """A mean with its n and interval. Key: (evaluation_id, line, variant, condition, dataset, split, slice, metric)."""
+
+    evaluation_id: EvaluationId
+    line: LineName
+    variant: Annotated[Variant, Column("who answered")]
+    condition: Annotated[Condition, Column("as_is, or what was done to the picture")]
+    dataset: Annotated[str, Column("name of the dataset")]
+    split: Annotated[Split, Column("the split of the pairs")]
+    slice: Annotated[str, Column("all, or the pairs with one label: document_type=lab_results, language=zh")]
+    metric: Annotated[str, Column("name of the metric")]
+    is_higher_better: Annotated[bool, Column("whether a larger mean is better")]
+    num_pairs: Annotated[int, Column("pairs behind the mean")]
+    num_clusters: Annotated[int, Column("patients or documents behind the mean: the unit of the interval")]
+    num_unscored: Annotated[int, Column("pairs that the scorer could not score; not in the mean")]
+    num_empty: Annotated[int, Column("empty answers: the model's failure, in the mean as 0")]
+    num_cut: Annotated[int, Column("answers cut at the token limit")]
+    mean: Annotated[float, Column("mean over pairs, 0 to 1")]
+    ci_low: Annotated[float | None, Column("lower end of the 95 % interval over clusters; null for one cluster")]
+    ci_high: Annotated[float | None, Column("upper end of the 95 % interval over clusters; null for one cluster")]
+    run_id: Annotated[str | None, Column("Dagster's run that wrote the benchmark; null outside a run")]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LatencyRow:
+    """How long answers took. Key: (evaluation_id, variant, condition, dataset, split)."""
+
+    evaluation_id: EvaluationId
+    line: LineName
+    variant: Annotated[Variant, Column("who answered")]
+    condition: Annotated[Condition, Column("as_is, or what was done to the picture")]
+    dataset: Annotated[str, Column("name of the dataset")]
+    split: Annotated[Split, Column("the split of the pairs")]
+    num_answers: Annotated[int, Column("answers that were timed")]
+    mean_seconds: Annotated[float, Column("mean time per answer", unit="seconds")]
+    min_seconds: Annotated[float, Column("shortest time per answer", unit="seconds")]
+    p50_seconds: Annotated[float, Column("median time per answer", unit="seconds")]
+    p95_seconds: Annotated[float, Column("95th percentile of the time per answer", unit="seconds")]
+    max_seconds: Annotated[float, Column("longest time per answer", unit="seconds")]
+    mean_answer_tokens: Annotated[float, Column("mean tokens out per answer", unit="tokens")]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryRow:
+    """What a variant needed. Key: (evaluation_id, variant)."""
+
+    evaluation_id: EvaluationId
+    line: LineName
+    variant: Annotated[Variant, Column("who answered")]
+    load_seconds: Annotated[float, Column("time to load the weights", unit="seconds")]
+    memory_after_load_bytes: Annotated[int, Column("bytes of parameters and buffers after loading", unit="bytes")]
+    memory_peak_bytes: Annotated[int, Column("highest resident (CPU) or allocated (GPU) memory of the process so far", unit="bytes")]
+
+
+TABLES: dict[str, type] = {
+    "evaluations": EvaluationRow,
+    "environments": EnvironmentRow,
+    "dataset_counts": DatasetCountRow,
+    "training_steps": TrainingStepRow,
+    "scores": Score,
+    "benchmark_rows": BenchmarkRow,
+    "latencies": LatencyRow,
+    "memory": MemoryRow,
+}
+"""What a benchmark directory holds: ``<table>.parquet`` of each."""

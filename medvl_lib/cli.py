@@ -1,0 +1,117 @@
+"""``medvl``: what needs no Dagster. For the graph, Dagster's own commands are used (``dg dev``, ``dg launch``).
+
+In: the command line. Out: text for a person, and an exit status: 0 done, 1 the doctor found something wrong, 2 refused, in three
+parts on stderr. Each verb parses and prints; what it does stands in the room it calls, which is imported when the verb runs.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from medvl_lib.errors import MedVLError
+from medvl_lib.settings import Settings, read_settings
+from medvl_lib.workspace import Workspace
+
+MARKS = {"ok": "ok   ", "note": "note ", "wrong": "WRONG"}
+REFUSED = 2
+
+
+def doctor(_: argparse.Namespace) -> int:
+    """Say what stands in the way before anything is started."""
+    from medvl_lib.doctor import examine
+
+    is_wrong = False
+    for finding in examine():
+        is_wrong |= finding.level == "wrong"
+        print(f"{MARKS[finding.level]}  {finding.name:<12} {finding.found}")
+        if finding.do:
+            print(f"{'':<20}-> {finding.do}")
+    return int(is_wrong)
+
+
+def sample_data(arguments: argparse.Namespace) -> int:
+    """Write invented raw files where a dataset's own are expected, or below ``--root``."""
+    from medvl_lib.sample_data import SEED, write
+
+    settings = read_settings()
+    for name in arguments.names or settings.enabled_datasets():
+        folder = _own_raw_folder(settings, name) if arguments.root is None else Path(arguments.root) / name
+        seed = SEED if arguments.seed is None else arguments.seed
+        written = write(name, folder, seed=seed, counts=dict(arguments.count))
+        if written.is_new:
+            print(f"{name}: {written.num_records} invented records in {written.root}")
+        else:
+            print(f"{name}: {written.root} holds files already and was left alone")
+    return 0
+
+
+def _own_raw_folder(settings: Settings, name: str) -> Path:
+    """Where invented files may go: never where the settings say that a user's own lie."""
+    if settings.dataset(name).raw_path is None:
+        return settings.raw_folder(name)
+    raise MedVLError(
+        found=f"raw_path = {str(settings.raw_folder(name))!r}", where=settings.where("datasets", name),
+        do="that folder is yours and gets nothing invented; name another one with --root, or only the datasets to write",
+    )  # fmt: skip
+
+
+def sql(arguments: argparse.Namespace) -> int:
+    """Ask the published benchmark, read-only."""
+    from medvl_lib.benchmark.publish import ask
+    from medvl_lib.benchmark.terminal import render_table
+
+    answer = ask(Workspace(root=read_settings().data_root), arguments.question)
+    print(render_table(answer.columns, answer.rows))
+    return 0
+
+
+def counted(text: str) -> tuple[str, int]:
+    """``test=20`` -> ("test", 20)."""
+    part, _, number = text.partition("=")
+    if not number.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is not PART=NUMBER, such as test=20")
+    return part, int(number)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The verbs and what they take."""
+    whole = argparse.ArgumentParser(prog="medvl", description="What needs no Dagster; the graph is opened with `make ui`.")
+    verbs = whole.add_subparsers(dest="verb", required=True, metavar="VERB")
+
+    verb = verbs.add_parser("doctor", help="say what stands in the way, and why this hardware profile was chosen")
+    verb.set_defaults(run=doctor)
+
+    verb = verbs.add_parser("sample-data", help="write invented raw files in the publishers' real layouts")
+    verb.add_argument("names", nargs="*", metavar="NAME", help="datasets; without one, those in the settings")
+    verb.add_argument("--root", metavar="FOLDER", help="write FOLDER/NAME, not the folder that the settings expect")
+    verb.add_argument(
+        "--count", type=counted, action="append", default=[], metavar="PART=NUMBER", help="how many of a part; may be repeated"
+    )
+    verb.add_argument("--seed", type=int, help="other records of the same kind")
+    verb.set_defaults(run=sample_data)
+
+    verb = verbs.add_parser("sql", help="ask the published benchmark")
+    verb.add_argument("question", metavar="QUESTION", help="an SQL question, or the name of a table or view: leaderboard")
+    verb.set_defaults(run=sql)
+    return whole
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line's entry point; what a person can mend is told in three parts, without a traceback."""
+    parsed = parser().parse_args(arguments)
+    try:
+        status = int(parsed.run(parsed))
+        sys.stdout.flush()  # here, where a closed pipe is still ours to notice
+        return status
+    except MedVLError as error:
+        print(error, file=sys.stderr)
+        return REFUSED
+    except BrokenPipeError:  # the reader has seen enough: `medvl sql leaderboard | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains once more when it flushes
+        return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,157 @@
+"""The rows of MTSamples as they lie on disk: the csv of Kaggle and the Parquet files of the hub.
+
+In: a raw folder. Out: a ``Transcription`` per row, or a ``Rejection`` for a row that was cut or is no text. What becomes of a row is
+``mtsamples``'s business; its docstring describes both layouts.
+"""
+
+import csv
+import itertools
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+
+import polars as pl
+
+from medvl_lib.errors import InputRefused
+from medvl_lib.pairs import Rejection
+
+NAME = "mtsamples"
+CSV_FILE = "mtsamples.csv"
+HUB_PARTS = ("train", "test")
+CSV_LICENCE = "CC0-1.0 as labelled on Kaggle, unconfirmed"
+HUB_LICENCE = "none stated"
+COLUMNS = ("", "description", "medical_specialty", "sample_name", "transcription", "keywords")
+HUB_COLUMNS = {"id": pl.Int32(), "text": pl.String(), "label": pl.Int64()}
+
+SPECIALTIES = (
+    "Pain Management", "Chiropractic", "Podiatry", "Pediatrics - Neonatal", "Discharge Summary", "Cosmetic / Plastic Surgery", "Neurology",
+    "Endocrinology", "Rheumatology", "Orthopedic", "Dentistry", "Allergy / Immunology", "Psychiatry / Psychology",
+    "Consult - History and Phy.", "Dermatology", "Radiology", "Speech - Language", "Physical Medicine - Rehab", "Sleep Medicine",
+    "Hospice - Palliative Care", "Diets and Nutritions", "Urology", "ENT - Otolaryngology", "Gastroenterology", "Letters", "Surgery",
+    "Bariatrics", "Ophthalmology", "Neurosurgery", "Emergency Room Reports", "Nephrology", "Lab Medicine - Pathology", "Office Notes",
+    "Cardiovascular / Pulmonary", "SOAP / Chart / Progress Notes", "Autopsy", "General Medicine", "IME-QME-Work Comp etc.",
+    "Obstetrics / Gynecology", "Hematology - Oncology",
+)  # fmt: skip
+"""The publisher's 40 specialties; only used to recognize a file without a header. A hub file names its own labels."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transcription:
+    """A row of either layout."""
+
+    row_id: str
+    """``mtsamples/<csv, train or test>/<row>``, rows counted from 0."""
+    source: str
+    licence: str
+    text: str
+    labels: dict[str, str]
+    """The publisher's own, blanks stripped."""
+
+
+Row = Transcription | Rejection
+
+
+def rejection(row_id: str, source: str, reason: str, detail: str) -> Rejection:
+    """A row that is left out at reading."""
+    return Rejection(pair_id=row_id, dataset=NAME, source=source, stage="read", reason=reason, detail=detail)
+
+
+def csv_files(root: Path) -> list[Path]:
+    """The csv file at any depth, if there is one; two of them would give one id to two rows, so they are refused."""
+    found = sorted(root.rglob(CSV_FILE))
+    if len(found) > 1:
+        places = ", ".join(path.relative_to(root).as_posix() for path in found)
+        raise InputRefused(found=f"{len(found)} files named {CSV_FILE}: {places}", where=str(root), do="keep one of them in the raw folder")
+    return found
+
+
+def hub_files(root: Path, part: str) -> list[Path]:
+    """The Parquet files of one part at any depth, in the order of their names."""
+    return sorted(root.rglob(f"{part}-*.parquet"), key=lambda path: (path.name, path.as_posix()))
+
+
+def _header(first: list[str], path: Path) -> tuple[list[str], bool]:
+    """The column names and whether ``first`` was the header; a file without one is read only if its columns are unmistakable."""
+    names = [cell.strip().lower() for cell in first]
+    if "transcription" in names:
+        return names, True
+    if len(first) == len(COLUMNS) and first[0].strip().isdigit() and first[2].strip() in SPECIALTIES:
+        return list(COLUMNS), False
+    is_header = bool(names) and all(name.replace("_", "").isalnum() and len(name) < 40 for name in names if name)
+    shown = f"columns {', '.join(names)}" if is_header else f"{len(names)} columns and no header"
+    raise InputRefused(found=shown, where=str(path), do=f"give the file the publisher's header: {','.join(COLUMNS)}")
+
+
+def _records(stream: TextIO) -> Iterator[list[str] | csv.Error]:
+    """Every record; one that the format forbids comes as the error, and reading goes on with the next line."""
+    rows = csv.reader(stream, strict=True)  # strict: a quote that never closes is an error, not the rest of the file
+    while True:
+        try:
+            yield next(rows)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            yield error
+
+
+def _csv_row(record: list[str] | csv.Error, columns: list[str], row_id: str, source: str) -> Row:
+    if isinstance(record, csv.Error):
+        reason = "record_cut" if "unexpected end" in str(record) else "record_malformed"
+        return rejection(row_id, source, reason, str(record))
+    if len(record) != len(columns):
+        reason = "record_cut" if len(record) < len(columns) else "record_too_long"
+        return rejection(row_id, source, reason, f"{len(record)} of {len(columns)} columns")
+    if any("\udc80" <= character <= "\udcff" for field in record for character in field):
+        return rejection(row_id, source, "not_utf8", "a byte that is not UTF-8")
+    fields = dict(zip(columns, record, strict=True))
+    labels = {"specialty": fields.get("medical_specialty", "").strip(), "sample_name": fields.get("sample_name", "").strip()}
+    return Transcription(row_id=row_id, source=source, licence=CSV_LICENCE, text=fields["transcription"], labels=labels)
+
+
+def csv_rows(path: Path, root: Path) -> Iterator[Row]:
+    """The rows of a csv file: UTF-8 with or without a mark, CRLF or LF; a blank line is no row."""
+    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
+        records = (record for record in _records(stream) if isinstance(record, csv.Error) or record)
+        first = next(records, None)
+        columns, has_header = _header(first if isinstance(first, list) else [], path)
+        rows = records if has_header or first is None else itertools.chain([first], records)
+        for number, record in enumerate(rows):
+            yield _csv_row(record, columns, f"{NAME}/csv/{number:06d}", f"{path.relative_to(root).as_posix()} row {number}")
+
+
+def _label_names(path: Path) -> list[str]:
+    """The names behind the label numbers, as the hub's library keeps them in the file; none where it did not."""
+    declared = json.loads(pl.read_parquet_metadata(path).get("huggingface", "{}"))
+    return declared.get("info", {}).get("features", {}).get("label", {}).get("names", [])
+
+
+def _hub_frame(path: Path) -> pl.DataFrame:
+    try:
+        frame = pl.read_parquet(path)
+    except pl.exceptions.PolarsError as error:
+        raise InputRefused(
+            found=f"{path.stat().st_size} bytes that are no Parquet file", where=str(path), do="download the file again from the hub"
+        ) from error
+    for name, kind in HUB_COLUMNS.items():
+        if frame.schema.get(name) != kind:
+            found = f"column {name!r} is {frame.schema.get(name, 'absent')}"
+            raise InputRefused(found=found, where=str(path), do=f"{NAME} wants {kind}: use the hub's own files")
+    return frame.select(*HUB_COLUMNS)
+
+
+def hub_rows(root: Path, part: str) -> Iterator[Row]:
+    """The rows of one part of the hub's layout, numbered through all of its files."""
+    number = 0
+    for path in hub_files(root, part):
+        frame, names = _hub_frame(path), _label_names(path)
+        for row_id, text, label in frame.iter_rows():
+            labels = {"publisher_split": part, "id": str(row_id), "label": str(label)}
+            if label is not None and 0 <= label < len(names):  # -1 is the hub's sign for "no label"
+                labels["specialty"] = names[int(label)].strip()
+            yield Transcription(
+                row_id=f"{NAME}/{part}/{number:06d}", source=f"{path.relative_to(root).as_posix()} row {number}", licence=HUB_LICENCE,
+                text=text or "", labels=labels,
+            )  # fmt: skip
+            number += 1

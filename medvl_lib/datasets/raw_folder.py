@@ -1,0 +1,18 @@
+"""What is said when a raw folder is not there, or holds nothing that a dataset knows.
+
+In: a dataset's name, the folder and the files it looked for. Out: the error that names the setting and the way to invented data.
+"""
+
+from pathlib import Path
+
+from medvl_lib.errors import InputMissing
+
+
+def missing(dataset: str, root: Path, known_files: str) -> InputMissing:
+    """The refusal of a raw folder without any of ``known_files``; the caller raises it."""
+    found = f"none of {known_files}" if root.is_dir() else "no such folder"
+    return InputMissing(
+        found=found, where=str(root),
+        do=f"put the publisher's files there, set raw_path under [datasets.{dataset}] in dagster_project.toml to the folder that "
+        f"holds them, or write invented ones with `medvl sample-data`",
+    )  # fmt: skip

@@ -1,0 +1,38 @@
+"""The one shape of a refusal: what was found, where, and what to do about it.
+
+In: nothing. Out: ``MedVLError`` and the few kinds that a caller tells apart. Messages quote ids, paths and settings,
+never a patient's text.
+"""
+
+
+class MedVLError(Exception):
+    """Something a person can mend: ``found`` (the offending value), ``where`` (file, id or key) and ``do`` (the cure)."""
+
+    def __init__(self, *, found: str, where: str, do: str) -> None:
+        self.found = found
+        self.where = where
+        self.do = do
+        super().__init__(found, where, do)
+
+    def __str__(self) -> str:
+        return f"found: {self.found}\n  where: {self.where}\n  do:    {self.do}"
+
+
+class SettingsError(MedVLError):
+    """``dagster_project.toml`` says something that cannot be meant."""
+
+
+class InputMissing(MedVLError):
+    """A step was started before the thing it reads exists."""
+
+
+class InputRefused(MedVLError):
+    """An input exists, but no passing verdict allows a step to read it."""
+
+
+class WriteFailed(MedVLError):
+    """The disk did not take what was written; nothing half-written was kept."""
+
+
+class HeavyStepFailed(MedVLError):
+    """A heavy process ended badly, or ended well and reported nothing."""

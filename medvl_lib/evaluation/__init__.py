@@ -1,0 +1,1 @@
+"""Evaluation: predictions (text out), scores (a number per pair and metric), and their intervals."""

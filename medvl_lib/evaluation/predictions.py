@@ -1,0 +1,65 @@
+"""What an evaluation leaves behind: the typed rows of a predictions directory. No model and no torch here.
+
+In: nothing. Out: the row models ``Reference``, ``Prediction`` and ``VariantMeasurement``. Producing them is ``predict``'s work,
+scoring them is ``scores``'s.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from medvl_lib.pairs import Split, Triple
+from medvl_lib.tables import Column
+
+REFERENCES = "references.parquet"
+PREDICTIONS = "predictions.parquet"
+VARIANTS = "variants.parquet"
+
+Variant = Literal["base", "nf4", "adapter", "champion", "floor_empty", "floor_constant", "floor_random", "floor_majority"]
+FLOORS: tuple[Variant, ...] = ("floor_empty", "floor_constant", "floor_random", "floor_majority")
+Condition = Literal["as_is", "blank_image"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reference:
+    """What a held-out or training pair wants to hear: everything a scorer may know of it."""
+
+    pair_id: Annotated[str, Column("the pair")]
+    dataset: Annotated[str, Column("name of the dataset")]
+    split: Annotated[Split, Column("the split it fell into")]
+    group_id: Annotated[str, Column("patient or document: the unit of splitting and of error bars")]
+    language: Annotated[str, Column("ISO 639-1 code")]
+    response: Annotated[str, Column("the answer that is wanted")]
+    expected: Annotated[tuple[Triple, ...], Column("facts that the answer must state")]
+    slices: Annotated[dict[str, str], Column("labels to report separately, such as document_type=lab_results")]
+    glyph_height_pixels: Annotated[float | None, Column("height of a lower-case x in the stored picture; null if unknown", unit="pixels")]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prediction:
+    """What one variant said to one pair under one condition."""
+
+    pair_id: Annotated[str, Column("the pair")]
+    variant: Annotated[Variant, Column("who answered")]
+    condition: Annotated[Condition, Column("as_is, or what was done to the picture")]
+    answer: Annotated[str, Column("the text that came out, special tokens removed")]
+    num_prompt_tokens: Annotated[int, Column("tokens in, image tokens included; 0 for a floor", unit="tokens")]
+    num_answer_tokens: Annotated[int, Column("tokens out, end token included; 0 for a floor", unit="tokens")]
+    is_cut: Annotated[bool, Column("whether the answer reached the token limit without an end token")]
+    latency_seconds: Annotated[
+        float | None, Column("wall time of the batch it was answered in, per pair; null for a floor", unit="seconds")
+    ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VariantMeasurement:
+    """What it took to answer, per variant."""
+
+    variant: Annotated[Variant, Column("who answered")]
+    model: Annotated[str, Column("hub id and revision, or the tiny model's name")]
+    weights_data_version: Annotated[str, Column("hash of the weights: base, and adapter where there is one")]
+    precision: Annotated[str, Column("what the weights really were: float32, bfloat16, nf4+float32, ...")]
+    num_parameters: Annotated[int, Column("parameters, 4-bit ones counted unpacked")]
+    num_quantized_parameters: Annotated[int, Column("of these, parameters held in 4 bit")]
+    load_seconds: Annotated[float, Column("time to load the weights", unit="seconds")]
+    memory_after_load_bytes: Annotated[int, Column("bytes of parameters and buffers after loading", unit="bytes")]
+    memory_peak_bytes: Annotated[int, Column("highest resident (CPU) or allocated (GPU) memory of the process so far", unit="bytes")]

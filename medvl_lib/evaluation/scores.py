@@ -1,0 +1,217 @@
+"""Scores: one number per prediction and metric, or the reason why there is none.
+
+In: a predictions directory (what each variant said, and what was wanted). Out: ``scores.parquet``, and ``evaluated_pairs.parquet``, which
+says what should have been answered, so that the rules can judge this directory alone. What the *model* failed at (empty, unreadable)
+is a zero and is counted apart by ``answer_state``; what the *scorer* could not do is null with a reason. Means and intervals come later.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from medvl_lib.errors import InputRefused
+from medvl_lib.evaluation.metrics import METRICS, Metric, metric_versions
+from medvl_lib.evaluation.metrics.tokens import UnscorableError
+from medvl_lib.evaluation.parquet_sql import query
+from medvl_lib.evaluation.predictions import (
+    PREDICTIONS,
+    REFERENCES,
+    VARIANTS,
+    Condition,
+    Prediction,
+    Reference,
+    Variant,
+    VariantMeasurement,
+)
+from medvl_lib.files import read_json
+from medvl_lib.pairs import Split
+from medvl_lib.provenance import PROVENANCE, Fact, Outcome, Rule, digest
+from medvl_lib.tables import Column, TableWriter, read_table, write_table
+
+REVISION = 1  # first version; the metrics have versions of their own
+SCORES = "scores.parquet"
+EVALUATED_PAIRS = "evaluated_pairs.parquet"
+MAX_UNSCORED_SHARE = 0.01  # more than this makes every comparison with the variant invalid
+
+AnswerState = Literal["complete", "cut", "empty"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """What one metric makes of one answer. Key: (evaluation_id, pair_id, variant, condition, metric)."""
+
+    evaluation_id: Annotated[str, Column("weights of every variant, test set, generation settings and metric versions, as one hash")]
+    pair_id: Annotated[str, Column("the pair")]
+    group_id: Annotated[str, Column("patient or document: the unit of error bars")]
+    dataset: Annotated[str, Column("name of the dataset")]
+    split: Annotated[Split, Column("the split of the pair")]
+    variant: Annotated[Variant, Column("who answered")]
+    condition: Annotated[Condition, Column("as_is, or what was done to the picture")]
+    metric: Annotated[str, Column("name of the metric")]
+    value: Annotated[float | None, Column("0 to 1; null where the scorer had nothing to score against")]
+    reason: Annotated[str | None, Column("why there is no value; null where there is one")]
+    answer_state: Annotated[AnswerState, Column("complete, cut at the token limit, or empty: the model's own failures, which score 0")]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluatedPair:
+    """A pair that every variant has to answer."""
+
+    pair_id: Annotated[str, Column("the pair")]
+    group_id: Annotated[str, Column("patient or document: the unit of error bars")]
+    dataset: Annotated[str, Column("name of the dataset")]
+    split: Annotated[Split, Column("the split of the pair")]
+    language: Annotated[str, Column("ISO 639-1 code")]
+    slices: Annotated[dict[str, str], Column("labels to report separately, such as document_type=lab_results")]
+
+
+def evaluation_id(predictions_directory: Path) -> str:
+    """What an evaluation is: the weights of every variant, the conversations, the generation settings and the metrics' versions.
+
+    The generation settings are in the code version of the predictions; the test set is in the data version of their chat.
+    """
+    record = read_json(predictions_directory / PROVENANCE)
+    chat = {key: version for key, version in record["input_data_versions"].items() if key.startswith("chat/")}
+    weights = {row.variant: row.weights_data_version for row in read_table(predictions_directory / VARIANTS, VariantMeasurement)}
+    return digest(["evaluation", weights, chat, record["code_version"], metric_versions()])
+
+
+def measure(metric: Metric, answer: str, reference: Reference) -> tuple[float, None] | tuple[None, str]:
+    """The metric's value, or None and the reason why the reference cannot be scored against."""
+    try:
+        return metric.score(answer, reference), None
+    except UnscorableError as error:
+        return None, str(error)
+
+
+def _answer_state(prediction: Prediction) -> AnswerState:
+    if not prediction.answer.strip():
+        return "empty"
+    return "cut" if prediction.is_cut else "complete"
+
+
+def _evaluated(predictions_directory: Path) -> dict[str, Reference]:
+    """The references of the test split and of each split that was predicted, by pair."""
+    path = predictions_directory / REFERENCES
+    predicted = {prediction.pair_id for prediction in read_table(predictions_directory / PREDICTIONS, Prediction)}
+    split_of = {reference.pair_id: reference.split for reference in read_table(path, Reference)}
+    if orphans := sorted(predicted - split_of.keys()):
+        raise InputRefused(
+            found=f"{len(orphans)} predicted pairs have no reference, first {orphans[0]!r}", where=str(path),
+            do="materialize the predictions again: answers and references must come from one chat directory",
+        )  # fmt: skip
+    splits = {"test"} | {split_of[pair_id] for pair_id in predicted}
+    return {reference.pair_id: reference for reference in read_table(path, Reference) if reference.split in splits}
+
+
+def _scored(predictions_directory: Path, references: dict[str, Reference]) -> Iterator[Score]:
+    mark = evaluation_id(predictions_directory)
+    for prediction in read_table(predictions_directory / PREDICTIONS, Prediction):
+        reference = references[prediction.pair_id]
+        for metric in METRICS.values():
+            if metric.applies_to(reference):
+                value, reason = measure(metric, prediction.answer, reference)
+                yield Score(
+                    evaluation_id=mark, pair_id=prediction.pair_id, group_id=reference.group_id, dataset=reference.dataset,
+                    split=reference.split, variant=prediction.variant, condition=prediction.condition, metric=metric.name,
+                    value=value, reason=reason, answer_state=_answer_state(prediction),
+                )  # fmt: skip
+
+
+def write_scores(directory: Path, predictions_directory: Path) -> dict[str, Fact]:
+    """Write ``scores.parquet`` and ``evaluated_pairs.parquet``; returns how many scores there are, and how many have no value."""
+    references = _evaluated(predictions_directory)
+    num_pairs = write_table(directory / EVALUATED_PAIRS, EvaluatedPair, (
+        EvaluatedPair(pair_id=r.pair_id, group_id=r.group_id, dataset=r.dataset, split=r.split, language=r.language, slices=r.slices)
+        for r in references.values()
+    ))  # fmt: skip
+    num_unscored = 0
+    with TableWriter(directory / SCORES, Score) as writer:
+        for score in _scored(predictions_directory, references):
+            num_unscored += score.value is None
+            writer.write(score)
+    return {
+        "evaluation_id": evaluation_id(predictions_directory), "num_evaluated_pairs": num_pairs,
+        "num_scores": writer.num_rows, "num_unscored": num_unscored,
+    }  # fmt: skip
+
+
+def _tables(directory: Path) -> dict[str, Path]:
+    return {"scores": directory / SCORES, "evaluated_pairs": directory / EVALUATED_PAIRS}
+
+
+def every_test_pair_is_predicted(directory: Path) -> Outcome:
+    """Under each condition that a variant was asked under, it answered every evaluated pair; and there is a test pair."""
+    missing = query(
+        """
+        with asked as (select distinct variant, condition from scores)
+        select variant, condition, pair_id from evaluated_pairs cross join asked
+        anti join scores using (pair_id, variant, condition) order by all
+        """,
+        _tables(directory),
+    )
+    [(num_test, num_asked)] = query(
+        """
+        select (select count(*) from evaluated_pairs where split = 'test'), count(*) from (select distinct variant, condition from scores)
+        """,
+        _tables(directory),
+    )
+    return Outcome(
+        passed=not missing and num_test > 0 and num_asked > 0,
+        found=f"{len(missing)} answers are missing; {num_test} test pairs were put to {num_asked} variants and conditions",
+        offenders=tuple(f"{variant} {condition} {pair_id}" for variant, condition, pair_id in missing[:10]),
+    )
+
+
+def no_answer_is_scored_twice(directory: Path) -> Outcome:
+    """A pair, variant, condition and metric have one score."""
+    twice = query(
+        "select pair_id, variant, condition, metric from scores group by all having count(*) > 1 order by all", _tables(directory)
+    )
+    return Outcome(passed=not twice, found=f"{len(twice)} scores stand there twice", offenders=tuple(" ".join(row) for row in twice[:10]))
+
+
+def scores_are_in_range(directory: Path) -> Outcome:
+    """Each value is a number from 0 to 1."""
+    outside = query(
+        "select pair_id, variant, metric from scores where value is not null and not (value between 0 and 1) order by all",
+        _tables(directory),
+    )
+    return Outcome(
+        passed=not outside, found=f"{len(outside)} values lie outside 0 to 1", offenders=tuple(" ".join(row) for row in outside[:10])
+    )
+
+
+def few_scores_are_missing(directory: Path) -> Outcome:
+    """No variant has more than 1 % of a metric's scores missing."""
+    shares = query(
+        """
+        select variant, metric, count(*) - count(value) as num_missing, count(*) as num_scores, any_value(reason) as reason
+        from scores group by all having num_missing > 0 order by num_missing / num_scores desc, variant, metric
+        """,
+        _tables(directory),
+    )
+    bad = [row for row in shares if row[2] > MAX_UNSCORED_SHARE * row[3]]
+    worst = f"; most for {bad[0][0]} {bad[0][1]}: {bad[0][2]} of {bad[0][3]} ({bad[0][4]})" if bad else ""
+    return Outcome(
+        passed=not bad,
+        found=f"{sum(row[2] for row in shares)} scores are missing{worst}",
+        offenders=tuple(f"{row[0]} {row[1]}" for row in bad[:10]),
+    )
+
+
+RULES = (
+    Rule(
+        name="every_test_pair_is_predicted",
+        sentence="Every variant answered every pair of the evaluated splits.",
+        holds=every_test_pair_is_predicted,
+    ),
+    Rule(name="no_answer_is_scored_twice", sentence="No answer is scored twice by one metric.", holds=no_answer_is_scored_twice),
+    Rule(name="scores_are_in_range", sentence="Every score lies between 0 and 1.", holds=scores_are_in_range),
+    Rule(
+        name="few_scores_are_missing",
+        sentence="At most 1 % of a variant's scores are missing because the scorer failed.",
+        holds=few_scores_are_missing,
+    ),
+)

@@ -1,0 +1,107 @@
+"""Pictures: stored once by content, and turned into pixels in one place.
+
+In: bytes as the publisher shipped them. Out: the same bytes by their SHA-256, and the RGB array that every processor, page and
+report sees. Resizing and normalizing belong to a model's processor; DICOM windowing comes with the first dataset that has DICOM.
+"""
+
+import hashlib
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from medvl_lib.files import write_bytes
+
+DECODING_ERRORS = (OSError, ValueError, SyntaxError, EOFError, TypeError)  # all of these are Pillow's words for damaged bytes
+MAX_PIXELS = 100_000_000  # a 10,000 x 10,000 picture: larger ones are decompression bombs, not radiographs
+
+
+class UnreadableImage(Exception):
+    """Bytes that are no picture, or one cut short or absurdly large; the message says which."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageStore:
+    """Pictures by content hash: ``<root>/<first 2 hex>/<sha256>``, bytes unchanged."""
+
+    root: Path
+
+    def path(self, image_id: str) -> Path:
+        """Where a picture lies."""
+        return self.root / image_id[:2] / image_id
+
+    def put(self, data: bytes) -> str:
+        """Store ``data`` unless it is there already; returns its SHA-256."""
+        image_id = hashlib.sha256(data).hexdigest()
+        path = self.path(image_id)
+        if not path.is_file() or path.stat().st_size != len(data):
+            write_bytes(path, data)
+        return image_id
+
+    def read(self, image_id: str) -> bytes:
+        """The stored bytes; raises FileNotFoundError for an unknown id."""
+        return self.path(image_id).read_bytes()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageFacts:
+    """What can be said of a picture without a model."""
+
+    width_pixels: int
+    height_pixels: int
+    mode: str
+    """Pillow's mode of the stored bytes: L, RGB, RGBA, CMYK, I;16, ..."""
+    format: str
+    num_frames: int
+
+
+def _open(data: bytes) -> Image.Image:
+    try:
+        image = Image.open(io.BytesIO(data))
+    except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError) as error:
+        raise UnreadableImage(f"not a picture that Pillow knows ({len(data)} bytes)") from error
+    if image.width * image.height > MAX_PIXELS:
+        raise UnreadableImage(f"{image.width} x {image.height} pixels, at most {MAX_PIXELS} are read")
+    return image
+
+
+def facts(data: bytes) -> ImageFacts:
+    """Size, mode and frames of a picture, after decoding all of it; raises UnreadableImage."""
+    image = _open(data)
+    try:
+        image.load()
+        num_frames = int(getattr(image, "n_frames", 1))
+    except DECODING_ERRORS as error:
+        raise UnreadableImage(f"{image.format} of {image.width} x {image.height} pixels cannot be decoded: {error}") from error
+    return ImageFacts(
+        width_pixels=image.width, height_pixels=image.height, mode=image.mode, format=image.format or "", num_frames=num_frames
+    )  # fmt: skip
+
+
+def rgb_pixels(data: bytes) -> NDArray[np.uint8]:
+    """Bytes -> array (H, W, 3) of uint8: EXIF rotation applied, 16 bit scaled, transparency laid on white, CMYK converted.
+
+    Multi-frame pictures give their first frame. Raises UnreadableImage.
+    """
+    image = _open(data)
+    try:
+        image.load()
+        upright = ImageOps.exif_transpose(image)
+    except DECODING_ERRORS as error:
+        raise UnreadableImage(f"{image.format} cannot be decoded: {error}") from error
+    if upright.mode.startswith("I") or upright.mode == "F":
+        return _from_deep_gray(np.asarray(upright, dtype=np.float64))
+    if upright.mode in {"RGBA", "LA", "PA"} or "transparency" in upright.info:
+        layer = upright.convert("RGBA")
+        upright = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
+    return np.asarray(upright.convert("RGB"), dtype=np.uint8)
+
+
+def _from_deep_gray(values: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """More than 8 bits of gray, scaled from the darkest to the brightest value found."""
+    low, high = float(values.min()), float(values.max())
+    scaled = np.zeros_like(values) if high <= low else (values - low) * (255.0 / (high - low))
+    return np.repeat(np.rint(scaled).astype(np.uint8)[:, :, None], 3, axis=2)

@@ -1,0 +1,188 @@
+"""Run a heavy step as its own process, and be that process.
+
+In: a request file (which line, which step, on which profile, in which workspace). Out: the step's directory, or an error in three parts.
+``python -m medvl_lib.launch <request.json>`` starts a heavy step by hand, from Dagster Pipes, or on a cluster: the same entry point.
+Dagster itself is not imported; ``dagster_pipes`` is, in the child alone, to report progress to whoever opened the session.
+
+The child dies with its parent (it holds the reading end of a pipe whose writing end only the parent has), is its own process group, and
+holds the device by a file lock that the kernel drops when it dies.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+from pydantic import TypeAdapter
+
+from medvl_lib.errors import HeavyStepFailed, MedVLError
+from medvl_lib.files import write_bytes
+from medvl_lib.hardware import Profile
+from medvl_lib.lines import Line
+from medvl_lib.provenance import Artifact, judge
+from medvl_lib.route.line import line_steps
+from medvl_lib.step import run_step
+from medvl_lib.workspace import Workspace
+
+PARENT_PIPE = "MEDVL_PARENT_PIPE"  # file descriptor that reads end-of-file when the parent is gone
+REFUSED = 2  # exit status of a step that said what is wrong and how to mend it
+GRACE_SECONDS = 20.0  # from SIGTERM to SIGKILL: a checkpoint of the full adapter takes a few seconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What a heavy process is asked to do; readable, and enough to start it again by hand."""
+
+    steps: tuple[str, ...]
+    """Steps of the line, in order: ``("base_model", "nf4_model")``."""
+    line: Line
+    profile: Profile
+    root: str
+    """The data root."""
+    run_id: str | None
+    """The run whose inputs are used; None resolves the current ones."""
+
+
+REQUEST = TypeAdapter(Request)
+
+
+def write_request(path: Path, request: Request) -> None:
+    """Write a request as JSON."""
+    write_bytes(path, REQUEST.dump_json(request, indent=1))
+
+
+def run_process(request: Path, environment: Mapping[str, str], *, poll: Callable[[], None], poll_seconds: float = 1.0) -> None:
+    """Start the heavy process of a request and wait for it, calling ``poll`` meanwhile.
+
+    Whatever interrupts the wait (a cancelled run, Ctrl-C) stops the whole process group: SIGTERM, then SIGKILL after GRACE_SECONDS.
+    Raises HeavyStepFailed with the signal or the exit status.
+    """
+    reading, writing = os.pipe()
+    try:
+        process = subprocess.Popen(  # noqa: S603 (our own interpreter and module)
+            [sys.executable, "-m", "medvl_lib.launch", str(request)],
+            env={**os.environ, **environment, PARENT_PIPE: str(reading)}, pass_fds=(reading,), start_new_session=True,
+        )  # fmt: skip
+        os.close(reading)
+        try:
+            while True:
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(poll_seconds)
+                    break
+                poll()
+            poll()
+        except BaseException:
+            stop_group(process)
+            raise
+    finally:
+        os.close(writing)
+    if process.returncode:
+        raise HeavyStepFailed(
+            found=_ending(process.returncode), where=f"python -m medvl_lib.launch {request}",
+            do="read the compute logs above; a killed training run resumes from its newest checkpoint when materialized again",
+        )  # fmt: skip
+
+
+def stop_group(process: subprocess.Popen[bytes]) -> None:
+    """Ask the process group to end, and make it after the grace time."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGTERM)
+    try:
+        process.wait(GRACE_SECONDS)
+    except subprocess.TimeoutExpired:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _ending(status: int) -> str:
+    if status == -signal.SIGKILL:
+        return "the process was killed by signal 9, probably because memory ran out"
+    if status < 0:
+        return f"the process was ended by signal {-status} ({signal.Signals(-status).name})"
+    return f"the process ended with status {status}"
+
+
+def die_with_parent() -> None:
+    """Kill this process when whoever started it is gone; nothing to do when it was started by hand."""
+    descriptor = os.environ.pop(PARENT_PIPE, None)
+    if descriptor is None:
+        return
+
+    def watch() -> None:
+        os.read(int(descriptor), 1)  # nobody writes: this returns when the last writing end is closed
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=watch, daemon=True, name="die-with-parent").start()
+
+
+def device_lock(workspace: Workspace, profile: Profile) -> FileLock:
+    """The lock that whoever computes on a device holds: one for the machine, or one a data root on a CPU."""
+    if profile.device == "cpu":
+        path = workspace.lock("device-cpu")
+    else:
+        path = Path(os.environ.get("XDG_RUNTIME_DIR", "/tmp")) / f"medvl-{profile.device.replace(':', '-')}.lock"  # noqa: S108
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(path)
+
+
+def perform(request: Request, report: Callable[[Mapping[str, Any]], None]) -> tuple[Artifact, ...]:
+    """Do what is asked, in this process: every step in order, each judged before the next reads it."""
+    workspace = Workspace(root=Path(request.root), run_id=request.run_id)
+    steps = {step.name: step for step in line_steps(request.line, request.profile)}
+    done: list[Artifact] = []
+    with device_lock(workspace, request.profile):
+        for name in request.steps:
+            artifact = run_step(workspace, steps[name], report)
+            judge(workspace, artifact, steps[name].rules)
+            shutil.rmtree(workspace.checkpoints(name, artifact.name, artifact.fingerprint), ignore_errors=True)  # no longer needed
+            done.append(artifact)
+    return tuple(done)
+
+
+def _environment(profile: Profile) -> dict[str, str]:
+    """The profile's variables; its threads among them, since OpenMP reads their number when torch is loaded."""
+    return {**profile.environment, **({"OMP_NUM_THREADS": str(profile.num_threads)} if profile.num_threads else {})}
+
+
+def main() -> int:
+    """The entry point of every heavy process."""
+    from dagster_pipes import PipesContext, open_dagster_pipes  # pyright: ignore[reportUnknownVariableType]
+
+    die_with_parent()
+    request = REQUEST.validate_json(Path(sys.argv[1]).read_bytes())
+    for name, value in _environment(request.profile).items():
+        os.environ.setdefault(name, value)
+    is_piped = "DAGSTER_PIPES_CONTEXT" in os.environ
+    if not is_piped:
+        return _perform(request, _print)
+    with open_dagster_pipes():
+        pipes = PipesContext.get()
+        return _perform(request, pipes.report_custom_message)
+
+
+def _print(facts: Mapping[str, Any]) -> None:
+    sys.stdout.write(f"{dict(facts)}\n")
+
+
+def _perform(request: Request, report: Callable[[Mapping[str, Any]], None]) -> int:
+    try:
+        done = perform(request, report)
+    except MedVLError as error:
+        report({"refused": {"found": error.found, "where": error.where, "do": error.do}})
+        sys.stderr.write(f"{error}\n")
+        return REFUSED
+    report({"done": {artifact.key: artifact.fingerprint for artifact in done}})
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

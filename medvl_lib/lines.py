@@ -1,0 +1,144 @@
+"""The lines as values: the table of contents of MedVL.
+
+In: nothing, or the settings that change a line's numbers. Out: ``Line``, complete. The lines differ in values alone; nothing on the route
+asks which one it is running. How a step works stands in its room, in which order in ``route``.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from medvl_lib.audit import AuditSpec
+from medvl_lib.benchmark.promotion import Gate
+from medvl_lib.datasets import DATASETS
+from medvl_lib.evaluation.spec import EvaluationSpec
+from medvl_lib.hardware import PROFILES
+from medvl_lib.models.spec import LANGUAGE_TARGETS, ModelSpec
+from medvl_lib.pairs import Dataset
+from medvl_lib.settings import Settings, override, require_known_names
+from medvl_lib.split import SplitSpec
+from medvl_lib.training.recipe import Recipe, Stage
+from medvl_lib.validation import Limits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """A model product: datasets, model, stages, and the rules by which it is judged."""
+
+    name: str
+    datasets: tuple[str, ...]
+    """Datasets that it is trained and tested on, by name."""
+    split: SplitSpec
+    model: ModelSpec
+    audit: AuditSpec
+    stages: tuple[Stage, ...]
+    """Trained in this order, each from the one before."""
+    evaluation: EvaluationSpec
+    gate: Gate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatasetRun:
+    """A dataset, where its raw files lie, and what its pairs may measure."""
+
+    dataset: Dataset
+    raw_folder: Path
+    limits: Limits
+
+
+PAGES = Limits(
+    min_request_characters=1, max_request_characters=2000, min_response_characters=1, max_response_characters=8000, max_images=8,
+    min_image_side_pixels=28,  # one image token
+    max_image_side_pixels=10_000, max_aspect_ratio=20.0, max_frames=1,
+)  # fmt: skip
+"""What a page of a document and its transcription may measure; a dataset's own bounds stand in the settings."""
+
+DOCUMENTS = Line(
+    name="documents",
+    datasets=("clinical_documents", "mtsamples"),
+    split=SplitSpec(seed=42, validation_share=0.1, test_share=0.1),  # 80/10/10, seed 42, as in the requirement documents
+    model=ModelSpec(
+        family="qwen2_5_vl", source="hub", hub_id="Qwen/Qwen2.5-VL-7B-Instruct",
+        revision="cc594898137f460bfe9f0759e9844b3ce807cfb5",
+        seed=0, path="", max_pixels=1280 * 28 * 28,  # 1,280 image tokens: a page of A4 stays legible, memory stays bounded
+    ),
+    audit=AuditSpec(max_tokens=4096, min_glyph_height_pixels=6.0),
+    stages=(
+        Stage(
+            name="adapter", objective="generate",
+            recipe=Recipe(
+                learning_rate=2e-4, num_epochs=2, max_steps=0, effective_batch=16, warmup_share=0.03, weight_decay=0.0,
+                max_gradient_norm=1.0, lora_rank=64, lora_alpha=128, lora_dropout=0.05, lora_targets=LANGUAGE_TARGETS, seed=42,
+                max_training_pairs=1000, max_validation_pairs=100, validations_per_epoch=4,
+            ),
+        ),
+    ),
+    evaluation=EvaluationSpec(
+        splits=("test", "benchmark"), max_pairs_per_dataset=0, max_answer_tokens=512, controls=("blank_image",), seed=42
+    ),
+    gate=Gate(),
+)  # fmt: skip
+
+LINES: Mapping[str, Line] = {"documents": DOCUMENTS}
+
+TINY_MODELS: Mapping[str, str] = {"qwen2_5_vl": "medvl/tiny-qwen2.5-vl"}
+
+
+def tiny(line: Line) -> Line:
+    """The same line with the same architecture built small: the real run made small, on any CPU, without a download.
+
+    Its weights are random, so its scores say only that every step is real. Steps and pairs are few; the learning rate is higher, since a
+    low-rank update of a few thousand values tolerates and needs it.
+    """
+    stages = tuple(
+        replace(stage, recipe=replace(
+            stage.recipe, learning_rate=2e-3, num_epochs=1, max_steps=24, effective_batch=8, lora_rank=16, lora_alpha=32,
+            max_training_pairs=96, max_validation_pairs=16, validations_per_epoch=2,
+        )) for stage in line.stages
+    )  # fmt: skip
+    return replace(
+        line,
+        model=replace(line.model, source="tiny", hub_id=TINY_MODELS[line.model.family], revision="", seed=1, max_pixels=256 * 28 * 28),
+        stages=stages,
+        evaluation=replace(line.evaluation, max_pairs_per_dataset=60, max_answer_tokens=320),
+    )
+
+
+def lines_of(settings: Settings) -> tuple[Line, ...]:
+    """Every line at the settings' scale, with their datasets and changes; a misspelt name or key is refused with the nearest valid one."""
+    require_known_names(settings, datasets=DATASETS, lines=LINES, profiles=PROFILES)
+    return tuple(_applied(tiny(line) if settings.scale == "tiny" else line, settings) for line in LINES.values())
+
+
+def _applied(line: Line, settings: Settings) -> Line:
+    changes = settings.line(line.name)
+
+    def where(part: str) -> str:
+        return settings.where("lines", line.name, part)
+
+    return replace(
+        line,
+        datasets=tuple(name for name in line.datasets if settings.dataset(name).enabled),
+        model=override(line.model, changes.model, where("model")),
+        split=override(line.split, changes.split, where("split")),
+        audit=override(line.audit, changes.audit, where("audit")),
+        evaluation=override(line.evaluation, changes.evaluation, where("evaluation")),
+        gate=override(line.gate, changes.gate, where("gate")),
+        stages=tuple(replace(stage, recipe=override(stage.recipe, changes.recipe, where("recipe"))) for stage in line.stages),
+    )
+
+
+def dataset_runs(settings: Settings) -> tuple[DatasetRun, ...]:
+    """Every dataset that the settings switch on, with its folder and its changes."""
+    require_known_names(settings, datasets=DATASETS, lines=LINES, profiles=PROFILES)
+    return tuple(_dataset_run(DATASETS[name], settings) for name in settings.enabled_datasets())
+
+
+def _dataset_run(dataset: Dataset, settings: Settings) -> DatasetRun:
+    changes = settings.dataset(dataset.name)
+    budget = changes.rejected_share_budget
+    return DatasetRun(
+        dataset=dataset if budget is None else replace(dataset, rejected_share_budget=budget),
+        raw_folder=settings.raw_folder(dataset.name),
+        limits=override(PAGES, changes.limits, settings.where("datasets", dataset.name, "limits")),
+    )

@@ -1,0 +1,200 @@
+"""From a directory of verified weights to a model with its processor, in full width or in four bits.
+
+In: a base-model or NF4 directory, the numerics of the profile, perhaps an adapter. Out: ``Loaded``; or a new directory of weights.
+Training, prompts and lines do not belong here. Facts behind each choice: ``docs/decisions/0005-the-tiny-model.md`` and the comments.
+"""
+
+import json
+import os
+import shutil
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import bitsandbytes as bnb
+import torch
+from peft import PeftModel
+from transformers import AutoModelForImageTextToText, BitsAndBytesConfig, PreTrainedModel
+from transformers.utils import logging as transformers_logging
+
+from medvl_lib.errors import MedVLError
+from medvl_lib.hardware import Profile
+from medvl_lib.models import qwen2_5_vl
+from medvl_lib.models.spec import SKIP_MODULES, ModelSpec
+from medvl_lib.models.weights import describe
+from medvl_lib.prompts import PromptFormat, read_prompt_format
+from medvl_lib.provenance import Fact
+
+PROCESSORS = {"qwen2_5_vl": qwen2_5_vl.load_processor}
+TINY = {"qwen2_5_vl": qwen2_5_vl.write_tiny}
+WEIGHTS = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model")  # what a checkpoint needs; pickles are not loaded
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """A model that is ready to run, and what turns pictures and text into its tensors."""
+
+    model: PreTrainedModel | PeftModel
+    processor: Any
+    prompts: PromptFormat
+    precision: str
+    """What the weights really are: ``float32``, ``nf4+bfloat16``, ..."""
+    load_seconds: float
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """No progress bars of the libraries: they flood a run's logs."""
+    transformers_logging.disable_progress_bar()
+    yield
+
+
+def write_base(directory: Path, spec: ModelSpec) -> dict[str, Fact]:
+    """Bring the weights that ``spec`` names into ``directory``: built small, copied, or fetched at the pinned revision.
+
+    Raises MedVLError when a directory holds no safetensors, or when the hub cannot be reached.
+    """
+    with quiet():
+        if spec.source == "tiny":
+            TINY[spec.family](directory, seed=spec.seed, max_pixels=spec.max_pixels)
+        elif spec.source == "directory":
+            _copy(Path(spec.path), directory)
+        else:
+            _fetch(spec, directory)
+    _require_family(directory, spec)
+    return describe(directory)
+
+
+def _copy(source: Path, directory: Path) -> None:
+    files = [path for pattern in WEIGHTS for path in sorted(source.glob(pattern))]
+    if not any(path.suffix == ".safetensors" for path in files):
+        raise MedVLError(
+            found="no *.safetensors", where=str(source), do="point [lines.<line>.model] path at a checkpoint in the hub's layout"
+        )
+    for path in files:
+        target = directory / path.name
+        try:
+            os.link(path.resolve(), target)  # one copy on disk where the file system allows it
+        except OSError:
+            shutil.copyfile(path, target)
+
+
+def _fetch(spec: ModelSpec, directory: Path) -> None:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+
+    try:
+        cached = snapshot_download(spec.hub_id, revision=spec.revision, allow_patterns=list(WEIGHTS))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
+        raise MedVLError(
+            found=f"{type(error).__name__}: {str(error).splitlines()[0]}",
+            where=f"{spec.hub_id} at {spec.revision}",
+            do="check the network, HF_TOKEN and the licence on the model's page, or set [lines.<line>.model] source = 'directory' and path",
+        ) from error
+    _copy(Path(cached), directory)
+
+
+def _require_family(directory: Path, spec: ModelSpec) -> None:
+    found = json.loads((directory / "config.json").read_text())["model_type"]
+    if found != spec.family:
+        raise MedVLError(
+            found=f"model_type {found!r}",
+            where=str(directory / "config.json"),
+            do=f"this line is set up for {spec.family!r}: name such a model",
+        )
+
+
+def nf4_config(spec: ModelSpec, profile: Profile) -> BitsAndBytesConfig:
+    """NF4 with double quantization on the language linears only; type and compute type are never left to defaults (fp4, float32)."""
+    return BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=DTYPES[profile.weights_dtype], llm_int8_skip_modules=list(SKIP_MODULES[spec.family]),
+    )  # fmt: skip
+
+
+def write_nf4(directory: Path, base_directory: Path, spec: ModelSpec, profile: Profile) -> dict[str, Fact]:
+    """Quantize the base model into ``directory``; returns how many linears are in four bits, per part of the model."""
+    with quiet():
+        model = _from_pretrained(base_directory, profile, nf4_config(spec, profile))
+        _keep_autograd(model)
+        model.save_pretrained(directory)
+    for pattern in WEIGHTS[1:]:
+        for path in base_directory.glob(pattern):
+            if not (directory / path.name).exists() and not path.name.endswith(".index.json"):
+                shutil.copyfile(path, directory / path.name)
+    counts = count_quantized(model)
+    return {**describe(directory), **{f"num_4bit_linears_{part}": count for part, count in counts.items()}}
+
+
+def count_quantized(model: torch.nn.Module) -> dict[str, int]:
+    """``Linear4bit`` modules per part: ``language``, ``vision`` and ``other``."""
+    counts = Counter({"language": 0, "vision": 0, "other": 0})
+    for name, module in model.named_modules():
+        if isinstance(module, bnb.nn.Linear4bit):
+            part = "language" if ".language_model." in name else "vision" if ".visual." in name else "other"
+            counts[part] += 1
+    return dict(counts)
+
+
+def _from_pretrained(directory: Path, profile: Profile, quantization: BitsAndBytesConfig | None = None) -> PreTrainedModel:
+    return AutoModelForImageTextToText.from_pretrained(
+        directory, dtype=DTYPES[profile.weights_dtype], attn_implementation=profile.attention,
+        device_map={"": profile.device},  # named: "auto" splits on unified memory, and without one NF4 lands on the CPU on a Mac
+        **({} if quantization is None else {"quantization_config": quantization}),
+    )  # fmt: skip
+
+
+def _keep_autograd(model: torch.nn.Module) -> None:
+    """Close the AVX512-BF16 trap: an evaluation pass would repack 4-bit weights in place, and every later backward lose gradients."""
+    for module in model.modules():
+        if isinstance(module, bnb.nn.Linear4bit):
+            module.support_avx512bf16_for_cpu = False
+
+
+def load(directory: Path, spec: ModelSpec, profile: Profile, *, adapter: Path | None = None, is_trainable: bool = False) -> Loaded:
+    """Load a directory of weights (full width or NF4, as its config.json says), with an adapter on top where one is given."""
+    started = time.perf_counter()
+    with quiet():
+        model = _from_pretrained(directory, profile)
+    _keep_autograd(model)
+    is_nf4 = bool(getattr(model, "is_loaded_in_4bit", False))
+    if adapter is not None:
+        model = PeftModel.from_pretrained(model, adapter, is_trainable=is_trainable)
+    model.eval()
+    return Loaded(
+        model=model, processor=PROCESSORS[spec.family](directory, max_pixels=spec.max_pixels), prompts=read_prompt_format(directory),
+        precision=f"nf4+{profile.weights_dtype}" if is_nf4 else profile.weights_dtype,
+        load_seconds=time.perf_counter() - started,
+    )  # fmt: skip
+
+
+def num_parameters(model: torch.nn.Module) -> tuple[int, int]:
+    """(all parameters, those in four bits), 4-bit ones counted unpacked: two to a byte."""
+    total = quantized = 0
+    for parameter in model.parameters():
+        is_packed = isinstance(parameter, bnb.nn.Params4bit)
+        size = parameter.numel() * (2 if is_packed else 1)
+        total += size
+        quantized += size if is_packed else 0
+    return total, quantized
+
+
+def resident_bytes(model: torch.nn.Module) -> int:
+    """Bytes of parameters and buffers, the quantization constants included."""
+    tensors = [*model.parameters(), *model.buffers()]
+    held = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+    states = [tensor.quant_state for tensor in tensors if isinstance(tensor, bnb.nn.Params4bit) and tensor.quant_state is not None]
+    return held + sum(part.numel() * part.element_size() for state in states for part in _state_tensors(state))
+
+
+def _state_tensors(state: Any) -> Iterator[torch.Tensor]:
+    yield state.absmax
+    yield state.code
+    if state.nested:
+        yield state.state2.absmax
+        yield state.state2.code

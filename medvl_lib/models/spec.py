@@ -1,0 +1,47 @@
+"""What a model is, as literal values. No torch here: the graph reads this file when it loads."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+REVISION = 1  # first version
+
+Family = Literal["qwen2_5_vl"]
+Source = Literal["tiny", "hub", "directory"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSpec:
+    """The weights that a line starts from. Every field bears identity, except ``path`` (its contents do instead)."""
+
+    family: Family
+    """The architecture: ``model_type`` in config.json."""
+    source: Source
+    """``tiny``: built here from ``seed``; ``hub``: ``hub_id`` at ``revision``; ``directory``: a checkpoint on this machine."""
+    hub_id: str
+    """Repository on the hub, or the tiny model's name: what reports call the model."""
+    revision: str
+    """Commit of the hub repository (40 hexadecimal digits); empty for the other sources."""
+    seed: int
+    """Seed of a tiny model's random weights; 0 where weights are not made here."""
+    path: str
+    """The checkpoint's directory where the source is one; empty otherwise. Not identity: its contents are."""
+    max_pixels: int
+    """The most pixels (height x width) that the processor keeps of a picture."""
+
+    def __post_init__(self) -> None:
+        """Refuse a spec that leaves open which weights are meant."""
+        if self.source == "hub" and len(self.revision) != 40:
+            raise ValueError(f"revision {self.revision!r} of {self.hub_id} is not a commit of 40 hexadecimal digits: pin one")
+        if (self.source == "directory") != bool(self.path):
+            raise ValueError(f"path {self.path!r} and source {self.source!r}: a path is given exactly when the source is 'directory'")
+
+
+SKIP_MODULES: dict[Family, tuple[str, ...]] = {
+    # matched from the start of the module's name: "visual" alone would skip nothing (transformers PR #42711)
+    "qwen2_5_vl": ("lm_head", "model.visual"),
+}
+STORED_LANGUAGE_PREFIX: dict[Family, str] = {"qwen2_5_vl": "model.layers."}
+"""How the tensors that may be quantized are called in a file: transformers saves the hub's names, not the modules'."""
+
+LANGUAGE_TARGETS = r"model\.language_model\.layers\.\d+\.(self_attn|cross_attn|mlp)\.(q|k|v|o|gate|up|down)_proj"
+"""LoRA targets of a language model: a full match, since a list of suffixes would also adapt the vision blocks' own gate/up/down."""

@@ -1,0 +1,166 @@
+"""Pairs: the one type that every dataset becomes, and what is left out with its reason.
+
+In: what a dataset's ``read`` yields (drafts, and rejections for records that are no pair at all). Out: ``Pair`` and ``Rejection``
+tables, and the pictures in the image store. Whether a pair is good enough to train on is decided in ``validation``.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+from medvl_lib.images import ImageStore
+from medvl_lib.provenance import Fact, Outcome, Rule
+from medvl_lib.tables import Column, TableWriter, num_rows, read_table, require_schema
+
+REVISION = 1  # first version
+PAIRS = "pairs.parquet"
+REJECTIONS = "rejections.parquet"
+
+Split = Literal["train", "validation", "test", "benchmark"]
+SPLITS: tuple[Split, ...] = ("train", "validation", "test", "benchmark")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Triple:
+    """One fact that a document states: "Potassium 4.1 mmol/L"."""
+
+    term: Annotated[str, Column("what was measured, prescribed or found, as printed")]
+    value: Annotated[str, Column("its value, as printed")]
+    unit: Annotated[str, Column("its unit as printed; empty where it has none")]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """Pictures with a request and the response that is wanted."""
+
+    pair_id: Annotated[str, Column("dataset/part/record, stable while the raw record is")]
+    dataset: Annotated[str, Column("name of the dataset")]
+    image_ids: Annotated[tuple[str, ...], Column("SHA-256 of each picture's stored bytes, in order")]
+    request: Annotated[str, Column("the user message's text")]
+    response: Annotated[str, Column("the answer that is wanted")]
+    expected: Annotated[tuple[Triple, ...], Column("facts that the answer must state; empty where none are known")]
+    subject_id: Annotated[str | None, Column("the patient; null where the publisher names none")]
+    document_id: Annotated[str, Column("the document, study or case that the pair is cut from")]
+    publisher_split: Annotated[Split | None, Column("the split that the publisher gave; null where there is none")]
+    language: Annotated[str, Column("ISO 639-1 code of request and response")]
+    source: Annotated[str, Column("file and row below the raw folder")]
+    licence: Annotated[str, Column("SPDX identifier, or the publisher's words, for this very picture and text")]
+    metadata: Annotated[dict[str, str], Column("the publisher's own labels, unchanged")]
+
+    @property
+    def group_id(self) -> str:
+        """What must never be in two splits: the patient, or the document where no patient is known."""
+        return self.document_id if self.subject_id is None else f"subject:{self.subject_id}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rejection:
+    """A row that was left out."""
+
+    pair_id: Annotated[str, Column("the id that the row has, or would have had")]
+    dataset: Annotated[str, Column("name of the dataset")]
+    source: Annotated[str, Column("file and row below the raw folder")]
+    stage: Annotated[Literal["read", "validate"], Column("where on the route it was left out")]
+    reason: Annotated[str, Column("snake_case rule that it broke; the first where it broke several")]
+    detail: Annotated[str, Column("what was found, in numbers and paths, without the patient's text")]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageSource:
+    """Where a picture's bytes come from: a file as delivered, a cell of a Parquet file, or text drawn on a page."""
+
+    name: str
+    """What to call it in a rejection."""
+    data: Callable[[], bytes]
+    """Gives the bytes; raises OSError where they cannot be had."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """A pair whose pictures are not in the image store yet: ``pair.image_ids`` is empty."""
+
+    pair: Pair
+    images: tuple[ImageSource, ...]
+
+
+Reading = Draft | Rejection
+"""What a dataset's ``read`` yields: a record becomes a draft, or says why it cannot."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dataset:
+    """A publisher's set: everything the route needs to know of it."""
+
+    name: str
+    title: str
+    licence: str
+    """SPDX identifier, or the publisher's words."""
+    source: str
+    """Where to get it, at a pinned version."""
+    may_be_shown: bool
+    """Whether rows and pictures may appear in the UI, logs and reports."""
+    read: Callable[[Path], Iterable[Reading]]
+    """Raw folder -> readings in the delivered order; it never filters, shuffles or opens a picture."""
+    revision: int
+    """Raised when ``read`` makes other pairs of the same files. # why stands beside the number."""
+    rejected_share_budget: float = 0.1
+    """The largest share of rows that may be left out before the dataset is blocked (0-1)."""
+    literals: tuple[object, ...] = field(default=())
+    """Values that change what ``read`` yields (page layout, font): they bear identity."""
+
+
+def store(draft: Draft, images: ImageStore) -> Pair | Rejection:
+    """Put a draft's pictures into the store; a picture that cannot be had makes a rejection."""
+    image_ids: list[str] = []
+    for image in draft.images:
+        try:
+            image_ids.append(images.put(image.data()))
+        except OSError as error:
+            return Rejection(
+                pair_id=draft.pair.pair_id, dataset=draft.pair.dataset, source=draft.pair.source, stage="read",
+                reason="image_missing", detail=f"{image.name}: {error.strerror or error}",
+            )  # fmt: skip
+    return replace(draft.pair, image_ids=tuple(image_ids))
+
+
+def write_pairs(directory: Path, readings: Iterable[Reading], images: ImageStore) -> dict[str, Fact]:
+    """Write ``pairs.parquet`` and ``rejections.parquet``; returns ``num_read``, ``num_pairs`` and ``num_rejected``."""
+    num_read = 0
+    with TableWriter(directory / PAIRS, Pair) as pairs, TableWriter(directory / REJECTIONS, Rejection) as rejections:
+        for reading in readings:
+            num_read += 1
+            row = reading if isinstance(reading, Rejection) else store(reading, images)
+            (rejections if isinstance(row, Rejection) else pairs).write(row)
+    return {"num_read": num_read, "num_pairs": pairs.num_rows, "num_rejected": rejections.num_rows}
+
+
+def has_pairs(directory: Path) -> Outcome:
+    """Something was read."""
+    count = num_rows(directory / PAIRS)
+    return Outcome(passed=count > 0, found=f"{count} pairs")
+
+
+def pair_ids_are_unique(directory: Path) -> Outcome:
+    """No id stands for two pairs."""
+    seen: set[str] = set()
+    twice: list[str] = []
+    for pair in read_table(directory / PAIRS, Pair):
+        if pair.pair_id in seen:
+            twice.append(pair.pair_id)
+        seen.add(pair.pair_id)
+    return Outcome(passed=not twice, found=f"{len(twice)} repeated ids among {len(seen)}", offenders=tuple(twice[:10]))
+
+
+def columns_are_as_declared(directory: Path) -> Outcome:
+    """Both tables have the declared schema; raises InputRefused with the column where one has not."""
+    require_schema(directory / PAIRS, Pair)
+    require_schema(directory / REJECTIONS, Rejection)
+    return Outcome(passed=True, found="pairs.parquet and rejections.parquet have the declared columns")
+
+
+RULES = (
+    Rule(name="pairs_were_read", sentence="The raw files hold at least one pair.", holds=has_pairs),
+    Rule(name="pair_ids_are_unique", sentence="No id stands for two pairs.", holds=pair_ids_are_unique),
+    Rule(name="columns_are_as_declared", sentence="The tables have the declared columns.", holds=columns_are_as_declared),
+)

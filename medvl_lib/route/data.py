@@ -1,0 +1,101 @@
+"""Steps of the data: from a publisher's files to audited conversations.
+
+In: a dataset with its settings, or a line. Out: steps. Reading, judging and splitting themselves belong to the rooms named here.
+"""
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from medvl_lib import audit, chat, pairs, raw_records, split, validation
+from medvl_lib.datasets import DATASETS
+from medvl_lib.images import ImageStore
+from medvl_lib.lines import DatasetRun, Line
+from medvl_lib.models.weights import BASE_RULES
+from medvl_lib.provenance import Fact, Rule, code_version
+from medvl_lib.step import Call, Source, Step, Table
+from medvl_lib.workspace import Workspace
+
+
+def dataset_steps(run: DatasetRun) -> tuple[Step, ...]:
+    """Raw records, pairs and validated pairs of one dataset."""
+    dataset, name = run.dataset, run.dataset.name
+
+    def seen(workspace: Workspace) -> tuple[raw_records.RawFile, ...]:
+        return raw_records.observe(run.raw_folder, name, workspace.step("raw_records", name) / raw_records.TIMES)
+
+    def read(call: Call) -> Mapping[str, Fact]:
+        return pairs.write_pairs(call.directory, dataset.read(run.raw_folder), ImageStore(call.workspace.images))
+
+    def validate(call: Call) -> Mapping[str, Fact]:
+        return validation.write_validated(call.directory, call.read("pairs", name), ImageStore(call.workspace.images), dataset, run.limits)
+
+    return (
+        Step(
+            name="raw_records", owner=name, description=f"{dataset.title}. {sign(raw_records.__name__)}", reads=(),
+            version=code_version(raw_records.REVISION, name), rules=raw_records.RULES,
+            observe=lambda workspace, _: raw_records.contents(seen(workspace)),
+            write=lambda call: raw_records.write_manifest(call.directory, seen(call.workspace)),
+            table=Table(file=raw_records.MANIFEST, model=raw_records.RawFile),
+        ),
+        Step(
+            name="pairs", owner=name, description=sign(dataset.read.__module__), reads=(source("raw_records", name, raw_records.RULES),),
+            version=code_version(pairs.REVISION, name, dataset.revision, dataset.literals), rules=pairs.RULES, write=read,
+            table=Table(file=pairs.PAIRS, model=pairs.Pair),
+        ),
+        Step(
+            name="validated_pairs", owner=name, description=sign(validation.__name__), reads=(source("pairs", name, pairs.RULES),),
+            version=code_version(validation.REVISION, name, run.limits), rules=validation.rules(dataset), write=validate,
+            table=Table(file=pairs.PAIRS, model=pairs.Pair),
+        ),
+    )  # fmt: skip
+
+
+def source(step: str, name: str, rules: Sequence[Rule]) -> Source:
+    """An input and the verdicts that it must have."""
+    return Source(step=step, name=name, rules=tuple(rules))
+
+
+def sign(module: str) -> str:
+    """A room's sign on the door, which the UI shows."""
+    return (sys.modules[module].__doc__ or "").strip()
+
+
+def _validated(line: Line) -> tuple[Source, ...]:
+    return tuple(source("validated_pairs", name, validation.rules(DATASETS[name])) for name in line.datasets)
+
+
+def data_steps(line: Line) -> tuple[Step, ...]:
+    """The split of a line's validated pairs, and their conversations."""
+    name = line.name
+
+    def validated(call: Call) -> dict[str, Path]:
+        return {dataset: call.read("validated_pairs", dataset) for dataset in line.datasets}
+
+    return (
+        Step(
+            name="split", owner=name, description=sign(split.__name__), reads=_validated(line),
+            version=code_version(split.REVISION, name, line.datasets, line.split), rules=split.RULES,
+            write=lambda call: split.write_split(call.directory, validated(call), line.split),
+            table=Table(file=split.SPLIT, model=split.SplitRow),
+        ),
+        Step(
+            name="chat", owner=name, description=sign(chat.__name__), reads=(source("split", name, split.RULES), *_validated(line)),
+            version=code_version(chat.REVISION, name, line.datasets), rules=chat.RULES,
+            write=lambda call: chat.write_chat(call.directory, call.read("split", name), validated(call)),
+        ),
+    )  # fmt: skip
+
+
+def audit_step(line: Line) -> Step:
+    """What the line's model will really see of the conversations."""
+    name = line.name
+    return Step(
+        name="audit", owner=name, description=sign(audit.__name__),
+        reads=(source("chat", name, chat.RULES), source("base_model", name, BASE_RULES)),
+        version=code_version(audit.REVISION, name, line.audit, line.model.max_pixels), rules=audit.RULES,
+        write=lambda call: audit.write_audit(
+            call.directory, call.read("chat", name), call.read("base_model", name), ImageStore(call.workspace.images), line.audit,
+            max_pixels=line.model.max_pixels),
+        table=Table(file=audit.AUDIT, model=audit.AuditRow),
+    )  # fmt: skip

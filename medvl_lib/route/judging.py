@@ -1,0 +1,151 @@
+"""Steps of the judgement: predictions, scores, benchmark and the promotion decision; and what is served because of it.
+
+In: a line and a profile. Out: steps, and the served pointer moved when a decision says so. Metrics and gate have their own rooms.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from medvl_lib import audit, chat, split
+from medvl_lib.benchmark import promotion, rows
+from medvl_lib.benchmark.tables import DatasetCount
+from medvl_lib.evaluation import prediction_rules, scores
+from medvl_lib.evaluation import predictions as predictions_room
+from medvl_lib.evaluation import spec as evaluation_spec
+from medvl_lib.evaluation.metrics import metric_versions
+from medvl_lib.evaluation.predictions import PREDICTIONS, Prediction, Variant
+from medvl_lib.hardware import Profile, numerics
+from medvl_lib.images import ImageStore
+from medvl_lib.lines import Line
+from medvl_lib.models.weights import BASE_RULES
+from medvl_lib.pointer import Served, move_pointer, read_pointer
+from medvl_lib.provenance import Artifact, Fact, ancestor, code_version, digest, read_artifact
+from medvl_lib.route.data import sign, source
+from medvl_lib.route.models import trained_on
+from medvl_lib.step import Call, Inputs, Step, Table
+from medvl_lib.training import rules as training_rules
+from medvl_lib.workspace import Workspace
+
+
+def champion_of(workspace: Workspace, line: Line, adapter: Artifact) -> Artifact | None:
+    """The served adapter, where it is another one than ``adapter``; None before the first promotion."""
+    pointer = read_pointer(workspace, line.name)
+    if pointer is None or pointer.data_version == adapter.data_version:
+        return None
+    return read_artifact(workspace.directory(pointer.stage, line.name, pointer.fingerprint))
+
+
+def judging_steps(line: Line, profile: Profile) -> tuple[Step, ...]:
+    """Predictions of every variant, their scores and means, and the decision on the last stage's adapter."""
+    name, last = line.name, line.stages[-1].name
+    adapter = source(last, name, training_rules.RULES)
+    weights = trained_on(line, profile)
+    models = {item.key: item for item in (source("base_model", name, BASE_RULES), weights)}
+
+    def served(workspace: Workspace, inputs: Inputs) -> str:
+        champion = champion_of(workspace, line, inputs[adapter.key])
+        return "" if champion is None else champion.data_version
+
+    def predict(call: Call) -> Mapping[str, Fact]:
+        from medvl_lib.evaluation.predict import Weights, write_predictions
+
+        base, tuned, trained = call.inputs[f"base_model/{name}"], call.inputs[weights.key], call.inputs[adapter.key]
+        variants = [Weights(variant="base", directory=base.directory, adapter=None, data_version=base.data_version)]
+        if tuned.step != base.step:
+            variants.append(Weights(variant="nf4", directory=tuned.directory, adapter=None, data_version=tuned.data_version))
+        adapters: list[tuple[Variant, Artifact | None]] = [("adapter", trained), ("champion", champion_of(call.workspace, line, trained))]
+        variants.extend(
+            Weights(
+                variant=variant, directory=tuned.directory, adapter=artifact.directory,
+                data_version=digest([tuned.data_version, artifact.data_version]),
+            ) for variant, artifact in adapters if artifact is not None
+        )  # fmt: skip
+        return write_predictions(
+            call.directory, weights=variants, spec=line.model, evaluation=line.evaluation, chat=call.read("chat", name),
+            images=ImageStore(call.workspace.images), profile=profile, report=call.report,
+        )  # fmt: skip
+
+    def measure(call: Call) -> Mapping[str, Fact]:
+        return rows.write_benchmark(
+            call.directory, line=name, scores_directory=call.read("scores", name), predictions_directory=call.read("predictions", name),
+            adapter_directory=call.read(last, name), dataset_counts=_data_funnel(call, line), stage=last, run_id=call.workspace.run_id,
+        )  # fmt: skip
+
+    return (
+        Step(
+            name="predictions", owner=name, description=sign(predictions_room.__name__), process="predict",
+            reads=(source("chat", name, chat.RULES), source("audit", name, audit.RULES), *models.values(), adapter),
+            version=code_version(evaluation_spec.REVISION, name, line.evaluation, numerics(profile), line.model.max_pixels),
+            rules=prediction_rules.RULES, write=predict, observe=served, table=Table(file=PREDICTIONS, model=Prediction),
+        ),
+        Step(
+            name="scores", owner=name, description=sign(scores.__name__), reads=(source("predictions", name, prediction_rules.RULES),),
+            version=code_version(scores.REVISION, name, metric_versions()),
+            rules=scores.RULES, write=lambda call: scores.write_scores(call.directory, call.read("predictions", name)),
+            table=Table(file=scores.SCORES, model=scores.Score),
+        ),
+        Step(
+            name="benchmark", owner=name, description=sign(rows.__name__),
+            reads=(source("scores", name, scores.RULES), source("predictions", name, prediction_rules.RULES), adapter),
+            version=code_version(rows.REVISION, name, line.evaluation), rules=rows.RULES, write=measure,
+        ),
+        Step(
+            name="promotion", owner=name, description=sign(promotion.__name__), reads=(source("scores", name, scores.RULES),),
+            version=code_version(promotion.REVISION, name, line.gate), rules=promotion.RULES,
+            write=lambda call: promotion.write_promotion(call.directory, call.read("scores", name), line.gate, name),
+        ),
+    )  # fmt: skip
+
+
+def _data_funnel(call: Call, line: Line) -> list[DatasetCount]:
+    """How many rows of each dataset got how far on the way to these very predictions: read from provenance, not looked up anew."""
+    chat_artifact = ancestor(call.workspace, call.inputs[f"predictions/{line.name}"], "chat", line.name)
+    placed = split.num_pairs_by_dataset(ancestor(call.workspace, chat_artifact, "split", line.name).directory)
+    counts: list[DatasetCount] = []
+    for dataset in line.datasets:
+        facts = ancestor(call.workspace, chat_artifact, "validated_pairs", dataset).facts
+        counts.append(DatasetCount(dataset=dataset, outcome="read", reason=None, num_pairs=int(facts["num_read"] or 0)))
+        counts.append(DatasetCount(dataset=dataset, outcome="accepted", reason=None, num_pairs=int(facts["num_pairs"] or 0)))
+        counts.extend(
+            DatasetCount(dataset=dataset, outcome="rejected", reason=name.removeprefix("rejected_"), num_pairs=int(count or 0))
+            for name, count in facts.items() if name.startswith("rejected_")
+        )  # fmt: skip
+        counts.extend(
+            DatasetCount(dataset=dataset, outcome=part, reason=None, num_pairs=count)
+            for (name, part), count in placed.items()
+            if name == dataset
+        )
+    return counts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moved:
+    """What came of a decision."""
+
+    served: Served | None
+    """What is served from now on; None when nothing changed."""
+    sentence: str
+
+
+def serve(workspace: Workspace, line: Line, decision_artifact: Artifact) -> Moved:
+    """Move the pointer when the decision says promote: to the very adapter that was evaluated, found by provenance."""
+    decision = promotion.read_decision(decision_artifact.directory)
+    pointer = read_pointer(workspace, line.name)
+    serves = f"the adapter {pointer.fingerprint}" if pointer else "the model without an adapter"
+    if decision.verdict != "promote":
+        return Moved(served=None, sentence=f"{decision.verdict}: {decision.reasons[0]}; {line.name} still serves {serves}")
+    scores_artifact = ancestor(workspace, decision_artifact, "scores", line.name)
+    predictions = ancestor(workspace, scores_artifact, "predictions", line.name)
+    stage = line.stages[-1].name
+    adapter = ancestor(workspace, predictions, stage, line.name)
+    served = Served(
+        line=line.name,
+        stage=stage,
+        fingerprint=adapter.fingerprint,
+        data_version=adapter.data_version,
+        promotion=decision_artifact.fingerprint,
+    )
+    is_new = move_pointer(workspace, served)
+    return Moved(
+        served=served if is_new else None, sentence=f"promote: {decision.reasons[0]}; {line.name} serves the adapter {adapter.fingerprint}"
+    )

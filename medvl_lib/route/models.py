@@ -1,0 +1,91 @@
+"""Steps of the weights: the base model, its 4-bit form, and the adapter of each stage.
+
+In: a line and a profile. Out: steps that run in heavy processes. Torch is imported when one of them writes, never when the graph loads.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+
+from medvl_lib import audit, chat, raw_records
+from medvl_lib.hardware import Profile, numerics
+from medvl_lib.images import ImageStore
+from medvl_lib.lines import Line
+from medvl_lib.models import spec as model_spec
+from medvl_lib.models.weights import BASE_RULES, NF4_RULES
+from medvl_lib.provenance import Fact, code_version
+from medvl_lib.route.data import sign, source
+from medvl_lib.step import Call, Source, Step, Table
+from medvl_lib.training import recipe as training_recipe
+from medvl_lib.training import rules as training_rules
+from medvl_lib.training.recipe import Stage
+from medvl_lib.training.steps import TRAINING_STEPS, TrainingStep
+
+
+def model_steps(line: Line, profile: Profile) -> tuple[Step, ...]:
+    """The base model, and its 4-bit form where the profile has one."""
+    name, spec = line.name, line.model
+    identity = dataclasses.asdict(spec) | {"path": ""}  # a path is a place; the contents are observed below
+
+    def write_base(call: Call) -> Mapping[str, Fact]:
+        from medvl_lib.models.loading import write_base
+
+        return write_base(call.directory, spec)
+
+    def write_nf4(call: Call) -> Mapping[str, Fact]:
+        from medvl_lib.models.loading import write_nf4
+
+        return write_nf4(call.directory, call.read("base_model", name), spec, profile)
+
+    base = Step(
+        name="base_model", owner=name, description=sign(model_spec.__name__), reads=(), process="prepare",
+        version=code_version(model_spec.REVISION, name, identity), rules=BASE_RULES, write=write_base,
+        observe=None if spec.source != "directory" else lambda workspace, _: raw_records.contents(
+            raw_records.observe(Path(spec.path), name, workspace.step("base_model", name) / raw_records.TIMES)),
+    )  # fmt: skip
+    if profile.quantization == "none":
+        return (base,)
+    nf4 = Step(
+        name="nf4_model", owner=name, description=sign(model_spec.__name__), process="prepare",
+        reads=(source("base_model", name, BASE_RULES),),
+        version=code_version(model_spec.REVISION, name, identity, model_spec.SKIP_MODULES[spec.family], numerics(profile)),
+        rules=NF4_RULES, write=write_nf4,
+    )  # fmt: skip
+    return (base, nf4)
+
+
+def trained_on(line: Line, profile: Profile) -> Source:
+    """The weights that adapters are trained on: in four bits where the profile has them."""
+    if profile.quantization == "none":
+        return source("base_model", line.name, BASE_RULES)
+    return source("nf4_model", line.name, NF4_RULES)
+
+
+def stage_steps(line: Line, profile: Profile) -> tuple[Step, ...]:
+    """One step per stage, each reading the adapter of the one before."""
+    steps: list[Step] = []
+    before: tuple[Source, ...] = ()
+    for stage in line.stages:
+        steps.append(_stage_step(line, profile, stage, before))
+        before = (source(stage.name, line.name, training_rules.RULES),)
+    return tuple(steps)
+
+
+def _stage_step(line: Line, profile: Profile, stage: Stage, before: tuple[Source, ...]) -> Step:
+    name, weights = line.name, trained_on(line, profile)
+    version = code_version(training_recipe.REVISION, name, stage, numerics(profile), line.model.max_pixels)
+    reads = (source("chat", name, chat.RULES), source("audit", name, audit.RULES), weights, *before)
+
+    def write(call: Call) -> Mapping[str, Fact]:
+        from medvl_lib.training.route import train
+
+        return train(
+            call.directory, stage=stage, spec=line.model, weights=call.read(weights.step, name), chat=call.read("chat", name),
+            images=ImageStore(call.workspace.images), profile=profile, previous=call.read(before[0].step, name) if before else None,
+            checkpoints=call.workspace.checkpoints(stage.name, name, call.fingerprint), report=call.report,
+        )  # fmt: skip
+
+    return Step(
+        name=stage.name, owner=name, description=sign(training_recipe.__name__), reads=reads, process="train", version=version,
+        rules=training_rules.RULES, write=write, table=Table(file=TRAINING_STEPS, model=TrainingStep),
+    )  # fmt: skip

@@ -1,0 +1,219 @@
+"""``dagster_project.toml`` as one typed value. Nothing else opens that file.
+
+In: the file, found upward from the current folder or named by ``MEDVL_SETTINGS``. Out: ``Settings``, frozen; and ``override``, which
+lays a table of the file over a typed value of the library, so that a recipe written there and one written in ``lines.py`` are the
+same recipe. What a recipe or a profile *is* stands with the rooms that use it; which names exist is told to ``require_known_names``.
+"""
+
+import dataclasses
+import difflib
+import json
+import os
+import tomllib
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, get_type_hints
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, PrivateAttr, TypeAdapter, ValidationError, ValidationInfo
+
+from medvl_lib.errors import SettingsError
+from medvl_lib.workspace import Workspace
+
+FILE = "dagster_project.toml"
+VARIABLE = "MEDVL_SETTINGS"
+
+Value = TypeVar("Value")
+Changes = dict[str, JsonValue]
+"""Fields of a typed value and what they are to be instead; judged by ``override``, which knows the value's types."""
+
+FOUND_OTHERWISE = {  # where pydantic's words are not those of a TOML file
+    "model_type": "write it as a table of its own, under a heading in square brackets",
+    "dict_type": "write it as a table of its own, under a heading in square brackets",
+    "path_type": "write a path, in quotation marks",
+    "invalid-json-value": "write a number, text, true or false, or an array of them",
+}
+
+
+def _from_the_file(path: Path, info: ValidationInfo) -> Path:
+    """A path as the file means it: relative to the folder that the file lies in."""
+    context: dict[str, Path] = info.context or {}
+    return (context["file"].parent / path.expanduser()).resolve()
+
+
+FilePath = Annotated[Path, Field(strict=False), AfterValidator(_from_the_file)]
+
+
+class DatasetSettings(BaseModel):
+    """``[datasets.<name>]``: a dataset that this project uses."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
+
+    enabled: bool = True
+    """Whether the lines read it."""
+    raw_path: FilePath | None = None
+    """The folder as the publisher ships it; None: ``raw/<name>`` below the data root."""
+    rejected_share_budget: float | None = Field(default=None, ge=0, le=1)
+    """The largest share of rows (0-1) that may be left out before the dataset is blocked; None: the dataset's own."""
+    limits: Changes = {}
+    """What validation lets through, where it is not to be the dataset's own."""
+
+
+class LineSettings(BaseModel):
+    """``[lines.<name>.<part>]``: numbers that replace those of ``lines.py``. They bear identity just as those do."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
+
+    model: Changes = {}
+    recipe: Changes = {}
+    split: Changes = {}
+    audit: Changes = {}
+    evaluation: Changes = {}
+    gate: Changes = {}
+
+
+class Settings(BaseModel):
+    """The whole file."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
+
+    data_root: FilePath
+    """Everything that MedVL writes lies below it."""
+    scale: Literal["tiny", "full"]
+    """``tiny``: the same architectures built small, offline, on any CPU. ``full``: the published checkpoints."""
+    profile: str
+    """How things run on this machine: ``auto``, or the name of a profile."""
+    datasets: dict[str, DatasetSettings]
+    """The datasets in use; one that is not listed is not read."""
+    lines: dict[str, LineSettings] = {}
+    """Changes to the lines; one that is not listed stays as ``lines.py`` has it."""
+    profiles: dict[str, Changes] = {}
+    """Changes to the fields of a hardware profile. They say where and how fast, except the three of ``hardware.Numerics``."""
+
+    _path: Path = PrivateAttr()
+
+    def model_post_init(self, context: Any, /) -> None:
+        """Remember the file, for what errors must say."""
+        self._path = context["file"]
+
+    @property
+    def path(self) -> Path:
+        """The file that these settings were read from."""
+        return self._path
+
+    def where(self, *table: str) -> str:
+        """How an error calls a table: ``/home/me/medvl/dagster_project.toml, [lines.documents.recipe]``."""
+        return f"{self._path}, [{'.'.join(table)}]"
+
+    def dataset(self, name: str) -> DatasetSettings:
+        """What the file says of a dataset; one that it does not list is not enabled."""
+        return self.datasets[name] if name in self.datasets else DatasetSettings(enabled=False)
+
+    def enabled_datasets(self) -> tuple[str, ...]:
+        """The datasets in use, in the file's order."""
+        return tuple(name for name, dataset in self.datasets.items() if dataset.enabled)
+
+    def line(self, name: str) -> LineSettings:
+        """What the file changes in a line: nothing, if it does not list it."""
+        return self.lines[name] if name in self.lines else LineSettings()
+
+    def raw_folder(self, name: str) -> Path:
+        """Where a dataset's raw files lie."""
+        return self.dataset(name).raw_path or Workspace(root=self.data_root).raw(name)
+
+
+TABLES: dict[str, type[BaseModel]] = {"datasets": DatasetSettings, "lines": LineSettings}
+
+
+def find_settings(start: Path) -> Path:
+    """The settings file: what ``MEDVL_SETTINGS`` names, else the nearest one in ``start`` or a folder above it."""
+    if named := os.environ.get(VARIABLE):
+        return Path(named).expanduser().resolve()
+    for folder in (start, *start.parents):
+        if (folder / FILE).is_file():
+            return folder / FILE
+    raise SettingsError(
+        found=f"no {FILE}", where=f"{start} and the folders above it", do=f"go to the project's folder, or let {VARIABLE} name the file"
+    )
+
+
+def read_settings(path: Path | None = None) -> Settings:
+    """The settings in ``path``, or in the file that ``find_settings`` finds; raises SettingsError for anything that cannot be meant."""
+    file = find_settings(Path.cwd()) if path is None else path.resolve()
+    try:
+        content = tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(found=f"no readable file ({error.strerror})", where=str(file), do=f"create it, or mend {VARIABLE}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(found=f"not TOML: {error}", where=str(file), do="mend that line") from error
+    try:
+        return Settings.model_validate(content, context={"file": file})
+    except ValidationError as error:
+        raise _refusal(file, error) from error
+
+
+def _refusal(file: Path, error: ValidationError) -> SettingsError:
+    """What is wrong first, in three parts; a misspelt key before the one that is missing because of it."""
+    first = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
+    *table, key = [str(part) for part in first["loc"]]
+    where = f"{file}, [{'.'.join(table)}]" if table else f"{file}, top level"
+    if first["type"] == "extra_forbidden":
+        return unknown_key(key, _valid_keys(table), where)
+    if first["type"] == "missing":
+        return SettingsError(found=f"no key {key!r}", where=where, do=f"write {key} = ... there")
+    cure = FOUND_OTHERWISE[first["type"]] if first["type"] in FOUND_OTHERWISE else first["msg"]
+    return SettingsError(found=f"{key} = {first['input']!r}", where=where, do=cure)
+
+
+def _valid_keys(table: list[str]) -> tuple[str, ...]:
+    return tuple((TABLES[table[0]] if table else Settings).model_fields)
+
+
+def unknown_key(key: str, valid: Collection[str], where: str) -> SettingsError:
+    """The refusal of a key that nobody reads: with the nearest valid one, and all of them."""
+    nearest = difflib.get_close_matches(key, valid, n=1)
+    hint = f"did you mean {nearest[0]!r}? " if nearest else ""
+    return SettingsError(found=f"unknown key {key!r}", where=where, do=f"{hint}valid keys: {', '.join(sorted(valid))}")
+
+
+def require_known_names(settings: Settings, *, datasets: Collection[str], lines: Collection[str], profiles: Collection[str]) -> None:
+    """Refuse a table or a profile named after nothing that exists: ``[datasets.mtsample]``."""
+    for table, named, known in (
+        ("datasets", settings.datasets, datasets), ("lines", settings.lines, lines), ("profiles", settings.profiles, profiles)
+    ):  # fmt: skip
+        for name in named:
+            if name not in known:
+                raise unknown_key(name, known, settings.where(table))
+    if settings.profile != "auto" and settings.profile not in profiles:
+        raise SettingsError(
+            found=f"profile = {settings.profile!r}", where=f"{settings.path}, top level", do=f"choose auto, {', '.join(sorted(profiles))}"
+        )
+
+
+def override(value: Value, changes: Mapping[str, object], where: str) -> Value:
+    """The dataclass ``value`` with some fields replaced, each checked against its declared type.
+
+    An integer may stand for a float, nothing else for anything else. Raises SettingsError with ``where`` for an unknown field,
+    a wrong type, and whatever the dataclass itself refuses.
+    """
+    hints = get_type_hints(type(value), include_extras=True)
+    valid = tuple(field.name for field in dataclasses.fields(value) if field.init)  # pyright: ignore[reportArgumentType]
+    for key in changes:
+        if key not in valid:
+            raise unknown_key(key, valid, where)
+    checked = {key: _checked(hints[key], key, change, where) for key, change in changes.items()}
+    try:
+        return dataclasses.replace(value, **checked)  # pyright: ignore[reportArgumentType, reportUnknownVariableType, reportReturnType]
+    except ValueError as error:
+        raise SettingsError(
+            found=", ".join(f"{key} = {change!r}" for key, change in changes.items()), where=where, do=str(error)
+        ) from error
+
+
+def _checked(hint: Any, key: str, change: object, where: str) -> object:
+    """``change`` as the type that the field declares. By way of JSON: an array is a tuple there, as it is in TOML."""
+    try:
+        return TypeAdapter(hint).validate_json(json.dumps(change, allow_nan=False), strict=True)
+    except ValidationError as error:
+        raise SettingsError(found=f"{key} = {change!r}", where=where, do=error.errors()[0]["msg"]) from error
+    except ValueError as error:
+        raise SettingsError(found=f"{key} = {change!r}", where=where, do="write a finite number") from error

@@ -1,0 +1,110 @@
+"""A step: what one place on the route reads, writes and promises, as a value. The graph and the heavy processes run the same ones.
+
+In: the values of a dataset or a line. Out: an artifact. Which steps there are stands in ``route``.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from medvl_lib.provenance import Artifact, Fact, Rule, digest, fingerprint, resolve, reusable, write_step
+from medvl_lib.workspace import Workspace
+
+Report = Callable[[Mapping[str, Fact]], None]
+"""Takes what the UI shows while a step runs."""
+Inputs = Mapping[str, Artifact]
+"""``step/name`` -> the artifact that this run reads."""
+
+
+def silent(_: Mapping[str, Fact]) -> None:
+    """A report that nobody reads."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """An input of a step, and the verdicts it must have."""
+
+    step: str
+    name: str
+    rules: tuple[Rule, ...]
+
+    @property
+    def key(self) -> str:
+        """``step/name``."""
+        return f"{self.step}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """What a step is given when it runs."""
+
+    directory: Path
+    """Where to write: empty, and temporary."""
+    fingerprint: str
+    """The name that the directory will have."""
+    workspace: Workspace
+    inputs: Inputs
+    report: Report
+
+    def read(self, step: str, name: str) -> Path:
+        """The directory of an input."""
+        return self.inputs[f"{step}/{name}"].directory
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """A table that a step writes: what the UI shows as its columns and counts as its rows."""
+
+    file: str
+    model: type
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One place on the route, for one dataset or line."""
+
+    name: str
+    """Asset name: ``split``."""
+    owner: str
+    """The dataset or line."""
+    description: str
+    """What the UI says: the room's module docstring."""
+    version: str
+    """Code version: everything literal that changes what is written."""
+    reads: tuple[Source, ...]
+    rules: tuple[Rule, ...]
+    """What must be true of the written directory."""
+    write: Callable[[Call], Mapping[str, Fact]]
+    table: Table | None = None
+    process: str | None = None
+    """The heavy process that runs it (``prepare``, ``train``, ``predict``); None: the run's own."""
+    observe: Callable[[Workspace, Inputs], str] | None = None
+    """Identity that stands in no artifact and is read when the step starts: raw files, the served pointer."""
+
+    @property
+    def key(self) -> str:
+        """``step/owner``: what others call it."""
+        return f"{self.name}/{self.owner}"
+
+
+def _identity(workspace: Workspace, step: Step) -> tuple[str, dict[str, Artifact]]:
+    inputs = {source.key: resolve(workspace, source.step, source.name, source.rules) for source in step.reads}
+    version = step.version if step.observe is None else digest([step.version, step.observe(workspace, inputs)])
+    return version, inputs
+
+
+def reuse_step(workspace: Workspace, step: Step) -> Artifact | None:
+    """What the step would write, if it stands there whole already."""
+    version, inputs = _identity(workspace, step)
+    return reusable(workspace, step.name, step.owner, version, list(inputs.values()))
+
+
+def run_step(workspace: Workspace, step: Step, report: Report = silent) -> Artifact:
+    """Resolve the inputs once, then write the directory or report the one that stands there."""
+    version, inputs = _identity(workspace, step)
+    return write_step(
+        workspace, step.name, step.owner, version, list(inputs.values()),
+        lambda directory: step.write(Call(
+            directory=directory, fingerprint=fingerprint(version, list(inputs.values())), workspace=workspace, inputs=inputs, report=report,
+        )),
+    )  # fmt: skip

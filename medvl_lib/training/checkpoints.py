@@ -1,0 +1,60 @@
+"""Checkpoints that count only when they are whole. No torch here.
+
+In: the directories that the trainer writes in place (``checkpoint-<step>``). Out: the newest one that is complete. A checkpoint cut
+by a kill looks whole to the trainer's own search and would resume with other weights, or not at all; so a manifest with sizes and
+hashes is written last, and a checkpoint without one, or with another content, is not resumed from.
+"""
+
+import re
+import shutil
+from pathlib import Path
+
+from medvl_lib.files import read_json, sha256_of_file, sync_tree, write_json
+
+COMPLETE = "complete.json"
+NAME = re.compile(r"checkpoint-(\d+)")
+
+
+def seal(checkpoint: Path) -> None:
+    """Declare a checkpoint whole: sync its files, then write their sizes and hashes."""
+    sync_tree(checkpoint)
+    files = {
+        path.relative_to(checkpoint).as_posix(): {"bytes": path.stat().st_size, "sha256": sha256_of_file(path)}
+        for path in sorted(checkpoint.rglob("*")) if path.is_file() and path.name != COMPLETE
+    }  # fmt: skip
+    write_json(checkpoint / COMPLETE, files)
+
+
+def is_complete(checkpoint: Path) -> bool:
+    """Whether every file of the manifest is there with its size and contents."""
+    manifest = checkpoint / COMPLETE
+    if not manifest.is_file():
+        return False
+    return all(
+        (checkpoint / name).is_file()
+        and (checkpoint / name).stat().st_size == entry["bytes"]
+        and sha256_of_file(checkpoint / name) == entry["sha256"]
+        for name, entry in read_json(manifest).items()
+    )
+
+
+def step_of(checkpoint: Path) -> int:
+    """The optimizer step that a checkpoint was written after."""
+    found = NAME.fullmatch(checkpoint.name)
+    if found is None:
+        raise ValueError(f"{checkpoint.name!r} is no checkpoint's name")
+    return int(found.group(1))
+
+
+def newest_complete(directory: Path, num_steps: int) -> Path | None:
+    """The newest whole checkpoint before the last of ``num_steps`` steps.
+
+    Every other one is removed: the trainer would count a broken one when it rotates, and does one step too many after the last one.
+    """
+    whole: list[Path] = []
+    for checkpoint in sorted(directory.glob("checkpoint-*")):
+        if NAME.fullmatch(checkpoint.name) and step_of(checkpoint) < num_steps and is_complete(checkpoint):
+            whole.append(checkpoint)
+        else:
+            shutil.rmtree(checkpoint)
+    return max(whole, key=step_of, default=None)

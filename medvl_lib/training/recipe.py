@@ -1,0 +1,67 @@
+"""What is trained, and how: every number of a stage that bears identity. No torch here.
+
+In: nothing. Out: ``Recipe`` and ``Stage``. The defaults of the documents line stand in ``lines``; there are none here, because a
+number that decides the weights is written down by whoever decides it.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+REVISION = 1  # first version
+
+Objective = Literal["generate"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """How a stage's weights come about. Every field bears identity."""
+
+    learning_rate: float
+    """Peak learning rate of AdamW."""
+    num_epochs: float
+    """Passes over the training pairs."""
+    max_steps: int
+    """Optimizer steps after which training stops whatever the epochs say; 0 for no such limit."""
+    effective_batch: int
+    """Pairs per optimizer step, however they are shared between devices and accumulation."""
+    warmup_share: float
+    """Share of all steps in which the learning rate rises from 0; a cosine takes it back to 0 afterwards."""
+    weight_decay: float
+    """AdamW's decoupled weight decay."""
+    max_gradient_norm: float
+    """Global gradient norm to which larger ones are clipped."""
+    lora_rank: int
+    """Rank of the low-rank update."""
+    lora_alpha: int
+    """The update is scaled by ``lora_alpha / lora_rank``."""
+    lora_dropout: float
+    """Dropout before the update's first matrix."""
+    lora_targets: str
+    """Regular expression that matches the full name of every adapted linear."""
+    seed: int
+    """Seed of the update's initial weights, the order of pairs and dropout."""
+    max_training_pairs: int
+    """Most pairs that are trained on (the first by a seeded hash of their ids); 0 for all."""
+    max_validation_pairs: int
+    """Most pairs that the held-out loss is measured on; 0 for all."""
+    validations_per_epoch: int
+    """How often the held-out loss is measured; 0 for never."""
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that cannot be meant."""
+        for name in ("learning_rate", "num_epochs", "effective_batch", "lora_rank", "lora_alpha"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} = {getattr(self, name)!r} must be positive")
+        if not 0 <= self.warmup_share < 1:
+            raise ValueError(f"warmup_share = {self.warmup_share!r} must be at least 0 and below 1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """One step of training: an asset of its own."""
+
+    name: str
+    """The asset's name: ``adapter``, ``impression``, ..."""
+    objective: Objective
+    """``generate``: the loss is the negative log-likelihood of the answer's tokens."""
+    recipe: Recipe

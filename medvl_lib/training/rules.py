@@ -1,0 +1,63 @@
+"""What must be true of a trained adapter, read from its files alone. No torch here.
+
+In: an adapter's directory. Out: verdicts.
+"""
+
+import math
+import re
+from pathlib import Path
+
+from medvl_lib.files import read_json
+from medvl_lib.models.weights import header
+from medvl_lib.provenance import Outcome, Rule
+from medvl_lib.tables import read_table
+from medvl_lib.training.steps import TRAINING_STEPS, TrainingStep
+
+ADAPTER = "adapter_model.safetensors"
+SUMMARY = "training.json"
+TENSOR = re.compile(r"base_model\.model\.(?P<module>.+)\.lora_[AB]\.weight")
+
+
+def _losses(directory: Path) -> list[float]:
+    return [step.loss for step in read_table(directory / TRAINING_STEPS, TrainingStep)]
+
+
+def every_step_was_done_once(directory: Path) -> Outcome:
+    """The steps are 1, 2, ... up to the planned number: none repeated by a resume, none missing."""
+    steps = [step.step for step in read_table(directory / TRAINING_STEPS, TrainingStep)]
+    planned = int(read_json(directory / SUMMARY)["num_planned_steps"])
+    return Outcome(passed=steps == list(range(1, planned + 1)), found=f"{len(steps)} steps recorded of {planned} planned")
+
+
+def loss_is_finite(directory: Path) -> Outcome:
+    """No step's loss is infinite or not a number."""
+    broken = [str(index) for index, loss in enumerate(_losses(directory), 1) if not math.isfinite(loss)]
+    return Outcome(passed=not broken, found=f"{len(broken)} steps without a finite loss", offenders=tuple(broken[:10]))
+
+
+def loss_fell(directory: Path) -> Outcome:
+    """The mean loss of the last quarter of the steps is below that of the first."""
+    losses = _losses(directory)
+    quarter = max(1, len(losses) // 4)
+    first, last = sum(losses[:quarter]) / quarter, sum(losses[-quarter:]) / quarter
+    return Outcome(passed=last < first, found=f"mean loss {first:.4f} in the first {quarter} steps, {last:.4f} in the last {quarter}")
+
+
+def only_language_layers_are_adapted(directory: Path) -> Outcome:
+    """Every tensor of the adapter is a low-rank update of a linear that the recipe names."""
+    targets = re.compile(read_json(directory / SUMMARY)["lora_targets"])
+    names = list(header(directory / ADAPTER))
+    matches = [TENSOR.fullmatch(name) for name in names]
+    astray = [name for name, match in zip(names, matches, strict=True) if match is None or not targets.fullmatch(match["module"])]
+    return Outcome(passed=bool(names) and not astray, found=f"{len(names)} tensors, {len(astray)} astray", offenders=tuple(astray[:10]))
+
+
+RULES = (
+    Rule(name="every_step_was_done_once", sentence="Every planned step was done, and once.", holds=every_step_was_done_once),
+    Rule(name="loss_is_finite", sentence="No step's loss is infinite or not a number.", holds=loss_is_finite),
+    Rule(name="loss_fell", sentence="The loss is lower at the end than at the start.", holds=loss_fell),
+    Rule(
+        name="only_language_layers_are_adapted", sentence="Only the linears that the recipe names are adapted.",
+        holds=only_language_layers_are_adapted,
+    ),
+)  # fmt: skip

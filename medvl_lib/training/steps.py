@@ -1,0 +1,24 @@
+"""One row per optimizer step: appended to ``steps.jsonl`` while training runs, a table when it ends. No torch here."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from medvl_lib.tables import Column
+
+STEPS_WHILE_RUNNING = "steps.jsonl"
+TRAINING_STEPS = "training_steps.parquet"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingStep:
+    """What one optimizer step saw."""
+
+    step: Annotated[int, Column("optimizer step, from 1")]
+    epoch: Annotated[float, Column("epochs done after this step", unit="epochs")]
+    loss: Annotated[float, Column("mean negative log-likelihood of the answer tokens of this step's batch", unit="nats per token")]
+    learning_rate: Annotated[float, Column("learning rate of this step")]
+    gradient_norm: Annotated[float | None, Column("global norm before clipping; null where the engine gives none")]
+    num_tokens: Annotated[int, Column("tokens of this step without padding, image tokens included", unit="tokens")]
+    tokens_per_second: Annotated[float, Column("num_tokens by this step's wall time", unit="tokens per second")]
+    elapsed_seconds: Annotated[float, Column("wall time since training started or resumed", unit="seconds")]
+    validation_loss: Annotated[float | None, Column("held-out loss measured after this step; null where none was", unit="nats per token")]

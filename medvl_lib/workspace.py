@@ -1,0 +1,83 @@
+"""Where files live: the only room that spells a path below the data root. It knows no format.
+
+    <data>/raw/<dataset>/                      the user's files, never written by a step
+    <data>/images/<2 hex>/<sha256>             every picture once, the publisher's bytes unchanged
+    <data>/<step>/<name>/<fingerprint>/        what a step wrote: complete, or absent
+    <data>/<step>/<name>/latest.json           the newest one written, judged or not
+    <data>/<step>/<name>/current.json          the newest one whose blocking rules all passed
+    <data>/served/<line>.json                  the pointer that says what is served
+    <data>/checkpoints/<step>/<name>/<fp>/     a training run that may be resumed
+    <data>/requests/, locks/, runs/, dagster/  what a heavy process was asked, file locks, a run's inputs, Dagster's home
+    <data>/benchmark.duckdb                    the published store, rebuilt from Parquet
+
+In: the data root, and the run that is going on (if any). Out: paths.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workspace:
+    """The places below one data root, as seen by one run."""
+
+    root: Path
+    """The data root, absolute."""
+    run_id: str | None = None
+    """The run whose inputs are resolved once (``runs/<run_id>.json``); None outside a run."""
+
+    def raw(self, dataset: str) -> Path:
+        """Where a dataset's raw files lie unless the settings name another folder."""
+        return self.root / "raw" / dataset
+
+    @property
+    def images(self) -> Path:
+        """The image store."""
+        return self.root / "images"
+
+    def step(self, step: str, name: str) -> Path:
+        """The folder that holds every directory a step wrote for one dataset or line."""
+        return self.root / step / name
+
+    def directory(self, step: str, name: str, fingerprint: str) -> Path:
+        """The directory of one fingerprint."""
+        return self.step(step, name) / fingerprint
+
+    def latest(self, step: str, name: str) -> Path:
+        """The file that names the newest directory, judged or not."""
+        return self.step(step, name) / "latest.json"
+
+    def current(self, step: str, name: str) -> Path:
+        """The file that names the newest directory that passed."""
+        return self.step(step, name) / "current.json"
+
+    def served(self, line: str) -> Path:
+        """The pointer to what a line serves."""
+        return self.root / "served" / f"{line}.json"
+
+    def checkpoints(self, step: str, name: str, fingerprint: str) -> Path:
+        """Where an unfinished training run keeps its checkpoints."""
+        return self.root / "checkpoints" / step / name / fingerprint
+
+    def request(self, step: str, name: str, fingerprint: str) -> Path:
+        """What a heavy process is asked to do: the file that starts it again by hand."""
+        return self.root / "requests" / f"{step}-{name}-{fingerprint}.json"
+
+    def lock(self, name: str) -> Path:
+        """A lock file that the kernel releases when its holder dies."""
+        return self.root / "locks" / f"{name}.lock"
+
+    @property
+    def pins(self) -> Path | None:
+        """Which directory of each input this run resolved; None outside a run."""
+        return None if self.run_id is None else self.root / "runs" / f"{self.run_id}.json"
+
+    @property
+    def dagster_home(self) -> Path:
+        """Dagster's instance folder."""
+        return self.root / "dagster"
+
+    @property
+    def store(self) -> Path:
+        """The published benchmark."""
+        return self.root / "benchmark.duckdb"

@@ -1,0 +1,207 @@
+"""If these passed wrongly, a model that got worse, or was merely lucky, would be served; that is what MedVL exists to prevent."""
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from medvl_lib.benchmark.promotion import (
+    PROMOTION_DECISIONS,
+    RULES,
+    Decision,
+    Gate,
+    Guardrail,
+    champion_of,
+    decide,
+    read_decision,
+    write_promotion,
+)
+from medvl_lib.errors import InputRefused
+from medvl_lib.evaluation.predictions import FLOORS
+from medvl_lib.evaluation.scores import SCORES, Score
+from medvl_lib.tables import write_table
+
+Value = Callable[[int], float | None]
+
+
+def score(variant: str, number: int, value: float | None, **changes: object) -> Score:
+    row = {
+        "evaluation_id": "e1", "pair_id": f"p{number}", "group_id": f"d{number}", "dataset": "forms", "split": "test", "variant": variant,
+        "condition": "as_is", "metric": "pair_accuracy", "value": value, "reason": None if value is not None else "broken",
+        "answer_state": "complete",
+    }  # fmt: skip
+    return Score(**{**row, **changes})
+
+
+def scores(num_pairs: int, *, pairs_per_document: int = 1, **variants: Value) -> list[Score]:
+    said = {**dict.fromkeys(FLOORS, lambda _: 0.0), **variants}
+    return [
+        score(variant, number, value(number), group_id=f"d{number // pairs_per_document}")
+        for variant, value in said.items()
+        for number in range(num_pairs)
+    ]
+
+
+def noise(seed: int, spread: float = 0.1) -> Value:
+    return lambda number: 0.5 + random.Random(1000 * seed + number).uniform(-spread, spread)
+
+
+def better(value: Value, by: float) -> Value:
+    return lambda number: value(number) + by
+
+
+def judged(found: list[Score], gate: Gate | None = None) -> Decision:
+    return decide(found, gate or Gate(), champion_of(found), "documents")
+
+
+def test_a_clear_win_is_promoted():
+    decision = judged(scores(60, base=noise(1), adapter=better(noise(2), 0.2)))
+    assert decision.verdict == "promote"
+    assert decision.ci_low > 0.15
+    assert decision.reasons[0].startswith("better than base: pair_accuracy: adapter minus base is +0.2")
+    assert (decision.num_pairs, decision.num_clusters, decision.champion, decision.evaluation_id) == (60, 60, "base", "e1")
+
+
+def test_a_clear_loss_is_rejected():
+    decision = judged(scores(60, base=noise(1), adapter=better(noise(2), -0.2)))
+    assert decision.verdict == "reject"
+    assert decision.ci_high < 0
+    assert decision.reasons[0].startswith("worse than base")
+
+
+def test_no_difference_is_inconclusive_and_says_what_could_have_been_seen():
+    decision = judged(scores(60, base=noise(1), adapter=noise(2)))
+    assert decision.verdict == "inconclusive"
+    assert f"differences from {decision.minimum_detectable_difference:.3f}" in decision.reasons[0]
+    assert 0.01 < decision.minimum_detectable_difference < 0.05
+
+
+def test_five_documents_decide_nothing():
+    """The requirement documents: 83.5 % before fine-tuning, 73.7 % after, on five documents of 20 facts."""
+    base, tuned = [0.90, 0.80, 0.85, 0.825, 0.80], [0.80, 0.70, 0.70, 0.735, 0.75]
+    found = scores(100, pairs_per_document=20, base=lambda n: base[n // 20], adapter=lambda n: tuned[n // 20])
+    decision = judged(found)
+    assert decision.verdict == "inconclusive"
+    assert decision.difference == pytest.approx(-0.098)
+    assert decision.p_value == 0.0625
+    assert decision.minimum_detectable_difference == pytest.approx(0.058, abs=0.005)
+    assert "5 clusters cannot give p below 0.0625" in decision.reasons[0]
+
+
+@pytest.mark.parametrize("num_documents", [6, 12, 20])
+def test_all_equal_differences_of_few_documents_are_inconclusive(num_documents: int):
+    found = scores(num_documents * 10, pairs_per_document=10, base=lambda _: 0.5, adapter=lambda _: 0.6)
+    assert judged(found).verdict == "inconclusive"
+
+
+def test_few_pairs_decide_nothing_however_good():
+    decision = judged(scores(49, base=lambda _: 0.0, adapter=noise(2)))
+    assert decision.verdict == "inconclusive"
+    assert decision.reasons[0].startswith("not decidable with 49 pairs in 49 clusters (needed: 50 in 6)")
+
+
+def test_the_test_split_alone_decides():
+    found = scores(60, base=noise(1), adapter=noise(2))
+    more = [score(variant, 100 + n, value, split="benchmark") for n in range(60) for variant, value in (("base", 0.0), ("adapter", 1.0))]
+    assert judged(found + more) == judged(found)
+
+
+@pytest.mark.parametrize("floor", FLOORS)
+def test_a_model_that_beats_base_but_not_a_floor_is_rejected(floor: str):
+    decision = judged(scores(60, base=noise(1), adapter=better(noise(2), 0.2), **{floor: better(noise(3), 0.2)}))
+    assert decision.verdict == "reject"
+    assert decision.reasons[0].startswith(f"does not beat {floor}, which needs no model")
+
+
+def test_models_that_are_all_as_good_as_silence_are_rejected():
+    decision = judged(scores(60, base=lambda _: 0.0, adapter=lambda _: 0.0))
+    assert decision.verdict == "reject"
+    assert decision.minimum_detectable_difference is None
+
+
+def test_the_champion_and_base_must_both_be_beaten():
+    decision = judged(scores(60, base=better(noise(1), 0.2), champion=better(noise(3), -0.2), adapter=noise(2)))
+    assert (decision.verdict, decision.champion) == ("reject", "champion")
+    assert decision.difference > 0.1  # the numbers are against the champion, the reason is the base model
+    assert decision.reasons[0].startswith("worse than base")
+
+
+@pytest.mark.parametrize("variant", ["adapter", "base", "floor_random"])
+def test_a_missing_pair_makes_the_comparison_invalid(variant: str):
+    found = [row for row in scores(60, base=noise(1), adapter=better(noise(2), 0.2)) if (row.variant, row.pair_id) != (variant, "p7")]
+    decision = judged(found)
+    assert (decision.verdict, decision.num_pairs, decision.difference) == ("inconclusive", 0, None)
+    assert any("first p7" in reason for reason in decision.reasons)
+
+
+def test_a_broken_scorer_makes_the_comparison_invalid():
+    decision = judged(scores(60, base=lambda n: None if n < 2 else 0.2, adapter=better(noise(2), 0.2)))
+    assert decision.verdict == "inconclusive"
+    assert decision.reasons == ("not comparable: 2 of 60 answers of base could not be scored",)
+
+
+def test_one_unscored_pair_of_two_hundred_is_left_out():
+    decision = judged(scores(200, base=lambda n: None if n == 5 else 0.2, adapter=noise(2)))
+    assert (decision.verdict, decision.num_pairs) == ("promote", 199)
+
+
+def test_without_the_primary_metric_nothing_is_decided():
+    decision = judged(scores(60, base=noise(1), adapter=noise(2)), Gate(primary_metric="token_f1"))
+    assert decision.reasons == ("not decidable: no test pair has token_f1 of adapter",)
+
+
+def test_a_guardrail_keeps_a_better_model_back():
+    found = scores(60, base=noise(1), adapter=better(noise(2), 0.2))
+    found += [
+        score(variant, n, value, metric="hallucinated_pair_rate") for n in range(60) for variant, value in (("base", 0.1), ("adapter", 0.4))
+    ]
+    gate = Gate(guardrails=(Guardrail(metric="hallucinated_pair_rate", margin=0.05),))
+    decision = judged(found, gate)
+    assert decision.verdict == "reject"
+    assert decision.reasons[0].startswith("guardrail hallucinated_pair_rate (margin 0.05)")
+    assert "(less is better: sign turned): adapter minus base is -0.300" in decision.reasons[0]
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"primary_metric": "accuracy"}, {"confidence": 95.0}, {"min_clusters": 1}, {"max_unscored_share": 1.0}, {"min_pairs": 0}]
+)
+def test_a_gate_that_cannot_be_meant_is_refused(wrong: dict[str, object]):
+    with pytest.raises(ValueError, match=f"{next(iter(wrong.values()))}"):
+        Gate(**wrong)
+
+
+def test_scores_of_two_evaluations_are_refused():
+    with pytest.raises(InputRefused, match="scores of 2 evaluations: e1, e2"):
+        judged([score("base", 0, 1.0), score("base", 1, 1.0, evaluation_id="e2")])
+
+
+def written(tmp_path: Path) -> Path:
+    write_table(tmp_path / SCORES, Score, scores(60, base=noise(1), adapter=better(noise(2), 0.2)))
+    write_promotion(tmp_path, tmp_path, Gate(), "documents")
+    return tmp_path
+
+
+def test_what_was_decided_is_read_back(tmp_path: Path):
+    decision = read_decision(written(tmp_path))
+    assert decision == judged(scores(60, base=noise(1), adapter=better(noise(2), 0.2)))
+    assert [rule.holds(tmp_path).passed for rule in RULES] == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("broken", "change"),
+    [
+        ("one_decision_was_made", lambda row: [row, row]),
+        ("one_decision_was_made", lambda row: [{**row, "reasons": []}]),
+        ("the_verdict_follows_the_numbers", lambda row: [{**row, "ci_low": -0.1}]),
+        ("the_verdict_follows_the_numbers", lambda row: [{**row, "ci_low": None}]),
+        ("the_verdict_follows_the_numbers", lambda row: [{**row, "verdict": "yes"}]),
+    ],
+)
+def test_a_damaged_decision_fails_exactly_one_rule(tmp_path: Path, broken: str, change):
+    path = written(tmp_path) / PROMOTION_DECISIONS
+    rows = change(pq.read_table(path).to_pylist()[0])
+    pq.write_table(pa.Table.from_pylist(rows, schema=pq.read_schema(path)), path)
+    assert [rule.name for rule in RULES if not rule.holds(tmp_path).passed] == [broken]

@@ -1,0 +1,204 @@
+"""If these passed wrongly, history would be lost when the store is rebuilt, or a reader would see half of it."""
+
+import re
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from medvl_lib.benchmark.promotion import Decision
+from medvl_lib.benchmark.publish import ask, publish
+from medvl_lib.benchmark.tables import TABLES
+from medvl_lib.errors import InputMissing, MedVLError
+from medvl_lib.files import read_json, write_json
+from medvl_lib.tables import columns
+from medvl_lib.workspace import Workspace
+
+VIEWS = {"leaderboard", "quantization_cost", "did_finetuning_help", "training_curve", "data_loss_by_reason", "regressions"}
+DUCKDB_TYPES = {
+    "string": "VARCHAR", "int64": "BIGINT", "double": "DOUBLE", "bool": "BOOLEAN", "map<string, string>": "MAP(VARCHAR, VARCHAR)",
+    "list<element: string>": "VARCHAR[]",
+}  # fmt: skip
+ADDED_WHEN_PUBLISHED = {"is_current", "decided_at", "fingerprint"}
+
+
+def rows(workspace: Workspace, sql: str) -> list[tuple]:
+    return ask(workspace, sql).rows
+
+
+def test_the_leaderboard_of_one_evaluation(sixty):
+    workspace = sixty.workspace
+    found = rows(workspace, "select variant, n, mean, latency_p50_seconds, memory_mb from leaderboard where metric = 'pair_accuracy'")
+    assert found[0] == ("adapter", 60, 0.75, 1.0, 0.005)
+    assert ("base", 60, 0.0, 4.0, 0.016) in found
+    assert ("floor_random", 60, 0.0, None, None) in found
+    assert len(found) == 7
+
+
+def test_what_quantization_costs_in_percent(evaluate):
+    workspace = evaluate(8, base=lambda _: 1).workspace
+    publish(workspace)
+    assert rows(
+        workspace,
+        "select variant, memory_change_percent, latency_change_percent, mean, score_change_points, score_change_percent"
+        " from quantization_cost where metric = 'pair_accuracy'",
+    ) == [("base", 0, 0, 0.5, 0, 0), ("nf4", -75, -50, 0, -50, -100), ("adapter", -68.75, -75, 0.75, 25, 50)]
+
+
+def test_whether_finetuning_helped_stands_beside_the_verdict(sixty):
+    workspace = sixty.workspace
+    found = rows(workspace, "select metric, adapter_mean, base_mean, verdict, paired_difference from did_finetuning_help")
+    assert ("pair_accuracy", 0.75, 0.0, "promote", 0.75) in found
+    assert ("value_recall", 0.75, 0.0, None, None) in found
+
+
+def test_training_and_data_loss_are_shown(sixty):
+    workspace = sixty.workspace
+    assert rows(workspace, "select step, loss from training_curve") == [(1, 2.0), (2, 1.0)]
+    assert rows(workspace, "select dataset, reason, num_pairs, num_read, percent_of_read from data_loss_by_reason") == [
+        ("forms", "image_missing", 1, 5, 20.0)
+    ]
+
+
+def test_history_is_kept_and_the_current_evaluation_leads(evaluate):
+    first = evaluate(16)
+    workspace = first.workspace
+    second = evaluate(16, weights="w2", adapter=lambda _: 0)
+    publish(workspace)
+    adapter_mean = "select mean from leaderboard where variant = 'adapter' and metric = 'pair_accuracy'"
+    assert rows(workspace, "select count(distinct evaluation_id) from evaluations") == [(2,)]
+    assert rows(workspace, adapter_mean) == [(0.0,)]
+    assert rows(
+        workspace,
+        "select variant, previous_mean, mean, are_intervals_apart from regressions where slice = 'all' and metric = 'pair_accuracy'",
+    ) == [("adapter", 0.75, 0.0, True)]
+
+    write_json(workspace.current("benchmark", "documents"), {"fingerprint": first.benchmark.fingerprint})  # back to the earlier data
+    publish(workspace)
+    assert rows(workspace, adapter_mean) == [(0.75,)]
+    assert rows(workspace, "select evaluation_id from evaluations where not is_current limit 1") == [
+        (second.benchmark.facts["evaluation_id"],)
+    ]
+
+
+def test_publishing_twice_changes_nothing(evaluate):
+    workspace = evaluate(4).workspace
+    tables = (*TABLES, "promotion_decisions", *VIEWS)
+    first, before = publish(workspace), [rows(workspace, table) for table in tables]
+    assert publish(workspace) == first
+    assert [rows(workspace, table) for table in tables] == before
+    assert [path.name for path in workspace.root.iterdir() if "duckdb" in path.name] == ["benchmark.duckdb"]
+
+
+def test_what_is_damaged_or_has_not_passed_is_left_out_and_counted(evaluate):
+    evaluated = [evaluate(4, weights=weights) for weights in ("w1", "w2", "w3", "w4")]
+    (evaluated[0].benchmark.directory / "memory.parquet").write_bytes(b"cut off")
+    verdicts = evaluated[1].benchmark.directory / "verdicts.json"
+    said = read_json(verdicts)
+    said["verdicts"][0]["outcome"]["passed"] = False
+    write_json(verdicts, said)
+    record = evaluated[2].benchmark.directory / "provenance.json"
+    write_json(record, {**read_json(record), "facts": {**evaluated[2].benchmark.facts, "schema_version": 0}})
+    counts = publish(evaluated[0].workspace)
+    assert {name: counts[name] for name in ("num_evaluated", "num_damaged", "num_not_passed", "num_other_schema_version")} == {
+        "num_evaluated": 1, "num_damaged": 1, "num_not_passed": 1, "num_other_schema_version": 1,
+    }  # fmt: skip
+    assert rows(evaluated[0].workspace, "select distinct evaluation_id from scores") == [(evaluated[3].benchmark.facts["evaluation_id"],)]
+
+
+def test_nothing_to_publish_is_an_empty_store(tmp_path: Path):
+    workspace = Workspace(root=tmp_path)
+    assert publish(workspace)["num_evaluated"] == 0
+    assert rows(workspace, "leaderboard") == []
+
+
+def test_a_session_left_open_neither_blocks_nor_changes(evaluate):
+    evaluated = evaluate(4)
+    publish(evaluated.workspace)
+    with duckdb.connect(str(evaluated.workspace.store), read_only=True) as session:
+        evaluate(4, weights="w2")
+        publish(evaluated.workspace)
+        assert session.execute("select count(distinct evaluation_id) from evaluations").fetchall() == [(1,)]
+    assert rows(evaluated.workspace, "select count(distinct evaluation_id) from evaluations") == [(2,)]
+
+
+def publish_some_times(root: Path) -> int:
+    return sum(int(publish(Workspace(root=root))["num_evaluated"]) for _ in range(2))
+
+
+def test_two_publishers_and_a_reader_at_once(evaluate):
+    workspace = evaluate(4).workspace
+    publish(workspace)
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+        publishers = [pool.submit(publish_some_times, workspace.root) for _ in range(2)]
+        num_reads = 0
+        while not all(publisher.done() for publisher in publishers):
+            assert rows(workspace, "select count(*) from benchmark_rows") == [(84,)]
+            num_reads += 1
+        assert [publisher.result() for publisher in publishers] == [2, 2]
+    assert num_reads > 3
+
+
+def test_the_file_opens_in_older_clients(sixty):
+    workspace = sixty.workspace
+    [(tags,)] = rows(workspace, "select tags from duckdb_databases() where database_name = 'benchmark'")
+    assert tags["storage_version"].startswith("v1.2")
+
+
+@pytest.mark.parametrize(("table", "model"), [*TABLES.items(), ("promotion_decisions", Decision)])
+def test_every_column_is_declared_once_and_described(empty_store: Workspace, table: str, model: type):
+    workspace = empty_store
+    found = {
+        name: (type_, is_nullable, comment)
+        for name, type_, is_nullable, comment in rows(
+            workspace,
+            f"select column_name, data_type, is_nullable, comment from duckdb_columns() where table_name = '{table}'",  # noqa: S608 (our own names)
+        )
+    }
+    declared = {
+        column.name: (DUCKDB_TYPES[column.type], column.is_nullable, column.description + (f" [{column.unit}]" if column.unit else ""))
+        for column in columns(model)
+    }
+    assert {name: found[name] for name in declared} == declared
+    assert found.keys() - declared.keys() <= ADDED_WHEN_PUBLISHED
+    assert all(comment for *_, comment in found.values())
+    comments = dict(rows(workspace, "select table_name, comment from duckdb_tables()"))
+    assert comments[table] == " ".join((model.__doc__ or "").split())
+
+
+def test_every_view_says_which_question_it_answers(empty_store: Workspace):
+    workspace = empty_store
+    found = dict(rows(workspace, "select view_name, comment from duckdb_views() where not internal"))
+    assert found.keys() == VIEWS
+    assert all(re.search(r"\?", comment) for comment in found.values())
+
+
+def test_a_bare_name_asks_for_all_of_it(sixty):
+    workspace = sixty.workspace
+    assert ask(workspace, " memory; ") == ask(workspace, "select * from memory")
+    assert ask(workspace, "memory").columns[:3] == ("evaluation_id", "line", "variant")
+
+
+def test_without_a_store_the_answer_says_what_to_do(tmp_path: Path):
+    with pytest.raises(InputMissing, match="materialize the asset benchmark_store"):
+        ask(Workspace(root=tmp_path), "leaderboard")
+
+
+@pytest.mark.parametrize(
+    ("question", "found"),
+    [
+        ("leaderbord", "leaderboard"),
+        ("select from where", "syntax error"),
+        ("delete from scores", "read-only"),
+        ("", "0 statements"),
+        ("select 1; select 2", "2 statements"),
+    ],
+)
+def test_a_question_that_cannot_be_answered_is_told_in_three_parts(empty_store: Workspace, question: str, found: str):
+    with pytest.raises(MedVLError) as refusal:
+        ask(empty_store, question)
+    assert found in refusal.value.found
+    assert "benchmark.duckdb" in refusal.value.where
+    assert "show tables" in refusal.value.do

@@ -1,0 +1,95 @@
+"""If these passed wrongly, the store would show means without error bars, or rows that no score stands behind."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from medvl_lib.benchmark.rows import RULES
+from medvl_lib.benchmark.tables import (
+    TABLES,
+    BenchmarkRow,
+    DatasetCountRow,
+    EnvironmentRow,
+    EvaluationRow,
+    LatencyRow,
+    MemoryRow,
+    TrainingStepRow,
+)
+from medvl_lib.tables import read_table
+
+
+def rows_of(directory: Path, table: str, model: type) -> list:
+    return list(read_table(directory / f"{table}.parquet", model))
+
+
+def failures(directory: Path) -> list[str]:
+    return [rule.name for rule in RULES if not rule.holds(directory).passed]
+
+
+def damage(directory: Path, table: str, change) -> None:
+    path = directory / f"{table}.parquet"
+    rows = [row for row in map(change, pq.read_table(path).to_pylist()) if row is not None]
+    pq.write_table(pa.Table.from_pylist(rows, schema=pq.read_schema(path)), path)
+
+
+def test_a_mean_stands_with_its_n_and_interval(sixty):
+    directory = sixty.benchmark.directory
+    found = {(row.variant, row.slice): row for row in rows_of(directory, "benchmark_rows", BenchmarkRow) if row.metric == "pair_accuracy"}
+    row = found["adapter", "all"]
+    assert (row.mean, row.num_pairs, row.num_clusters, row.num_unscored, row.num_empty, row.run_id) == (0.75, 60, 60, 0, 0, None)
+    assert 0.67 < row.ci_low < 0.72 < 0.78 < row.ci_high < 0.83
+    assert found["adapter", "document_type=icu"].mean == 1.0
+    assert found["adapter", "document_type=lab"].mean == 0.5
+    assert (found["floor_empty", "all"].mean, found["floor_empty", "all"].num_empty) == (0.0, 60)
+    assert failures(directory) == []
+
+
+def test_one_document_has_a_mean_but_no_interval(evaluate):
+    directory = evaluate(1).benchmark.directory
+    assert {(row.ci_low, row.ci_high) for row in rows_of(directory, "benchmark_rows", BenchmarkRow)} == {(None, None)}
+    assert failures(directory) == []
+
+
+def test_every_other_table_is_filled(sixty):
+    directory = sixty.benchmark.directory
+    assert {path.stem for path in directory.glob("*.parquet")} == set(TABLES)
+    variants = {row.variant: row.precision for row in rows_of(directory, "evaluations", EvaluationRow)}
+    assert variants["nf4"] == "nf4"
+    assert variants["floor_empty"] is None
+    latency = {row.variant: (row.num_answers, row.p50_seconds, row.p95_seconds) for row in rows_of(directory, "latencies", LatencyRow)}
+    assert latency == {"base": (60, 4.0, 4.0), "nf4": (60, 2.0, 2.0), "adapter": (60, 1.0, 1.0)}
+    memory = {row.variant: row.memory_after_load_bytes for row in rows_of(directory, "memory", MemoryRow)}
+    assert memory == {"base": 16_000, "nf4": 4_000, "adapter": 5_000}
+    steps = [(row.stage, row.step, row.loss) for row in rows_of(directory, "training_steps", TrainingStepRow)]
+    assert steps == [("adapter", 1, 2.0), ("adapter", 2, 1.0)]
+    assert rows_of(directory, "dataset_counts", DatasetCountRow)[1].reason == "image_missing"
+    assert {"platform", "python"} <= {row.name for row in rows_of(directory, "environments", EnvironmentRow)}
+    assert sixty.benchmark.facts["num_scores"] == 60 * 7 * 4  # pages, variants, metrics
+
+
+@pytest.mark.parametrize(
+    ("broken", "table", "change"),
+    [
+        ("every_row_has_an_interval", "benchmark_rows", lambda row: {**row, "ci_low": None}),
+        ("every_row_has_an_interval", "benchmark_rows", lambda row: {**row, "ci_high": 1.2}),
+        ("every_row_has_an_interval", "benchmark_rows", lambda row: {**row, "mean": 75.0}),
+        ("no_orphan_scores", "scores", lambda row: {**row, "evaluation_id": "another"}),
+        ("no_orphan_scores", "scores", lambda row: None if row["pair_id"] == "p001" else row),
+        ("no_orphan_scores", "benchmark_rows", lambda row: None if row["variant"] == "nf4" else row),
+        ("no_orphan_scores", "evaluations", lambda row: None if row["variant"] == "nf4" else row),
+        ("every_read_row_is_accounted_for", "dataset_counts", lambda row: None if row["outcome"] == "rejected" else row),
+        ("every_read_row_is_accounted_for", "dataset_counts", lambda row: None if row["outcome"] == "test" else row),
+    ],
+)
+def test_a_damaged_directory_fails_exactly_one_rule(benchmark_copy: Path, broken: str, table: str, change):
+    damage(benchmark_copy, table, change)
+    assert failures(benchmark_copy) == [broken]
+
+
+def test_a_table_with_another_column_fails_exactly_one_rule(benchmark_copy: Path):
+    path = benchmark_copy / "memory.parquet"
+    table = pq.read_table(path)
+    pq.write_table(table.rename_columns([name.replace("load_seconds", "load_ms") for name in table.column_names]), path)
+    assert failures(benchmark_copy) == ["tables_are_as_declared"]

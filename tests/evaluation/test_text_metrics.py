@@ -1,0 +1,42 @@
+"""If these passed wrongly, free text would be scored by something else than token F1, and nobody could compare it with other projects."""
+
+import pytest
+
+from medvl_lib.evaluation.metrics import METRICS
+from medvl_lib.evaluation.metrics.text import token_f1
+from medvl_lib.evaluation.metrics.tokens import UnscorableError
+
+
+@pytest.mark.parametrize(
+    ("answer", "wanted", "f1"),
+    [  # the first five by SQuAD's compute_f1 as well
+        ("the left lung is clear", "left lung clear", 2 * (3 / 4) * 1 / (3 / 4 + 1)),
+        ("A chest x ray.", "chest X ray", 1.0),
+        ("pleural pleural effusion", "pleural effusion", 2 * (2 / 3) * 1 / (2 / 3 + 1)),
+        ("nothing of it", "left lung clear", 0.0),
+        ("", "left lung clear", 0.0),
+        ("dose 41", "dose 4.1", 0.5),  # SQuAD's would say 1.0
+        ("beta blocker", "beta-blocker", 1.0),  # SQuAD's would say 0.0
+        ("左肺", "左肺清", 2 * 1 * (2 / 3) / (1 + 2 / 3)),
+    ],
+)
+def test_token_f1_by_hand(answer: str, wanted: str, f1: float):
+    assert token_f1(answer, wanted) == pytest.approx(f1)
+
+
+def test_a_dump_of_words_pays_with_its_precision():
+    dump = " ".join(f"word{number}" for number in range(97)) + " left lung clear"
+    assert token_f1(dump, "left lung clear") == pytest.approx(2 * 0.03 / 1.03)
+
+
+def test_an_empty_reference_is_the_scorers_failure():
+    with pytest.raises(UnscorableError):
+        token_f1("anything", "---")
+
+
+def test_every_metric_says_what_it_is():
+    for name, metric in METRICS.items():
+        assert metric.name == name
+        assert metric.definition.endswith(".")
+        assert metric.source
+        assert metric.version >= 1

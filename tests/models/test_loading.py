@@ -1,0 +1,82 @@
+"""The weights that everything rests on. If these passed wrongly, the vision tower could be quantized, a saved 4-bit model could load as
+noise, or an evaluation pass could silently take the gradients from every later training step.
+"""
+
+import bitsandbytes as bnb
+import torch
+
+from medvl_lib.batches import Reader, training_batch
+from medvl_lib.chat import conversations_path, read_conversations
+from medvl_lib.models.loading import count_quantized, load, num_parameters, resident_bytes, write_nf4
+from medvl_lib.models.weights import BASE_RULES, NF4_RULES, tensors
+from tests.torch_fixtures import TINY, Trial
+
+
+def _batch(trial: Trial, loaded: object) -> dict[str, torch.Tensor]:
+    conversations = list(read_conversations(conversations_path(trial.chat, "train")))[:2]
+    return training_batch(Reader(processor=loaded.processor, prompts=loaded.prompts, images=trial.images), conversations)
+
+
+def test_only_the_language_model_is_in_four_bits(trial: Trial) -> None:
+    loaded = load(trial.nf4, TINY, trial.profile)
+    assert count_quantized(loaded.model) == {"language": 28, "vision": 0, "other": 0}  # 4 layers x 7 projections
+    assert not isinstance(loaded.model.lm_head, bnb.nn.Linear4bit)
+    assert loaded.precision == "nf4+float32"
+
+
+def test_parameters_in_four_bits_are_counted_unpacked(trial: Trial) -> None:
+    base, nf4 = load(trial.base, TINY, trial.profile), load(trial.nf4, TINY, trial.profile)
+    quantized = 4 * (2 * 256 * 256 + 2 * 128 * 256 + 3 * 704 * 256)
+    assert num_parameters(nf4.model) == (num_parameters(base.model)[0], quantized)
+    saved = quantized * 4 - quantized * 0.5
+    assert 0.9 * saved < resident_bytes(base.model) - resident_bytes(nf4.model) < saved  # the constants cost a little
+
+
+def test_a_saved_four_bit_model_loads_with_the_same_outputs(trial: Trial, tmp_path) -> None:
+    write_nf4(tmp_path, trial.base, TINY, trial.profile)
+    first, second = load(trial.nf4, TINY, trial.profile), load(tmp_path, TINY, trial.profile)
+    batch = _batch(trial, first)
+    with torch.no_grad():
+        assert torch.equal(first.model(**batch).logits, second.model(**batch).logits)
+
+
+def test_evaluating_first_does_not_take_the_gradients_away(trial: Trial) -> None:
+    loaded = load(trial.nf4, TINY, trial.profile)
+    batch = _batch(trial, loaded)
+    embedding = loaded.model.model.language_model.embed_tokens.weight
+
+    def gradient() -> torch.Tensor:
+        embedding.grad = None
+        loaded.model.train()
+        loaded.model(**batch).loss.backward()
+        return embedding.grad.clone()
+
+    before = gradient()
+    loaded.model.eval()
+    with torch.no_grad():
+        loaded.model(**batch)
+    assert torch.equal(gradient(), before)
+
+
+def test_the_rules_hold_and_see_damage(trial: Trial, tmp_path) -> None:
+    assert all(rule.holds(trial.base).passed for rule in BASE_RULES)
+    assert all(rule.holds(trial.nf4).passed for rule in NF4_RULES)
+    for path in trial.base.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    assert [rule.name for rule in BASE_RULES if not rule.holds(tmp_path).passed] == ["weights_are_whole"]
+    assert not NF4_RULES[1].holds(trial.base).passed  # a model in full width is no NF4 model
+
+
+def test_a_quantized_vision_tower_is_seen(trial: Trial, tmp_path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    for path in trial.nf4.glob("*.json"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    values = load_file(trial.nf4 / "model.safetensors")
+    values["visual.blocks.0.mlp.gate_proj.weight.quant_state.bitsandbytes__nf4"] = torch.zeros(8, dtype=torch.uint8)
+    save_file(values, tmp_path / "model.safetensors")
+    failed = [rule.name for rule in NF4_RULES if not rule.holds(tmp_path).passed]
+    assert failed == ["only_language_linears_are_in_four_bits"]
+    assert len(tensors(tmp_path)) == len(values)

@@ -1,0 +1,83 @@
+"""If these passed wrongly, invented files could land among a user's own, or a half-written folder be taken for a whole one."""
+
+import resource
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from medvl_lib import sample_data
+from medvl_lib.errors import MedVLError, WriteFailed
+
+FEW = {
+    "clinical_documents": {"train": 1, "validation": 0, "test": 1, "benchmark": 0},
+    "mtsamples": {"csv": 3, "hub_train": 2, "hub_test": 1},
+}
+
+
+def contents(root: Path) -> dict[str, bytes]:
+    return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def small_disk() -> Iterator[None]:
+    """No file may grow beyond 1,000 bytes: what a full disk does, for this process only."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("name", sample_data.GENERATORS)
+def test_the_same_seed_gives_byte_identical_files_and_another_seed_gives_others(name: str, tmp_path: Path):
+    for folder, seed in (("a", 7), ("b", 7), ("c", 8)):
+        sample_data.write(name, tmp_path / folder, seed=seed, counts=FEW[name])
+    assert contents(tmp_path / "a") == contents(tmp_path / "b")
+    assert contents(tmp_path / "a") != contents(tmp_path / "c")
+
+
+@pytest.mark.parametrize("name", sample_data.GENERATORS)
+def test_a_written_folder_says_that_it_is_invented_and_leaves_nothing_beside_it(name: str, tmp_path: Path):
+    written = sample_data.write(name, tmp_path / "raw" / name, counts=FEW[name])
+    assert written.is_new
+    assert written.num_records > 0
+    assert sample_data.is_invented(written.root)
+    assert [path.name for path in (tmp_path / "raw").iterdir()] == [name]
+
+
+def test_a_folder_that_holds_anything_is_left_alone(tmp_path: Path):
+    (tmp_path / "own.csv").write_text("mine")
+    assert sample_data.write("mtsamples", tmp_path) == (tmp_path, False, 0)
+    assert contents(tmp_path) == {"own.csv": b"mine"}
+    assert not sample_data.is_invented(tmp_path)
+
+
+def test_an_empty_folder_is_filled(tmp_path: Path):
+    root = tmp_path / "raw"
+    root.mkdir()
+    assert sample_data.write("mtsamples", root, counts=FEW["mtsamples"]).is_new
+
+
+@pytest.mark.parametrize("name", sample_data.GENERATORS)
+def test_a_full_disk_is_a_three_part_error_and_leaves_nothing(name: str, tmp_path: Path, small_disk: None):
+    with pytest.raises(WriteFailed) as failed:
+        sample_data.write(name, tmp_path / "raw", counts=FEW[name])
+    assert "File too large" in failed.value.found
+    assert "nothing half-written was kept" in failed.value.do
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "counts", "quoted", "hint"),
+    [
+        ("clinical_document", {}, "'clinical_document'", "did you mean 'clinical_documents'?"),
+        ("clinical_documents", {"tset": 3}, "'tset'", "did you mean 'test'?"),
+        ("mtsamples", {"csv": -1}, "csv = -1", "0 or more"),
+    ],
+)
+def test_an_unknown_name_or_count_is_refused_with_the_nearest(name: str, counts: dict[str, int], quoted: str, hint: str, tmp_path: Path):
+    with pytest.raises(MedVLError) as refused:
+        sample_data.write(name, tmp_path / "raw", counts=counts)
+    assert refused.value.found == quoted
+    assert hint in refused.value.do
+    assert not (tmp_path / "raw").exists()

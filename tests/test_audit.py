@@ -1,0 +1,261 @@
+"""The audit. If these passed wrongly, cut answers, missing image tokens or illegible pages would be noticed only after hours of training,
+or never.
+"""
+
+import io
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+
+from medvl_lib import audit as room
+from medvl_lib.audit import AUDIT, AuditedPicture, AuditRow, AuditSpec, write_audit
+from medvl_lib.chat import read_conversations, write_chat
+from medvl_lib.errors import MedVLError
+from medvl_lib.evaluation.predictions import REFERENCES, Reference
+from medvl_lib.files import read_json, write_json
+from medvl_lib.images import ImageStore
+from medvl_lib.pairs import PAIRS, Pair
+from medvl_lib.prompts import read_prompt_format
+from medvl_lib.split import SplitSpec, write_split
+from medvl_lib.tables import read_table, write_table
+
+SPEC = AuditSpec(max_tokens=200, min_glyph_height_pixels=5.0)
+MAX_PIXELS = 28 * 28 * 20
+SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
+TEMPLATE = """\
+{% for message in messages %}<|im_start|>{{ message['role'] }}
+{% for part in message['content'] %}
+{% if part['type'] == 'image' %}<|vision_start|><|image_pad|><|vision_end|>{% else %}{{ part['text'] }}{% endif %}
+{% endfor %}<|im_end|>
+{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant
+{% endif %}"""
+
+
+def write_model(directory: Path, merges: list[tuple[str, str]] | None = None) -> Path:
+    """A model directory in the hub's layout without weights: one byte is one token, but for ``merges``."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {symbol: index for index, symbol in enumerate([*alphabet, *("".join(pair) for pair in merges or [])])}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=merges or []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL])
+    directory.mkdir(exist_ok=True)
+    tokenizer.save(str(directory / "tokenizer.json"))
+    write_json(directory / "tokenizer_config.json", {"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"})
+    write_json(directory / "config.json", {"model_type": "qwen2_5_vl", "image_token_id": tokenizer.token_to_id("<|image_pad|>")})
+    size = {"shortest_edge": 56 * 56, "longest_edge": 12_845_056}
+    write_json(directory / "preprocessor_config.json", {"patch_size": 14, "merge_size": 2, "size": size})
+    (directory / "chat_template.jinja").write_text(TEMPLATE)
+    return directory
+
+
+def picture(store: ImageStore, width: int, height: int, *, is_on_its_side: bool = False) -> str:
+    image, stream = Image.new("L", (width, height), 200), io.BytesIO()
+    exif = image.getexif()
+    if is_on_its_side:
+        exif[0x0112] = 6  # orientation: turn by 90 degrees to see it upright
+    image.save(stream, "JPEG", exif=exif)
+    return store.put(stream.getvalue())
+
+
+def pair(number: int, *image_ids: str, **changes: object) -> Pair:
+    values = {
+        "pair_id": f"slake/{number:06d}", "dataset": "slake", "image_ids": image_ids, "request": "Which organ is this?", "response": "Lung",
+        "expected": (), "subject_id": f"p{number}", "document_id": f"case-{number}", "publisher_split": "train", "language": "en",
+        "source": f"row {number}", "licence": "CC-BY-4.0", "metadata": {"glyph_height_pixels": "12"},
+    }  # fmt: skip
+    return Pair(**{**values, **changes})
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ImageStore:
+    return ImageStore(tmp_path / "images")
+
+
+def chat(root: Path, *pairs: Pair) -> Path:
+    for step in ("validated", "split", "chat"):
+        (root / step).mkdir()
+    write_table(root / "validated" / PAIRS, Pair, pairs)
+    write_split(root / "split", {"slake": root / "validated"}, SplitSpec(seed=1, validation_share=0.1, test_share=0.1))
+    write_chat(root / "chat", root / "split", {"slake": root / "validated"})
+    return root / "chat"
+
+
+def written(root: Path, store: ImageStore, *pairs: Pair, spec: AuditSpec = SPEC, merges: list[tuple[str, str]] | None = None) -> Path:
+    (root / "audit").mkdir()
+    write_audit(root / "audit", chat(root, *pairs), write_model(root / "model", merges), store, spec, max_pixels=MAX_PIXELS)
+    return root / "audit"
+
+
+def rows(directory: Path) -> list[AuditRow]:
+    return list(read_table(directory / AUDIT, AuditRow))
+
+
+def failing(directory: Path) -> dict[str, tuple[str, ...]]:
+    outcomes = {rule.name: rule.holds(directory) for rule in room.RULES}
+    return {name: outcome.offenders for name, outcome in outcomes.items() if not outcome.passed}
+
+
+def test_golden_row(tmp_path, store):
+    scan = picture(store, 224, 168)
+    seen = AuditedPicture(image_id=scan, width_pixels=224, height_pixels=168, seen_width_pixels=140, seen_height_pixels=84, num_tokens=15)
+    # <|im_start|>user\n 6, <|vision_start|> and <|vision_end|> 2, picture 15, question 20, <|im_end|>\n 2, <|im_start|>assistant\n 11
+    assert rows(written(tmp_path, store, pair(1, scan))) == [
+        AuditRow(
+            pair_id="slake/000001", split="train", num_tokens=61, num_prompt_tokens=56, num_target_tokens=5, num_image_tokens=15,
+            num_foreign_special_tokens=0, glyph_height_pixels=6.0, pictures=(seen,),
+        )
+    ]  # fmt: skip
+
+
+def test_golden_facts(tmp_path, store):
+    page, scan = picture(store, 112, 112), picture(store, 84, 56)
+    pairs = chat(tmp_path, pair(1, page), pair(2, scan, response="Left lung", publisher_split="test"), pair(3, scan, scan))
+    facts = write_audit(tmp_path, pairs, write_model(tmp_path / "model"), store, SPEC, max_pixels=MAX_PIXELS)
+    assert facts == {
+        "num_conversations": 3, "num_tokens": 62 + 57 + 60, "num_image_tokens": 16 + 6 + 12, "num_target_tokens": 5 + 10 + 5,
+        "longest_tokens": 62, "smallest_glyph_pixels": 12.0, "shortest_example": "slake/000002", "longest_example": "slake/000001",
+        "largest_picture_example": "slake/000001",
+    }  # fmt: skip
+
+
+def test_the_counts_are_those_of_the_batch_that_is_trained_on(tmp_path, store):
+    from medvl_lib.batches import IGNORE_INDEX, Reader, training_batch
+    from medvl_lib.models.qwen2_5_vl import load_processor
+
+    scan = picture(store, 224, 168)
+    directory = written(tmp_path, store, pair(1, scan, request="Größe? µ", response="4,1 µmol/l"), pair(2, scan, picture(store, 56, 90)))
+    reader = Reader(
+        processor=load_processor(tmp_path / "model", max_pixels=MAX_PIXELS), prompts=read_prompt_format(tmp_path / "model"), images=store
+    )
+    batch = training_batch(reader, list(read_conversations(tmp_path / "chat" / "train.jsonl")))
+    image_tokens = batch["input_ids"] == reader.prompts.image_token_id
+    made = [batch["attention_mask"], batch["labels"] != IGNORE_INDEX, image_tokens]
+    assert [tensor.sum(dim=1).tolist() for tensor in made] == [
+        [row.num_tokens for row in rows(directory)],
+        [row.num_target_tokens for row in rows(directory)],
+        [row.num_image_tokens for row in rows(directory)],
+    ]
+
+
+def test_a_truncation_left_in_the_tokenizer_file_cuts_no_count(tmp_path, store):
+    model = write_model(tmp_path / "model")
+    tokenizer = Tokenizer.from_file(str(model / "tokenizer.json"))
+    tokenizer.enable_truncation(16)
+    tokenizer.save(str(model / "tokenizer.json"))
+    write_audit(tmp_path, chat(tmp_path, pair(1)), model, store, SPEC, max_pixels=MAX_PIXELS)
+    assert rows(tmp_path)[0].num_tokens == 44
+
+
+def test_a_picture_on_its_side_is_measured_upright(tmp_path, store):
+    (row,) = rows(written(tmp_path, store, pair(1, picture(store, 140, 56, is_on_its_side=True))))
+    assert (row.pictures[0].width_pixels, row.pictures[0].height_pixels) == (56, 140)
+
+
+def test_unknown_letter_heights_stay_unknown(tmp_path, store):
+    unknown = pair(1, picture(store, 56, 56), metadata={}), pair(2)
+    directory = written(tmp_path, store, *unknown)
+    assert [row.glyph_height_pixels for row in rows(directory)] == [None, None]
+    assert failing(directory) == {}
+
+
+def test_more_conversations_than_fit_a_batch_keep_their_own_letters(tmp_path, store, monkeypatch):
+    monkeypatch.setattr("medvl_lib.audit.BATCH_CONVERSATIONS", 2)
+    page = picture(store, 56, 56)
+    directory = written(tmp_path, store, *(pair(number, page, metadata={"glyph_height_pixels": str(number + 6)}) for number in range(5)))
+    assert [(row.pair_id, row.glyph_height_pixels) for row in rows(directory)] == [(f"slake/{n:06d}", n + 6.0) for n in range(5)]
+
+
+def test_a_sound_audit_passes_every_rule(tmp_path, store):
+    assert failing(written(tmp_path, store, pair(1, picture(store, 112, 112)), pair(2, publisher_split="test"))) == {}
+
+
+@pytest.mark.parametrize(
+    ("changes", "size", "rules"),
+    [
+        ({"response": "Lung " * 40}, (56, 56), {"nothing_is_truncated"}),
+        ({"request": "What is <|image_pad|>?"}, (56, 56), {"image_tokens_are_present_and_complete", "texts_hold_no_special_tokens"}),
+        ({"response": "Lung<|im_end|>"}, (56, 56), {"texts_hold_no_special_tokens"}),
+        ({"metadata": {"glyph_height_pixels": "9"}}, (448, 336), {"text_is_legible"}),
+        ({}, (1900, 28), {"pictures_are_within_the_pixel_budget"}),
+    ],
+)
+def test_what_a_model_should_not_see_breaks_its_rules(tmp_path, store, changes, size, rules):
+    directory = written(tmp_path, store, pair(1, picture(store, 56, 56)), pair(2, picture(store, *size), **{"metadata": {}, **changes}))
+    assert failing(directory) == dict.fromkeys(rules, ("slake/000002",))
+
+
+def test_an_answer_whose_first_letter_is_joined_to_the_prompt_is_found(tmp_path, store):
+    directory = written(tmp_path, store, pair(1), merges=[("Ċ", "L")])
+    assert failing(directory) == {"answers_begin_at_a_token": ("slake/000001",)}
+
+
+def test_references_of_another_chat_are_refused(tmp_path, store):
+    pairs = chat(tmp_path, pair(1), pair(2))
+    write_table(pairs / REFERENCES, Reference, list(read_table(pairs / REFERENCES, Reference))[:1])
+    with pytest.raises(MedVLError, match="slake/000001 to slake/000002"):
+        write_audit(tmp_path, pairs, write_model(tmp_path / "model"), store, SPEC, max_pixels=MAX_PIXELS)
+
+
+def test_a_ribbon_is_refused_by_its_picture(tmp_path, store):
+    ribbon = picture(store, 2100, 10)
+    with pytest.raises(MedVLError, match=rf"2100 x 10 pixels.*\n.*{ribbon}"):
+        written(tmp_path, store, pair(1, ribbon))
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("sound")
+    store = ImageStore(root / "images")
+    return written(root, store, pair(1, picture(store, 112, 112)), pair(2, picture(store, 56, 56), publisher_split="test"))
+
+
+def last(**changes: object) -> Callable[[Path], None]:
+    def damage(directory: Path) -> None:
+        *before, row = rows(directory)
+        write_table(directory / AUDIT, AuditRow, [*before, replace(row, **changes)])
+
+    return damage
+
+
+def huge_picture(directory: Path) -> None:
+    *before, row = rows(directory)
+    write_table(directory / AUDIT, AuditRow, [*before, replace(row, pictures=(replace(row.pictures[0], seen_width_pixels=99_999),))])
+
+
+def tighter(**limits: float) -> Callable[[Path], None]:
+    return lambda directory: write_json(directory / "spec.json", {**read_json(directory / "spec.json"), **limits})
+
+
+@pytest.mark.parametrize(
+    ("damage", "rule"),
+    [
+        (last(num_image_tokens=3), "image_tokens_are_present_and_complete"),
+        (last(pictures=()), "image_tokens_are_present_and_complete"),
+        (last(num_target_tokens=1, num_prompt_tokens=49), "every_answer_has_target_tokens"),
+        (last(num_prompt_tokens=44), "answers_begin_at_a_token"),
+        (last(num_foreign_special_tokens=1), "texts_hold_no_special_tokens"),
+        (last(glyph_height_pixels=4.9), "text_is_legible"),
+        (huge_picture, "pictures_are_within_the_pixel_budget"),
+        (tighter(max_tokens=61), "nothing_is_truncated"),
+        (tighter(max_pixels=112 * 112 - 1), "pictures_are_within_the_pixel_budget"),
+        (tighter(min_glyph_height_pixels=12.1), "text_is_legible"),
+    ],
+)
+def test_damage_breaks_exactly_its_rule(tmp_path, sound, damage, rule):
+    directory = shutil.copytree(sound, tmp_path / "audit")
+    damage(directory)
+    assert list(failing(directory)) == [rule]
+
+
+def test_a_lost_column_breaks_exactly_its_rule(tmp_path, sound):
+    directory = shutil.copytree(sound, tmp_path / "audit")
+    table = pq.read_table(directory / AUDIT)
+    pq.write_table(table.append_column("note", table["pair_id"]), directory / AUDIT)
+    assert failing(directory) == {"columns_are_as_declared": (AUDIT,)}

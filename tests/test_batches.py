@@ -1,0 +1,76 @@
+"""What is trained on. If these passed wrongly, a model would learn to repeat prompts, or never learn to stop."""
+
+import pytest
+import torch
+
+from medvl_lib.batches import IGNORE_INDEX, Reader, answer_labels, prompt_batch, training_batch
+from medvl_lib.chat import Conversation, conversations_path, read_conversations
+from medvl_lib.errors import MedVLError
+from medvl_lib.models.loading import load
+from tests.torch_fixtures import TINY, Trial
+
+X = IGNORE_INDEX
+
+
+def _reader(trial: Trial) -> Reader:
+    loaded = load(trial.base, TINY, trial.profile)
+    return Reader(processor=loaded.processor, prompts=loaded.prompts, images=trial.images)
+
+
+def test_only_the_answer_and_its_end_token_are_trained_on():
+    #                    start image image question | answer  end | padding (the end token's own id)
+    ids = torch.tensor([[1, 50, 50, 7, 8, 9, 2, 2, 2], [1, 50, 7, 8, 9, 9, 9, 9, 2]])
+    mask = torch.tensor([[1, 1, 1, 1, 1, 1, 1, 0, 0], [1, 1, 1, 1, 1, 1, 1, 1, 1]])
+    labels = answer_labels(ids, mask, [[8, 9, 2], [9, 9, 9, 9, 2]], ["a", "b"])
+    assert labels.tolist() == [[X, X, X, X, 8, 9, 2, X, X], [X, X, X, X, 9, 9, 9, 9, 2]]
+
+
+def test_an_answer_that_the_tokenizer_merged_away_is_refused_by_id():
+    with pytest.raises(MedVLError, match="pair slake/1"):
+        answer_labels(torch.tensor([[1, 7, 30]]), torch.tensor([[1, 1, 1]]), [[8, 2]], ["slake/1"])
+
+
+def test_the_trained_labels_decode_to_exactly_the_answer(trial: Trial):
+    reader = _reader(trial)
+    conversations = list(read_conversations(conversations_path(trial.chat, "train")))[:4]
+    batch = training_batch(reader, conversations)
+    for labels, conversation in zip(batch["labels"], conversations, strict=True):
+        answer = conversation.messages[-1]["content"][0]["text"]
+        assert reader.processor.tokenizer.decode(labels[labels != X]) == answer + "<|im_end|>"
+
+
+def test_every_tensor_of_the_processor_stays_in_the_batch(trial: Trial):
+    conversations = list(read_conversations(conversations_path(trial.chat, "train")))[:2]
+    batch = training_batch(_reader(trial), conversations)
+    assert set(batch) == {"input_ids", "attention_mask", "mm_token_type_ids", "pixel_values", "image_grid_thw", "labels"}
+    num_image_tokens = int(batch["image_grid_thw"].prod(-1).sum()) // 4
+    assert int((batch["input_ids"] == 261).sum()) == int(batch["mm_token_type_ids"].sum()) == num_image_tokens
+
+
+def test_a_prompt_ends_where_the_answer_begins(trial: Trial):
+    reader = _reader(trial)
+    conversations = list(read_conversations(conversations_path(trial.chat, "train")))[:3]
+    trained, asked = training_batch(reader, conversations), prompt_batch(reader, conversations)
+    for row in range(3):
+        prompt = asked["input_ids"][row][asked["attention_mask"][row] == 1].tolist()
+        whole = trained["input_ids"][row].tolist()
+        assert whole[: len(prompt)] == prompt
+        assert int((trained["labels"][row] != X).nonzero()[0]) == len(prompt)
+
+
+def test_a_blank_picture_has_the_same_size_and_no_content(trial: Trial):
+    conversations = list(read_conversations(conversations_path(trial.chat, "train")))[:2]
+    seen, blank = (prompt_batch(_reader(trial), conversations, is_blank=is_blank) for is_blank in (False, True))
+    assert torch.equal(seen["input_ids"], blank["input_ids"])
+    assert seen["pixel_values"].std(dim=0).max() > 0.1
+    assert blank["pixel_values"].std(dim=0).max() < 1e-6
+
+
+def test_a_text_only_conversation_is_a_batch_too(trial: Trial):
+    messages = (
+        {"role": "user", "content": [{"type": "text", "text": "Hi"}]},
+        {"role": "assistant", "content": [{"type": "text", "text": "Yes"}]},
+    )
+    batch = training_batch(_reader(trial), [Conversation(pair_id="x", image_ids=(), messages=messages)])
+    assert "pixel_values" not in batch
+    assert int((batch["labels"] != X).sum()) == len(b"Yes") + 1

@@ -1,0 +1,104 @@
+"""``medvl`` from the outside: what a person types, reads, and gets as an exit status.
+
+If these passed wrongly, a mistake would end in a traceback, and invented files could land among a user's own.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from medvl_lib.benchmark.publish import publish
+from medvl_lib.cli import main
+from medvl_lib.workspace import Workspace
+
+SETTINGS = 'data_root = "data"\nscale = "tiny"\nprofile = "cpu"\n[datasets.clinical_documents]\n'
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path = tmp_path / "dagster_project.toml"
+    path.write_text(SETTINGS)
+    monkeypatch.setenv("MEDVL_SETTINGS", str(path))
+    return path
+
+
+def test_the_doctor_finds_nothing_wrong_in_a_fresh_project(settings: Path, capsys: pytest.CaptureFixture[str]):
+    assert main(["doctor"]) == 0
+    said = capsys.readouterr().out
+    assert f"settings     {settings}: scale tiny" in said
+    assert "profile      cpu: profile = 'cpu' in" in said
+    assert "run `medvl sample-data clinical_documents`" in said
+
+
+def test_the_doctor_names_a_misspelt_setting_and_its_cure(settings: Path, capsys: pytest.CaptureFixture[str]):
+    settings.write_text(SETTINGS + "enabeld = true\n")
+    assert main(["doctor"]) == 1
+    said = capsys.readouterr().out
+    assert "WRONG  settings     unknown key 'enabeld'" in said
+    assert "did you mean 'enabled'?" in said
+
+
+def test_sample_data_fills_the_raw_folder_once(settings: Path, capsys: pytest.CaptureFixture[str]):
+    assert main(["sample-data", "--count", "train=1", "--count", "test=0", "--count", "validation=0", "--count", "benchmark=0"]) == 0
+    folder = settings.parent / "data" / "raw" / "clinical_documents"
+    assert (folder / "train" / "records.jsonl").is_file()
+    assert main(["sample-data"]) == 0
+    assert capsys.readouterr().out.endswith(f"{folder} holds files already and was left alone\n")
+
+
+def test_nothing_invented_goes_where_the_settings_name_a_users_own_folder(settings: Path, capsys: pytest.CaptureFixture[str]):
+    settings.write_text(SETTINGS + 'raw_path = "mine"\n')
+    assert main(["sample-data"]) == 2
+    assert "that folder is yours and gets nothing invented" in capsys.readouterr().err
+    assert not (settings.parent / "mine").exists()
+
+
+def test_a_refusal_is_three_lines_on_stderr_and_no_traceback(settings: Path, capsys: pytest.CaptureFixture[str]):
+    assert main(["sample-data", "clinical_document"]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(":")[0].strip() for line in lines] == ["found", "where", "do"]
+    assert "clinical_documents" in lines[2]
+
+
+def test_a_count_that_is_no_count_is_refused(settings: Path, capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit, match="2"):
+        main(["sample-data", "--count", "train=many"])
+    assert "'train=many' is not PART=NUMBER" in capsys.readouterr().err
+
+
+def test_a_question_before_anything_was_published_is_refused_with_the_cure(settings: Path, capsys: pytest.CaptureFixture[str]):
+    assert main(["sql", "leaderboard"]) == 2
+    assert "benchmark.duckdb" in capsys.readouterr().err
+
+
+def test_a_published_store_answers_by_name_and_by_question(settings: Path, capsys: pytest.CaptureFixture[str]):
+    publish(Workspace(root=settings.parent / "data"))
+    assert main(["sql", "leaderboard"]) == 0
+    assert capsys.readouterr().out.endswith("(0 rows)\n")
+    assert main(["sql", "select 1 as one, 'two' as two"]) == 0
+    assert capsys.readouterr().out == "one  two\n---  ---\n  1  two\n(1 row)\n"
+
+
+def test_a_question_that_is_no_sql_is_refused_with_the_databases_words(settings: Path, capsys: pytest.CaptureFixture[str]):
+    publish(Workspace(root=settings.parent / "data"))
+    assert main(["sql", "selec 1"]) == 2
+    assert "Parser Error" in capsys.readouterr().err
+
+
+def test_the_command_line_starts_without_anything_heavy():
+    code = "import sys, medvl_lib.cli as c; c.parser(); print([n for n in ('torch', 'duckdb', 'pyarrow', 'pandas') if n in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_that_has_seen_enough_is_no_error(settings: Path, monkeypatch: pytest.MonkeyPatch, unbuffered: str):
+    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
+    code = "import sys; from medvl_lib.cli import main; sys.stdin.read(); sys.exit(main(['doctor']))"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdin and process.stdout and process.stderr
+        process.stdout.close()
+        process.stdin.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 0

@@ -1,0 +1,67 @@
+"""The preflight sees what would fail later.
+
+If these passed wrongly, a torchvision that breaks every import of a processor would show as a traceback in the middle of a run.
+"""
+
+from pathlib import Path
+
+import pytest
+
+from medvl_lib.doctor import data_root, raw_records, requirement_name, torchvision, tried_together
+from medvl_lib.settings import Settings, read_settings
+
+CPU = {"torch": "2.13.0+cpu"}
+
+
+def settings(folder: Path, dataset: str = "") -> Settings:
+    path = folder / "dagster_project.toml"
+    path.write_text(f'data_root = "data"\nscale = "tiny"\nprofile = "cpu"\n[datasets.mtsamples]\n{dataset}')
+    return read_settings(path)
+
+
+@pytest.mark.parametrize(
+    ("versions", "requires", "level"),
+    [
+        (CPU, None, "ok"),
+        ({"torch": "2.13.0", "torchvision": "0.28.0"}, ["numpy", "torch==2.13.0"], "ok"),
+        ({"torch": "2.13.0", "torchvision": "0.29.2"}, ["numpy", "torch==2.15.0"], "wrong"),
+        ({**CPU, "torchvision": "0.28.0"}, ["torch==2.13.0"], "wrong"),
+        ({**CPU, "torchvision": "0.28.0+cpu"}, ["torch==2.13.0"], "ok"),
+    ],
+)
+def test_a_torchvision_that_cannot_be_imported_is_found(versions: dict[str, str], requires: list[str] | None, level: str):
+    assert torchvision(versions, requires).level == level
+
+
+def test_other_versions_than_the_tried_ones_are_named(tmp_path: Path):
+    file = tmp_path / "linux-x86_64.txt"
+    file.write_text("# comment ==\ntorch==2.13.0\nDuckDB==2.0.0\nnot-installed==1.0\n")
+    assert tried_together({**CPU, "duckdb": "2.0.0"}, file).level == "ok"
+    assert tried_together({**CPU, "duckdb": "2.0.1"}, file).found == "duckdb 2.0.1 (tried with 2.0.0)"
+
+
+def test_a_requirement_is_named_whatever_follows_its_name():
+    assert [requirement_name(line) for line in ("torch<2.16,>=2.13", "great_expectations~=1.24", "uvicorn[standard]", "six")] == [
+        "torch",
+        "great-expectations",
+        "uvicorn",
+        "six",
+    ]
+
+
+def test_a_data_root_that_cannot_be_written_is_found(tmp_path: Path):
+    (tmp_path / "data").write_text("a file, not a folder")
+    assert data_root(settings(tmp_path)).level == "wrong"
+
+
+def test_a_data_root_that_is_not_there_yet_is_fine_and_is_not_made(tmp_path: Path):
+    assert data_root(settings(tmp_path)).level in {"ok", "note"}
+    assert not (tmp_path / "data").exists()
+
+
+def test_missing_raw_files_are_to_do_and_a_named_folder_without_files_is_wrong(tmp_path: Path):
+    assert raw_records(settings(tmp_path), "mtsamples").level == "note"
+    assert raw_records(settings(tmp_path, 'raw_path = "mine"'), "mtsamples").level == "wrong"
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "mtsamples.csv").write_text("x")
+    assert raw_records(settings(tmp_path, 'raw_path = "mine"'), "mtsamples").found == f"mtsamples: 1 files in {tmp_path / 'mine'}"

@@ -1,0 +1,118 @@
+"""The right profile for a machine, and a reason for it.
+
+If these passed wrongly, a GB10 would be planned with its page cache counted as used, or a CPU build of torch sent to a GPU.
+"""
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from medvl_lib.hardware import (
+    PROFILES,
+    Gpu,
+    Machine,
+    Numerics,
+    available_bytes,
+    choose,
+    numerics,
+    parse_gpu,
+    profile_for,
+)
+from medvl_lib.settings import read_settings
+
+GIB = 2**30
+LAPTOP = Machine(
+    system="Linux", architecture="x86_64", chip="", num_cores=8, available_bytes=24 * GIB, gpu=None, torch_version="2.13.0+cpu"
+)
+SERVER = replace(LAPTOP, gpu=Gpu(name="NVIDIA H200", memory_bytes=140 * GIB, compute_capability=9.0), torch_version="2.13.0+cu130")
+SPARK = replace(SERVER, architecture="aarch64", gpu=Gpu(name="NVIDIA GB10", memory_bytes=None, compute_capability=12.1))
+STUDIO = replace(LAPTOP, system="Darwin", architecture="arm64", chip="Apple M3 Ultra", available_bytes=500 * GIB, torch_version="2.13.0")
+
+
+@pytest.mark.parametrize(("machine", "name"), [(LAPTOP, "cpu"), (SERVER, "cuda"), (SPARK, "gb10"), (STUDIO, "m3_ultra")])
+def test_each_machine_gets_its_profile_and_a_reason(machine: Machine, name: str):
+    profile, reasons = choose(machine)
+    assert profile.name == name
+    assert {"name", "num_threads", "memory_budget_bytes"} <= reasons.keys()
+
+
+def test_a_gpu_that_the_installed_torch_cannot_use_does_not_count():
+    profile, reasons = choose(replace(SERVER, torch_version="2.13.0+cpu"))
+    assert profile.device == "cpu"
+    assert reasons["name"] == "torch 2.13.0+cpu is a CPU build and cannot use the NVIDIA H200"
+
+
+def test_a_gpu_without_bfloat16_computes_in_float32_never_in_float16():
+    old = replace(SERVER, gpu=Gpu(name="Tesla T4", memory_bytes=15 * GIB, compute_capability=7.5))
+    profile, reasons = choose(old)
+    assert profile.weights_dtype == "float32"
+    assert "7.5 has no bfloat16" in reasons["weights_dtype"]
+
+
+def test_the_budget_is_the_gpus_own_memory_or_what_the_system_can_give():
+    assert choose(SERVER).profile.memory_budget_bytes == 140 * GIB
+    assert choose(SPARK).profile.memory_budget_bytes == 24 * GIB
+
+
+def test_a_container_limit_lowers_what_is_available(tmp_path: Path):
+    limit = tmp_path / "memory.max"
+    limit.write_text("1000\n")
+    assert available_bytes(limit) == 1000
+    limit.write_text("max\n")
+    assert available_bytes(limit) > 1000
+
+
+@pytest.mark.parametrize(
+    ("line", "gpu"),
+    [
+        ("NVIDIA H200, 143771, 9.0", Gpu(name="NVIDIA H200", memory_bytes=143771 * 2**20, compute_capability=9.0)),
+        ("NVIDIA GB10, [N/A], 12.1", Gpu(name="NVIDIA GB10", memory_bytes=None, compute_capability=12.1)),
+    ],
+)
+def test_what_the_driver_prints_is_read(line: str, gpu: Gpu):
+    assert parse_gpu(line) == gpu
+
+
+def test_settings_name_the_profile_and_change_its_fields(tmp_path: Path):
+    path = tmp_path / "dagster_project.toml"
+    path.write_text('data_root = "d"\nscale = "tiny"\nprofile = "cuda"\n[datasets]\n[profiles.cuda]\nprediction_batch = 3\n')
+    profile, reasons = profile_for(read_settings(path))
+    assert (profile.name, profile.prediction_batch) == ("cuda", 3)
+    assert reasons["prediction_batch"] == f"set in {path}, [profiles.cuda]"
+
+
+def test_only_type_engine_and_quantization_bear_identity():
+    cpu = PROFILES["cpu"]
+    assert numerics(cpu) == Numerics(weights_dtype="float32", engine="torch", quantization="nf4")
+    assert numerics(replace(cpu, training_batch=1, num_threads=7, memory_budget_bytes=1)) == numerics(cpu)
+
+
+def test_a_profile_refuses_what_no_machine_can_do():
+    with pytest.raises(ValueError, match="training_batch = 0 must be at least 1"):
+        replace(PROFILES["cpu"], training_batch=0)
+
+
+def test_every_profile_is_named_after_itself_and_none_trains_in_float16_or_without_a_limit_on_mps():
+    assert {profile.name for profile in PROFILES.values()} == set(PROFILES)
+    environment = PROFILES["m3_ultra"].environment
+    high, low = (float(environment[f"PYTORCH_MPS_{level}_WATERMARK_RATIO"]) for level in ("HIGH", "LOW"))
+    assert 0 < low <= high < 1
+
+
+def test_the_peak_is_in_bytes_outlives_what_was_held_and_is_not_the_parents():
+    child = "from medvl_lib.hardware import peak_memory_bytes as p; held = b'x' * {held}; del held; print(p())"
+    small, large = child.format(held=1), child.format(held=300_000_000)
+    parent = (
+        f"import subprocess, sys; held = b'x' * 500_000_000; [subprocess.run([sys.executable, '-c', c]) for c in ({small!r}, {large!r})]"
+    )
+    printed = subprocess.run([sys.executable, "-c", parent], capture_output=True, text=True, check=True).stdout.split()
+    assert int(printed[0]) < 200_000_000
+    assert 300_000_000 < int(printed[1]) < 500_000_000
+
+
+def test_detection_imports_no_torch():
+    code = "import sys, medvl_lib.hardware as h; h.detect(); print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"

@@ -1,0 +1,148 @@
+"""The settings file is strict.
+
+If these passed wrongly, a misspelt learning rate would train for hours with the old one, and a wrong path would be taken for the default.
+"""
+
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from medvl_lib.errors import SettingsError
+from medvl_lib.settings import DatasetSettings, LineSettings, find_settings, override, read_settings, require_known_names
+
+HEAD = 'data_root = "data"\nscale = "tiny"\nprofile = "auto"\n'
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    learning_rate: float = 1e-4
+    max_steps: int = 10
+    targets: tuple[str, ...] = ("q", "v")
+    schedule: Literal["cosine", "linear"] = "cosine"
+    limit: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.learning_rate <= 0:
+            raise ValueError(f"learning_rate = {self.learning_rate} must be positive")
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "dagster_project.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def refusal(folder: Path, text: str) -> SettingsError:
+    with pytest.raises(SettingsError) as raised:
+        read_settings(written(folder, text))
+    return raised.value
+
+
+def test_the_shipped_file_is_tiny_automatic_and_uses_both_datasets():
+    settings = read_settings(Path(__file__).parent.parent / "dagster_project.toml")
+    assert (settings.scale, settings.profile) == ("tiny", "auto")
+    assert settings.enabled_datasets() == ("clinical_documents", "mtsamples")
+
+
+def test_every_commented_out_line_of_the_shipped_file_is_a_valid_setting(tmp_path: Path):
+    shipped = (Path(__file__).parent.parent / "dagster_project.toml").read_text(encoding="utf-8")
+    lines = [
+        line.removeprefix("# ") if line.startswith("# ") and (" = " in line or line.startswith("# [")) else line
+        for line in shipped.splitlines()
+    ]
+    settings = read_settings(written(tmp_path, "\n".join(lines)))
+    assert settings.lines and settings.profiles and settings.dataset("mtsamples").raw_path
+
+
+def test_paths_are_relative_to_the_file(tmp_path: Path):
+    settings = read_settings(written(tmp_path, HEAD + '[datasets.mtsamples]\nraw_path = "../mine"\n'))
+    assert settings.data_root == tmp_path / "data"
+    assert settings.raw_folder("mtsamples") == tmp_path.parent / "mine"
+    assert settings.raw_folder("pathvqa") == tmp_path / "data" / "raw" / "pathvqa"
+
+
+def test_what_the_file_does_not_list_is_not_used_and_not_changed(tmp_path: Path):
+    settings = read_settings(written(tmp_path, HEAD + "[datasets.mtsamples]\n[datasets.slake]\nenabled = false\n"))
+    assert settings.enabled_datasets() == ("mtsamples",)
+    assert settings.dataset("pathvqa") == DatasetSettings(enabled=False)
+    assert settings.line("documents") == LineSettings()
+
+
+def test_a_misspelt_key_is_refused_with_its_table_and_the_nearest_valid_name(tmp_path: Path):
+    error = refusal(tmp_path, HEAD + "[datasets.mtsamples]\nenabeld = true\n")
+    assert error.found == "unknown key 'enabeld'"
+    assert error.where == f"{tmp_path / 'dagster_project.toml'}, [datasets.mtsamples]"
+    assert error.do.startswith("did you mean 'enabled'? valid keys: enabled, limits")
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        (HEAD.replace("tiny", "huge") + "[datasets]\n", "scale = 'huge'"),
+        (HEAD.replace("scale", "scal") + "[datasets]\n", "unknown key 'scal'"),
+        (HEAD, "no key 'datasets'"),
+        (HEAD + "[datasets.mtsamples]\nenabled = 1\n", "enabled = 1"),
+        (HEAD + "[datasets.mtsamples]\nrejected_share_budget = 10\n", "rejected_share_budget = 10"),
+        (HEAD + "[datasets]\nmtsamples = true\n", "mtsamples = True"),
+        (HEAD + "[datasets]\n[lines.documents.recip]\nmax_steps = 1\n", "unknown key 'recip'"),
+        (HEAD + "[datasets]\n[profiles.cpu]\nsince = 2026-11-20\n", "since = datetime.date(2026, 11, 20)"),
+        ("data_root = = 3\n", "not TOML: Invalid value (at line 1, column 13)"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_and_quoted(tmp_path: Path, text: str, found: str):
+    assert refusal(tmp_path, text).found == found
+
+
+def test_a_name_that_nothing_has_is_refused_with_the_nearest_one(tmp_path: Path):
+    settings = read_settings(written(tmp_path, HEAD + "[datasets.mtsample]\n"))
+    with pytest.raises(SettingsError, match="did you mean 'mtsamples'"):
+        require_known_names(settings, datasets=["mtsamples", "pathvqa"], lines=[], profiles=["cpu"])
+
+
+def test_an_unknown_profile_is_refused_with_those_that_exist(tmp_path: Path):
+    settings = read_settings(written(tmp_path, HEAD.replace("auto", "gb100") + "[datasets]\n"))
+    with pytest.raises(SettingsError, match="choose auto, cpu, gb10"):
+        require_known_names(settings, datasets=[], lines=[], profiles=["cpu", "gb10"])
+
+
+def test_the_file_is_found_in_a_folder_above_or_by_the_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = written(tmp_path, HEAD + "[datasets]\n")
+    below = tmp_path / "a" / "b"
+    below.mkdir(parents=True)
+    monkeypatch.delenv("MEDVL_SETTINGS", raising=False)
+    assert find_settings(below) == path
+    monkeypatch.setenv("MEDVL_SETTINGS", "/elsewhere/settings.toml")
+    assert find_settings(below) == Path("/elsewhere/settings.toml")
+    with pytest.raises(SettingsError, match="no readable file"):
+        read_settings()
+
+
+def test_a_changed_recipe_equals_the_same_recipe_written_in_code():
+    changes = tomllib.loads('learning_rate = 1\ntargets = ["k"]\nschedule = "linear"\nlimit = 3')
+    assert override(Recipe(), changes, "[x]") == Recipe(learning_rate=1.0, targets=("k",), schedule="linear", limit=3)
+    assert isinstance(override(Recipe(), changes, "[x]").learning_rate, float)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "do"),
+    [
+        ("learning_rat", 1e-4, "did you mean 'learning_rate'? valid keys: learning_rate, limit, max_steps, schedule, targets"),
+        ("max_steps", 1.5, "Input should be a valid integer"),
+        ("max_steps", True, "Input should be a valid integer"),
+        ("max_steps", "10", "Input should be a valid integer"),
+        ("learning_rate", "1e-4", "Input should be a valid number"),
+        ("learning_rate", float("nan"), "write a finite number"),
+        ("learning_rate", -1, "learning_rate = -1.0 must be positive"),
+        ("schedule", "step", "Input should be 'cosine' or 'linear'"),
+        ("targets", "q", "Input should be a valid array"),
+        ("targets", [1], "Input should be a valid string"),
+    ],
+)
+def test_a_change_that_does_not_fit_the_field_is_refused(key: str, value: object, do: str):
+    with pytest.raises(SettingsError) as raised:
+        override(Recipe(), {key: value}, "project.toml, [lines.documents.recipe]")
+    assert raised.value.do == do
+    assert raised.value.where == "project.toml, [lines.documents.recipe]"

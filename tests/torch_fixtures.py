@@ -1,0 +1,74 @@
+"""A tiny model in full width and in four bits, and invented pages as conversations: built once, shared by the torch tests."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from medvl_lib import chat, pages
+from medvl_lib.evaluation.predictions import REFERENCES, Reference
+from medvl_lib.hardware import PROFILES, Profile
+from medvl_lib.images import ImageStore
+from medvl_lib.models.spec import LANGUAGE_TARGETS, ModelSpec
+from medvl_lib.pairs import Pair, Split, Triple
+from medvl_lib.split import SplitRow
+from medvl_lib.tables import write_table
+from medvl_lib.training.recipe import Recipe
+
+TINY = ModelSpec(family="qwen2_5_vl", source="tiny", hub_id="medvl/tiny-qwen2.5-vl", revision="", seed=1, path="", max_pixels=128 * 28 * 28)
+RECIPE = Recipe(
+    learning_rate=2e-3, num_epochs=1, max_steps=6, effective_batch=4, warmup_share=0.1, weight_decay=0.0, max_gradient_norm=1.0,
+    lora_rank=8, lora_alpha=16, lora_dropout=0.05, lora_targets=LANGUAGE_TARGETS, seed=7, max_training_pairs=0,
+    max_validation_pairs=0, validations_per_epoch=1,
+)  # fmt: skip
+STYLE = pages.PageStyle(font="sans", font_size_pixels=16, width_pixels=224, height_pixels=140, margin_pixels=8, line_pitch_pixels=22)
+FACTS = (("Sodium", "139", "mmol/L"), ("Potassium", "4.1", "mmol/L"), ("Glucose", "92", "mg/dL"), ("Lactate", "1.3", "mmol/L"))
+
+
+class Trial(NamedTuple):
+    """What a torch test needs: a profile, weights, conversations and their pictures."""
+
+    profile: Profile
+    base: Path
+    nf4: Path
+    chat: Path
+    images: ImageStore
+
+
+def pair(number: int, split: Split, images: ImageStore) -> Pair:
+    """An invented page with one to four facts: answers of unequal length."""
+    triples = tuple(Triple(term=term, value=value, unit=unit) for term, value, unit in FACTS[: number % 4 + 1])
+    lines = [f"{triple.term}: {triple.value} {triple.unit}" for triple in triples]
+    image_id = images.put(pages.text_page([*lines, f"No. {number}"], STYLE))
+    return Pair(
+        pair_id=f"invented/{split}/{number:03d}", dataset="invented", image_ids=(image_id,),
+        request="List every term with its value and unit.", response="\n".join(lines), expected=triples, subject_id=None,
+        document_id=str(number), publisher_split=split, language="en", source="invented", licence="CC0-1.0", metadata={},
+    )  # fmt: skip
+
+
+def write_conversations(directory: Path, images: ImageStore) -> None:
+    """Twelve conversations to train on, four to validate and four to test with."""
+    pairs = [pair(number, split, images) for split, count in (("train", 12), ("validation", 4), ("test", 4)) for number in range(count)]
+    for split in ("train", "validation", "test", "benchmark"):
+        lines = [chat._line(chat.to_conversation(item)) for item in pairs if item.publisher_split == split]
+        chat.conversations_path(directory, split).write_text("".join(lines), encoding="utf-8")
+    rows = [
+        SplitRow(pair_id=item.pair_id, dataset=item.dataset, group_id=item.pair_id, image_ids=item.image_ids, split=item.publisher_split)
+        for item in pairs
+    ]
+    write_table(directory / REFERENCES, Reference, [chat.to_reference(item, row) for item, row in zip(pairs, rows, strict=True)])
+
+
+@pytest.fixture(scope="session")
+def trial(tmp_path_factory: pytest.TempPathFactory) -> Trial:
+    from medvl_lib.models.loading import write_base, write_nf4
+
+    root = tmp_path_factory.mktemp("trial")
+    profile, images = PROFILES["cpu"], ImageStore(root / "images")
+    for name in ("base", "nf4", "chat"):
+        (root / name).mkdir()
+    write_base(root / "base", TINY)
+    write_nf4(root / "nf4", root / "base", TINY, profile)
+    write_conversations(root / "chat", images)
+    return Trial(profile=profile, base=root / "base", nf4=root / "nf4", chat=root / "chat", images=images)

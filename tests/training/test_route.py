@@ -1,0 +1,128 @@
+"""The one route through the trainer. If these passed wrongly, accumulation would change the gradient, TRL's loss would be another one than
+the model's, or a resumed run would end at other weights than an undisturbed one.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from datasets import Dataset
+from trl import SFTTrainer
+
+from medvl_lib.batches import Collator, Reader, training_batch
+from medvl_lib.chat import conversations_path, read_conversations
+from medvl_lib.files import sha256_of_file
+from medvl_lib.hardware import Profile
+from medvl_lib.models.loading import load
+from medvl_lib.tables import read_table
+from medvl_lib.training.recipe import Recipe, Stage
+from medvl_lib.training.route import adapt, arguments, settle, train
+from medvl_lib.training.rules import ADAPTER, RULES
+from medvl_lib.training.steps import TRAINING_STEPS, TrainingStep
+from tests.torch_fixtures import RECIPE, TINY, Trial
+
+
+def _trainer(trial: Trial, profile: Profile, recipe: Recipe, output: Path) -> SFTTrainer:
+    torch.manual_seed(0)
+    loaded = load(trial.nf4, TINY, profile)
+    conversations = list(read_conversations(conversations_path(trial.chat, "train")))[:4]  # answers of 1, 2, 3 and 4 lines
+    reader = Reader(processor=loaded.processor, prompts=loaded.prompts, images=trial.images)
+    trainer = SFTTrainer(
+        model=adapt(loaded, TINY, recipe), args=arguments(recipe, profile, 4, output, has_validation=False),
+        train_dataset=Dataset.from_dict({"index": list(range(4)), "images": [list(item.image_ids) for item in conversations]}),
+        processing_class=loaded.processor,
+        data_collator=Collator(reader=reader, conversations=conversations),
+    )  # fmt: skip
+    settle(trainer)
+    return trainer
+
+
+def _gradient(trial: Trial, batch: int, output: Path) -> torch.Tensor:
+    """The gradient of one optimizer step over the same four conversations, in micro-batches of ``batch``."""
+    recipe = replace(RECIPE, max_steps=1, lora_dropout=0.0, warmup_share=0.0)
+    trainer = _trainer(trial, replace(trial.profile, training_batch=batch), recipe, output)
+    seen: list[torch.Tensor] = []
+
+    def remember(*_: object, **__: object) -> None:
+        seen.append(torch.cat([item.grad.flatten() for item in trainer.model.parameters() if item.requires_grad]).clone())
+
+    trainer.args.max_grad_norm = 1e9  # clipping would hide a difference of scale
+    trainer.create_optimizer()
+    trainer.optimizer.register_step_pre_hook(remember)
+    trainer.train()
+    return seen[0]
+
+
+def test_accumulation_does_not_change_the_gradient(trial: Trial, tmp_path: Path) -> None:
+    whole, accumulated = _gradient(trial, 4, tmp_path / "a"), _gradient(trial, 1, tmp_path / "b")
+    assert whole.norm() > 1e-3
+    assert (whole - accumulated).norm() / whole.norm() < 1e-5
+
+
+def test_the_trainers_loss_is_the_models_loss(trial: Trial, tmp_path: Path) -> None:
+    trainer = _trainer(trial, trial.profile, RECIPE, tmp_path)
+    conversations = list(read_conversations(conversations_path(trial.chat, "train")))[:4]
+    batch = training_batch(trainer.data_collator.reader, conversations)
+    trainer.model.eval()
+    with torch.no_grad():
+        theirs = trainer.compute_loss(trainer.model, dict(batch))
+        ours = trainer.model(**batch).loss
+    assert theirs.item() == pytest.approx(ours.item(), rel=1e-5)
+
+
+def test_every_trainable_weight_is_float32_and_lies_in_a_language_layer(trial: Trial, tmp_path: Path) -> None:
+    trainer = _trainer(trial, trial.profile, RECIPE, tmp_path)
+    trainable = {name: item for name, item in trainer.model.named_parameters() if item.requires_grad}
+    assert len(trainable) == 4 * 7 * 2  # layers x projections x (A, B)
+    assert {item.dtype for item in trainable.values()} == {torch.float32}
+    assert all(".language_model.layers." in name for name in trainable)
+
+
+def test_the_full_models_adapter_has_161480704_parameters() -> None:
+    """Rank 64 on the seven projections of 28 language layers; 28,876,800 more would be the vision blocks' (suffix matching)."""
+    hidden, ffn, key_value, rank = 3584, 18944, 512, 64
+    per_layer = 2 * (hidden + hidden) + 2 * (hidden + key_value) + 3 * (hidden + ffn)
+    assert rank * per_layer * 28 == 161_480_704
+
+
+class _Killed(Exception):
+    pass
+
+
+def _run(trial: Trial, directory: Path, checkpoints: Path, *, killed_after: int = 0) -> None:
+    def report(facts: dict) -> None:
+        if facts["step"] == killed_after:
+            raise _Killed
+
+    directory.mkdir()
+    train(
+        directory, stage=Stage(name="adapter", objective="generate", recipe=RECIPE), spec=TINY, weights=trial.nf4, chat=trial.chat,
+        images=trial.images, profile=trial.profile, previous=None, checkpoints=checkpoints, report=report,
+    )  # fmt: skip
+
+
+def test_a_run_that_was_cut_ends_at_bit_identical_weights(trial: Trial, tmp_path: Path) -> None:
+    _run(trial, tmp_path / "undisturbed", tmp_path / "a")
+    with pytest.raises(_Killed):
+        _run(trial, tmp_path / "cut", tmp_path / "b", killed_after=4)
+    newest = max((tmp_path / "b").glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
+    (newest / "optimizer.pt").write_bytes(b"")  # what a kill during a save leaves: the trainer alone would resume with other weights
+    _run(trial, tmp_path / "resumed", tmp_path / "b")
+    assert sha256_of_file(tmp_path / "resumed" / ADAPTER) == sha256_of_file(tmp_path / "undisturbed" / ADAPTER)
+    steps = [row.step for row in read_table(tmp_path / "resumed" / TRAINING_STEPS, TrainingStep)]
+    assert steps == [1, 2, 3, 4, 5, 6]
+    assert [rule.name for rule in RULES if not rule.holds(tmp_path / "resumed").passed] == []
+
+
+def test_a_run_that_was_cut_after_its_last_step_does_no_step_more(trial: Trial, tmp_path: Path) -> None:
+    _run(trial, tmp_path / "first", tmp_path / "checkpoints")
+    _run(trial, tmp_path / "again", tmp_path / "checkpoints")
+    assert sha256_of_file(tmp_path / "again" / ADAPTER) == sha256_of_file(tmp_path / "first" / ADAPTER)
+
+
+def test_an_adapter_names_no_path_of_this_machine(trial: Trial, tmp_path: Path) -> None:
+    _run(trial, tmp_path / "adapter", tmp_path / "checkpoints")
+    written = {path.name for path in (tmp_path / "adapter").iterdir()}
+    assert written == {"adapter_config.json", ADAPTER, "training.json", TRAINING_STEPS}
+    assert str(tmp_path.parent) not in (tmp_path / "adapter" / "adapter_config.json").read_text()

@@ -21,9 +21,10 @@ from medvl_lib.benchmark.terminal import render_table
 from medvl_lib.errors import MedVLError
 from medvl_lib.hardware import profile_for
 from medvl_lib.sample_data import write
-from medvl_lib.settings import Settings, read_settings
+from medvl_lib.settings import VARIABLE, Settings, read_settings
 from medvl_lib.workspace import Workspace
 
+PROJECT = Path(__file__).parents[1]  # where `dg` finds [tool.dg] in pyproject.toml
 SAMPLE_SECONDS = 0.5
 TORCH = "libtorch"  # a library that only a process that imported torch has mapped
 
@@ -46,7 +47,7 @@ def main() -> int:
         fill(settings)
         _say(f"profile {profile_for(settings).profile.name}, scale {settings.scale}, data below {settings.data_root}")
         log = workspace.dagster_home / "demo.log"
-        taken = run(instance_home(workspace), log)
+        taken = run(instance_home(workspace), settings.path, log)
         if taken.status:
             _say(failure(log))
             _say(f"the graph failed with status {taken.status}; the whole log is {log}; `make demo` again goes on where it stopped")
@@ -70,13 +71,13 @@ def fill(settings: Settings) -> None:
             _say(f"{name}: invented data {'written to' if written.is_new else 'or yours found in'} {written.root}")
 
 
-def run(home: Path, log: Path) -> Taken:
+def run(home: str, settings: Path, log: Path) -> Taken:
     """Materialize everything with ``dg launch``, sampling the memory of its process tree."""
     started, peak, torch_processes = time.monotonic(), 0, set[int]()
     with log.open("wb") as stream:
         process = psutil.Popen(
             [str(Path(sys.executable).with_name("dg")), "launch", "--job", EVERYTHING], stdout=stream, stderr=subprocess.STDOUT,
-            env={**os.environ, "DAGSTER_HOME": str(home)},
+            cwd=PROJECT, env={**os.environ, "DAGSTER_HOME": home, VARIABLE: str(settings)},
         )  # fmt: skip
         while process.poll() is None:
             peak = max(peak, _summed_bytes(process, torch_processes))

@@ -1,13 +1,16 @@
 """Dagster's instance folder, inside the data root: printed for shells, created once before any service starts.
 
 DAGSTER_HOME="$(python -m medvl_assets.instance)" dg dev -w workspace.yaml
+
+Runs whose process was killed are ended here: nobody else does it without a daemon, and each would keep its place in the device's queue.
 """
 
 import sys
-from pathlib import Path
 
 import dagster as dg
+from filelock import Timeout
 
+from medvl_assets.resources import run_lock
 from medvl_lib.files import write_bytes
 from medvl_lib.settings import read_settings
 from medvl_lib.workspace import Workspace
@@ -25,18 +28,36 @@ run_monitoring:
   poll_interval_seconds: 30
   free_slots_after_run_end_seconds: 60
 """
+UNFINISHED = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
 
 
-def instance_home(workspace: Workspace) -> Path:
-    """The instance folder, with its storage initialised: two services on an empty one would race on its migrations."""
+def instance_home(workspace: Workspace) -> str:
+    """The instance folder, with its storage initialised (two services on an empty one would race) and dead runs ended."""
     home = workspace.dagster_home
     if not (home / "dagster.yaml").is_file():
         write_bytes(home / "dagster.yaml", INSTANCE.encode())
     with dg.DagsterInstance.from_config(str(home)) as instance:
-        instance.get_runs(limit=1)
         instance.all_instigator_state()
-    return home
+        end_dead_runs(instance, workspace)
+    return str(home)
+
+
+def end_dead_runs(instance: dg.DagsterInstance, workspace: Workspace) -> list[str]:
+    """Fail every unfinished run whose process no longer holds its lock, and free what it held; returns their ids."""
+    ended: list[str] = []
+    for run in instance.get_runs(dg.RunsFilter(statuses=UNFINISHED)):
+        lock = run_lock(workspace, run.run_id)
+        if not workspace.lock(f"run-{run.run_id}").is_file():
+            continue  # it has not come so far, or belongs to another workspace
+        try:
+            with lock.acquire(timeout=0):
+                instance.report_run_failed(run, "the run's process is gone: it was killed, or the machine went down")
+                instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
+                ended.append(run.run_id)
+        except Timeout:
+            continue  # alive
+    return ended
 
 
 if __name__ == "__main__":
-    sys.stdout.write(str(instance_home(Workspace(root=read_settings().data_root))) + "\n")
+    sys.stdout.write(instance_home(Workspace(root=read_settings().data_root)) + "\n")

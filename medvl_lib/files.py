@@ -3,12 +3,19 @@
 In: bytes and JSON values. Out: files that survive a crash right after the call returns. What a file means is not known here.
 """
 
+import errno
 import hashlib
 import json
 import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from medvl_lib.errors import WriteFailed
+
+DISK_REFUSED = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EROFS, errno.EIO}
 CHUNK_BYTES = 1 << 20
 
 
@@ -19,6 +26,26 @@ def sha256_of_file(path: Path) -> str:
         while chunk := stream.read(CHUNK_BYTES):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+@contextmanager
+def writing_below(folder: Path) -> Iterator[None]:
+    """Raise WriteFailed where the disk does not take what is written below ``folder``; any other OSError passes through."""
+    try:
+        yield
+    except OSError as error:
+        is_there = error.filename is not None and Path(os.fsdecode(error.filename)).is_relative_to(folder)
+        if error.errno not in DISK_REFUSED and not is_there:
+            raise
+        raise WriteFailed(
+            found=f"{error.strerror or error} (errno {error.errno})", where=str(error.filename or folder),
+            do=f"free space, raise the limit or mend the permissions below {folder}, then start again; nothing half-written was kept",
+        ) from error  # fmt: skip
+
+
+def temporary_name(path: Path) -> Path:
+    """Where this thread, and no other, writes what will be called ``path``."""
+    return path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
 
 
 def sync_directory(directory: Path) -> None:
@@ -39,20 +66,25 @@ def sync_tree(directory: Path) -> None:
         sync_directory(Path(folder))
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write ``data`` under a temporary name, sync it, and rename it into place."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Let ``write`` make a file under a temporary name, sync it, and rename it into place; raises WriteFailed."""
+    temporary = temporary_name(path)
     try:
-        with temporary.open("wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
+        with writing_below(path.parent):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write(temporary)
+            with temporary.open("rb") as stream:
+                os.fsync(stream.fileno())
+            temporary.replace(path)
+            sync_directory(path.parent)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    sync_directory(path.parent)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write ``data``, whole or not at all."""
+    write_whole(path, lambda temporary: temporary.write_bytes(data))
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -6,17 +6,25 @@ report sees. Resizing and normalizing belong to a model's processor; DICOM windo
 
 import hashlib
 import io
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
+from PIL.ExifTags import Base as ExifTag
+from PIL.Image import Transpose
 
 from medvl_lib.files import write_bytes
 
-DECODING_ERRORS = (OSError, ValueError, SyntaxError, EOFError, TypeError)  # all of these are Pillow's words for damaged bytes
+# All of these are Pillow's words for damaged bytes: RuntimeError is AVIF's, struct.error that of an EXIF block.
+DECODING_ERRORS = (OSError, ValueError, SyntaxError, EOFError, TypeError, RuntimeError, struct.error)
 MAX_PIXELS = 100_000_000  # a 10,000 x 10,000 picture: larger ones are decompression bombs, not radiographs
+UPRIGHT = {  # what undoes each EXIF orientation; Pillow's exif_transpose also rewrites all other tags, and fails on odd ones
+    2: Transpose.FLIP_LEFT_RIGHT, 3: Transpose.ROTATE_180, 4: Transpose.FLIP_TOP_BOTTOM, 5: Transpose.TRANSPOSE,
+    6: Transpose.ROTATE_270, 7: Transpose.TRANSVERSE, 8: Transpose.ROTATE_90,
+}  # fmt: skip
 
 
 class UnreadableImage(Exception):
@@ -61,7 +69,9 @@ class ImageFacts:
 def _open(data: bytes) -> Image.Image:
     try:
         image = Image.open(io.BytesIO(data))
-    except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError as error:
+        raise UnreadableImage(f"more than {MAX_PIXELS} pixels: {error}") from error
+    except DECODING_ERRORS as error:
         raise UnreadableImage(f"not a picture that Pillow knows ({len(data)} bytes)") from error
     if image.width * image.height > MAX_PIXELS:
         raise UnreadableImage(f"{image.width} x {image.height} pixels, at most {MAX_PIXELS} are read")
@@ -69,13 +79,13 @@ def _open(data: bytes) -> Image.Image:
 
 
 def facts(data: bytes) -> ImageFacts:
-    """Size, mode and frames of a picture, after decoding all of it; raises UnreadableImage."""
+    """Size, mode and frames of a picture that ``rgb_pixels`` can read, after decoding all of it; raises UnreadableImage."""
     image = _open(data)
+    _rgb(image)  # what passes here must not fail in training
     try:
-        image.load()
         num_frames = int(getattr(image, "n_frames", 1))
     except DECODING_ERRORS as error:
-        raise UnreadableImage(f"{image.format} of {image.width} x {image.height} pixels cannot be decoded: {error}") from error
+        raise UnreadableImage(f"the frames of a {image.format} cannot be counted: {error}") from error
     return ImageFacts(
         width_pixels=image.width, height_pixels=image.height, mode=image.mode, format=image.format or "", num_frames=num_frames
     )  # fmt: skip
@@ -86,12 +96,16 @@ def rgb_pixels(data: bytes) -> NDArray[np.uint8]:
 
     Multi-frame pictures give their first frame. Raises UnreadableImage.
     """
-    image = _open(data)
+    return _rgb(_open(data))
+
+
+def _rgb(image: Image.Image) -> NDArray[np.uint8]:
     try:
         image.load()
-        upright = ImageOps.exif_transpose(image)
+        orientation = image.getexif().get(ExifTag.Orientation)
     except DECODING_ERRORS as error:
-        raise UnreadableImage(f"{image.format} cannot be decoded: {error}") from error
+        raise UnreadableImage(f"{image.format} of {image.width} x {image.height} pixels cannot be decoded: {error}") from error
+    upright = image.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else image
     if upright.mode.startswith("I") or upright.mode == "F":
         return _from_deep_gray(np.asarray(upright, dtype=np.float64))
     if upright.mode in {"RGBA", "LA", "PA"} or "transparency" in upright.info:
@@ -103,5 +117,7 @@ def rgb_pixels(data: bytes) -> NDArray[np.uint8]:
 def _from_deep_gray(values: NDArray[np.float64]) -> NDArray[np.uint8]:
     """More than 8 bits of gray, scaled from the darkest to the brightest value found."""
     low, high = float(values.min()), float(values.max())
+    if not np.isfinite(high - low):
+        raise UnreadableImage("gray values that are infinite or no numbers")
     scaled = np.zeros_like(values) if high <= low else (values - low) * (255.0 / (high - low))
     return np.repeat(np.rint(scaled).astype(np.uint8)[:, :, None], 3, axis=2)

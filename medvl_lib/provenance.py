@@ -14,7 +14,6 @@ import datetime as dt
 import hashlib
 import importlib.metadata
 import json
-import os
 import platform
 import shutil
 import sys
@@ -26,8 +25,8 @@ from typing import Any
 
 from filelock import FileLock
 
-from medvl_lib.errors import InputMissing, InputRefused, WriteFailed
-from medvl_lib.files import read_json, sha256_of_file, sync_directory, sync_tree, write_json
+from medvl_lib.errors import InputMissing, InputRefused
+from medvl_lib.files import read_json, sha256_of_file, sync_directory, sync_tree, temporary_name, write_json, writing_below
 from medvl_lib.workspace import Workspace
 
 PROVENANCE = "provenance.json"
@@ -183,7 +182,10 @@ def damage(directory: Path) -> str | None:
     path = directory / PROVENANCE
     if not path.is_file():
         return f"{path} is missing"
-    listed = read_json(path)["files"]
+    try:
+        listed = read_json(path)["files"]
+    except (ValueError, TypeError, KeyError) as error:
+        return f"{path} is not what was written: {type(error).__name__}"
     for name, entry in listed.items():
         file = directory / name
         if not file.is_file():
@@ -222,22 +224,14 @@ def write_step(
     if found := reusable(workspace, step, name, version, inputs):
         return found
     directory = workspace.directory(step, name, fingerprint(version, inputs))
-    temporary = directory.with_name(f".{directory.name}.{os.getpid()}.tmp")
+    temporary = temporary_name(directory)
     shutil.rmtree(temporary, ignore_errors=True)
     try:
-        temporary.mkdir(parents=True)
-        facts = dict(write(temporary))
-        _finish(temporary, step, name, version, inputs, facts, directory.name)
-        _put_in_place(temporary, directory)
-    except OSError as error:
-        shutil.rmtree(temporary, ignore_errors=True)
-        if not error.filename and error.errno is None:
-            raise
-        raise WriteFailed(
-            found=f"{error.strerror or error} (errno {error.errno})",
-            where=str(error.filename or temporary),
-            do=f"free space or raise the limit under {workspace.root}, then materialize {step}/{name} again; nothing half-written was kept",
-        ) from error
+        with writing_below(directory.parent):
+            temporary.mkdir(parents=True)
+            facts = dict(write(temporary))
+            _finish(temporary, step, name, version, inputs, facts, directory.name)
+            _put_in_place(temporary, directory)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise

@@ -4,14 +4,13 @@ In: a raw folder. Out: ``manifest.parquet`` with path, size and hash of every fi
 only where size or modification time differ from the manifest before; the modification time itself is never identity.
 """
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 from medvl_lib.errors import InputMissing
-from medvl_lib.files import sha256_of_file
+from medvl_lib.files import sha256_of_file, write_whole
 from medvl_lib.provenance import Fact, Outcome, Rule, digest
 from medvl_lib.tables import Column, num_rows, read_table, write_table
 
@@ -55,10 +54,7 @@ def observe(folder: Path, dataset: str, memory: Path) -> tuple[RawFile, ...]:
             found=f"no raw files of {dataset}", where=str(folder),
             do=f"put the publisher's files there, name their folder in [datasets.{dataset}] raw_path, or run `medvl sample-data {dataset}`",
         )  # fmt: skip
-    memory.parent.mkdir(parents=True, exist_ok=True)
-    temporary = memory.with_suffix(f".{os.getpid()}.tmp")
-    write_table(temporary, _Observed, seen)
-    temporary.replace(memory)
+    write_whole(memory, lambda temporary: write_table(temporary, _Observed, seen))
     return tuple(RawFile(path=row.path, num_bytes=row.num_bytes, sha256=row.sha256) for row in seen)
 
 

@@ -1,0 +1,111 @@
+"""The README's picture, run: from raw files to a leaderboard by real processes. If these passed wrongly, the main job would not be done."""
+
+import csv
+import os
+import resource
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from medvl_lib.benchmark.publish import ask
+from medvl_lib.workspace import Workspace
+from tests import demo_runs
+
+pytestmark = pytest.mark.slow
+REAL = Path(__file__).resolve().parents[2] / "shared" / "data" / "mtsamples"
+
+
+def test_a_second_demo_writes_nothing_and_imports_no_torch(tmp_path: Path) -> None:
+    settings = demo_runs.project(tmp_path)
+    status, said = demo_runs.run(settings)
+    assert status == 0, said
+    assert "1 processes imported torch" not in said
+    for variant in ("base", "nf4", "adapter", "floor_empty", "floor_constant", "floor_random", "floor_majority"):
+        assert variant in said
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "data").glob("*/*/*/provenance.json")}
+
+    status, said = demo_runs.run(settings)
+    assert status == 0, said
+    assert "0 processes imported torch" in said
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "data").glob("*/*/*/provenance.json")} == before
+
+
+def test_a_misspelt_setting_is_refused_with_the_nearest_name(tmp_path: Path) -> None:
+    settings = demo_runs.project(tmp_path, more="learning_rat = 1e-4\n".replace("learning_rat", "max_answer_token"))
+    status, said = demo_runs.run(settings)
+    assert status == 2
+    assert "unknown key 'max_answer_token'" in said
+    assert "did you mean 'max_answer_tokens'?" in said
+    assert f"{settings}, [lines.documents.evaluation]" in said
+
+
+def test_a_missing_raw_folder_is_named_with_its_setting(tmp_path: Path) -> None:
+    settings = demo_runs.project(tmp_path, raw='raw_path = "nowhere"')
+    status, said = demo_runs.run(settings)
+    assert status == 1
+    assert str(tmp_path / "nowhere") in said
+    assert "[datasets.clinical_documents] raw_path" in said
+
+
+def test_a_corrupt_picture_in_the_store_is_named(tmp_path: Path) -> None:
+    settings = demo_runs.project(tmp_path)
+    assert demo_runs.run(settings)[0] == 0
+    workspace = Workspace(root=tmp_path / "data")
+    [validated] = workspace.step("validated_pairs", "clinical_documents").glob("*/pairs.parquet")
+    validated.write_bytes(validated.read_bytes()[:1000])  # what a failing disk leaves
+    status, said = demo_runs.run(settings)
+    assert status == 0, said  # noticed by its hash, moved aside, written again
+    assert len(list(workspace.step("validated_pairs", "clinical_documents").glob(".*.damaged-0"))) == 1
+
+
+def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path) -> None:
+    settings = demo_runs.project(tmp_path)
+    code = "import runpy; runpy.run_module('medvl_assets.demo', run_name='__main__')"
+
+    def little_room() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (8 * 2**20, 8 * 2**20))  # the base model's 12 MB do not fit
+
+    said = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env={**os.environ, "MEDVL_SETTINGS": str(settings)}, preexec_fn=little_room,
+        capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert said.returncode == 1, said
+    assert "found: " in said.stdout
+    assert "File too large" in said.stdout
+    assert "do:    free space" in said.stdout
+    left = [path for path in (tmp_path / "data" / "base_model" / "documents").iterdir() if path.is_dir()]
+    assert left == []
+
+    status, words = demo_runs.run(settings)
+    assert status == 0, words
+
+
+@pytest.mark.real_data
+def test_the_same_graph_runs_on_real_transcriptions(tmp_path: Path) -> None:
+    if not REAL.is_dir():
+        pytest.skip(f"the real MTSamples rows are not at {REAL}")
+    more = f"""
+[datasets.mtsamples]
+raw_path = "{REAL}"
+
+[lines.documents.gate]
+primary_metric = "token_f1"
+"""
+    settings = demo_runs.project(tmp_path, more=more)
+    status, said = demo_runs.run(settings)
+    assert status == 0, said
+    workspace = Workspace(root=tmp_path / "data")
+    funnel = ask(workspace, "select outcome, reason, num_pairs from dataset_counts where dataset = 'mtsamples'").rows
+    counts = {(outcome, reason): count for outcome, reason, count in funnel}
+    with (REAL / "mtsamples.csv").open(encoding="utf-8", newline="") as file:
+        texts = [row["transcription"].strip() for row in csv.DictReader(file)]
+    assert counts["rejected", "empty_text"] == Counter(texts)[""] == 2
+    assert counts["read", None] == counts["accepted", None] + sum(count for (outcome, _), count in counts.items() if outcome == "rejected")
+    assert counts["accepted", None] > len(texts) * 4  # pages
+    [(scored,)] = ask(
+        workspace, "select count(*) from scores where dataset = 'mtsamples' and variant = 'adapter' and metric = 'token_f1'"
+    ).rows
+    assert scored > 0

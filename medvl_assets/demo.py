@@ -20,6 +20,7 @@ from medvl_lib.benchmark.publish import ask
 from medvl_lib.benchmark.terminal import render_table
 from medvl_lib.errors import MedVLError
 from medvl_lib.hardware import profile_for
+from medvl_lib.lines import dataset_runs, lines_of
 from medvl_lib.sample_data import write
 from medvl_lib.settings import VARIABLE, Settings, read_settings
 from medvl_lib.workspace import Workspace
@@ -43,6 +44,8 @@ def main() -> int:
     """Run the demo; returns the exit status."""
     try:
         settings = read_settings()
+        lines_of(settings)  # a wrong number or name is refused here, before anything is started
+        dataset_runs(settings)
         workspace = Workspace(root=settings.data_root)
         fill(settings)
         _say(f"profile {profile_for(settings).profile.name}, scale {settings.scale}, data below {settings.data_root}")

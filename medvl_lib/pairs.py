@@ -9,9 +9,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
+from medvl_lib.errors import InputRefused
 from medvl_lib.images import ImageStore
 from medvl_lib.provenance import Fact, Outcome, Rule
-from medvl_lib.tables import Column, TableWriter, num_rows, read_table, require_schema
+from medvl_lib.tables import Column, TableWriter, num_rows, read_column, require_schema
 
 REVISION = 1  # first version
 PAIRS = "pairs.parquet"

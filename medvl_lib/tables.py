@@ -166,6 +166,13 @@ def read_table(path: Path, model: type[Row]) -> Iterator[Row]:
                 yield _row(model, record)
 
 
+def read_column(path: Path, name: str) -> Iterator[Any]:
+    """The values of one column in order, whatever other columns the file has."""
+    with pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=[name]):
+            yield from batch.column(name).to_pylist()
+
+
 def num_rows(path: Path) -> int:
     """How many rows a Parquet file holds, from its footer."""
     return pq.read_metadata(path).num_rows

@@ -3,6 +3,7 @@
 In: a predictions directory. Out: verdicts. Whether the answers are any good is decided in ``scores`` and ``promotion``.
 """
 
+import math
 from collections import Counter
 from pathlib import Path
 
@@ -28,12 +29,15 @@ def every_variant_answers_every_pair_once(directory: Path) -> Outcome:
 
 def latencies_are_measured(directory: Path) -> Outcome:
     """Every answer of a model has a positive latency and tokens; every floor has none."""
-    broken = [
-        f"{row.variant} {row.pair_id}"
-        for row in read_table(directory / PREDICTIONS, Prediction)
-        if (row.variant in FLOORS) != (row.latency_seconds is None) or (row.latency_seconds is not None and row.latency_seconds <= 0)
-    ]
+    broken = [f"{row.variant} {row.pair_id}" for row in read_table(directory / PREDICTIONS, Prediction) if not _is_measured(row)]
     return Outcome(passed=not broken, found=f"{len(broken)} answers without a sound latency", offenders=tuple(broken[:10]))
+
+
+def _is_measured(row: Prediction) -> bool:
+    tokens = (row.num_prompt_tokens, row.num_answer_tokens)
+    if row.variant in FLOORS:
+        return row.latency_seconds is None and tokens == (0, 0)
+    return row.latency_seconds is not None and 0 < row.latency_seconds < math.inf and min(tokens) > 0
 
 
 RULES = (

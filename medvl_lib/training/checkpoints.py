@@ -30,11 +30,15 @@ def is_complete(checkpoint: Path) -> bool:
     manifest = checkpoint / COMPLETE
     if not manifest.is_file():
         return False
+    try:
+        listed = read_json(manifest)
+    except ValueError:  # a disk that lost the manifest's end may have lost more: the run starts from an older checkpoint
+        return False
     return all(
         (checkpoint / name).is_file()
         and (checkpoint / name).stat().st_size == entry["bytes"]
         and sha256_of_file(checkpoint / name) == entry["sha256"]
-        for name, entry in read_json(manifest).items()
+        for name, entry in listed.items()
     )
 
 

@@ -46,7 +46,10 @@ def loss_fell(directory: Path) -> Outcome:
 def only_language_layers_are_adapted(directory: Path) -> Outcome:
     """Every tensor of the adapter is a low-rank update of a linear that the recipe names."""
     targets = re.compile(read_json(directory / SUMMARY)["lora_targets"])
-    names = list(header(directory / ADAPTER))
+    try:
+        names = list(header(directory / ADAPTER))
+    except (ValueError, KeyError) as error:
+        return Outcome(passed=False, found=f"{ADAPTER} cannot be read: {error}", offenders=(ADAPTER,))
     matches = [TENSOR.fullmatch(name) for name in names]
     astray = [name for name, match in zip(names, matches, strict=True) if match is None or not targets.fullmatch(match["module"])]
     return Outcome(passed=bool(names) and not astray, found=f"{len(names)} tensors, {len(astray)} astray", offenders=tuple(astray[:10]))

@@ -1,0 +1,46 @@
+"""The served pointer. If these passed wrongly, another adapter would be served than the one that was promoted."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from medvl_lib.errors import WriteFailed
+from medvl_lib.pointer import Served, move_pointer, read_pointer
+from medvl_lib.workspace import Workspace
+from tests.small_disk import small_disk
+
+FIRST = Served(line="documents", stage="adapter", fingerprint="a" * 16, data_version="b" * 16, promotion="c" * 16)
+SECOND = replace(FIRST, fingerprint="d" * 16, data_version="e" * 16, promotion="f" * 16)
+
+
+def test_nothing_is_served_before_the_first_promotion(tmp_path: Path):
+    assert read_pointer(Workspace(root=tmp_path), "documents") is None
+
+
+def test_the_pointer_moves_as_a_whole_and_says_whether_it_did(tmp_path: Path):
+    workspace = Workspace(root=tmp_path)
+    assert [move_pointer(workspace, served) for served in (FIRST, FIRST, SECOND)] == [True, False, True]
+    assert read_pointer(workspace, "documents") == SECOND
+    assert [path.name for path in (tmp_path / "served").iterdir()] == ["documents.json"]
+
+
+def test_the_same_adapter_promoted_again_moves_the_pointer(tmp_path: Path):
+    workspace = Workspace(root=tmp_path)
+    move_pointer(workspace, FIRST)
+    assert move_pointer(workspace, replace(FIRST, promotion="0" * 16))
+
+
+def test_each_line_has_its_own_pointer(tmp_path: Path):
+    workspace = Workspace(root=tmp_path)
+    move_pointer(workspace, FIRST)
+    move_pointer(workspace, replace(SECOND, line="imaging"))
+    assert read_pointer(workspace, "documents") == FIRST
+
+
+def test_a_full_disk_leaves_what_was_served(tmp_path: Path):
+    workspace = Workspace(root=tmp_path)
+    move_pointer(workspace, FIRST)
+    with small_disk(20), pytest.raises(WriteFailed):
+        move_pointer(workspace, SECOND)
+    assert read_pointer(workspace, "documents") == FIRST

@@ -1,0 +1,140 @@
+"""Raw records. If these passed wrongly, changed data would be trained on as if it were the old, or a copied folder would retrain everything."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from medvl_lib import raw_records
+from medvl_lib.errors import InputMissing, WriteFailed
+from medvl_lib.raw_records import MANIFEST, RULES, RawFile, contents, observe, write_manifest
+from medvl_lib.tables import read_table
+from tests.small_disk import small_disk
+
+SHA256_OF_ABC = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "raw"
+    (folder / "images").mkdir(parents=True)
+    (folder / "rows.csv").write_text("abc")
+    (folder / "images" / "1.png").write_text("1")
+    return folder
+
+
+@pytest.fixture
+def hashed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the files whose contents were read."""
+    names: list[str] = []
+    real = raw_records.sha256_of_file
+    monkeypatch.setattr(raw_records, "sha256_of_file", lambda path: names.append(path.name) or real(path))
+    return names
+
+
+def seen(folder: Path) -> tuple[RawFile, ...]:
+    return observe(folder, "slake", folder.parent / "memory" / "observed.parquet")
+
+
+def test_every_file_is_seen_by_its_path_in_order(folder: Path):
+    files = seen(folder)
+    assert [file.path for file in files] == ["images/1.png", "rows.csv"]
+    assert files[1] == RawFile(path="rows.csv", num_bytes=3, sha256=SHA256_OF_ABC)
+
+
+def change(folder: Path):
+    (folder / "rows.csv").write_text("abd")
+
+
+def rename(folder: Path):
+    (folder / "rows.csv").rename(folder / "records.csv")
+
+
+def move(folder: Path):
+    (folder / "images" / "1.png").rename(folder / "1.png")
+
+
+def add(folder: Path):
+    (folder / "more.csv").write_text("")
+
+
+def remove(folder: Path):
+    (folder / "rows.csv").unlink()
+
+
+@pytest.mark.parametrize("act", [change, rename, move, add, remove])
+def test_other_data_has_another_identity(folder: Path, act: Callable[[Path], None]):
+    before = contents(seen(folder))
+    act(folder)
+    assert contents(seen(folder)) != before
+
+
+def test_data_changed_back_has_its_identity_again(folder: Path):
+    before = contents(seen(folder))
+    change(folder)
+    seen(folder)
+    (folder / "rows.csv").write_text("abc")
+    assert contents(seen(folder)) == before
+
+
+def test_an_untouched_folder_is_not_read_again(folder: Path, hashed: list[str]):
+    before = contents(seen(folder))
+    hashed.clear()
+    assert contents(seen(folder)) == before
+    assert hashed == []
+
+
+def test_a_touched_file_is_read_once_and_changes_nothing(folder: Path, hashed: list[str]):
+    before = contents(seen(folder))
+    hashed.clear()
+    os.utime(folder / "rows.csv", ns=(1, 1))
+    assert [contents(seen(folder)), contents(seen(folder))] == [before, before]
+    assert hashed == ["rows.csv"]
+
+
+def test_a_copy_elsewhere_is_the_same_data(folder: Path, tmp_path: Path):
+    before = contents(seen(folder))
+    folder.rename(tmp_path / "moved")
+    assert contents(observe(tmp_path / "moved", "slake", tmp_path / "other" / "observed.parquet")) == before
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+def test_a_missing_or_empty_folder_is_refused_in_three_parts(tmp_path: Path, is_there: bool):
+    nowhere = tmp_path / "raw" / "slake"
+    if is_there:
+        nowhere.mkdir(parents=True)
+    with pytest.raises(InputMissing) as missing:
+        observe(nowhere, "slake", tmp_path / "observed.parquet")
+    assert (missing.value.found, missing.value.where) == ("no raw files of slake", str(nowhere))
+    assert "[datasets.slake] raw_path" in missing.value.do
+    assert "medvl sample-data slake" in missing.value.do
+
+
+def test_a_full_disk_is_refused_and_forgets_nothing(folder: Path, hashed: list[str]):
+    seen(folder)
+    add(folder)
+    with small_disk(100), pytest.raises(WriteFailed):
+        seen(folder)
+    assert [path.name for path in (folder.parent / "memory").iterdir()] == ["observed.parquet"]
+    hashed.clear()
+    seen(folder)
+    assert hashed == ["more.csv"]
+
+
+def test_the_manifest_holds_what_was_seen_and_no_times(folder: Path, tmp_path: Path):
+    files = seen(folder)
+    assert write_manifest(tmp_path, files) == {"num_files": 2, "num_bytes": 4}
+    assert tuple(read_table(tmp_path / MANIFEST, RawFile)) == files
+    first = (tmp_path / MANIFEST).read_bytes()
+    os.utime(folder / "rows.csv", ns=(1, 1))
+    write_manifest(tmp_path, seen(folder))
+    assert (tmp_path / MANIFEST).read_bytes() == first
+
+
+def test_an_empty_manifest_breaks_its_rule(folder: Path, tmp_path: Path):
+    [rule] = RULES
+    write_manifest(tmp_path, seen(folder))
+    assert rule.holds(tmp_path).passed
+    write_manifest(tmp_path, ())
+    assert not rule.holds(tmp_path).passed

@@ -27,6 +27,7 @@ from medvl_lib.workspace import Workspace
 
 PROJECT = Path(__file__).parents[1]  # where `dg` finds [tool.dg] in pyproject.toml
 SAMPLE_SECONDS = 0.5
+SEES_LIBRARIES = psutil.LINUX
 TORCH = "libtorch"  # a library that only a process that imported torch has mapped
 
 
@@ -37,7 +38,8 @@ class Taken(NamedTuple):
     seconds: float
     peak_bytes: int
     """Largest sum over all processes of the memory that is theirs alone or their share (PSS), sampled."""
-    num_torch_processes: int
+    num_torch_processes: int | None
+    """None where the system does not tell which libraries a process has loaded (macOS)."""
 
 
 def main() -> int:
@@ -49,7 +51,7 @@ def main() -> int:
         workspace = Workspace(root=settings.data_root)
         fill(settings)
         _say(f"profile {profile_for(settings).profile.name}, scale {settings.scale}, data below {settings.data_root}")
-        log = workspace.dagster_home / "demo.log"
+        log = workspace.demo_log
         taken = run(instance_home(workspace), settings.path, log)
         if taken.status:
             _say(failure(log))
@@ -61,7 +63,8 @@ def main() -> int:
         return 2
     _say(
         f"{taken.seconds:.0f} s of wall time, {taken.peak_bytes / 2**30:.2f} GiB summed peak memory, "
-        f"{taken.num_torch_processes} processes imported torch; log: {log}"
+        + ("" if taken.num_torch_processes is None else f"{taken.num_torch_processes} processes imported torch; ")
+        + f"log: {log}"
     )
     return 0
 
@@ -85,16 +88,19 @@ def run(home: str, settings: Path, log: Path) -> Taken:
         while process.poll() is None:
             peak = max(peak, _summed_bytes(process, torch_processes))
             time.sleep(SAMPLE_SECONDS)
-    return Taken(process.returncode, time.monotonic() - started, peak, len(torch_processes))
+    return Taken(process.returncode, time.monotonic() - started, peak, len(torch_processes) if SEES_LIBRARIES else None)
 
 
 def _summed_bytes(process: psutil.Popen, torch_processes: set[int]) -> int:
-    """Memory of a process and its descendants; notes those that have torch's library mapped."""
+    """Memory of a process and its descendants, shared pages counted once; notes those that have torch's library mapped."""
     total = 0
     for member in [process, *process.children(recursive=True)]:
         with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+            if not SEES_LIBRARIES:
+                total += member.memory_info().rss
+                continue
             maps = member.memory_maps(grouped=True)
-            total += sum(getattr(area, "pss", area.rss) for area in maps)
+            total += sum(area.pss for area in maps)
             if any(TORCH in area.path for area in maps):
                 torch_processes.add(member.pid)
     return total

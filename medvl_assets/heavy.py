@@ -10,7 +10,7 @@ from typing import Any
 
 import dagster as dg
 
-from medvl_lib.errors import HeavyStepFailed, InputMissing, MedVLError
+from medvl_lib.errors import HeavyStepFailed, MedVLError
 from medvl_lib.hardware import Profile
 from medvl_lib.launch import Request, run_process, write_request
 from medvl_lib.lines import Line
@@ -55,19 +55,21 @@ def launch(context: dg.AssetExecutionContext, workspace: Workspace, steps: Seque
     write_request(path, Request(
         steps=tuple(step.name for step in steps), line=line, profile=profile, root=str(workspace.root), run_id=workspace.run_id,
     ))  # fmt: skip
-    reader = dg.PipesTempFileMessageReader()
-    with dg.open_pipes_session(context=context, context_injector=dg.PipesTempFileContextInjector(), message_reader=reader) as session:
-        progress = Progress(context, dg.AssetKey([line.name, steps[-1].name]))
+    progress, failed = Progress(context, dg.AssetKey([line.name, steps[-1].name])), None
+    with dg.open_pipes_session(
+        context=context, context_injector=dg.PipesTempFileContextInjector(), message_reader=dg.PipesTempFileMessageReader()
+    ) as session:
         try:
             run_process(path, session.get_bootstrap_env_vars(), poll=lambda: progress.show(session.get_custom_messages()))
         except HeavyStepFailed as error:
-            progress.show(session.get_custom_messages())
-            if progress.refusal is not None:
-                raise MedVLError(**progress.refusal) from error
-            raise
-    progress.show(session.get_custom_messages())
+            failed = error
+    progress.show(session.get_custom_messages())  # the session is closed: now everything that was said has been read
+    if progress.refusal is not None:
+        raise MedVLError(**progress.refusal) from failed
+    if failed is not None:
+        raise failed
     if not progress.is_done:
-        raise InputMissing(
+        raise HeavyStepFailed(
             found="the heavy process reported nothing", where=str(path), do="read the run's compute logs, and start the request by hand"
         )
 

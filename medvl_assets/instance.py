@@ -51,6 +51,9 @@ def end_dead_runs(instance: dg.DagsterInstance, workspace: Workspace) -> list[st
             continue  # it has not come so far, or belongs to another workspace
         try:
             with lock.acquire(timeout=0):
+                now = instance.get_run_by_id(run.run_id)
+                if now is None or now.is_finished:
+                    continue  # it ended while we looked: its lock goes before its status
                 instance.report_run_failed(run, "the run's process is gone: it was killed, or the machine went down")
                 instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
                 ended.append(run.run_id)

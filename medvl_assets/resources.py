@@ -5,7 +5,7 @@ the kernel drops when the process dies: that is how a dead run is told from a sl
 See https://docs.dagster.io/guides/build/external-resources.
 """
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 import dagster as dg
@@ -26,7 +26,7 @@ def workspace_resource(settings: Settings) -> dg.ResourceDefinition:
     """The workspace of the settings' data root, as seen by one run."""
 
     @contextmanager
-    def opened(init_context: dg.InitResourceContext) -> Iterator[Workspace]:
+    def opened(init_context: dg.InitResourceContext) -> Generator[Workspace, None, None]:
         workspace = Workspace(root=settings.data_root, run_id=init_context.run_id)
         if init_context.run_id is None:
             yield workspace

@@ -45,6 +45,13 @@ class AuditSpec:
     min_glyph_height_pixels: float
     """The least height of a lower-case x after the processor's resizing; below about 5 letters melt into each other."""
 
+    def __post_init__(self) -> None:
+        """Refuse limits that every conversation breaks, or none."""
+        if self.max_tokens < 1:
+            raise ValueError(f"max_tokens = {self.max_tokens!r} must be 1 or more")
+        if not self.min_glyph_height_pixels >= 0:
+            raise ValueError(f"min_glyph_height_pixels = {self.min_glyph_height_pixels!r} must be 0 or more")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditedPicture:

@@ -1,7 +1,8 @@
 """Conversations -> tensors: the one place where labels are masked.
 
 In: conversations, the image store and a family's processor. Out: batches with every tensor that the processor made. The processor owns
-its family's extra tensors; here they are only stacked, and the labels cut to the answer and its end token.
+its family's extra tensors; here they are only stacked, and the labels cut to the answer and its end token. Whoever changes what is computed
+here raises the revisions of ``training.recipe`` and ``evaluation.spec``, which the graph can read without torch.
 
 Legend: B batch, T tokens (right-padded for training, left-padded for generation), N image patches.
 """
@@ -20,7 +21,6 @@ from medvl_lib.errors import MedVLError
 from medvl_lib.images import ImageStore, rgb_pixels
 from medvl_lib.prompts import PromptFormat, render_prompt, render_target, split_answer
 
-REVISION = 1  # first version
 IGNORE_INDEX = -100  # torch.nn.functional.cross_entropy skips it
 
 

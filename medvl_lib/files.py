@@ -7,11 +7,15 @@ import errno
 import hashlib
 import json
 import os
+import platform
+import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from medvl_lib.errors import WriteFailed
 
@@ -29,7 +33,7 @@ def sha256_of_file(path: Path) -> str:
 
 
 @contextmanager
-def writing_below(folder: Path) -> Iterator[None]:
+def writing_below(folder: Path) -> Generator[None, None, None]:
     """Raise WriteFailed where the disk does not take what is written below ``folder``; any other OSError passes through."""
     try:
         yield
@@ -43,9 +47,20 @@ def writing_below(folder: Path) -> Iterator[None]:
         ) from error  # fmt: skip
 
 
+HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:8]  # two machines may share a folder, and not their process numbers
+
+
 def temporary_name(path: Path) -> Path:
     """Where this thread, and no other, writes what will be called ``path``."""
-    return path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
+    return path.with_name(f".{path.name}.{HOST}-{os.getpid()}-{threading.get_ident()}.tmp")
+
+
+def remove_abandoned(path: Path) -> None:
+    """Remove what killed processes of this machine left under temporary names of ``path``."""
+    for left in path.parent.glob(f".{path.name}.{HOST}-*.tmp"):
+        process = int(left.name.removeprefix(f".{path.name}.{HOST}-").split("-")[0])
+        if process != os.getpid() and not psutil.pid_exists(process):
+            shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
 
 
 def sync_directory(directory: Path) -> None:

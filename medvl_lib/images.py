@@ -18,6 +18,8 @@ from PIL.Image import Transpose
 
 from medvl_lib.files import write_bytes
 
+REVISION = 1  # first version
+
 # All of these are Pillow's words for damaged bytes: RuntimeError is AVIF's, struct.error that of an EXIF block.
 DECODING_ERRORS = (OSError, ValueError, SyntaxError, EOFError, TypeError, RuntimeError, struct.error)
 MAX_PIXELS = 100_000_000  # a 10,000 x 10,000 picture: larger ones are decompression bombs, not radiographs

@@ -14,13 +14,13 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from pydantic import TypeAdapter
 
 from medvl_lib.errors import HeavyStepFailed, MedVLError
@@ -29,12 +29,12 @@ from medvl_lib.hardware import Profile
 from medvl_lib.lines import Line
 from medvl_lib.provenance import Artifact, judge
 from medvl_lib.route.line import line_steps
-from medvl_lib.step import run_step
+from medvl_lib.step import Report, run_step
 from medvl_lib.workspace import Workspace
 
 PARENT_PIPE = "MEDVL_PARENT_PIPE"  # file descriptor that reads end-of-file when the parent is gone
 REFUSED = 2  # exit status of a step that said what is wrong and how to mend it
-GRACE_SECONDS = 20.0  # from SIGTERM to SIGKILL: a checkpoint of the full adapter takes a few seconds
+GRACE_SECONDS = 20.0  # from SIGTERM to SIGKILL: training ends after its step, and a checkpoint of the full adapter takes a few seconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,22 +124,32 @@ def die_with_parent() -> None:
     threading.Thread(target=watch, daemon=True, name="die-with-parent").start()
 
 
-def device_lock(workspace: Workspace, profile: Profile) -> FileLock:
-    """The lock that whoever computes on a device holds: one for the machine, or one a data root on a CPU."""
-    if profile.device == "cpu":
-        path = workspace.lock("device-cpu")
-    else:
-        path = Path(os.environ.get("XDG_RUNTIME_DIR", "/tmp")) / f"medvl-{profile.device.replace(':', '-')}.lock"  # noqa: S108
+@contextmanager
+def holding_device(workspace: Workspace, profile: Profile, report: Report) -> Generator[None, None, None]:
+    """Hold the device, saying so when another process has it; of several ranks the first one holds it for all."""
+    if os.environ.get("LOCAL_RANK", "0") != "0":
+        yield
+        return
+    path = workspace.device_lock(profile.device)
     path.parent.mkdir(parents=True, exist_ok=True)
-    return FileLock(path)
+    lock = FileLock(path, mode=0o666)  # another user's process must be able to wait for it too
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        report({"waiting_for": str(path)})
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
-def perform(request: Request, report: Callable[[Mapping[str, Any]], None]) -> tuple[Artifact, ...]:
+def perform(request: Request, report: Report) -> tuple[Artifact, ...]:
     """Do what is asked, in this process: every step in order, each judged before the next reads it."""
     workspace = Workspace(root=Path(request.root), run_id=request.run_id)
     steps = {step.name: step for step in line_steps(request.line, request.profile)}
     done: list[Artifact] = []
-    with device_lock(workspace, request.profile):
+    with holding_device(workspace, request.profile, report):
         for name in request.steps:
             artifact = run_step(workspace, steps[name], report)
             judge(workspace, artifact, steps[name].rules)

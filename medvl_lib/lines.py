@@ -11,11 +11,12 @@ from pathlib import Path
 from medvl_lib.audit import AuditSpec
 from medvl_lib.benchmark.promotion import Gate
 from medvl_lib.datasets import DATASETS
+from medvl_lib.errors import SettingsError
 from medvl_lib.evaluation.spec import EvaluationSpec
 from medvl_lib.hardware import PROFILES
 from medvl_lib.models.spec import LANGUAGE_TARGETS, ModelSpec
 from medvl_lib.pairs import Dataset
-from medvl_lib.settings import Settings, override, require_known_names
+from medvl_lib.settings import Settings, override, require_known_names, unknown_key
 from medvl_lib.split import SplitSpec
 from medvl_lib.training.recipe import Recipe, Stage
 from medvl_lib.validation import Limits
@@ -28,6 +29,8 @@ class Line:
     name: str
     datasets: tuple[str, ...]
     """Datasets that it is trained and tested on, by name."""
+    rejected_share_budgets: Mapping[str, float]
+    """What share of each dataset's rows may have been left out: not identity, but what their verdicts must say."""
     split: SplitSpec
     model: ModelSpec
     audit: AuditSpec
@@ -56,6 +59,7 @@ PAGES = Limits(
 DOCUMENTS = Line(
     name="documents",
     datasets=("clinical_documents", "mtsamples"),
+    rejected_share_budgets={name: DATASETS[name].rejected_share_budget for name in ("clinical_documents", "mtsamples")},
     split=SplitSpec(seed=42, validation_share=0.1, test_share=0.1),  # 80/10/10, seed 42, as in the requirement documents
     model=ModelSpec(
         family="qwen2_5_vl", source="hub", hub_id="Qwen/Qwen2.5-VL-7B-Instruct",
@@ -112,33 +116,47 @@ def lines_of(settings: Settings) -> tuple[Line, ...]:
 
 def _applied(line: Line, settings: Settings) -> Line:
     changes = settings.line(line.name)
+    datasets = tuple(name for name in line.datasets if settings.dataset(name).enabled)
+    if not datasets:
+        raise SettingsError(
+            found=f"no dataset of the line {line.name} is enabled",
+            where=settings.where("datasets"),
+            do=f"enable one of {', '.join(line.datasets)}",
+        )
 
     def where(part: str) -> str:
         return settings.where("lines", line.name, part)
 
+    gate = override(line.gate, changes.gate, where("gate"))
+    for name in gate.datasets:
+        if name not in datasets:
+            raise unknown_key(name, datasets, f"{where('gate')}, datasets")
+    model = override(line.model, changes.model, where("model"))
     return replace(
         line,
-        datasets=tuple(name for name in line.datasets if settings.dataset(name).enabled),
-        model=override(line.model, changes.model, where("model")),
+        datasets=datasets,
+        rejected_share_budgets={name: _dataset(name, settings).rejected_share_budget for name in datasets},
+        model=replace(model, path=str((settings.path.parent / model.path).resolve())) if model.path else model,
         split=override(line.split, changes.split, where("split")),
         audit=override(line.audit, changes.audit, where("audit")),
         evaluation=override(line.evaluation, changes.evaluation, where("evaluation")),
-        gate=override(line.gate, changes.gate, where("gate")),
+        gate=gate,
         stages=tuple(replace(stage, recipe=override(stage.recipe, changes.recipe, where("recipe"))) for stage in line.stages),
     )
+
+
+def _dataset(name: str, settings: Settings) -> Dataset:
+    """A dataset with the settings' budget."""
+    budget = settings.dataset(name).rejected_share_budget
+    return DATASETS[name] if budget is None else replace(DATASETS[name], rejected_share_budget=budget)
 
 
 def dataset_runs(settings: Settings) -> tuple[DatasetRun, ...]:
     """Every dataset that the settings switch on, with its folder and its changes."""
     require_known_names(settings, datasets=DATASETS, lines=LINES, profiles=PROFILES)
-    return tuple(_dataset_run(DATASETS[name], settings) for name in settings.enabled_datasets())
-
-
-def _dataset_run(dataset: Dataset, settings: Settings) -> DatasetRun:
-    changes = settings.dataset(dataset.name)
-    budget = changes.rejected_share_budget
-    return DatasetRun(
-        dataset=dataset if budget is None else replace(dataset, rejected_share_budget=budget),
-        raw_folder=settings.raw_folder(dataset.name),
-        limits=override(PAGES, changes.limits, settings.where("datasets", dataset.name, "limits")),
-    )
+    return tuple(
+        DatasetRun(
+            dataset=_dataset(name, settings), raw_folder=settings.raw_folder(name),
+            limits=override(PAGES, settings.dataset(name).limits, settings.where("datasets", name, "limits")),
+        ) for name in settings.enabled_datasets()
+    )  # fmt: skip

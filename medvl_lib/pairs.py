@@ -117,7 +117,7 @@ def store(draft: Draft, images: ImageStore) -> Pair | Rejection:
     for image in draft.images:
         try:
             data = image.data()
-        except OSError as error:
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:  # any other refusal is the disk's, not the record's
             return Rejection(
                 pair_id=draft.pair.pair_id, dataset=draft.pair.dataset, source=draft.pair.source, stage="read",
                 reason="image_missing", detail=f"{image.name}: {error.strerror or error}",

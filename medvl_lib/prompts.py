@@ -26,6 +26,7 @@ from medvl_lib.chat import Message
 from medvl_lib.errors import MedVLError
 from medvl_lib.files import read_json
 
+REVISION = 1  # first version
 TEMPLATE_FILES = ("chat_template.jinja", "chat_template.json", "tokenizer_config.json")  # in the order in which transformers looks
 
 

@@ -26,7 +26,16 @@ from typing import Any
 from filelock import FileLock
 
 from medvl_lib.errors import InputMissing, InputRefused
-from medvl_lib.files import read_json, sha256_of_file, sync_directory, sync_tree, temporary_name, write_json, writing_below
+from medvl_lib.files import (
+    read_json,
+    remove_abandoned,
+    sha256_of_file,
+    sync_directory,
+    sync_tree,
+    temporary_name,
+    write_json,
+    writing_below,
+)
 from medvl_lib.workspace import Workspace
 
 PROVENANCE = "provenance.json"
@@ -81,6 +90,8 @@ class Rule:
     """The sentence as an identifier: ``no_patient_in_two_splits``."""
     sentence: str
     holds: Callable[[Path], Outcome]
+    literals: tuple[object, ...] = ()
+    """Bounds that the rule judges by: a verdict under other bounds is not one under these."""
     is_blocking: bool = True
     """Whether a failure keeps the directory from being read downstream."""
 
@@ -90,6 +101,8 @@ class Verdict:
     """What one rule said of one directory."""
 
     rule: str
+    bounds: str
+    """Hash of the rule's literals."""
     is_blocking: bool
     outcome: Outcome
 
@@ -225,7 +238,7 @@ def write_step(
         return found
     directory = workspace.directory(step, name, fingerprint(version, inputs))
     temporary = temporary_name(directory)
-    shutil.rmtree(temporary, ignore_errors=True)
+    remove_abandoned(directory)
     try:
         with writing_below(directory.parent):
             temporary.mkdir(parents=True)
@@ -299,8 +312,16 @@ def newest(workspace: Workspace, step: str, name: str) -> Artifact:
 
 
 def judge(workspace: Workspace, artifact: Artifact, rules: Iterable[Rule]) -> tuple[Verdict, ...]:
-    """Apply every rule, leave the verdicts in the directory, and move ``current.json`` when all blocking ones passed."""
-    verdicts = tuple(Verdict(rule=r.name, is_blocking=r.is_blocking, outcome=r.holds(artifact.directory)) for r in rules)
+    """Apply every rule, leave the verdicts in the directory, and move ``current.json`` when all blocking ones passed.
+
+    Earlier verdicts go first: if a rule raises, the directory stays unjudged. Raises InputRefused when it is damaged.
+    """
+    (artifact.directory / VERDICTS).unlink(missing_ok=True)
+    require_intact(artifact)
+    verdicts = tuple(
+        Verdict(rule=rule.name, bounds=digest(rule.literals), is_blocking=rule.is_blocking, outcome=rule.holds(artifact.directory))
+        for rule in rules
+    )
     write_json(
         artifact.directory / VERDICTS,
         {"data_version": artifact.data_version, "verdicts": [dataclasses.asdict(verdict) for verdict in verdicts]},
@@ -310,12 +331,21 @@ def judge(workspace: Workspace, artifact: Artifact, rules: Iterable[Rule]) -> tu
     return verdicts
 
 
+def require_intact(artifact: Artifact) -> None:
+    """Refuse a directory whose files are not those that were written."""
+    if problem := damage(artifact.directory):
+        raise InputRefused(
+            found=f"a damaged directory: {problem}", where=str(artifact.directory),
+            do=f"materialize {artifact.name}/{artifact.step} again: it is moved aside and written anew",
+        )  # fmt: skip
+
+
 def require_verdicts(artifact: Artifact, rules: Iterable[Rule]) -> None:
     """Refuse an artifact unless each blocking rule named here has passed on exactly these contents."""
     path = artifact.directory / VERDICTS
     said: dict[str, Any] = read_json(path) if path.is_file() else {"data_version": None, "verdicts": []}
-    passed = {entry["rule"] for entry in said["verdicts"] if entry["outcome"]["passed"]}
-    missing = [rule.name for rule in rules if rule.is_blocking and rule.name not in passed]
+    passed = {(entry["rule"], entry["bounds"]) for entry in said["verdicts"] if entry["outcome"]["passed"]}
+    missing = [rule.name for rule in rules if rule.is_blocking and (rule.name, digest(rule.literals)) not in passed]
     if missing or said["data_version"] != artifact.data_version:
         raise InputRefused(
             found=f"no passing verdict for {', '.join(missing) or 'these contents'}",
@@ -334,6 +364,7 @@ def resolve(workspace: Workspace, step: str, name: str, rules: Iterable[Rule]) -
         mark = str(read_json(pointer)["fingerprint"])
     artifact = read_artifact(workspace.directory(step, name, mark))
     require_verdicts(artifact, rules)
+    require_intact(artifact)
     _pin(workspace, artifact)
     return artifact
 

@@ -5,18 +5,20 @@ only where size or modification time differ from the manifest before; the modifi
 """
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from medvl_lib.errors import InputMissing
+from pyarrow import ArrowInvalid  # pyright: ignore[reportUnknownVariableType]
+
+from medvl_lib.errors import InputMissing, InputRefused
 from medvl_lib.files import sha256_of_file, write_whole
 from medvl_lib.provenance import Fact, Outcome, Rule, digest
 from medvl_lib.tables import Column, num_rows, read_table, write_table
 
 REVISION = 1  # first version
 MANIFEST = "manifest.parquet"
-TIMES = "observed.parquet"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,35 +34,48 @@ class RawFile:
 class _Observed:
     """When a file was last seen to change: lets an unchanged file keep its hash. Never part of a data version."""
 
+    folder: Annotated[str, Column("where the raw folder was")]
     path: Annotated[str, Column("path below the raw folder")]
     num_bytes: Annotated[int, Column("size", unit="bytes")]
     modified_ns: Annotated[int, Column("modification time", unit="nanoseconds since 1970")]
     sha256: Annotated[str, Column("hash of the contents")]
 
 
-def observe(folder: Path, dataset: str, memory: Path) -> tuple[RawFile, ...]:
-    """Every file of a raw folder by path, hashed where it differs from what ``memory`` (a Parquet file of ours) remembers.
+def observe(folder: Path, memory: Path, *, cure: str) -> tuple[RawFile, ...]:
+    """Every file of a folder by path, hashed where it differs from what ``memory`` (a Parquet file of ours) remembers of this folder.
 
-    Raises InputMissing when the folder is not there or empty.
+    Raises InputMissing with ``cure`` when the folder is not there or empty.
     """
-    known = {(row.path, row.num_bytes, row.modified_ns): row.sha256 for row in _remembered(memory)}
+    where = str(folder.resolve())
+    known = {(row.folder, row.path, row.num_bytes, row.modified_ns): row.sha256 for row in _remembered(memory)}
     seen: list[_Observed] = []
     for path in sorted(item for item in folder.rglob("*") if item.is_file()):
         name, facts = path.relative_to(folder).as_posix(), path.stat()
-        sha256 = known.get((name, facts.st_size, facts.st_mtime_ns)) or sha256_of_file(path)
-        seen.append(_Observed(path=name, num_bytes=facts.st_size, modified_ns=facts.st_mtime_ns, sha256=sha256))
+        sha256 = known.get((where, name, facts.st_size, facts.st_mtime_ns)) or sha256_of_file(path)
+        seen.append(_Observed(folder=where, path=name, num_bytes=facts.st_size, modified_ns=facts.st_mtime_ns, sha256=sha256))
     if not seen:
-        raise InputMissing(
-            found=f"no raw files of {dataset}", where=str(folder),
-            do=f"put the publisher's files there, name their folder in [datasets.{dataset}] raw_path, or run `medvl sample-data {dataset}`",
-        )  # fmt: skip
+        raise InputMissing(found="no files", where=str(folder), do=cure)
     write_whole(memory, lambda temporary: write_table(temporary, _Observed, seen))
     return tuple(RawFile(path=row.path, num_bytes=row.num_bytes, sha256=row.sha256) for row in seen)
 
 
 def _remembered(memory: Path) -> Iterator[_Observed]:
+    """What was seen last time; a memory that is damaged or of another make remembers nothing, and everything is hashed again."""
     if memory.is_file():
-        yield from read_table(memory, _Observed)
+        with suppress(ArrowInvalid, InputRefused):  # pyright: ignore[reportUnknownArgumentType]
+            yield from read_table(memory, _Observed)
+
+
+def require_unchanged(manifest: Path, files: tuple[RawFile, ...], folder: Path, dataset: str) -> None:
+    """Refuse a raw folder that is not what the manifest observed: an upload is going on, or has come since."""
+    listed = {file.path: file.sha256 for file in read_table(manifest / MANIFEST, RawFile)}
+    found = {file.path: file.sha256 for file in files}
+    changed = sorted(path for path in listed | found if listed.get(path) != found.get(path))
+    if changed:
+        raise InputRefused(
+            found=f"{len(changed)} files changed since they were observed, such as {changed[0]}", where=str(folder),
+            do=f"when the upload is complete, materialize {dataset}/raw_records and what follows again",
+        )  # fmt: skip
 
 
 def contents(files: tuple[RawFile, ...]) -> str:

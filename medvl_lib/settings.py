@@ -12,7 +12,7 @@ import os
 import tomllib
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, PrivateAttr, TypeAdapter, ValidationError, ValidationInfo
 
@@ -210,10 +210,21 @@ def override(value: Value, changes: Mapping[str, object], where: str) -> Value:
 
 
 def _checked(hint: Any, key: str, change: object, where: str) -> object:
-    """``change`` as the type that the field declares. By way of JSON: an array is a tuple there, as it is in TOML."""
+    """``change`` as the type that the field declares. By way of JSON: an array is a tuple there, and a table a dataclass."""
     try:
-        return TypeAdapter(hint).validate_json(json.dumps(change, allow_nan=False), strict=True)
+        return TypeAdapter(hint, config=ConfigDict(extra="forbid")).validate_json(json.dumps(change, allow_nan=False), strict=True)
     except ValidationError as error:
-        raise SettingsError(found=f"{key} = {change!r}", where=where, do=error.errors()[0]["msg"]) from error
+        raise _misfit(hint, key, change, where, error) from error
     except ValueError as error:
         raise SettingsError(found=f"{key} = {change!r}", where=where, do="write a finite number") from error
+
+
+def _misfit(hint: Any, key: str, change: object, where: str, error: ValidationError) -> SettingsError:
+    """What is wrong first with a field's new value; in a table of an array, a misspelt key before the one that is missing because of it."""
+    first = min(error.errors(), key=lambda found: found["type"] != "unexpected_keyword_argument")
+    name = str(first["loc"][-1]) if first["loc"] else ""
+    if first["type"] == "unexpected_keyword_argument":
+        return unknown_key(name, [field.name for field in dataclasses.fields(get_args(hint)[0])], f"{where}, {key}")
+    if first["type"] == "missing":
+        return SettingsError(found=f"no key {name!r}", where=f"{where}, {key}", do=f"write {name} = ... there")
+    return SettingsError(found=f"{key} = {change!r}", where=where, do=first["msg"].removeprefix("Value error, "))

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from medvl_lib.errors import MedVLError
 from medvl_lib.files import read_json, write_json
 from medvl_lib.pairs import PAIRS, SPLITS, Pair, Split
 from medvl_lib.provenance import Fact, Outcome
@@ -38,11 +37,8 @@ class SplitSpec:
     def __post_init__(self) -> None:
         """Refuse shares that leave nothing to train on or to test with."""
         if not (self.test_share > 0 and self.validation_share >= 0 and self.test_share + self.validation_share < 1):
-            raise MedVLError(
-                found=f"test_share = {self.test_share!r}, validation_share = {self.validation_share!r}",
-                where="SplitSpec",
-                do="make the first above 0, the second 0 or more, and their sum below 1",
-            )
+            shares = f"test_share = {self.test_share!r}, validation_share = {self.validation_share!r}"
+            raise ValueError(f"{shares}: the first must be above 0, the second 0 or more, and their sum below 1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,6 +6,7 @@ In: the values of a dataset or a line. Out: an artifact. Which steps there are s
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from medvl_lib.provenance import Artifact, Fact, Rule, digest, fingerprint, resolve, reusable, write_step
 from medvl_lib.workspace import Workspace
@@ -42,6 +43,8 @@ class Call:
     """Where to write: empty, and temporary."""
     fingerprint: str
     """The name that the directory will have."""
+    observed: str
+    """What the step's ``observe`` said when its name was made; empty where it observes nothing."""
     workspace: Workspace
     inputs: Inputs
     report: Report
@@ -87,24 +90,34 @@ class Step:
         return f"{self.name}/{self.owner}"
 
 
-def _identity(workspace: Workspace, step: Step) -> tuple[str, dict[str, Artifact]]:
+class _Identity(NamedTuple):
+    version: str
+    inputs: dict[str, Artifact]
+    observed: str
+
+
+def _identity(workspace: Workspace, step: Step) -> _Identity:
     inputs = {source.key: resolve(workspace, source.step, source.name, source.rules) for source in step.reads}
-    version = step.version if step.observe is None else digest([step.version, step.observe(workspace, inputs)])
-    return version, inputs
+    if step.observe is None:
+        return _Identity(step.version, inputs, "")
+    observed = step.observe(workspace, inputs)
+    return _Identity(digest([step.version, observed]), inputs, observed)
 
 
 def reuse_step(workspace: Workspace, step: Step) -> Artifact | None:
     """What the step would write, if it stands there whole already."""
-    version, inputs = _identity(workspace, step)
-    return reusable(workspace, step.name, step.owner, version, list(inputs.values()))
+    identity = _identity(workspace, step)
+    return reusable(workspace, step.name, step.owner, identity.version, list(identity.inputs.values()))
 
 
 def run_step(workspace: Workspace, step: Step, report: Report = silent) -> Artifact:
     """Resolve the inputs once, then write the directory or report the one that stands there."""
-    version, inputs = _identity(workspace, step)
-    return write_step(
-        workspace, step.name, step.owner, version, list(inputs.values()),
-        lambda directory: step.write(Call(
-            directory=directory, fingerprint=fingerprint(version, list(inputs.values())), workspace=workspace, inputs=inputs, report=report,
-        )),
-    )  # fmt: skip
+    version, inputs, observed = _identity(workspace, step)
+    mark = fingerprint(version, list(inputs.values()))
+
+    def write(directory: Path) -> Mapping[str, Fact]:
+        return step.write(Call(
+            directory=directory, fingerprint=mark, observed=observed, workspace=workspace, inputs=inputs, report=report,
+        ))  # fmt: skip
+
+    return write_step(workspace, step.name, step.owner, version, list(inputs.values()), write)

@@ -14,10 +14,9 @@ Splitting, leaks between splits and what a model makes of a pair do not belong h
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-from medvl_lib.errors import MedVLError
 from medvl_lib.expectations import Broken, RowRule, between, first_broken, in_set, matches, structural_rules
 from medvl_lib.files import read_json, write_json
 from medvl_lib.image_facts import IMAGE_FACTS, ImageRow, write_image_facts
@@ -57,11 +56,10 @@ class Limits:
         for field in fields(self):
             least = 0 if field.name == "min_request_characters" else 1
             if (value := getattr(self, field.name)) < least:
-                raise MedVLError(found=f"{field.name} = {value!r}", where="Limits", do=f"set it to {least} or more")
+                raise ValueError(f"{field.name} = {value!r} must be {least} or more")
         for low, high in (("request_characters",) * 2, ("response_characters",) * 2, ("image_side_pixels",) * 2):
             if getattr(self, f"min_{low}") > getattr(self, f"max_{high}"):
-                found = f"min_{low} = {getattr(self, f'min_{low}')} above max_{high} = {getattr(self, f'max_{high}')}"
-                raise MedVLError(found=found, where="Limits", do="lower the first or raise the second")
+                raise ValueError(f"min_{low} = {getattr(self, f'min_{low}')} is above max_{high} = {getattr(self, f'max_{high}')}")
 
 
 # A text is measured from its first to its last visible character: neither separators (Z) nor control and format characters (C).
@@ -230,5 +228,8 @@ def rules(dataset: Dataset) -> tuple[Rule, ...]:
         rule(response_is_never_empty, "Every kept pair has a visible response."),
         rule(no_pair_stands_twice, "No two kept pairs have the same pictures, request and response."),
         rule(every_rejection_says_why, "Every rejected row has a reason and what was found."),
-        rule(rejected_share_is_within_budget, "Not more rows were rejected than the dataset's budget allows."),
+        replace(
+            rule(rejected_share_is_within_budget, "Not more rows were rejected than the dataset's budget allows."),
+            literals=(dataset.rejected_share_budget,),
+        ),
     )

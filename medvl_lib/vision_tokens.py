@@ -14,6 +14,7 @@ from typing import Any
 from medvl_lib.errors import MedVLError
 from medvl_lib.files import read_json
 
+REVISION = 1  # first version
 MAX_ASPECT_RATIO = 200  # Qwen's processor refuses more
 
 

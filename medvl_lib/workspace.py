@@ -51,6 +51,14 @@ class Workspace:
         """The file that names the newest directory that passed."""
         return self.step(step, name) / "current.json"
 
+    def observed(self, step: str, name: str) -> Path:
+        """What is remembered of files outside the workspace, so that unchanged ones are not hashed again."""
+        return self.step(step, name) / "observed.parquet"
+
+    def written(self, step: str) -> list[Path]:
+        """Every directory that a step has written, for whatever dataset or line; temporary and damaged ones left out."""
+        return sorted(path for path in (self.root / step).glob("*/[!.]*") if path.is_dir())
+
     def served(self, line: str) -> Path:
         """The pointer to what a line serves."""
         return self.root / "served" / f"{line}.json"
@@ -67,6 +75,10 @@ class Workspace:
         """A lock file that the kernel releases when its holder dies."""
         return self.root / "locks" / f"{name}.lock"
 
+    def device_lock(self, device: str) -> Path:
+        """The lock of a device: one for the whole machine, since every data root shares it; a CPU is shared by the system anyway."""
+        return self.lock("device-cpu") if device == "cpu" else Path("/tmp") / f"medvl-{device}.lock"  # noqa: S108 (a lock, no data)
+
     @property
     def pins(self) -> Path | None:
         """Which directory of each input this run resolved; None outside a run."""
@@ -76,6 +88,11 @@ class Workspace:
     def dagster_home(self) -> Path:
         """Dagster's instance folder."""
         return self.root / "dagster"
+
+    @property
+    def demo_log(self) -> Path:
+        """What the graph said during `make demo`."""
+        return self.dagster_home / "demo.log"
 
     @property
     def store(self) -> Path:

@@ -259,3 +259,9 @@ def test_a_lost_column_breaks_exactly_its_rule(tmp_path, sound):
     table = pq.read_table(directory / AUDIT)
     pq.write_table(table.append_column("note", table["pair_id"]), directory / AUDIT)
     assert failing(directory) == {"columns_are_as_declared": (AUDIT,)}
+
+
+@pytest.mark.parametrize(("name", "value"), [("max_tokens", 0), ("min_glyph_height_pixels", -0.5)])
+def test_limits_that_cannot_be_meant_are_refused(name: str, value: float):
+    with pytest.raises(ValueError, match=f"{name} = {value}"):
+        replace(SPEC, **{name: value})

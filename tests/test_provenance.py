@@ -16,7 +16,7 @@ import pytest
 
 from medvl_lib import provenance
 from medvl_lib.errors import InputMissing, InputRefused, WriteFailed
-from medvl_lib.files import read_json
+from medvl_lib.files import read_json, temporary_name
 from medvl_lib.provenance import (
     Artifact,
     Outcome,
@@ -160,7 +160,9 @@ def test_a_step_leaves_its_files_and_says_what_they_are(workspace: Workspace):
     assert leftovers(workspace) == []
 
 
-@pytest.mark.parametrize("error", [ValueError("no"), KeyboardInterrupt(), SystemExit(1), FileNotFoundError(2, "No such file", "/raw/a.csv")])
+@pytest.mark.parametrize(
+    "error", [ValueError("no"), KeyboardInterrupt(), SystemExit(1), FileNotFoundError(2, "No such file", "/raw/a.csv")]
+)
 def test_a_write_that_raises_leaves_nothing_and_its_error_is_its_own(workspace: Workspace, error: BaseException):
     def broken(directory: Path):
         fill("abc", directory)
@@ -254,6 +256,17 @@ def test_a_directory_damaged_twice_is_kept_twice(workspace: Workspace):
     assert leftovers(workspace) == [f".{made.fingerprint}.damaged-0", f".{made.fingerprint}.damaged-1"]
 
 
+def test_what_a_killed_writer_left_is_removed_and_what_a_living_one_writes_is_not(workspace: Workspace):
+    folder = workspace.step("split", "documents")
+    theirs = temporary_name(folder / fingerprint(V1, []))
+    # Linux numbers no process above 2**22
+    dead, living = (theirs.with_name(theirs.name.replace(f"-{os.getpid()}-", f"-{pid}-")) for pid in (2**22 + 1, os.getppid()))
+    for left in (dead, living):
+        (left / "part").mkdir(parents=True)
+    write(workspace)
+    assert leftovers(workspace) == [living.name]
+
+
 def test_two_threads_of_one_fingerprint_end_with_one_good_directory(workspace: Workspace):
     both, made = threading.Barrier(2), []
 
@@ -318,9 +331,10 @@ def test_current_moves_only_when_every_blocking_rule_passed(workspace: Workspace
 def test_the_verdicts_lie_in_the_directory_and_are_no_part_of_its_contents(workspace: Workspace):
     made = write(workspace)
     judge(workspace, made, [Rule(name="r", sentence="s", holds=lambda _: Outcome(passed=False, found="2 of 3", offenders=("a", "b")))])
+    found = {"passed": False, "found": "2 of 3", "offenders": ["a", "b"]}
     assert read_json(made.directory / "verdicts.json") == {
         "data_version": made.data_version,
-        "verdicts": [{"rule": "r", "is_blocking": True, "outcome": {"passed": False, "found": "2 of 3", "offenders": ["a", "b"]}}],
+        "verdicts": [{"rule": "r", "bounds": digest(()), "is_blocking": True, "outcome": found}],
     }
     assert damage(made.directory) is None
 
@@ -359,6 +373,34 @@ def test_a_verdict_on_other_contents_is_none(workspace: Workspace):
     shutil.copy(one.directory / "verdicts.json", two.directory)
     with pytest.raises(InputRefused, match="these contents"):
         require_verdicts(two, [GOOD])
+
+
+def test_a_verdict_under_other_bounds_is_none(workspace: Workspace):
+    made, lax, strict = write(workspace), replace(GOOD, literals=(0.5,)), replace(GOOD, literals=(0.1,))
+    judge(workspace, made, [lax])
+    require_verdicts(made, [lax])
+    with pytest.raises(InputRefused, match="no passing verdict for all_is_well"):
+        require_verdicts(made, [strict])
+
+
+def test_what_was_damaged_since_is_neither_judged_nor_read(workspace: Workspace):
+    made = write(workspace)
+    judge(workspace, made, [GOOD])
+    change(made.directory)
+    with pytest.raises(InputRefused, match=r"rows\.txt has other contents"):
+        resolve(workspace, "split", "documents", [GOOD])
+    with pytest.raises(InputRefused, match="a damaged directory") as refused:
+        judge(workspace, made, [GOOD])
+    assert "materialize documents/split again" in refused.value.do
+
+
+def test_a_rule_that_raises_leaves_no_earlier_verdict(workspace: Workspace):
+    made = write(workspace)
+    judge(workspace, made, [GOOD])
+    with pytest.raises(ZeroDivisionError):
+        judge(workspace, made, [Rule(name="broken", sentence="It breaks.", holds=lambda _: 1 / 0)])
+    with pytest.raises(InputRefused):
+        require_verdicts(made, [GOOD])
 
 
 # -- inputs of a run ---------------------------------------------------------------------------------------------------

@@ -1,14 +1,17 @@
-"""Raw records. If these passed wrongly, changed data would be trained on as if it were the old, or a copied folder would retrain everything."""
+"""Raw records. If these passed wrongly, changed data would be trained on as if it were the old, or a copied folder would retrain
+everything.
+"""
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from medvl_lib import raw_records
-from medvl_lib.errors import InputMissing, WriteFailed
-from medvl_lib.raw_records import MANIFEST, RULES, RawFile, contents, observe, write_manifest
+from medvl_lib.errors import InputMissing, InputRefused, WriteFailed
+from medvl_lib.raw_records import MANIFEST, RULES, RawFile, contents, observe, require_unchanged, write_manifest
 from medvl_lib.tables import read_table
 from tests.small_disk import small_disk
 
@@ -34,7 +37,7 @@ def hashed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def seen(folder: Path) -> tuple[RawFile, ...]:
-    return observe(folder, "slake", folder.parent / "memory" / "observed.parquet")
+    return observe(folder, folder.parent / "memory" / "observed.parquet", cure="fill it")
 
 
 def test_every_file_is_seen_by_its_path_in_order(folder: Path):
@@ -96,7 +99,35 @@ def test_a_touched_file_is_read_once_and_changes_nothing(folder: Path, hashed: l
 def test_a_copy_elsewhere_is_the_same_data(folder: Path, tmp_path: Path):
     before = contents(seen(folder))
     folder.rename(tmp_path / "moved")
-    assert contents(observe(tmp_path / "moved", "slake", tmp_path / "other" / "observed.parquet")) == before
+    assert contents(seen(tmp_path / "moved")) == before
+
+
+def test_another_folder_is_read_even_where_names_sizes_and_times_are_the_same(folder: Path, tmp_path: Path):
+    before = contents(seen(folder))
+    shutil.copytree(folder, tmp_path / "other")
+    times = (folder / "rows.csv").stat()
+    (tmp_path / "other" / "rows.csv").write_text("abd")
+    os.utime(tmp_path / "other" / "rows.csv", ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert contents(seen(tmp_path / "other")) != before
+
+
+def test_a_damaged_memory_is_forgotten(folder: Path, hashed: list[str]):
+    before = contents(seen(folder))
+    (folder.parent / "memory" / "observed.parquet").write_bytes(b"PAR1")
+    hashed.clear()
+    assert contents(seen(folder)) == before
+    assert hashed == ["1.png", "rows.csv"]
+
+
+@pytest.mark.parametrize(("act", "names"), [(change, "1 files changed"), (rename, "2 files changed"), (add, "more.csv")])
+def test_data_that_moved_since_it_was_observed_is_refused(folder: Path, tmp_path: Path, act: Callable[[Path], None], names: str):
+    write_manifest(tmp_path, seen(folder))
+    require_unchanged(tmp_path, seen(folder), folder, "slake")
+    act(folder)
+    with pytest.raises(InputRefused, match=names) as refused:
+        require_unchanged(tmp_path, seen(folder), folder, "slake")
+    assert refused.value.where == str(folder)
+    assert "materialize slake/raw_records" in refused.value.do
 
 
 @pytest.mark.parametrize("is_there", [False, True])
@@ -105,10 +136,9 @@ def test_a_missing_or_empty_folder_is_refused_in_three_parts(tmp_path: Path, is_
     if is_there:
         nowhere.mkdir(parents=True)
     with pytest.raises(InputMissing) as missing:
-        observe(nowhere, "slake", tmp_path / "observed.parquet")
-    assert (missing.value.found, missing.value.where) == ("no raw files of slake", str(nowhere))
-    assert "[datasets.slake] raw_path" in missing.value.do
-    assert "medvl sample-data slake" in missing.value.do
+        observe(nowhere, tmp_path / "observed.parquet", cure="run `medvl sample-data slake`")
+    assert (missing.value.found, missing.value.where) == ("no files", str(nowhere))
+    assert missing.value.do == "run `medvl sample-data slake`"
 
 
 def test_a_full_disk_is_refused_and_forgets_nothing(folder: Path, hashed: list[str]):

@@ -11,9 +11,21 @@ from typing import Literal
 import pytest
 
 from medvl_lib.errors import SettingsError
+from medvl_lib.lines import DOCUMENTS, PAGES
+from medvl_lib.provenance import digest
 from medvl_lib.settings import DatasetSettings, LineSettings, find_settings, override, read_settings, require_known_names
 
 HEAD = 'data_root = "data"\nscale = "tiny"\nprofile = "auto"\n'
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Guard:
+    metric: str
+    margin: float
+
+    def __post_init__(self) -> None:
+        if self.margin < 0:
+            raise ValueError(f"margin = {self.margin} must not be negative")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +35,7 @@ class Recipe:
     targets: tuple[str, ...] = ("q", "v")
     schedule: Literal["cosine", "linear"] = "cosine"
     limit: int | None = None
+    guards: tuple[Guard, ...] = ()
 
     def __post_init__(self) -> None:
         if self.learning_rate <= 0:
@@ -129,7 +142,7 @@ def test_a_changed_recipe_equals_the_same_recipe_written_in_code():
 @pytest.mark.parametrize(
     ("key", "value", "do"),
     [
-        ("learning_rat", 1e-4, "did you mean 'learning_rate'? valid keys: learning_rate, limit, max_steps, schedule, targets"),
+        ("learning_rat", 1e-4, "did you mean 'learning_rate'? valid keys: guards, learning_rate, limit, max_steps, schedule, targets"),
         ("max_steps", 1.5, "Input should be a valid integer"),
         ("max_steps", True, "Input should be a valid integer"),
         ("max_steps", "10", "Input should be a valid integer"),
@@ -146,3 +159,34 @@ def test_a_change_that_does_not_fit_the_field_is_refused(key: str, value: object
         override(Recipe(), {key: value}, "project.toml, [lines.documents.recipe]")
     assert raised.value.do == do
     assert raised.value.where == "project.toml, [lines.documents.recipe]"
+
+
+def test_an_array_of_tables_is_a_tuple_of_typed_values():
+    changes = tomllib.loads('[[guards]]\nmetric = "f1"\nmargin = 0\n[[guards]]\nmetric = "recall"\nmargin = 0.1')
+    found = override(Recipe(), changes, "[x]")
+    assert found == Recipe(guards=(Guard(metric="f1", margin=0.0), Guard(metric="recall", margin=0.1)))
+    assert digest(found) == digest(Recipe(guards=(Guard(metric="f1", margin=0.0), Guard(metric="recall", margin=0.1))))
+
+
+@pytest.mark.parametrize(
+    ("guard", "found", "where", "do"),
+    [
+        ({"metric": "f1", "margn": 0.1}, "unknown key 'margn'", "[x], guards", "did you mean 'margin'? valid keys: margin, metric"),
+        ({"metric": "f1"}, "no key 'margin'", "[x], guards", "write margin = ... there"),
+        ({"metric": "f1", "margin": -1}, "guards = [{'metric': 'f1', 'margin': -1}]", "[x]", "margin = -1.0 must not be negative"),
+        ({"metric": 1, "margin": 0.1}, "guards = [{'metric': 1, 'margin': 0.1}]", "[x]", "Input should be a valid string"),
+    ],
+)
+def test_a_table_of_an_array_that_does_not_fit_is_refused(guard: dict[str, object], found: str, where: str, do: str):
+    with pytest.raises(SettingsError) as raised:
+        override(Recipe(), {"guards": [guard]}, "[x]")
+    assert (raised.value.found, raised.value.where, raised.value.do) == (found, where, do)
+
+
+@pytest.mark.parametrize(
+    ("value", "key", "change"), [(PAGES, "max_images", 0), (PAGES, "min_response_characters", 9000), (DOCUMENTS.split, "test_share", 1)]
+)
+def test_what_limits_and_split_refuse_is_told_with_file_and_table(value: object, key: str, change: int):
+    with pytest.raises(SettingsError) as raised:
+        override(value, {key: change}, "project.toml, [there]")
+    assert (raised.value.found, raised.value.where) == (f"{key} = {change}", "project.toml, [there]")

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from medvl_lib import split as room
-from medvl_lib.errors import MedVLError
 from medvl_lib.pairs import PAIRS, Pair
 from medvl_lib.split import SPLIT, SplitRow, SplitSpec, split_of, write_split
 from medvl_lib.tables import read_table, write_table
@@ -92,7 +91,7 @@ def test_datasets_are_written_by_name_whatever_the_order_given(tmp_path):
 
 @pytest.mark.parametrize(("validation_share", "test_share"), [(0.1, 0.0), (-0.1, 0.1), (0.5, 0.5)])
 def test_shares_that_leave_nothing_are_refused(validation_share, test_share):
-    with pytest.raises(MedVLError, match="test_share"):
+    with pytest.raises(ValueError, match="test_share"):
         SplitSpec(seed=1, validation_share=validation_share, test_share=test_share)
 
 

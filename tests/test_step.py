@@ -1,4 +1,6 @@
-"""Steps. If these passed wrongly, a step could run on inputs that nobody checked, or a changed raw file would be answered from an old directory."""
+"""Steps. If these passed wrongly, a step could run on inputs that nobody checked, or a changed raw file would be answered from an old
+directory.
+"""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -109,6 +111,13 @@ def test_what_is_observed_bears_identity(workspace: Workspace):
     assert first.data_version == second.data_version
     outside[0] = "a"
     assert run_step(workspace, watching) == replace(first, reused=True)
+
+
+def test_a_step_is_told_what_was_observed(workspace: Workspace):
+    told: list[str] = []
+    for watching in (ONE, replace(ONE, observe=lambda *_: "the champion")):
+        run_step(workspace, replace(watching, write=lambda call: told.append(call.observed) or say("1", call)))
+    assert told == ["", "the champion"]
 
 
 def test_what_is_observed_may_depend_on_the_inputs(workspace: Workspace):

@@ -141,7 +141,7 @@ def test_columns_carry_type_unit_and_meaning():
     found = {column.name: column for column in columns(Everything)}
     assert found["count"] == ColumnInfo(name="count", type="int64", unit="pages", description="how many", is_nullable=False)
     assert found["nothing"] == ColumnInfo(name="nothing", type="int64", unit=None, description="perhaps how many", is_nullable=True)
-    assert list(found) == [field for field in Everything.__dataclass_fields__]
+    assert list(found) == list(Everything.__dataclass_fields__)
 
 
 def test_a_field_without_a_column_is_refused():

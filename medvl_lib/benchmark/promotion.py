@@ -1,17 +1,23 @@
 """Promotion: may the challenger replace the champion? Promote, reject or inconclusive, with the reasons in words.
 
-In: the scores of one evaluation and a gate. Out: one ``Decision``. It is made pair by pair on the test split alone, in this order (facts
-on evaluation, section 6.3):
+In: the scores of one evaluation and a gate. Out: one ``Decision`` on the adapter, since nothing else can be promoted. It is made pair by
+pair on the test split alone, in this order (facts on evaluation, section 6.3):
 
-1. *Validity*: champion, base and floors answered the very pairs that the challenger answered, and hardly a score is missing.
+1. *Validity*: rivals and floors answered the very pairs that the challenger answered, and hardly a score is missing.
 2. *Decidability*: fewer than 50 pairs or 6 clusters decide nothing, whatever the numbers say: 5 documents cannot give p below 0.0625.
-3. *Floors*: the challenger beats every floor by interval, or it has shown nothing and is rejected.
-4. *Superiority* over champion and base: the lower end of the paired interval over clusters lies above 0. An upper end below 0 rejects.
+3. *Superiority* over each rival: champion and base; before the first promotion base and, where it was predicted, nf4 (either may be what
+   is served without an adapter). The lower end of the paired interval over clusters lies above 0. An upper end below 0 rejects.
    The sign-flip p must agree, since the bootstrap alone is too narrow for few clusters (with no true difference its lower end lies above 0
    in 8 % of cases at 5 clusters, 3.5 % at 50, 2.5 % from 100 on, measured); and up to 20 clusters must not all differ by the same amount.
-5. *Guardrails*: no other metric falls by more than its margin.
+4. *Floors*: the challenger beats every floor by interval, or it has shown nothing and is rejected.
+5. *Answers use the image*: the challenger is better on the pictures as they are than on blank ones. Without this control nothing is
+   promoted; as good without the picture rejects.
+6. *Guardrails*: no other metric falls by more than its margin.
 
 Everything else is inconclusive, with the smallest difference that these pairs could have shown. Moving the pointer is not done here.
+
+Left out for later: a refusal where a changed split put a test subject into the training manifest of challenger or champion, and a budget
+for repeated looks at the same test set (each look has its own 5 % here).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,57 +25,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
+from medvl_lib.benchmark.gate import Gate, Guardrail
 from medvl_lib.benchmark.tables import SCHEMA_VERSION
 from medvl_lib.errors import InputRefused
+from medvl_lib.evaluation import statistics
 from medvl_lib.evaluation.metrics import METRICS
-from medvl_lib.evaluation.predictions import FLOORS, Variant
+from medvl_lib.evaluation.predictions import Condition, Variant
 from medvl_lib.evaluation.scores import SCORES, Score
 from medvl_lib.evaluation.statistics import MAX_EXACT_CLUSTERS, Difference, paired_difference
 from medvl_lib.provenance import Fact, Outcome, Rule, digest
 from medvl_lib.tables import Column, read_table, write_table
 
-REVISION = 1  # first version
+REVISION = 2  # answers must use the image; nf4 is a rival before the first promotion
+REVISIONS = (REVISION, statistics.REVISION, SCHEMA_VERSION)
 PROMOTION_DECISIONS = "promotion_decisions.parquet"
 
+CHALLENGER: Variant = "adapter"  # what serving serves when it wins
+CONTROL: Condition = "blank_image"
+
 Verdict = Literal["promote", "reject", "inconclusive"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Guardrail:
-    """A metric that must not get worse than the champion's."""
-
-    metric: str
-    margin: float
-    """How much worse it may be, 0 to 1."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Gate:
-    """What a challenger has to show. Every field bears identity."""
-
-    primary_metric: str = "pair_accuracy"
-    datasets: tuple[str, ...] = ()
-    """The test sets that decide; empty for every one that has the primary metric."""
-    challenger: Variant = "adapter"
-    min_pairs: int = 50  # below, 20 % discordant answers hide a gain of 18 points (McNemar at 80 % power)
-    min_clusters: int = 6  # 2 / 2^5 = 0.0625: five clusters can never be significant
-    confidence: float = 0.95
-    floors: tuple[Variant, ...] = FLOORS
-    guardrails: tuple[Guardrail, ...] = ()
-    max_unscored_share: float = 0.01
-
-    def __post_init__(self) -> None:
-        unknown = sorted({self.primary_metric, *(guardrail.metric for guardrail in self.guardrails)} - METRICS.keys())
-        if unknown:
-            raise ValueError(f"{', '.join(unknown)} is no metric; there are {', '.join(METRICS)}")
-        if not 0.5 < self.confidence < 1:
-            raise ValueError(f"confidence = {self.confidence} must lie between 0.5 and 1")
-        if self.min_pairs < 1:
-            raise ValueError(f"min_pairs = {self.min_pairs} must be 1 or more")
-        if self.min_clusters < 2:
-            raise ValueError(f"min_clusters = {self.min_clusters} must be 2 or more: one cluster has no interval")
-        if not 0 <= self.max_unscored_share < 0.5:
-            raise ValueError(f"max_unscored_share = {self.max_unscored_share} must be 0 or more and below 0.5")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +67,11 @@ class Decision:
     minimum_detectable_difference: Annotated[
         float | None, Column("true difference that would be shown with 80 % probability; null where the clusters show no spread")
     ]
+    image_difference: Annotated[
+        float | None, Column("challenger on the pictures minus on blank ones, positive is better; null where blank ones were not shown")
+    ]
+    image_ci_low: Annotated[float | None, Column("lower end of its interval over clusters")]
+    image_ci_high: Annotated[float | None, Column("upper end of its interval over clusters")]
 
 
 class _Scored(NamedTuple):
@@ -100,8 +79,21 @@ class _Scored(NamedTuple):
     value: float | None
 
 
-_Table = Mapping[tuple[str, str], Mapping[str, _Scored]]
-"""(variant, metric) -> pair -> score."""
+class _Answers(NamedTuple):
+    """Who answered, under which condition."""
+
+    variant: str
+    condition: Condition = "as_is"
+
+    def __str__(self) -> str:
+        return self.variant if self.condition == "as_is" else f"{self.variant} ({self.condition})"
+
+
+_Table = Mapping[tuple[_Answers, str], Mapping[str, _Scored]]
+"""(answers, metric) -> pair -> score."""
+
+_MINE = _Answers(CHALLENGER)
+_BLIND = _Answers(CHALLENGER, CONTROL)
 
 
 class _Finding(NamedTuple):
@@ -109,39 +101,45 @@ class _Finding(NamedTuple):
     reason: str
 
 
-def _table(scores: Iterable[Score], gate: Gate) -> dict[tuple[str, str], dict[str, _Scored]]:
-    """What the gate may look at: the test split, as it is, in the gate's datasets. Clusters of two datasets are never one."""
-    table: dict[tuple[str, str], dict[str, _Scored]] = {}
+def _table(scores: Iterable[Score], gate: Gate) -> dict[tuple[_Answers, str], dict[str, _Scored]]:
+    """What the gate may look at: the test split of the gate's datasets. Clusters of two datasets are never one."""
+    table: dict[tuple[_Answers, str], dict[str, _Scored]] = {}
     for score in scores:
-        is_of_interest = score.split == "test" and score.condition == "as_is" and (not gate.datasets or score.dataset in gate.datasets)
-        if is_of_interest:
-            column = table.setdefault((score.variant, score.metric), {})
+        if score.split == "test" and (not gate.datasets or score.dataset in gate.datasets):
+            column = table.setdefault((_Answers(score.variant, score.condition), score.metric), {})
             column[score.pair_id] = _Scored(cluster=f"{score.dataset}/{score.group_id}", value=score.value)
     return table
 
 
-def _invalid(table: _Table, gate: Gate, rivals: Sequence[str]) -> list[str]:
+def _rivals(table: _Table, champion: Variant) -> list[_Answers]:
+    """Whatever may be served today: the champion, and the base model; before the first promotion that one in four bits, too."""
+    has_nf4 = any(answers.variant == "nf4" for answers, _ in table)
+    second: Variant = "nf4" if champion == "base" and has_nf4 else "base"
+    return [_Answers(variant) for variant in dict.fromkeys([champion, second])]
+
+
+def _unlike(table: _Table, gate: Gate, others: _Answers) -> str | None:
+    """Why the challenger's answers cannot be held against others, if they cannot."""
+    mine, theirs = table.get((_MINE, gate.primary_metric), {}), table.get((others, gate.primary_metric), {})
+    if odd := sorted(mine.keys() ^ theirs.keys()):
+        return f"not comparable: {len(odd)} pairs were answered by only one of {_MINE} and {others}, first {odd[0]}"
+    num_unscored = sum(scored.value is None for scored in theirs.values())
+    if num_unscored > gate.max_unscored_share * len(theirs):
+        return f"not comparable: {num_unscored} of {len(theirs)} answers of {others} could not be scored"
+    return None
+
+
+def _invalid(table: _Table, gate: Gate, rivals: Sequence[_Answers]) -> list[str]:
     """Why variants cannot be compared, if they cannot."""
-    mine = table.get((gate.challenger, gate.primary_metric), {})
-    if not mine:
-        return [f"not decidable: no test pair has {gate.primary_metric} of {gate.challenger}"]
-    problems: list[str] = []
-    for variant in (gate.challenger, *rivals, *gate.floors):
-        theirs = table.get((variant, gate.primary_metric), {})
-        odd = sorted(mine.keys() ^ theirs.keys())
-        num_unscored = sum(scored.value is None for scored in theirs.values())
-        if odd:
-            problems.append(
-                f"not comparable: {len(odd)} pairs were answered by only one of {gate.challenger} and {variant}, first {odd[0]}"
-            )
-        elif num_unscored > gate.max_unscored_share * len(theirs):
-            problems.append(f"not comparable: {num_unscored} of {len(theirs)} answers of {variant} could not be scored")
-    return problems
+    if not table.get((_MINE, gate.primary_metric)):
+        return [f"not decidable: no test pair has {gate.primary_metric} of {_MINE}"]
+    problems = [_unlike(table, gate, others) for others in (_MINE, *rivals, *map(_Answers, gate.floors))]
+    return [problem for problem in problems if problem is not None]
 
 
-def _compare(table: _Table, gate: Gate, rival: str, metric: str) -> Difference | None:
-    """Challenger minus rival over the pairs that both have a value of, turned so that positive is better; None without such pairs."""
-    mine, theirs = table.get((gate.challenger, metric), {}), table.get((rival, metric), {})
+def _compare(table: _Table, gate: Gate, others: _Answers, metric: str) -> Difference | None:
+    """The challenger minus others over the pairs that both have a value of, turned so that positive is better; None without such pairs."""
+    mine, theirs = table.get((_MINE, metric), {}), table.get((others, metric), {})
     sign = 1 if METRICS[metric].is_higher_better else -1
     pairs: list[tuple[str, float, float]] = []
     for pair_id in sorted(mine.keys() & theirs.keys()):
@@ -151,11 +149,11 @@ def _compare(table: _Table, gate: Gate, rival: str, metric: str) -> Difference |
     return paired_difference(pairs, confidence=gate.confidence) if pairs else None
 
 
-def _in_words(found: Difference, gate: Gate, rival: str, metric: str) -> str:
+def _in_words(found: Difference, gate: Gate, others: _Answers, metric: str) -> str:
     interval = "no interval" if found.ci_low is None else f"{gate.confidence:.0%} interval {found.ci_low:+.3f} to {found.ci_high:+.3f}"
     turned = "" if METRICS[metric].is_higher_better else " (less is better: sign turned)"
     return (
-        f"{metric}{turned}: {gate.challenger} minus {rival} is {found.difference:+.3f} ({interval}, p = {found.p_value:.4f}, "
+        f"{metric}{turned}: {_MINE} minus {others} is {found.difference:+.3f} ({interval}, p = {found.p_value:.4f}, "
         f"{found.num_pairs} pairs, {found.num_clusters} clusters)"
     )
 
@@ -173,7 +171,7 @@ def _least_visible(found: Difference) -> str:
     return f"with 80 % power these clusters show differences from {smallest:.3f}"
 
 
-def _superiority(table: _Table, gate: Gate, rival: str) -> _Finding:
+def _superiority(table: _Table, gate: Gate, rival: _Answers) -> _Finding:
     found = _compare(table, gate, rival, gate.primary_metric)
     assert found is not None  # noqa: S101 (validity was established)
     said = _in_words(found, gate, rival, gate.primary_metric)
@@ -185,15 +183,34 @@ def _superiority(table: _Table, gate: Gate, rival: str) -> _Finding:
     return _Finding("inconclusive", f"neither better nor worse than {rival} was shown: {said}; {_least_visible(found)}")
 
 
-def _floor(table: _Table, gate: Gate, floor: str) -> _Finding:
-    finding, found = _superiority(table, gate, floor), _compare(table, gate, floor, gate.primary_metric)
+def _floor(table: _Table, gate: Gate, floor: Variant) -> _Finding:
+    rival = _Answers(floor)
+    finding, found = _superiority(table, gate, rival), _compare(table, gate, rival, gate.primary_metric)
     is_above = found is not None and found.ci_low is not None and found.ci_low > 0
     if finding.verdict == "reject" or not is_above:
         return _Finding("reject", f"does not beat {floor}, which needs no model: {finding.reason}")
     return finding
 
 
-def _guardrail(table: _Table, gate: Gate, champion: str, guardrail: Guardrail) -> _Finding:
+def _image_effect(table: _Table, gate: Gate) -> Difference | None:
+    """What the picture adds to the challenger's score; None where blank pictures were not shown for each pair."""
+    return None if _unlike(table, gate, _BLIND) else _compare(table, gate, _BLIND, gate.primary_metric)
+
+
+def _answers_use_the_image(table: _Table, gate: Gate, effect: Difference | None) -> _Finding:
+    if effect is None or effect.ci_low is None or effect.ci_high is None:
+        has_control = bool(table.get((_BLIND, gate.primary_metric)))
+        why = _unlike(table, gate, _BLIND) or "too few pairs" if has_control else f"{CONTROL} was not predicted for {_MINE}"
+        return _Finding("inconclusive", f"whether answers use the image is unknown: {why}")
+    said = _in_words(effect, gate, _BLIND, gate.primary_metric)
+    if effect.ci_high <= 0:
+        return _Finding("reject", f"answers do not use the image, blank ones do as well: {said}")
+    if effect.ci_low > 0 and _is_shown(effect, gate):
+        return _Finding("promote", f"answers use the image: {said}")
+    return _Finding("inconclusive", f"that answers use the image was not shown: {said}; {_least_visible(effect)}")
+
+
+def _guardrail(table: _Table, gate: Gate, champion: _Answers, guardrail: Guardrail) -> _Finding:
     found = _compare(table, gate, champion, guardrail.metric)
     if found is None or found.ci_low is None or found.ci_high is None:
         return _Finding("inconclusive", f"guardrail {guardrail.metric}: no test pairs to judge it by")
@@ -203,17 +220,18 @@ def _guardrail(table: _Table, gate: Gate, champion: str, guardrail: Guardrail) -
     return _Finding("reject" if found.ci_high < -guardrail.margin else "inconclusive", said)
 
 
-def _findings(table: _Table, gate: Gate, champion: str, rivals: Sequence[str]) -> list[_Finding]:
+def _findings(table: _Table, gate: Gate, rivals: Sequence[_Answers], effect: Difference | None) -> list[_Finding]:
     """Every finding, the deciding ones first: a reject outweighs an inconclusive, that a promote."""
     found = [
         *(_superiority(table, gate, rival) for rival in rivals),
         *(_floor(table, gate, floor) for floor in gate.floors),
-        *(_guardrail(table, gate, champion, guardrail) for guardrail in gate.guardrails),
+        _answers_use_the_image(table, gate, effect),
+        *(_guardrail(table, gate, rivals[0], guardrail) for guardrail in gate.guardrails),
     ]
     return sorted(found, key=lambda finding: ("reject", "inconclusive", "promote").index(finding.verdict))
 
 
-def _too_few(found: Difference, gate: Gate, rival: str) -> _Finding | None:
+def _too_few(found: Difference, gate: Gate, rival: _Answers) -> _Finding | None:
     if found.num_pairs >= gate.min_pairs and found.num_clusters >= gate.min_clusters:
         return None
     said = _in_words(found, gate, rival, gate.primary_metric)
@@ -239,21 +257,22 @@ def decide(scores: Sequence[Score], gate: Gate, champion: Variant, line: str) ->
             do="give the gate the scores of one evaluation: materialize the scores, then the promotion",
         )  # fmt: skip
     table = _table(scores, gate)
-    rivals = list(dict.fromkeys([champion, "base"]))
-    found: Difference | None = None
+    rivals = _rivals(table, champion)
+    found = effect = None
     if problems := _invalid(table, gate, rivals):
         findings = [_Finding("inconclusive", problem) for problem in problems]
     else:
-        found = _compare(table, gate, champion, gate.primary_metric)
+        found, effect = _compare(table, gate, rivals[0], gate.primary_metric), _image_effect(table, gate)
         assert found is not None  # noqa: S101 (validity was established)
-        few = _too_few(found, gate, champion)
-        findings = _findings(table, gate, champion, rivals) if few is None else [few]
+        few = _too_few(found, gate, rivals[0])
+        findings = _findings(table, gate, rivals, effect) if few is None else [few]
     return Decision(
         line=line, evaluation_id=evaluations[0], gate_id=digest(gate), verdict=findings[0].verdict,
-        reasons=tuple(finding.reason for finding in findings), primary_metric=gate.primary_metric, challenger=gate.challenger,
+        reasons=tuple(finding.reason for finding in findings), primary_metric=gate.primary_metric, challenger=CHALLENGER,
         champion=champion, num_pairs=found.num_pairs if found else 0, num_clusters=found.num_clusters if found else 0,
         difference=found and found.difference, ci_low=found and found.ci_low, ci_high=found and found.ci_high,
         p_value=found and found.p_value, minimum_detectable_difference=found and found.minimum_detectable_difference,
+        image_difference=effect and effect.difference, image_ci_low=effect and effect.ci_low, image_ci_high=effect and effect.ci_high,
     )  # fmt: skip
 
 
@@ -267,6 +286,7 @@ def write_promotion(directory: Path, scores_directory: Path, gate: Gate, line: s
         "num_pairs": decision.num_pairs,
         "num_clusters": decision.num_clusters, "difference": decision.difference, "ci_low": decision.ci_low, "ci_high": decision.ci_high,
         "p_value": decision.p_value, "minimum_detectable_difference": decision.minimum_detectable_difference,
+        "image_difference": decision.image_difference, "image_ci_low": decision.image_ci_low, "image_ci_high": decision.image_ci_high,
     }  # fmt: skip
 
 
@@ -283,14 +303,20 @@ def one_decision_was_made(directory: Path) -> Outcome:
     return Outcome(passed=len(rows) == 1 and num_reasons > 0, found=f"{len(rows)} decisions with {num_reasons} reasons")
 
 
+def _is_positive(difference: float | None, low: float | None, high: float | None) -> bool:
+    return difference is not None and low is not None and high is not None and 0 < low <= high
+
+
 def the_verdict_follows_the_numbers(directory: Path) -> Outcome:
-    """A promotion has a positive interval over enough pairs and clusters; a verdict is one of three."""
+    """A promotion has two positive intervals, over the champion and over blank pictures, and enough pairs; a verdict is one of three."""
     wrong: list[str] = []
     for row in read_table(directory / PROMOTION_DECISIONS, Decision):
-        is_positive = row.ci_low is not None and row.ci_high is not None and row.difference is not None and 0 < row.ci_low <= row.ci_high
-        is_earned = is_positive and row.num_clusters >= 2 and row.num_pairs >= row.num_clusters
+        is_better = _is_positive(row.difference, row.ci_low, row.ci_high)
+        uses_the_image = _is_positive(row.image_difference, row.image_ci_low, row.image_ci_high)
+        is_earned = is_better and uses_the_image and row.num_clusters >= 2 and row.num_pairs >= row.num_clusters
         if row.verdict not in {"promote", "reject", "inconclusive"} or (row.verdict == "promote" and not is_earned):
-            wrong.append(f"{row.line}: {row.verdict}, interval from {row.ci_low} over {row.num_pairs} pairs")
+            intervals = f"interval from {row.ci_low} over {row.num_pairs} pairs, of the image from {row.image_ci_low}"
+            wrong.append(f"{row.line}: {row.verdict}, {intervals}")
     return Outcome(passed=not wrong, found=f"{len(wrong)} verdicts that the numbers do not carry", offenders=tuple(wrong))
 
 
@@ -298,7 +324,7 @@ RULES = (
     Rule(name="one_decision_was_made", sentence="There is one decision, and it says why.", holds=one_decision_was_made),
     Rule(
         name="the_verdict_follows_the_numbers",
-        sentence="Nothing is promoted without a paired difference whose interval lies above zero.",
+        sentence="Nothing is promoted unless it is better than the champion and on blank pictures, each by an interval above zero.",
         holds=the_verdict_follows_the_numbers,
     ),
 )

@@ -18,8 +18,8 @@ from filelock import FileLock
 
 from medvl_lib.benchmark.promotion import PROMOTION_DECISIONS
 from medvl_lib.benchmark.tables import SCHEMA_VERSION, TABLES
-from medvl_lib.errors import InputMissing, MedVLError
-from medvl_lib.evaluation.parquet_sql import quoted
+from medvl_lib.errors import InputMissing, InputRefused, MedVLError
+from medvl_lib.evaluation.parquet_sql import query, quoted
 from medvl_lib.files import read_json, sync_directory
 from medvl_lib.provenance import PROVENANCE, VERDICTS, Artifact, Fact, damage, read_artifact
 from medvl_lib.workspace import Workspace
@@ -82,6 +82,29 @@ def _survey(workspace: Workspace, step: str) -> tuple[list[_Written], Counter[st
     return sorted(found, key=lambda written: (written.is_current, written.finished_at, str(written.artifact.directory))), standings
 
 
+def _one_of_each_evaluation(benchmarks: Sequence[_Written]) -> list[_Written]:
+    """The newest or current directory of each evaluation; those of one evaluation must stand on the same scores."""
+    shown: dict[Fact, _Written] = {}
+    for written in benchmarks:
+        mark = written.artifact.facts["evaluation_id"]
+        if mark in shown:
+            _require_same_scores(str(mark), shown[mark].artifact.directory, written.artifact.directory)
+        shown[mark] = written
+    return list(shown.values())
+
+
+def _require_same_scores(mark: str, first: Path, second: Path) -> None:
+    [(num_different,)] = query(
+        "select count(*) from ((from a except all from b) union all (from b except all from a))",
+        {"a": first / "scores.parquet", "b": second / "scores.parquet"},
+    )
+    if num_different:
+        raise InputRefused(
+            found=f"evaluation {mark} stands there twice with different scores ({num_different} rows)", where=f"{first} and {second}",
+            do="if a metric was changed, raise its version and materialize scores and benchmark again; move the wrong directory away",
+        )  # fmt: skip
+
+
 def _fill(store: duckdb.DuckDBPyConnection, benchmarks: Sequence[_Written], decisions: Sequence[_Written]) -> None:
     """Copy every directory's rows into the tables, by column name."""
     for table in [name for name in TABLES if name != "evaluations"]:
@@ -117,20 +140,22 @@ def _build(path: Path, benchmarks: Sequence[_Written], decisions: Sequence[_Writ
 def publish(workspace: Workspace) -> dict[str, Fact]:
     """Rebuild the store from every evaluation and decision that passed, and put it in place whole.
 
-    Returns the rows of each table, and how many directories were left out because they are damaged, have not passed, or have another
-    schema version. Doing it twice changes nothing; readers of the old file keep it until they close it.
+    Returns the rows of each table, and how many directories were left out because they are damaged, have not passed, have another schema
+    version, or were measured again from the same scores. Raises InputRefused where two of one evaluation hold different scores. Doing it
+    twice changes nothing; readers of the old file keep it until they close it.
     """
     lock = workspace.lock("benchmark")
     lock.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(lock):
         benchmarks, benchmark_standings = _survey(workspace, "benchmark")
         decisions, decision_standings = _survey(workspace, "promotion")
-        by_evaluation = {written.artifact.facts["evaluation_id"]: written for written in benchmarks}  # the newest or current one wins
-        counts = _put_in_place(workspace.store, list(by_evaluation.values()), decisions)
+        shown = _one_of_each_evaluation(benchmarks)
+        counts = _put_in_place(workspace.store, shown, decisions)
     left_out = {
         f"num_{standing}": number for standing, number in (benchmark_standings + decision_standings).items() if standing != "published"
     }
-    return {"num_evaluated": len(by_evaluation), "num_decisions": len(decisions), **left_out, **counts}
+    superseded = {"num_superseded": len(benchmarks) - len(shown)}
+    return {"num_evaluated": len(shown), "num_decisions": len(decisions), **superseded, **left_out, **counts}
 
 
 def _put_in_place(store: Path, benchmarks: Sequence[_Written], decisions: Sequence[_Written]) -> dict[str, int]:

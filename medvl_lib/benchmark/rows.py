@@ -9,6 +9,7 @@ import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,6 +28,7 @@ from medvl_lib.benchmark.tables import (
     TrainingStepRow,
 )
 from medvl_lib.errors import InputRefused
+from medvl_lib.evaluation import statistics
 from medvl_lib.evaluation.metrics import METRICS, metric_versions
 from medvl_lib.evaluation.parquet_sql import query
 from medvl_lib.evaluation.predictions import FLOORS, PREDICTIONS, VARIANTS, VariantMeasurement
@@ -37,7 +39,8 @@ from medvl_lib.provenance import PROVENANCE, Fact, Outcome, Rule
 from medvl_lib.tables import num_rows, read_table, require_schema, write_table
 from medvl_lib.training.steps import TRAINING_STEPS, TrainingStep
 
-REVISION = 1  # first version
+REVISION = 2  # seconds per answer are counted over batches
+REVISIONS = (REVISION, statistics.REVISION, SCHEMA_VERSION)
 ALL = "all"
 
 
@@ -107,20 +110,21 @@ def _benchmark_rows(scores_directory: Path, shared: Mapping[str, Any], run_id: s
 def _latencies(scores_directory: Path, predictions_directory: Path, shared: Mapping[str, Any]) -> Iterator[LatencyRow]:
     rows = query(
         """
-        select variant, condition, dataset, split, latency_seconds, num_answer_tokens
-        from predictions join evaluated_pairs using (pair_id) where latency_seconds is not null order by all
+        select variant, condition, dataset, split, any_value(latency_seconds), count(*), max(batch_size), sum(num_answer_tokens)
+        from predictions join evaluated_pairs using (pair_id) where batch_id is not null
+        group by variant, condition, dataset, split, batch_id order by all
         """,
         {"predictions": predictions_directory / PREDICTIONS, "evaluated_pairs": scores_directory / EVALUATED_PAIRS},
     )
-    groups: dict[tuple[Any, ...], list[tuple[float, int]]] = {}
-    for *key, seconds, num_tokens in rows:
-        groups.setdefault(tuple(key), []).append((seconds, num_tokens))
-    for (variant, condition, dataset, split), measured in groups.items():
-        seconds, num_tokens = np.array(measured, dtype=np.float64).T
+    for (variant, condition, dataset, split), batches in groupby(rows, key=lambda row: row[:4]):
+        seconds, num_answers, sizes, num_tokens = np.array([row[4:] for row in batches], dtype=np.float64).T
+        total = num_answers.sum()
         yield LatencyRow(
-            **shared, variant=variant, condition=condition, dataset=dataset, split=split, num_answers=len(measured),
-            mean_seconds=float(seconds.mean()), min_seconds=float(seconds.min()), p50_seconds=float(np.quantile(seconds, 0.5)),
-            p95_seconds=float(np.quantile(seconds, 0.95)), max_seconds=float(seconds.max()), mean_answer_tokens=float(num_tokens.mean()),
+            **shared, variant=variant, condition=condition, dataset=dataset, split=split, num_answers=int(total), num_batches=len(seconds),
+            batch_size=int(sizes.max()), mean_seconds_per_answer=float(seconds @ num_answers / total),
+            min_seconds_per_answer=float(seconds.min()), p50_seconds_per_answer=float(np.quantile(seconds, 0.5)),
+            p95_seconds_per_answer=float(np.quantile(seconds, 0.95)), max_seconds_per_answer=float(seconds.max()),
+            mean_answer_tokens=float(num_tokens.sum() / total),
         )  # fmt: skip
 
 

@@ -17,10 +17,10 @@ create table evaluations (
     is_current boolean not null
 );
 comment on table evaluations is 'Which model stood behind a variant of an evaluation. Key: (evaluation_id, variant).';
-comment on column evaluations.evaluation_id is 'the evaluation: one test set, one set of variants, one set of metrics';
+comment on column evaluations.evaluation_id is 'the evaluation: one set of answers, scored by one version of the metrics';
 comment on column evaluations.line is 'the line that was evaluated';
 comment on column evaluations.variant is 'who answered';
-comment on column evaluations.model is 'hub id and revision, or the tiny model''s name; null for a floor';
+comment on column evaluations.model is 'hub id or name, and the commit or the hash of the contents; null for a floor';
 comment on column evaluations.weights_data_version is 'hash of the weights: base, and adapter where there is one; null for a floor';
 comment on column evaluations.precision is 'what the weights really were: float32, bfloat16, nf4+float32, ...; null for a floor';
 comment on column evaluations.num_parameters is 'parameters, 4-bit ones counted unpacked; null for a floor';
@@ -38,7 +38,7 @@ create table environments (
     version varchar not null
 );
 comment on table environments is 'What an evaluation ran on. Key: (evaluation_id, name).';
-comment on column environments.evaluation_id is 'the evaluation: one test set, one set of variants, one set of metrics';
+comment on column environments.evaluation_id is 'the evaluation: one set of answers, scored by one version of the metrics';
 comment on column environments.line is 'the line that was evaluated';
 comment on column environments.name is 'a library, python, or platform';
 comment on column environments.version is 'its version, or what the platform calls itself';
@@ -56,7 +56,7 @@ comment on column dataset_counts.dataset is 'name of the dataset';
 comment on column dataset_counts.outcome is 'read from the raw files, then rejected or accepted, then the split of the accepted ones';
 comment on column dataset_counts.reason is 'the rule that rejected rows broke; null for other outcomes';
 comment on column dataset_counts.num_pairs is 'how many rows';
-comment on column dataset_counts.evaluation_id is 'the evaluation: one test set, one set of variants, one set of metrics';
+comment on column dataset_counts.evaluation_id is 'the evaluation: one set of answers, scored by one version of the metrics';
 comment on column dataset_counts.line is 'the line that was evaluated';
 
 create table training_steps (
@@ -83,7 +83,7 @@ comment on column training_steps.num_tokens is 'tokens of this step without padd
 comment on column training_steps.tokens_per_second is 'num_tokens by this step''s wall time [tokens per second]';
 comment on column training_steps.elapsed_seconds is 'wall time since training started or resumed [seconds]';
 comment on column training_steps.validation_loss is 'held-out loss measured after this step; null where none was [nats per token]';
-comment on column training_steps.evaluation_id is 'the evaluation: one test set, one set of variants, one set of metrics';
+comment on column training_steps.evaluation_id is 'the evaluation: one set of answers, scored by one version of the metrics';
 comment on column training_steps.line is 'the line that was evaluated';
 comment on column training_steps.stage is 'the stage that was trained';
 
@@ -101,7 +101,7 @@ create table scores (
     answer_state varchar not null
 );
 comment on table scores is 'What one metric makes of one answer. Key: (evaluation_id, pair_id, variant, condition, metric).';
-comment on column scores.evaluation_id is 'weights of every variant, test set, generation settings and metric versions, as one hash';
+comment on column scores.evaluation_id is 'these very answers, the scoring and the metrics'' versions, as one hash';
 comment on column scores.pair_id is 'the pair';
 comment on column scores.group_id is 'patient or document: the unit of error bars';
 comment on column scores.dataset is 'name of the dataset';
@@ -134,7 +134,7 @@ create table benchmark_rows (
     run_id varchar
 );
 comment on table benchmark_rows is 'A mean with its n and interval. Key: (evaluation_id, line, variant, condition, dataset, split, slice, metric).';
-comment on column benchmark_rows.evaluation_id is 'the evaluation: one test set, one set of variants, one set of metrics';
+comment on column benchmark_rows.evaluation_id is 'the evaluation: one set of answers, scored by one version of the metrics';
 comment on column benchmark_rows.line is 'the line that was evaluated';
 comment on column benchmark_rows.variant is 'who answered';
 comment on column benchmark_rows.condition is 'as_is, or what was done to the picture';
@@ -161,26 +161,30 @@ create table latencies (
     dataset varchar not null,
     split varchar not null,
     num_answers bigint not null,
-    mean_seconds double not null,
-    min_seconds double not null,
-    p50_seconds double not null,
-    p95_seconds double not null,
-    max_seconds double not null,
+    num_batches bigint not null,
+    batch_size bigint not null,
+    mean_seconds_per_answer double not null,
+    min_seconds_per_answer double not null,
+    p50_seconds_per_answer double not null,
+    p95_seconds_per_answer double not null,
+    max_seconds_per_answer double not null,
     mean_answer_tokens double not null
 );
-comment on table latencies is 'How long answers took. Key: (evaluation_id, variant, condition, dataset, split).';
-comment on column latencies.evaluation_id is 'the evaluation: one test set, one set of variants, one set of metrics';
+comment on table latencies is 'Seconds per answer: the wall time of a batch by its answers. Until the first answer is there the whole batch has to pass. Key: (evaluation_id, variant, condition, dataset, split).';
+comment on column latencies.evaluation_id is 'the evaluation: one set of answers, scored by one version of the metrics';
 comment on column latencies.line is 'the line that was evaluated';
 comment on column latencies.variant is 'who answered';
 comment on column latencies.condition is 'as_is, or what was done to the picture';
 comment on column latencies.dataset is 'name of the dataset';
 comment on column latencies.split is 'the split of the pairs';
 comment on column latencies.num_answers is 'answers that were timed';
-comment on column latencies.mean_seconds is 'mean time per answer [seconds]';
-comment on column latencies.min_seconds is 'shortest time per answer [seconds]';
-comment on column latencies.p50_seconds is 'median time per answer [seconds]';
-comment on column latencies.p95_seconds is '95th percentile of the time per answer [seconds]';
-comment on column latencies.max_seconds is 'longest time per answer [seconds]';
+comment on column latencies.num_batches is 'batches that they were made in: what was really timed, and the n of minimum, median and maximum';
+comment on column latencies.batch_size is 'answers made together; the last batch may hold fewer';
+comment on column latencies.mean_seconds_per_answer is 'wall time of all batches by num_answers [seconds]';
+comment on column latencies.min_seconds_per_answer is 'the fastest batch by its answers [seconds]';
+comment on column latencies.p50_seconds_per_answer is 'median over batches [seconds]';
+comment on column latencies.p95_seconds_per_answer is '95th percentile over batches [seconds]';
+comment on column latencies.max_seconds_per_answer is 'the slowest batch by its answers [seconds]';
 comment on column latencies.mean_answer_tokens is 'mean tokens out per answer [tokens]';
 
 create table memory (
@@ -192,7 +196,7 @@ create table memory (
     memory_peak_bytes bigint not null
 );
 comment on table memory is 'What a variant needed. Key: (evaluation_id, variant).';
-comment on column memory.evaluation_id is 'the evaluation: one test set, one set of variants, one set of metrics';
+comment on column memory.evaluation_id is 'the evaluation: one set of answers, scored by one version of the metrics';
 comment on column memory.line is 'the line that was evaluated';
 comment on column memory.variant is 'who answered';
 comment on column memory.load_seconds is 'time to load the weights [seconds]';
@@ -215,6 +219,9 @@ create table promotion_decisions (
     ci_high double,
     p_value double,
     minimum_detectable_difference double,
+    image_difference double,
+    image_ci_low double,
+    image_ci_high double,
     fingerprint varchar not null,
     decided_at varchar not null,
     is_current boolean not null
@@ -235,6 +242,9 @@ comment on column promotion_decisions.ci_low is 'lower end of its interval over 
 comment on column promotion_decisions.ci_high is 'upper end of its interval over clusters';
 comment on column promotion_decisions.p_value is 'two-sided sign-flip permutation over clusters; exact up to 20 clusters';
 comment on column promotion_decisions.minimum_detectable_difference is 'true difference that would be shown with 80 % probability; null where the clusters show no spread';
+comment on column promotion_decisions.image_difference is 'challenger on the pictures minus on blank ones, positive is better; null where blank ones were not shown';
+comment on column promotion_decisions.image_ci_low is 'lower end of its interval over clusters';
+comment on column promotion_decisions.image_ci_high is 'upper end of its interval over clusters';
 comment on column promotion_decisions.fingerprint is 'directory of the decision below promotion/<line>/';
 comment on column promotion_decisions.decided_at is 'when the gate decided, ISO 8601 in UTC';
 comment on column promotion_decisions.is_current is 'whether it is the current decision of its line';
@@ -253,7 +263,8 @@ select
     r.mean,
     r.ci_low,
     r.ci_high,
-    l.p50_seconds as latency_p50_seconds,
+    l.p50_seconds_per_answer,
+    l.batch_size,
     m.memory_after_load_bytes / 1e6 as memory_mb,
     r.is_higher_better,
     e.evaluated_at,
@@ -273,12 +284,13 @@ comment on column leaderboard.n is 'test pairs behind the mean';
 comment on column leaderboard.mean is 'mean over pairs, 0 to 1';
 comment on column leaderboard.ci_low is 'lower end of the 95 % interval over patients or documents';
 comment on column leaderboard.ci_high is 'upper end of the 95 % interval over patients or documents';
-comment on column leaderboard.latency_p50_seconds is 'median time per answer; null for a floor [seconds]';
+comment on column leaderboard.p50_seconds_per_answer is 'median over batches of the wall time by answer; null for a floor [seconds]';
+comment on column leaderboard.batch_size is 'answers made together: a batch takes batch_size times as long as an answer is said to';
 comment on column leaderboard.memory_mb is 'parameters and buffers after loading, in 10^6 bytes; null for a floor';
 
 create view quantization_cost as
 with model_rows as (
-    select b.*, m.memory_after_load_bytes, l.mean_seconds
+    select b.*, m.memory_after_load_bytes, l.mean_seconds_per_answer
     from leaderboard b
     join memory m using (evaluation_id, variant)
     left join latencies l on l.evaluation_id = b.evaluation_id and l.variant = b.variant and l.condition = b.condition
@@ -293,8 +305,9 @@ select
     v.precision,
     v.memory_after_load_bytes / 1e6 as memory_mb,
     100 * (v.memory_after_load_bytes / base.memory_after_load_bytes - 1) as memory_change_percent,
-    v.mean_seconds as latency_mean_seconds,
-    100 * (v.mean_seconds / base.mean_seconds - 1) as latency_change_percent,
+    v.batch_size,
+    v.mean_seconds_per_answer,
+    100 * (v.mean_seconds_per_answer / base.mean_seconds_per_answer - 1) as seconds_per_answer_change_percent,
     v.n,
     v.mean,
     v.ci_low,
@@ -308,7 +321,7 @@ where v.variant in ('base', 'nf4', 'adapter')
 order by v.line, v.dataset, v.metric, case v.variant when 'base' then 0 when 'nf4' then 1 else 2 end;
 comment on view quantization_cost is 'What do four bits and the adapter cost, and what do they bring? Base, NF4 and adapter of one evaluation, with changes against base.';
 comment on column quantization_cost.memory_change_percent is 'change against base; a percentage for display';
-comment on column quantization_cost.latency_change_percent is 'change against base; a percentage for display';
+comment on column quantization_cost.seconds_per_answer_change_percent is 'change against base at this batch_size; a percentage for display';
 comment on column quantization_cost.score_change_points is 'difference of the means times 100; its interval is in promotion_decisions';
 comment on column quantization_cost.score_change_percent is 'change against base; null where base scored 0';
 
@@ -334,7 +347,8 @@ select
     p.ci_low as paired_ci_low,
     p.ci_high as paired_ci_high,
     p.p_value,
-    p.minimum_detectable_difference
+    p.minimum_detectable_difference,
+    p.image_difference
 from leaderboard a
 join leaderboard b on b.evaluation_id = a.evaluation_id and b.dataset = a.dataset and b.metric = a.metric and b.variant = 'base'
     and b.condition = 'as_is'
@@ -347,6 +361,7 @@ order by a.line, a.dataset, a.metric;
 comment on view did_finetuning_help is 'Is the adapter better than the base model, and is it certain? The gate''s verdict stands beside the metric that it decides by.';
 comment on column did_finetuning_help.adapter_minus_base is 'difference of two means, without an interval: the paired one is the gate''s';
 comment on column did_finetuning_help.paired_difference is 'challenger minus champion on the same pairs, over all datasets of the gate';
+comment on column did_finetuning_help.image_difference is 'what the picture adds: adapter on the pictures minus on blank ones, over all datasets of the gate';
 
 create view training_curve as
 select t.line, t.stage, t.step, t.epoch, t.loss, t.validation_loss, t.learning_rate, t.gradient_norm, t.tokens_per_second, t.elapsed_seconds, t.evaluation_id

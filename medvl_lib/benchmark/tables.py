@@ -13,9 +13,9 @@ from medvl_lib.pairs import Split
 from medvl_lib.tables import Column
 from medvl_lib.training.steps import TrainingStep
 
-SCHEMA_VERSION = 1  # first version: raised with any change of a table; directories of another version are not published
+SCHEMA_VERSION = 2  # batches and image control; raised with any change of a table: directories of another version are not published
 
-EvaluationId = Annotated[str, Column("the evaluation: one test set, one set of variants, one set of metrics")]
+EvaluationId = Annotated[str, Column("the evaluation: one set of answers, scored by one version of the metrics")]
 LineName = Annotated[str, Column("the line that was evaluated")]
 
 
@@ -26,7 +26,7 @@ class EvaluationRow:
     evaluation_id: EvaluationId
     line: LineName
     variant: Annotated[Variant, Column("who answered")]
-    model: Annotated[str | None, Column("hub id and revision, or the tiny model's name; null for a floor")]
+    model: Annotated[str | None, Column("hub id or name, and the commit or the hash of the contents; null for a floor")]
     weights_data_version: Annotated[str | None, Column("hash of the weights: base, and adapter where there is one; null for a floor")]
     precision: Annotated[str | None, Column("what the weights really were: float32, bfloat16, nf4+float32, ...; null for a floor")]
     num_parameters: Annotated[int | None, Column("parameters, 4-bit ones counted unpacked; null for a floor")]
@@ -103,7 +103,10 @@ class BenchmarkRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LatencyRow:
-    """How long answers took. Key: (evaluation_id, variant, condition, dataset, split)."""
+    """Seconds per answer: the wall time of a batch by its answers. Until the first answer is there the whole batch has to pass.
+
+    Key: (evaluation_id, variant, condition, dataset, split).
+    """
 
     evaluation_id: EvaluationId
     line: LineName
@@ -112,11 +115,13 @@ class LatencyRow:
     dataset: Annotated[str, Column("name of the dataset")]
     split: Annotated[Split, Column("the split of the pairs")]
     num_answers: Annotated[int, Column("answers that were timed")]
-    mean_seconds: Annotated[float, Column("mean time per answer", unit="seconds")]
-    min_seconds: Annotated[float, Column("shortest time per answer", unit="seconds")]
-    p50_seconds: Annotated[float, Column("median time per answer", unit="seconds")]
-    p95_seconds: Annotated[float, Column("95th percentile of the time per answer", unit="seconds")]
-    max_seconds: Annotated[float, Column("longest time per answer", unit="seconds")]
+    num_batches: Annotated[int, Column("batches that they were made in: what was really timed, and the n of minimum, median and maximum")]
+    batch_size: Annotated[int, Column("answers made together; the last batch may hold fewer")]
+    mean_seconds_per_answer: Annotated[float, Column("wall time of all batches by num_answers", unit="seconds")]
+    min_seconds_per_answer: Annotated[float, Column("the fastest batch by its answers", unit="seconds")]
+    p50_seconds_per_answer: Annotated[float, Column("median over batches", unit="seconds")]
+    p95_seconds_per_answer: Annotated[float, Column("95th percentile over batches", unit="seconds")]
+    max_seconds_per_answer: Annotated[float, Column("the slowest batch by its answers", unit="seconds")]
     mean_answer_tokens: Annotated[float, Column("mean tokens out per answer", unit="tokens")]
 
 

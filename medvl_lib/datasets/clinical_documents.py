@@ -34,6 +34,7 @@ from medvl_lib.pairs import SPLITS, Dataset, Draft, ImageSource, Pair, Reading, 
 
 NAME = "clinical_documents"
 LICENCE = "CC0-1.0"
+UNKNOWN_LICENCE = "not stated"  # of forms in this layout that were not invented here
 RECORDS = "records.jsonl"
 REQUEST = 'List every term with its value and unit, one per line as "term: value unit".'
 REASONS = {"json_invalid": "broken_json", "missing": "field_missing", "extra_forbidden": "field_unknown"}
@@ -67,17 +68,17 @@ def response(facts: Sequence[Triple]) -> str:
     return "\n".join(f"{fact.term}: {fact.value} {fact.unit}".rstrip() for fact in facts)
 
 
-def _draft(record: RawRecord, pair_id: str, part: Split, source: str, image: Path) -> Draft:
+def _draft(record: RawRecord, pair_id: str, part: Split, source: str, licence: str, image: Path) -> Draft:
     facts = tuple(Triple(term=fact.term, value=fact.value, unit=fact.unit) for fact in record.facts)
     labels = {"document_type": record.document_type, "layout": record.layout, "glyph_height_pixels": f"{record.glyph_height_pixels:g}"}
     pair = Pair(
         pair_id=pair_id, dataset=NAME, image_ids=(), request=REQUEST, response=response(facts), expected=facts, subject_id=None,
-        document_id=record.document_id, publisher_split=part, language="en", source=source, licence=LICENCE, metadata=labels,
+        document_id=record.document_id, publisher_split=part, language="en", source=source, licence=licence, metadata=labels,
     )  # fmt: skip
     return Draft(pair=pair, images=(ImageSource(name=f"{part}/{record.image}", data=image.read_bytes),))
 
 
-def _reading(line: bytes, pair_id: str, folder: Path, part: Split, source: str) -> Reading:
+def _reading(line: bytes, pair_id: str, folder: Path, part: Split, source: str, licence: str) -> Reading:
     """One line -> a draft, or why it cannot be one."""
 
     def rejected(reason: str, detail: str) -> Rejection:
@@ -94,7 +95,7 @@ def _reading(line: bytes, pair_id: str, folder: Path, part: Split, source: str) 
     image = (folder / record.image).resolve()
     if not image.is_relative_to(folder.resolve()):
         return rejected("image_outside_folder", f"{record.image} leads out of {part}/")
-    return _draft(record, pair_id, part, source, image)
+    return _draft(record, pair_id, part, source, licence, image)
 
 
 def read(root: Path) -> Iterator[Reading]:
@@ -105,12 +106,13 @@ def read(root: Path) -> Iterator[Reading]:
     parts: list[Split] = [part for part in SPLITS if (root / part / RECORDS).is_file()]
     if not parts:
         raise raw_folder.missing(NAME, root, " / ".join(f"{part}/{RECORDS}" for part in SPLITS))
+    licence = LICENCE if raw_folder.is_invented(root) else UNKNOWN_LICENCE
     for part in parts:
         with (root / part / RECORDS).open("rb") as lines:
             for number, line in enumerate(lines):
                 if line.strip():
                     source = f"{part}/{RECORDS}:{number + 1}"
-                    yield _reading(line.strip(), f"{NAME}/{part}/{number:06d}", root / part, part, source)
+                    yield _reading(line.strip(), f"{NAME}/{part}/{number:06d}", root / part, part, source, licence)
 
 
 DATASET = Dataset(

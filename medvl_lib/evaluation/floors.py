@@ -12,6 +12,7 @@ from medvl_lib.evaluation.predictions import FLOORS, Prediction, Reference, Vari
 from medvl_lib.pairs import Triple
 from medvl_lib.provenance import digest
 
+REVISION = 1  # first version
 Floor = Callable[[Reference], str]
 
 
@@ -22,7 +23,7 @@ def floor_predictions(training: Sequence[Reference], held_out: Iterable[Referenc
         for variant in FLOORS:
             yield Prediction(
                 pair_id=reference.pair_id, variant=variant, condition="as_is", answer=floors[variant](reference),
-                num_prompt_tokens=0, num_answer_tokens=0, is_cut=False, latency_seconds=None,
+                num_prompt_tokens=0, num_answer_tokens=0, is_cut=False, batch_id=None, batch_size=0, latency_seconds=None,
             )  # fmt: skip
 
 

@@ -8,10 +8,12 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from peft import PeftModel
+from transformers import GenerationConfig
 
 from medvl_lib.batches import Reader, prompt_batch
 from medvl_lib.chat import Conversation, conversations_path, read_conversations
@@ -54,8 +56,8 @@ def write_predictions(
     profile: Profile, report: Report,
 ) -> dict[str, Fact]:  # fmt: skip
     """Let every variant and floor answer every chosen pair."""
-    conversations = list(chosen(chat, evaluation))
-    wanted = {conversation.pair_id for conversation in conversations}
+    groups = list(parts(chat, evaluation))
+    wanted = {conversation.pair_id for group in groups for conversation in group}
     references = list(read_table(chat / REFERENCES, Reference))
     held_out = [reference for reference in references if reference.pair_id in wanted]
     training = [reference for reference in references if reference.split == "train"]
@@ -68,7 +70,10 @@ def write_predictions(
             loaded = load(item.directory, spec, profile, adapter=item.adapter)
             conditions: tuple[Condition, ...] = ("as_is", *evaluation.controls) if item.adapter else ("as_is",)
             for condition in conditions:
-                for prediction in answers(loaded, item.variant, condition, conversations, evaluation, images, profile):
+                speaker = Speaker(
+                    variant=item.variant, condition=condition, loaded=loaded, evaluation=evaluation, images=images, profile=profile
+                )
+                for prediction in speaker.answers(groups):
                     predictions.write(prediction)
                     report({"variant": item.variant, "condition": condition, "num_answers": predictions.num_rows})
             measurements.append(_measure(item, loaded, spec))
@@ -77,61 +82,84 @@ def write_predictions(
     return {"num_predictions": predictions.num_rows, "num_pairs": len(held_out), "num_variants": len(measurements)}
 
 
-def chosen(chat: Path, evaluation: EvaluationSpec) -> Iterator[Conversation]:
-    """The conversations to answer: all of the evaluated splits, or per dataset and split the first by a seeded hash of their ids."""
+def parts(chat: Path, evaluation: EvaluationSpec) -> Iterator[list[Conversation]]:
+    """The conversations to answer, a list for each dataset and split: answers of different lengths are not timed together.
+
+    All of the evaluated splits, or of each list the first by a seeded hash of their ids.
+    """
     for split in evaluation.splits:
         by_dataset: dict[str, list[Conversation]] = defaultdict(list)
         for conversation in read_conversations(conversations_path(chat, split)):
             by_dataset[conversation.pair_id.split("/", 1)[0]].append(conversation)
         for items in by_dataset.values():
             ordered = sorted(items, key=lambda item: digest([evaluation.seed, item.pair_id]))
-            yield from ordered[: evaluation.max_pairs_per_dataset or None]
+            yield ordered[: evaluation.max_pairs_per_dataset or None]
 
 
-def answers(
-    loaded: Loaded, variant: Variant, condition: Condition, conversations: Sequence[Conversation], evaluation: EvaluationSpec,
-    images: ImageStore, profile: Profile,
-) -> Iterator[Prediction]:  # fmt: skip
-    """Greedy answers in batches, after a short one that warms caches and is discarded."""
-    warm_up = replace(evaluation, max_answer_tokens=WARM_UP_TOKENS)
-    list(_answer(loaded, variant, condition, conversations[:1], warm_up, images, profile))
-    for start in range(0, len(conversations), profile.prediction_batch):
-        yield from _answer(loaded, variant, condition, conversations[start : start + profile.prediction_batch], evaluation, images, profile)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Speaker:
+    """A loaded variant, and how it is asked."""
 
+    variant: Variant
+    condition: Condition
+    loaded: Loaded
+    evaluation: EvaluationSpec
+    images: ImageStore
+    profile: Profile
 
-def _answer(
-    loaded: Loaded, variant: Variant, condition: Condition, conversations: Sequence[Conversation], evaluation: EvaluationSpec,
-    images: ImageStore, profile: Profile,
-) -> Iterable[Prediction]:  # fmt: skip
-    started = time.perf_counter()
-    reader = Reader(processor=loaded.processor, prompts=loaded.prompts, images=images)
-    batch = prompt_batch(reader, conversations, is_blank=condition == "blank_image")
-    tensors = {name: tensor.to(profile.device) for name, tensor in batch.items()}
-    tokenizer = loaded.processor.tokenizer
-    autocast = torch.autocast(profile.device.split(":")[0], torch.bfloat16) if profile.weights_dtype == "bfloat16" else nullcontext()
-    with torch.inference_mode(), autocast:
-        output_BT = loaded.model.generate(  # noqa: N806 (shape suffix)
-            **tensors, max_new_tokens=evaluation.max_answer_tokens, do_sample=False, num_beams=1, use_cache=True,
+    def answers(self, groups: Iterable[Sequence[Conversation]]) -> Iterator[Prediction]:
+        """Greedy answers in batches within each group, after a short one that warms caches and is discarded."""
+        batch_id, is_warm = 0, False
+        for group in groups:
+            for start in range(0, len(group), self.profile.prediction_batch):
+                batch = group[start : start + self.profile.prediction_batch]
+                if not is_warm:
+                    list(self._answer(batch[:1], 0, WARM_UP_TOKENS))
+                    is_warm = True
+                yield from self._answer(batch, batch_id, self.evaluation.max_answer_tokens)
+                batch_id += 1
+
+    def _answer(self, conversations: Sequence[Conversation], batch_id: int, max_tokens: int) -> Iterator[Prediction]:
+        started = time.perf_counter()
+        reader = Reader(processor=self.loaded.processor, prompts=self.loaded.prompts, images=self.images)
+        batch = prompt_batch(reader, conversations, is_blank=self.condition == "blank_image")
+        output_BT = self._generate(batch, max_tokens)  # noqa: N806 (shape suffix)
+        seconds = (time.perf_counter() - started) / len(conversations)
+        tokenizer = self.loaded.processor.tokenizer
+        answers_BT = output_BT[:, batch["input_ids"].shape[1] :]  # noqa: N806
+        for row, conversation in enumerate(conversations):
+            ids = answers_BT[row].tolist()
+            is_cut = tokenizer.eos_token_id not in ids
+            length = len(ids) if is_cut else ids.index(tokenizer.eos_token_id) + 1
+            yield Prediction(
+                pair_id=conversation.pair_id, variant=self.variant, condition=self.condition,
+                answer=tokenizer.decode(ids[:length], skip_special_tokens=True),
+                num_prompt_tokens=int(batch["attention_mask"][row].sum()), num_answer_tokens=length, is_cut=is_cut,
+                batch_id=batch_id, batch_size=len(conversations), latency_seconds=seconds,
+            )  # fmt: skip
+
+    def _generate(self, batch: Mapping[str, torch.Tensor], max_tokens: int) -> torch.Tensor:
+        """Tokens (B, T) of prompt and answer. Nothing is taken from the checkpoint's own generation settings: Qwen2.5-VL ships a
+        repetition penalty, which punishes the exact transcription of a unit that stands on every line.
+        """
+        tokenizer, model = self.loaded.processor.tokenizer, self.loaded.model
+        greedy = GenerationConfig(
+            max_new_tokens=max_tokens, do_sample=False, num_beams=1, repetition_penalty=1.0, use_cache=True,
             eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
         )  # fmt: skip
-    if profile.device.startswith("cuda"):
-        torch.cuda.synchronize()
-    seconds = (time.perf_counter() - started) / len(conversations)
-    answers_BT = output_BT[:, batch["input_ids"].shape[1] :]  # noqa: N806
-    for row, conversation in enumerate(conversations):
-        ids = answers_BT[row].tolist()
-        is_cut = tokenizer.eos_token_id not in ids
-        length = len(ids) if is_cut else ids.index(tokenizer.eos_token_id) + 1
-        yield Prediction(
-            pair_id=conversation.pair_id, variant=variant, condition=condition,
-            answer=tokenizer.decode(ids[:length], skip_special_tokens=True),
-            num_prompt_tokens=int(batch["attention_mask"][row].sum()), num_answer_tokens=length, is_cut=is_cut, latency_seconds=seconds,
-        )  # fmt: skip
+        (model.get_base_model() if isinstance(model, PeftModel) else model).generation_config = greedy
+        device = self.profile.device
+        is_half = self.profile.weights_dtype == "bfloat16"
+        with torch.inference_mode(), torch.autocast(device, torch.bfloat16) if is_half else nullcontext():
+            output = model.generate(**{name: tensor.to(device) for name, tensor in batch.items()}, generation_config=greedy)
+        if device == "cuda":
+            torch.cuda.synchronize()
+        return output
 
 
 def _measure(item: Weights, loaded: Loaded, spec: ModelSpec) -> VariantMeasurement:
     total, quantized = num_parameters(loaded.model)
-    model = f"{spec.hub_id}@{spec.revision}" if spec.revision else spec.hub_id
+    model = f"{spec.hub_id}@{spec.revision or item.data_version}"  # weights without a commit are called by their contents
     return VariantMeasurement(
         variant=item.variant, model=model, weights_data_version=item.data_version,
         precision=loaded.precision, num_parameters=total, num_quantized_parameters=quantized, load_seconds=loaded.load_seconds,

@@ -45,9 +45,9 @@ class Prediction:
     num_prompt_tokens: Annotated[int, Column("tokens in, image tokens included; 0 for a floor", unit="tokens")]
     num_answer_tokens: Annotated[int, Column("tokens out, end token included; 0 for a floor", unit="tokens")]
     is_cut: Annotated[bool, Column("whether the answer reached the token limit without an end token")]
-    latency_seconds: Annotated[
-        float | None, Column("wall time of the batch it was answered in, per pair; null for a floor", unit="seconds")
-    ]
+    batch_id: Annotated[int | None, Column("the batch it was answered in, counted per variant and condition; null for a floor")]
+    batch_size: Annotated[int, Column("pairs answered together with it, itself included; 0 for a floor")]
+    latency_seconds: Annotated[float | None, Column("wall time of its batch by batch_size; null for a floor", unit="seconds")]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +55,7 @@ class VariantMeasurement:
     """What it took to answer, per variant."""
 
     variant: Annotated[Variant, Column("who answered")]
-    model: Annotated[str, Column("hub id and revision, or the tiny model's name")]
+    model: Annotated[str, Column("hub id or name, and the commit or the hash of the contents")]
     weights_data_version: Annotated[str, Column("hash of the weights: base, and adapter where there is one")]
     precision: Annotated[str, Column("what the weights really were: float32, bfloat16, nf4+float32, ...")]
     num_parameters: Annotated[int, Column("parameters, 4-bit ones counted unpacked")]

@@ -17,19 +17,18 @@ from medvl_lib.evaluation.parquet_sql import query
 from medvl_lib.evaluation.predictions import (
     PREDICTIONS,
     REFERENCES,
-    VARIANTS,
     Condition,
     Prediction,
     Reference,
     Variant,
-    VariantMeasurement,
 )
 from medvl_lib.files import read_json
 from medvl_lib.pairs import Split
 from medvl_lib.provenance import PROVENANCE, Fact, Outcome, Rule, digest
 from medvl_lib.tables import Column, TableWriter, read_table, write_table
 
-REVISION = 1  # first version; the metrics have versions of their own
+REVISION = 2  # an evaluation's id names the very answers; the metrics have versions of their own
+REVISIONS = (REVISION,)
 SCORES = "scores.parquet"
 EVALUATED_PAIRS = "evaluated_pairs.parquet"
 MAX_UNSCORED_SHARE = 0.01  # more than this makes every comparison with the variant invalid
@@ -41,7 +40,7 @@ AnswerState = Literal["complete", "cut", "empty"]
 class Score:
     """What one metric makes of one answer. Key: (evaluation_id, pair_id, variant, condition, metric)."""
 
-    evaluation_id: Annotated[str, Column("weights of every variant, test set, generation settings and metric versions, as one hash")]
+    evaluation_id: Annotated[str, Column("these very answers, the scoring and the metrics' versions, as one hash")]
     pair_id: Annotated[str, Column("the pair")]
     group_id: Annotated[str, Column("patient or document: the unit of error bars")]
     dataset: Annotated[str, Column("name of the dataset")]
@@ -67,14 +66,13 @@ class EvaluatedPair:
 
 
 def evaluation_id(predictions_directory: Path) -> str:
-    """What an evaluation is: the weights of every variant, the conversations, the generation settings and the metrics' versions.
+    """What an evaluation is: these very answers, as this room and this version of the metrics score them.
 
-    The generation settings are in the code version of the predictions; the test set is in the data version of their chat.
+    Weights, conversations and generation settings are in the predictions' fingerprint; their data version tells apart what the same
+    weights answered when they were asked again.
     """
     record = read_json(predictions_directory / PROVENANCE)
-    chat = {key: version for key, version in record["input_data_versions"].items() if key.startswith("chat/")}
-    weights = {row.variant: row.weights_data_version for row in read_table(predictions_directory / VARIANTS, VariantMeasurement)}
-    return digest(["evaluation", weights, chat, record["code_version"], metric_versions()])
+    return digest(["evaluation", record["fingerprint"], record["data_version"], REVISIONS, metric_versions()])
 
 
 def measure(metric: Metric, answer: str, reference: Reference) -> tuple[float, None] | tuple[None, str]:
@@ -213,5 +211,6 @@ RULES = (
         name="few_scores_are_missing",
         sentence="At most 1 % of a variant's scores are missing because the scorer failed.",
         holds=few_scores_are_missing,
+        literals=(MAX_UNSCORED_SHARE,),
     ),
 )

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from medvl_lib.evaluation.predictions import Condition
 from medvl_lib.pairs import Split
 
-REVISION = 1  # first version
+REVISION = 1  # first version of what evaluation.predict, batches and models.loading make of a spec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,3 +22,14 @@ class EvaluationSpec:
     """Conditions, beside ``as_is``, under which the adapter answers: what it says without the picture."""
     seed: int
     """Seed of the choice of pairs and of the random floor."""
+
+    def __post_init__(self) -> None:
+        """Refuse an evaluation that says nothing, or asks twice."""
+        if "test" not in self.splits or len(set(self.splits)) < len(self.splits):
+            raise ValueError(f"splits = {list(self.splits)!r} must name test, and none twice: gate and leaderboard read test alone")
+        if self.max_pairs_per_dataset < 0:
+            raise ValueError(f"max_pairs_per_dataset = {self.max_pairs_per_dataset!r} must be 1 or more, or 0 for all")
+        if self.max_answer_tokens < 1:
+            raise ValueError(f"max_answer_tokens = {self.max_answer_tokens!r} must be 1 or more")
+        if "as_is" in self.controls or len(set(self.controls)) < len(self.controls):
+            raise ValueError(f"controls = {list(self.controls)!r} must not name as_is, which is always asked, and none twice")

@@ -5,11 +5,11 @@ Training, prompts and lines do not belong here. Facts behind each choice: ``docs
 """
 
 import json
-import os
+import re
 import shutil
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +18,11 @@ from typing import Any
 import bitsandbytes as bnb
 import torch
 from peft import PeftModel
+from safetensors import SafetensorError
 from transformers import AutoModelForImageTextToText, BitsAndBytesConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
-from medvl_lib.errors import MedVLError
+from medvl_lib.errors import MedVLError, WriteFailed
 from medvl_lib.hardware import Profile
 from medvl_lib.models import qwen2_5_vl
 from medvl_lib.models.spec import SKIP_MODULES, ModelSpec
@@ -32,6 +33,7 @@ from medvl_lib.provenance import Fact
 PROCESSORS = {"qwen2_5_vl": qwen2_5_vl.load_processor}
 TINY = {"qwen2_5_vl": qwen2_5_vl.write_tiny}
 WEIGHTS = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model")  # what a checkpoint needs; pickles are not loaded
+DISK_WORDS = re.compile(r"I/O error|PytorchStreamWriter|unexpected pos|No space left|File too large", re.IGNORECASE)
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -48,10 +50,24 @@ class Loaded:
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def quiet() -> Generator[None, None, None]:
     """No progress bars of the libraries: they flood a run's logs."""
     transformers_logging.disable_progress_bar()
     yield
+
+
+@contextmanager
+def serializing(directory: Path) -> Generator[None, None, None]:
+    """Turn what safetensors and torch say of a disk that takes no more into WriteFailed; any other error of theirs passes through."""
+    try:
+        yield
+    except (SafetensorError, RuntimeError) as error:
+        if not DISK_WORDS.search(str(error)):
+            raise
+        raise WriteFailed(
+            found=str(error).splitlines()[0], where=str(directory),
+            do="free space or raise the limit there, then start again; nothing half-written was kept",
+        ) from error  # fmt: skip
 
 
 def write_base(directory: Path, spec: ModelSpec) -> dict[str, Fact]:
@@ -59,7 +75,7 @@ def write_base(directory: Path, spec: ModelSpec) -> dict[str, Fact]:
 
     Raises MedVLError when a directory holds no safetensors, or when the hub cannot be reached.
     """
-    with quiet():
+    with quiet(), serializing(directory):
         if spec.source == "tiny":
             TINY[spec.family](directory, seed=spec.seed, max_pixels=spec.max_pixels)
         elif spec.source == "directory":
@@ -71,17 +87,14 @@ def write_base(directory: Path, spec: ModelSpec) -> dict[str, Fact]:
 
 
 def _copy(source: Path, directory: Path) -> None:
+    """Copy a checkpoint's files: the user may go on writing theirs, ours must not change."""
     files = [path for pattern in WEIGHTS for path in sorted(source.glob(pattern))]
     if not any(path.suffix == ".safetensors" for path in files):
         raise MedVLError(
             found="no *.safetensors", where=str(source), do="point [lines.<line>.model] path at a checkpoint in the hub's layout"
         )
     for path in files:
-        target = directory / path.name
-        try:
-            os.link(path.resolve(), target)  # one copy on disk where the file system allows it
-        except OSError:
-            shutil.copyfile(path, target)
+        shutil.copyfile(path, directory / path.name)
 
 
 def _fetch(spec: ModelSpec, directory: Path) -> None:
@@ -122,7 +135,8 @@ def write_nf4(directory: Path, base_directory: Path, spec: ModelSpec, profile: P
     with quiet():
         model = _from_pretrained(base_directory, profile, nf4_config(spec, profile))
         _keep_autograd(model)
-        model.save_pretrained(directory)
+        with serializing(directory):
+            model.save_pretrained(directory)
     for pattern in WEIGHTS[1:]:
         for path in base_directory.glob(pattern):
             if not (directory / path.name).exists() and not path.name.endswith(".index.json"):

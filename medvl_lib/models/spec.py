@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-REVISION = 1  # first version
+REVISION = 1  # first version of what models.loading and the family modules write
 
 Family = Literal["qwen2_5_vl"]
 Source = Literal["tiny", "hub", "directory"]
@@ -32,6 +32,9 @@ class ModelSpec:
         """Refuse a spec that leaves open which weights are meant."""
         if self.source == "hub" and len(self.revision) != 40:
             raise ValueError(f"revision {self.revision!r} of {self.hub_id} is not a commit of 40 hexadecimal digits: pin one")
+        if self.source != "hub" and self.revision:
+            cure = "set revision = '' and hub_id to a name of yours"
+            raise ValueError(f"revision {self.revision!r} names a commit on the hub, but source is {self.source!r}: {cure}")
         if (self.source == "directory") != bool(self.path):
             raise ValueError(f"path {self.path!r} and source {self.source!r}: a path is given exactly when the source is 'directory'")
 

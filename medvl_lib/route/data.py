@@ -5,9 +5,10 @@ In: a dataset with its settings, or a line. Out: steps. Reading, judging and spl
 
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from medvl_lib import audit, chat, pairs, raw_records, split, validation
+from medvl_lib import audit, chat, images, pairs, prompts, raw_records, split, validation, vision_tokens
 from medvl_lib.datasets import DATASETS
 from medvl_lib.images import ImageStore
 from medvl_lib.lines import DatasetRun, Line
@@ -22,10 +23,20 @@ def dataset_steps(run: DatasetRun) -> tuple[Step, ...]:
     dataset, name = run.dataset, run.dataset.name
 
     def seen(workspace: Workspace) -> tuple[raw_records.RawFile, ...]:
-        return raw_records.observe(run.raw_folder, name, workspace.step("raw_records", name) / raw_records.TIMES)
+        cure = f"put the publisher's files there, name their folder in [datasets.{name}] raw_path, or run `medvl sample-data {name}`"
+        return raw_records.observe(run.raw_folder, workspace.observed("raw_records", name), cure=cure)
+
+    def observe(call: Call) -> Mapping[str, Fact]:
+        facts = raw_records.write_manifest(call.directory, seen(call.workspace))
+        raw_records.require_unchanged(call.directory, seen(call.workspace), run.raw_folder, name)
+        return facts
 
     def read(call: Call) -> Mapping[str, Fact]:
-        return pairs.write_pairs(call.directory, dataset.read(run.raw_folder), ImageStore(call.workspace.images))
+        manifest = call.read("raw_records", name)
+        raw_records.require_unchanged(manifest, seen(call.workspace), run.raw_folder, name)
+        facts = pairs.write_pairs(call.directory, dataset.read(run.raw_folder), ImageStore(call.workspace.images))
+        raw_records.require_unchanged(manifest, seen(call.workspace), run.raw_folder, name)  # nothing moved while it was read
+        return facts
 
     def validate(call: Call) -> Mapping[str, Fact]:
         return validation.write_validated(call.directory, call.read("pairs", name), ImageStore(call.workspace.images), dataset, run.limits)
@@ -35,7 +46,7 @@ def dataset_steps(run: DatasetRun) -> tuple[Step, ...]:
             name="raw_records", owner=name, description=f"{dataset.title}. {sign(raw_records.__name__)}", reads=(),
             version=code_version(raw_records.REVISION, name), rules=raw_records.RULES,
             observe=lambda workspace, _: raw_records.contents(seen(workspace)),
-            write=lambda call: raw_records.write_manifest(call.directory, seen(call.workspace)),
+            write=observe,
             table=Table(file=raw_records.MANIFEST, model=raw_records.RawFile),
         ),
         Step(
@@ -45,7 +56,7 @@ def dataset_steps(run: DatasetRun) -> tuple[Step, ...]:
         ),
         Step(
             name="validated_pairs", owner=name, description=sign(validation.__name__), reads=(source("pairs", name, pairs.RULES),),
-            version=code_version(validation.REVISION, name, run.limits), rules=validation.rules(dataset), write=validate,
+            version=code_version(validation.REVISION, images.REVISION, name, run.limits), rules=validation.rules(dataset), write=validate,
             table=Table(file=pairs.PAIRS, model=pairs.Pair),
         ),
     )  # fmt: skip
@@ -62,7 +73,9 @@ def sign(module: str) -> str:
 
 
 def _validated(line: Line) -> tuple[Source, ...]:
-    return tuple(source("validated_pairs", name, validation.rules(DATASETS[name])) for name in line.datasets)
+    budgets = line.rejected_share_budgets
+    datasets = [replace(DATASETS[name], rejected_share_budget=budgets[name]) for name in line.datasets]
+    return tuple(source("validated_pairs", dataset.name, validation.rules(dataset)) for dataset in datasets)
 
 
 def data_steps(line: Line) -> tuple[Step, ...]:
@@ -93,7 +106,9 @@ def audit_step(line: Line) -> Step:
     return Step(
         name="audit", owner=name, description=sign(audit.__name__),
         reads=(source("chat", name, chat.RULES), source("base_model", name, BASE_RULES)),
-        version=code_version(audit.REVISION, name, line.audit, line.model.max_pixels), rules=audit.RULES,
+        version=code_version(
+            audit.REVISION, prompts.REVISION, vision_tokens.REVISION, images.REVISION, name, line.audit, line.model.max_pixels
+        ), rules=audit.RULES,
         write=lambda call: audit.write_audit(
             call.directory, call.read("chat", name), call.read("base_model", name), ImageStore(call.workspace.images), line.audit,
             max_pixels=line.model.max_pixels),

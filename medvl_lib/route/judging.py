@@ -5,11 +5,14 @@ In: a line and a profile. Out: steps, and the served pointer moved when a decisi
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from medvl_lib import audit, chat, split
+from filelock import FileLock
+
+from medvl_lib import audit, chat, images, prompts, split
 from medvl_lib.benchmark import promotion, rows
 from medvl_lib.benchmark.tables import DatasetCount
-from medvl_lib.evaluation import prediction_rules, scores
+from medvl_lib.evaluation import floors, prediction_rules, scores
 from medvl_lib.evaluation import predictions as predictions_room
 from medvl_lib.evaluation import spec as evaluation_spec
 from medvl_lib.evaluation.metrics import metric_versions
@@ -26,13 +29,28 @@ from medvl_lib.step import Call, Inputs, Step, Table
 from medvl_lib.training import rules as training_rules
 from medvl_lib.workspace import Workspace
 
+JUDGED_AGAINST = "champion"  # fact of predictions: identity of what was served then, empty before the first promotion
 
-def champion_of(workspace: Workspace, line: Line, adapter: Artifact) -> Artifact | None:
-    """The served adapter, where it is another one than ``adapter``; None before the first promotion."""
+
+class Champion(NamedTuple):
+    """The served adapter, and the weights that it was trained on: it is never put on others."""
+
+    adapter: Artifact
+    weights: Artifact
+
+    @property
+    def data_version(self) -> str:
+        """Identity of both."""
+        return digest([self.weights.data_version, self.adapter.data_version])
+
+
+def champion_of(workspace: Workspace, line: Line, adapter: Artifact, weights: str) -> Champion | None:
+    """What is served, where it is another adapter than ``adapter``; None before the first promotion. ``weights`` names their step."""
     pointer = read_pointer(workspace, line.name)
     if pointer is None or pointer.data_version == adapter.data_version:
         return None
-    return read_artifact(workspace.directory(pointer.stage, line.name, pointer.fingerprint))
+    served = read_artifact(workspace.directory(pointer.stage, line.name, pointer.fingerprint))
+    return Champion(adapter=served, weights=ancestor(workspace, served, weights, line.name))
 
 
 def judging_steps(line: Line, profile: Profile) -> tuple[Step, ...]:
@@ -43,7 +61,7 @@ def judging_steps(line: Line, profile: Profile) -> tuple[Step, ...]:
     models = {item.key: item for item in (source("base_model", name, BASE_RULES), weights)}
 
     def served(workspace: Workspace, inputs: Inputs) -> str:
-        champion = champion_of(workspace, line, inputs[adapter.key])
+        champion = champion_of(workspace, line, inputs[adapter.key], weights.step)
         return "" if champion is None else champion.data_version
 
     def predict(call: Call) -> Mapping[str, Fact]:
@@ -53,17 +71,20 @@ def judging_steps(line: Line, profile: Profile) -> tuple[Step, ...]:
         variants = [Weights(variant="base", directory=base.directory, adapter=None, data_version=base.data_version)]
         if tuned.step != base.step:
             variants.append(Weights(variant="nf4", directory=tuned.directory, adapter=None, data_version=tuned.data_version))
-        adapters: list[tuple[Variant, Artifact | None]] = [("adapter", trained), ("champion", champion_of(call.workspace, line, trained))]
+        rivals: list[tuple[Variant, Champion | None]] = [
+            ("adapter", Champion(adapter=trained, weights=tuned)),
+            ("champion", champion_of(call.workspace, line, trained, weights.step)),
+        ]
         variants.extend(
             Weights(
-                variant=variant, directory=tuned.directory, adapter=artifact.directory,
-                data_version=digest([tuned.data_version, artifact.data_version]),
-            ) for variant, artifact in adapters if artifact is not None
+                variant=variant, directory=rival.weights.directory, adapter=rival.adapter.directory, data_version=rival.data_version
+            ) for variant, rival in rivals if rival is not None
         )  # fmt: skip
-        return write_predictions(
+        facts = write_predictions(
             call.directory, weights=variants, spec=line.model, evaluation=line.evaluation, chat=call.read("chat", name),
             images=ImageStore(call.workspace.images), profile=profile, report=call.report,
         )  # fmt: skip
+        return {**facts, JUDGED_AGAINST: call.observed}
 
     def measure(call: Call) -> Mapping[str, Fact]:
         return rows.write_benchmark(
@@ -75,23 +96,26 @@ def judging_steps(line: Line, profile: Profile) -> tuple[Step, ...]:
         Step(
             name="predictions", owner=name, description=sign(predictions_room.__name__), process="predict",
             reads=(source("chat", name, chat.RULES), source("audit", name, audit.RULES), *models.values(), adapter),
-            version=code_version(evaluation_spec.REVISION, name, line.evaluation, numerics(profile), line.model.max_pixels),
+            version=code_version(
+                evaluation_spec.REVISION, (prompts.REVISION, images.REVISION, floors.REVISION), name, line.evaluation, numerics(profile),
+                line.model.max_pixels,
+            ),
             rules=prediction_rules.RULES, write=predict, observe=served, table=Table(file=PREDICTIONS, model=Prediction),
         ),
         Step(
             name="scores", owner=name, description=sign(scores.__name__), reads=(source("predictions", name, prediction_rules.RULES),),
-            version=code_version(scores.REVISION, name, metric_versions()),
+            version=code_version(scores.REVISION, scores.REVISIONS, name, metric_versions()),
             rules=scores.RULES, write=lambda call: scores.write_scores(call.directory, call.read("predictions", name)),
             table=Table(file=scores.SCORES, model=scores.Score),
         ),
         Step(
             name="benchmark", owner=name, description=sign(rows.__name__),
             reads=(source("scores", name, scores.RULES), source("predictions", name, prediction_rules.RULES), adapter),
-            version=code_version(rows.REVISION, name, line.evaluation), rules=rows.RULES, write=measure,
+            version=code_version(rows.REVISION, rows.REVISIONS, name, line.evaluation), rules=rows.RULES, write=measure,
         ),
         Step(
             name="promotion", owner=name, description=sign(promotion.__name__), reads=(source("scores", name, scores.RULES),),
-            version=code_version(promotion.REVISION, name, line.gate), rules=promotion.RULES,
+            version=code_version(promotion.REVISION, promotion.REVISIONS, name, line.gate), rules=promotion.RULES,
             write=lambda call: promotion.write_promotion(call.directory, call.read("scores", name), line.gate, name),
         ),
     )  # fmt: skip
@@ -128,24 +152,35 @@ class Moved:
 
 
 def serve(workspace: Workspace, line: Line, decision_artifact: Artifact) -> Moved:
-    """Move the pointer when the decision says promote: to the very adapter that was evaluated, found by provenance."""
+    """Move the pointer when the decision says promote: to the very adapter that was evaluated, found by provenance.
+
+    Under a lock, and only while the pointer still names what the adapter was judged against: of two decisions made beside each other the
+    second has beaten a champion that is no longer served.
+    """
     decision = promotion.read_decision(decision_artifact.directory)
-    pointer = read_pointer(workspace, line.name)
-    serves = f"the adapter {pointer.fingerprint}" if pointer else "the model without an adapter"
-    if decision.verdict != "promote":
-        return Moved(served=None, sentence=f"{decision.verdict}: {decision.reasons[0]}; {line.name} still serves {serves}")
     scores_artifact = ancestor(workspace, decision_artifact, "scores", line.name)
     predictions = ancestor(workspace, scores_artifact, "predictions", line.name)
     stage = line.stages[-1].name
     adapter = ancestor(workspace, predictions, stage, line.name)
-    served = Served(
-        line=line.name,
-        stage=stage,
-        fingerprint=adapter.fingerprint,
-        data_version=adapter.data_version,
-        promotion=decision_artifact.fingerprint,
-    )
-    is_new = move_pointer(workspace, served)
-    return Moved(
-        served=served if is_new else None, sentence=f"promote: {decision.reasons[0]}; {line.name} serves the adapter {adapter.fingerprint}"
-    )
+    lock = workspace.lock(f"served-{line.name}")
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(lock):
+        pointer = read_pointer(workspace, line.name)
+        still = f"{line.name} still serves {f'the adapter {pointer.fingerprint}' if pointer else 'the model without an adapter'}"
+        if decision.verdict != "promote":
+            return Moved(served=None, sentence=f"{decision.verdict}: {decision.reasons[0]}; {still}")
+        champion = champion_of(workspace, line, adapter, _weights_step(adapter))
+        if ("" if champion is None else champion.data_version) != predictions.facts[JUDGED_AGAINST]:
+            return Moved(served=None, sentence=f"promote, but decided against another champion; predict again; {still}")
+        served = Served(
+            line=line.name, stage=stage, fingerprint=adapter.fingerprint, data_version=adapter.data_version,
+            promotion=decision_artifact.fingerprint,
+        )  # fmt: skip
+        is_new = (pointer is None or pointer.data_version != served.data_version) and move_pointer(workspace, served)
+    sentence = f"promote: {decision.reasons[0]}; {line.name} serves the adapter {adapter.fingerprint}"
+    return Moved(served=served if is_new else None, sentence=sentence)
+
+
+def _weights_step(adapter: Artifact) -> str:
+    """The step whose weights an adapter was trained on."""
+    return next(key.split("/")[0] for key in adapter.inputs if key.split("/")[0] in {"nf4_model", "base_model"})

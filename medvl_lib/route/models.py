@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
-from medvl_lib import audit, chat, raw_records
+from medvl_lib import audit, chat, images, prompts, raw_records
 from medvl_lib.hardware import Profile, numerics
 from medvl_lib.images import ImageStore
 from medvl_lib.lines import Line
@@ -41,7 +41,8 @@ def model_steps(line: Line, profile: Profile) -> tuple[Step, ...]:
         name="base_model", owner=name, description=sign(model_spec.__name__), reads=(), process="prepare",
         version=code_version(model_spec.REVISION, name, identity), rules=BASE_RULES, write=write_base,
         observe=None if spec.source != "directory" else lambda workspace, _: raw_records.contents(
-            raw_records.observe(Path(spec.path), name, workspace.step("base_model", name) / raw_records.TIMES)),
+            raw_records.observe(Path(spec.path), workspace.observed("base_model", name), cure=(
+                f"point [lines.{name}.model] path at a checkpoint in the hub's layout, or set source = 'hub'"))),
     )  # fmt: skip
     if profile.quantization == "none":
         return (base,)
@@ -73,7 +74,8 @@ def stage_steps(line: Line, profile: Profile) -> tuple[Step, ...]:
 
 def _stage_step(line: Line, profile: Profile, stage: Stage, before: tuple[Source, ...]) -> Step:
     name, weights = line.name, trained_on(line, profile)
-    version = code_version(training_recipe.REVISION, name, stage, numerics(profile), line.model.max_pixels)
+    revisions = (prompts.REVISION, images.REVISION)
+    version = code_version(training_recipe.REVISION, revisions, name, stage, numerics(profile), line.model.max_pixels)
     reads = (source("chat", name, chat.RULES), source("audit", name, audit.RULES), weights, *before)
 
     def write(call: Call) -> Mapping[str, Fact]:

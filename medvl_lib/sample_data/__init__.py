@@ -1,8 +1,8 @@
 """Small invented datasets in the raw layout of each real one: the default input, and the fixtures of the tests.
 
 In: a dataset's name, a folder, counts and a seed. Out: the folder, written whole or not at all, with a README.md that begins with
-``MARK``; the same counts and seed give the same bytes. Nothing here reads or imitates a real record. Some rows are broken on purpose, as
-each generator's docstring lists.
+``raw_folder.INVENTED``; the same counts and seed give the same bytes. Nothing here reads or imitates a real record. Some rows are broken
+on purpose, as each generator's docstring lists.
 """
 
 import difflib
@@ -18,7 +18,6 @@ from medvl_lib.files import sync_directory, sync_tree
 from medvl_lib.sample_data import clinical_documents, mtsamples
 
 SEED = 1  # of the demo's data; the seed is part of every document's id
-MARK = "# Invented data"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,12 +60,6 @@ def _counts(name: str, wanted: Mapping[str, int]) -> dict[str, int]:
         if count < 0:
             raise MedVLError(found=f"{part} = {count}", where=f"the counts of the invented {name}", do="ask for 0 or more records")
     return {**known, **wanted}
-
-
-def is_invented(root: Path) -> bool:
-    """Whether a raw folder was written by this package and says so."""
-    readme = root / "README.md"
-    return readme.is_file() and readme.read_text(encoding="utf-8", errors="replace").startswith(MARK)
 
 
 def write(name: str, root: Path, *, seed: int = SEED, counts: Mapping[str, int] | None = None) -> Written:

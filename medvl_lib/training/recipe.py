@@ -4,12 +4,15 @@ In: nothing. Out: ``Recipe`` and ``Stage``. The defaults of the documents line s
 number that decides the weights is written down by whoever decides it.
 """
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
-REVISION = 1  # first version
+REVISION = 1  # first version of what training.route, batches and models.loading make of a recipe
 
 Objective = Literal["generate"]
+POSITIVE = ("learning_rate", "num_epochs", "effective_batch", "max_gradient_norm", "lora_rank", "lora_alpha")
+NOT_NEGATIVE = ("max_steps", "weight_decay", "seed", "max_training_pairs", "max_validation_pairs", "validations_per_epoch")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,11 +52,26 @@ class Recipe:
 
     def __post_init__(self) -> None:
         """Refuse numbers that cannot be meant."""
-        for name in ("learning_rate", "num_epochs", "effective_batch", "lora_rank", "lora_alpha"):
-            if getattr(self, name) <= 0:
+        for name in POSITIVE:
+            if not getattr(self, name) > 0:
                 raise ValueError(f"{name} = {getattr(self, name)!r} must be positive")
+        for name in NOT_NEGATIVE:
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} = {getattr(self, name)!r} must be 0 or more")
         if not 0 <= self.warmup_share < 1:
             raise ValueError(f"warmup_share = {self.warmup_share!r} must be at least 0 and below 1")
+        if not 0 <= self.lora_dropout < 1:
+            raise ValueError(f"lora_dropout = {self.lora_dropout!r} must be at least 0 and below 1")
+        _require_pattern(self.lora_targets)
+
+
+def _require_pattern(targets: str) -> None:
+    try:
+        re.compile(targets)
+    except re.error as error:
+        raise ValueError(f"lora_targets = {targets!r} is no regular expression: {error}") from error
+    if not targets:
+        raise ValueError(f"lora_targets = {targets!r} matches nothing: name the linears to adapt")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,8 +7,12 @@ What TRL 1.16 and transformers 5.23 do otherwise, and what is undone here, is in
 
 import json
 import math
+import os
+import signal
+import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,10 +25,11 @@ from trl import SFTConfig, SFTTrainer
 
 from medvl_lib.batches import Collator, Reader
 from medvl_lib.chat import Conversation, conversations_path, read_conversations
+from medvl_lib.errors import HeavyStepFailed
 from medvl_lib.files import write_bytes, write_json
 from medvl_lib.hardware import Profile
 from medvl_lib.images import ImageStore
-from medvl_lib.models.loading import Loaded, load, num_parameters
+from medvl_lib.models.loading import Loaded, load, num_parameters, serializing
 from medvl_lib.models.spec import ModelSpec
 from medvl_lib.provenance import Fact, digest
 from medvl_lib.tables import write_table
@@ -62,7 +67,13 @@ def train(
     settle(trainer)
     resumed = newest_complete(checkpoints, trainer.args.max_steps)
     recorder.resume(0 if resumed is None else step_of(resumed))
-    trainer.train(resume_from_checkpoint=None if resumed is None else str(resumed))
+    with stopping_at_the_next_step(recorder), serializing(checkpoints):
+        trainer.train(resume_from_checkpoint=None if resumed is None else str(resumed))
+    if trainer.state.global_step < trainer.args.max_steps:
+        raise HeavyStepFailed(
+            found=f"training was stopped after step {trainer.state.global_step} of {trainer.args.max_steps}", where=str(checkpoints),
+            do="materialize it again: it goes on from the checkpoint that was just written",
+        )  # fmt: skip
     return _save(directory, trainer, recorder, loaded, recipe, hub_id=spec.hub_id, num_pairs=len(pairs))
 
 
@@ -129,6 +140,23 @@ def _rows(conversations: list[Conversation], first: int) -> Dataset:
     })  # fmt: skip
 
 
+@contextmanager
+def stopping_at_the_next_step(recorder: "Recorder") -> Generator[None, None, None]:
+    """Let SIGTERM end training after the step that is going on, with a checkpoint; a step longer than the grace time is lost."""
+
+    def stop(*_: object) -> None:
+        recorder.is_stopping = True
+
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread can listen
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 class Recorder(TrainerCallback):
     """Writes down every step, reports it, and seals every checkpoint."""
 
@@ -138,6 +166,8 @@ class Recorder(TrainerCallback):
         self._report = report
         self._tokens_before = 0.0
         self._first_step = 1
+        self.is_stopping = False
+        """Whether training is to end, with a checkpoint, after the step that is going on."""
         self._started = self._step_started = time.perf_counter()
 
     def resume(self, step: int) -> None:
@@ -160,6 +190,11 @@ class Recorder(TrainerCallback):
     def on_step_begin(self, *_: Any, **__: Any) -> None:
         """Start the clock of a step."""
         self._step_started = time.perf_counter()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Stop here when that was asked for."""
+        if self.is_stopping:
+            control.should_save = control.should_training_stop = True
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, float], **_: Any) -> None:
         """Append a step when its loss is logged; put a held-out loss on the step it was measured after."""
@@ -191,7 +226,9 @@ class Recorder(TrainerCallback):
             self._rewrite(rows)
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """A checkpoint counts from now on."""
+        """A checkpoint counts from now on; the steps before it are on disk."""
+        with self._path.open("rb") as stream:
+            os.fsync(stream.fileno())
         seal(self._checkpoints / f"checkpoint-{state.global_step}")
 
 
@@ -199,7 +236,8 @@ def _save(
     directory: Path, trainer: SFTTrainer, recorder: Recorder, loaded: Loaded, recipe: Recipe, *, hub_id: str, num_pairs: int
 ) -> dict[str, Fact]:
     trainer.model.peft_config["default"].base_model_name_or_path = hub_id
-    trainer.model.save_pretrained(directory, save_embedding_layers=False)
+    with serializing(directory):
+        trainer.model.save_pretrained(directory, save_embedding_layers=False)
     (directory / "README.md").unlink(missing_ok=True)  # PEFT's card names this machine's paths
     rows = list(recorder.rows())
     write_table(directory / TRAINING_STEPS, TrainingStep, rows)

@@ -15,6 +15,7 @@ from medvl_lib.training.steps import TRAINING_STEPS, TrainingStep
 
 ADAPTER = "adapter_model.safetensors"
 SUMMARY = "training.json"
+LANGUAGE = "model.language_model."  # of every family that transformers builds from a tower, a projector and a language model
 TENSOR = re.compile(r"base_model\.model\.(?P<module>.+)\.lora_[AB]\.weight")
 
 
@@ -44,14 +45,18 @@ def loss_fell(directory: Path) -> Outcome:
 
 
 def only_language_layers_are_adapted(directory: Path) -> Outcome:
-    """Every tensor of the adapter is a low-rank update of a linear that the recipe names."""
+    """Every tensor of the adapter is a low-rank update of a linear of the language model, and one that the recipe names."""
     targets = re.compile(read_json(directory / SUMMARY)["lora_targets"])
     try:
         names = list(header(directory / ADAPTER))
     except (ValueError, KeyError) as error:
         return Outcome(passed=False, found=f"{ADAPTER} cannot be read: {error}", offenders=(ADAPTER,))
     matches = [TENSOR.fullmatch(name) for name in names]
-    astray = [name for name, match in zip(names, matches, strict=True) if match is None or not targets.fullmatch(match["module"])]
+    astray = [
+        name
+        for name, match in zip(names, matches, strict=True)
+        if match is None or not match["module"].startswith(LANGUAGE) or not targets.fullmatch(match["module"])
+    ]
     return Outcome(passed=bool(names) and not astray, found=f"{len(names)} tensors, {len(astray)} astray", offenders=tuple(astray[:10]))
 
 

@@ -1,6 +1,8 @@
 """If these passed wrongly, a model that got worse, or was merely lucky, would be served; that is what MedVL exists to prevent."""
 
+import dataclasses
 import random
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,20 +10,23 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from medvl_lib.benchmark import promotion
+from medvl_lib.benchmark.gate import Gate, Guardrail
 from medvl_lib.benchmark.promotion import (
     PROMOTION_DECISIONS,
     RULES,
     Decision,
-    Gate,
-    Guardrail,
     champion_of,
     decide,
     read_decision,
     write_promotion,
 )
+from medvl_lib.benchmark.tables import SCHEMA_VERSION
 from medvl_lib.errors import InputRefused
+from medvl_lib.evaluation import statistics
 from medvl_lib.evaluation.predictions import FLOORS
 from medvl_lib.evaluation.scores import SCORES, Score
+from medvl_lib.settings import override
 from medvl_lib.tables import write_table
 
 Value = Callable[[int], float | None]
@@ -36,11 +41,13 @@ def score(variant: str, number: int, value: float | None, **changes: object) -> 
     return Score(**{**row, **changes})
 
 
-def scores(num_pairs: int, *, pairs_per_document: int = 1, **variants: Value) -> list[Score]:
-    said = {**dict.fromkeys(FLOORS, lambda _: 0.0), **variants}
+def scores(num_pairs: int, *, pairs_per_document: int = 1, blind: Value | None = lambda _: 0.0, **variants: Value) -> list[Score]:
+    """Scores of the floors (0), of the variants given, and (``blind``) of the adapter on blank pictures."""
+    said = {(variant, "as_is"): value for variant, value in {**dict.fromkeys(FLOORS, lambda _: 0.0), **variants}.items()}
+    said |= {} if blind is None else {("adapter", "blank_image"): blind}
     return [
-        score(variant, number, value(number), group_id=f"d{number // pairs_per_document}")
-        for variant, value in said.items()
+        score(variant, number, value(number), group_id=f"d{number // pairs_per_document}", condition=condition)
+        for (variant, condition), value in said.items()
         for number in range(num_pairs)
     ]
 
@@ -129,9 +136,90 @@ def test_the_champion_and_base_must_both_be_beaten():
     assert decision.reasons[0].startswith("worse than base")
 
 
+def test_before_the_first_promotion_four_bits_must_be_beaten_too():
+    decision = judged(scores(60, base=noise(1), nf4=better(noise(3), 0.4), adapter=better(noise(2), 0.2)))
+    assert (decision.verdict, decision.champion) == ("reject", "base")
+    assert decision.reasons[0].startswith("worse than nf4: pair_accuracy: adapter minus nf4 is -0.")
+    both = judged(scores(60, base=noise(1), nf4=noise(3), adapter=better(noise(2), 0.2)))
+    assert both.verdict == "promote"
+    assert [reason.split(":")[0] for reason in both.reasons[:2]] == ["better than base", "better than nf4"]
+
+
+def test_after_the_first_promotion_four_bits_are_no_rival():
+    found = scores(60, base=noise(1), nf4=better(noise(3), 0.4), champion=noise(4), adapter=better(noise(2), 0.2))
+    decision = judged(found)
+    assert (decision.verdict, decision.champion) == ("promote", "champion")
+    assert not [reason for reason in decision.reasons if "nf4" in reason]
+
+
+def test_four_bits_that_skipped_a_pair_cannot_be_compared():
+    found = scores(60, base=noise(1), nf4=noise(3), adapter=better(noise(2), 0.2))
+    decision = judged([row for row in found if (row.variant, row.pair_id) != ("nf4", "p7")])
+    assert decision.reasons == ("not comparable: 1 pairs were answered by only one of adapter and nf4, first p7",)
+
+
+def test_answers_that_are_as_good_on_blank_pictures_are_rejected():
+    adapter = better(noise(2), 0.2)
+    decision = judged(scores(60, base=noise(1), adapter=adapter, blind=adapter))
+    assert decision.verdict == "reject"
+    assert decision.reasons[0].startswith(
+        "answers do not use the image, blank ones do as well: pair_accuracy: adapter minus adapter (blank_image) is +0.000"
+    )
+    assert (decision.image_difference, decision.image_ci_low, decision.image_ci_high) == (0, 0, 0)
+
+
+def test_answers_that_are_better_on_blank_pictures_are_rejected():
+    decision = judged(scores(60, base=noise(1), adapter=better(noise(2), 0.2), blind=better(noise(3), 0.4)))
+    assert decision.verdict == "reject"
+    assert decision.image_ci_high < 0
+
+
+def test_an_effect_of_the_picture_within_the_noise_is_inconclusive():
+    decision = judged(scores(60, base=noise(1), adapter=better(noise(2), 0.2), blind=better(noise(3), 0.2)))
+    assert decision.verdict == "inconclusive"
+    assert decision.reasons[0].startswith("that answers use the image was not shown")
+    assert decision.image_ci_low < 0 < decision.image_ci_high
+
+
+def test_the_effect_of_the_picture_stands_in_the_decision():
+    decision = judged(scores(60, base=noise(1), adapter=better(noise(2), 0.2), blind=noise(3)))
+    assert decision.verdict == "promote"
+    assert 0.1 < decision.image_ci_low < decision.image_difference < decision.image_ci_high < 0.3
+    assert any(reason.startswith("answers use the image: pair_accuracy") for reason in decision.reasons)
+
+
+def test_without_the_control_nothing_is_promoted():
+    decision = judged(scores(60, base=noise(1), adapter=better(noise(2), 0.2), blind=None))
+    assert (decision.verdict, decision.image_difference) == ("inconclusive", None)
+    assert decision.reasons[0] == "whether answers use the image is unknown: blank_image was not predicted for adapter"
+    assert judged(scores(60, base=noise(1), adapter=better(noise(2), -0.2), blind=None)).verdict == "reject"
+
+
+def test_a_control_that_skipped_a_pair_is_no_control():
+    found = scores(60, base=noise(1), adapter=better(noise(2), 0.2))
+    decision = judged([row for row in found if (row.condition, row.pair_id) != ("blank_image", "p7")])
+    assert (decision.verdict, decision.image_difference) == ("inconclusive", None)
+    assert decision.reasons[0].endswith("1 pairs were answered by only one of adapter and adapter (blank_image), first p7")
+
+
+def test_the_control_is_read_on_the_test_split_alone():
+    found = scores(60, base=noise(1), adapter=better(noise(2), 0.2), blind=None)
+    found += [score("adapter", n, 0.0, condition="blank_image", split="benchmark") for n in range(60)]
+    assert judged(found).verdict == "inconclusive"
+
+
+@pytest.mark.parametrize("num_documents", [6, 12, 20])
+def test_an_equal_effect_of_the_picture_in_few_documents_is_inconclusive(num_documents: int):
+    found = scores(num_documents * 10, pairs_per_document=10, base=noise(1), adapter=better(noise(2), 0.4), blind=noise(2))
+    decision = judged(found)
+    assert (decision.verdict, decision.image_ci_low) == ("inconclusive", pytest.approx(0.4))
+    assert decision.reasons[0].startswith("that answers use the image was not shown")
+
+
 @pytest.mark.parametrize("variant", ["adapter", "base", "floor_random"])
 def test_a_missing_pair_makes_the_comparison_invalid(variant: str):
-    found = [row for row in scores(60, base=noise(1), adapter=better(noise(2), 0.2)) if (row.variant, row.pair_id) != (variant, "p7")]
+    everything = scores(60, base=noise(1), adapter=better(noise(2), 0.2))
+    found = [row for row in everything if (row.variant, row.condition, row.pair_id) != (variant, "as_is", "p7")]
     decision = judged(found)
     assert (decision.verdict, decision.num_pairs, decision.difference) == ("inconclusive", 0, None)
     assert any("first p7" in reason for reason in decision.reasons)
@@ -166,11 +254,44 @@ def test_a_guardrail_keeps_a_better_model_back():
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"primary_metric": "accuracy"}, {"confidence": 95.0}, {"min_clusters": 1}, {"max_unscored_share": 1.0}, {"min_pairs": 0}]
+    ("wrong", "said"),
+    [
+        ({"primary_metric": "accuracy"}, "'accuracy' is no metric"),
+        ({"confidence": 95.0}, "confidence = 95.0"),
+        ({"min_clusters": 1}, "min_clusters = 1"),
+        ({"max_unscored_share": 1.0}, "max_unscored_share = 1.0"),
+        ({"min_pairs": 0}, "min_pairs = 0"),
+        ({"floors": ()}, "floors = \\[\\] must name one or more of floor_empty"),
+        ({"floors": ("base",)}, "floors = \\['base'\\]"),
+    ],
 )
-def test_a_gate_that_cannot_be_meant_is_refused(wrong: dict[str, object]):
-    with pytest.raises(ValueError, match=f"{next(iter(wrong.values()))}"):
+def test_a_gate_that_cannot_be_meant_is_refused(wrong: dict[str, object], said: str):
+    with pytest.raises(ValueError, match=said):
         Gate(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("metric", "margin", "said"),
+    [("token_f1", -0.1, "margin = -0.1 of token_f1"), ("token_f1", 1.0, "margin = 1.0 of token_f1"), ("bleu", 0.1, "'bleu' is no metric")],
+)
+def test_a_guardrail_that_cannot_be_meant_is_refused(metric: str, margin: float, said: str):
+    with pytest.raises(ValueError, match=said):
+        Guardrail(metric=metric, margin=margin)
+
+
+def test_guardrails_can_be_written_in_the_settings_file():
+    changes = tomllib.loads('guardrails = [{ metric = "hallucinated_pair_rate", margin = 0.05 }]')
+    assert override(Gate(), changes, "there") == Gate(guardrails=(Guardrail(metric="hallucinated_pair_rate", margin=0.05),))
+
+
+def test_only_the_adapter_can_be_promoted():
+    """Serving serves the adapter: a gate that could name another challenger would promote what is never served."""
+    assert "challenger" not in {field.name for field in dataclasses.fields(Gate)}
+    assert judged(scores(60, base=noise(1), nf4=better(noise(2), 0.3), adapter=noise(3))).challenger == "adapter"
+
+
+def test_the_revisions_name_every_room_that_makes_the_decision():
+    assert promotion.REVISIONS == (promotion.REVISION, statistics.REVISION, SCHEMA_VERSION)
 
 
 def test_scores_of_two_evaluations_are_refused():
@@ -197,6 +318,8 @@ def test_what_was_decided_is_read_back(tmp_path: Path):
         ("one_decision_was_made", lambda row: [{**row, "reasons": []}]),
         ("the_verdict_follows_the_numbers", lambda row: [{**row, "ci_low": -0.1}]),
         ("the_verdict_follows_the_numbers", lambda row: [{**row, "ci_low": None}]),
+        ("the_verdict_follows_the_numbers", lambda row: [{**row, "image_ci_low": 0.0}]),
+        ("the_verdict_follows_the_numbers", lambda row: [{**row, "image_difference": None}]),
         ("the_verdict_follows_the_numbers", lambda row: [{**row, "verdict": "yes"}]),
     ],
 )

@@ -1,7 +1,9 @@
 """If these passed wrongly, history would be lost when the store is rebuilt, or a reader would see half of it."""
 
 import re
+import shutil
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -10,11 +12,15 @@ import pytest
 
 from medvl_lib.benchmark.promotion import Decision
 from medvl_lib.benchmark.publish import ask, publish
+from medvl_lib.benchmark.rows import RULES, write_benchmark
 from medvl_lib.benchmark.tables import TABLES
-from medvl_lib.errors import InputMissing, MedVLError
+from medvl_lib.errors import InputMissing, InputRefused, MedVLError
+from medvl_lib.evaluation.scores import SCORES, Score
 from medvl_lib.files import read_json, write_json
-from medvl_lib.tables import columns
+from medvl_lib.provenance import Artifact, judge, write_step
+from medvl_lib.tables import columns, read_table, write_table
 from medvl_lib.workspace import Workspace
+from tests.benchmark.evaluated import COUNTS, Evaluated
 
 VIEWS = {"leaderboard", "quantization_cost", "did_finetuning_help", "training_curve", "data_loss_by_reason", "regressions"}
 DUCKDB_TYPES = {
@@ -30,10 +36,14 @@ def rows(workspace: Workspace, sql: str) -> list[tuple]:
 
 def test_the_leaderboard_of_one_evaluation(sixty):
     workspace = sixty.workspace
-    found = rows(workspace, "select variant, n, mean, latency_p50_seconds, memory_mb from leaderboard where metric = 'pair_accuracy'")
-    assert found[0] == ("adapter", 60, 0.75, 1.0, 0.005)
-    assert ("base", 60, 0.0, 4.0, 0.016) in found
-    assert ("floor_random", 60, 0.0, None, None) in found
+    found = rows(
+        workspace,
+        "select variant, n, mean, p50_seconds_per_answer, batch_size, memory_mb from leaderboard"
+        " where metric = 'pair_accuracy' and condition = 'as_is'",
+    )
+    assert found[0] == ("adapter", 60, 0.75, 1.0, 8, 0.005)
+    assert ("base", 60, 0.0, 4.0, 8, 0.016) in found
+    assert ("floor_random", 60, 0.0, None, None, None) in found
     assert len(found) == 7
 
 
@@ -42,16 +52,16 @@ def test_what_quantization_costs_in_percent(evaluate):
     publish(workspace)
     assert rows(
         workspace,
-        "select variant, memory_change_percent, latency_change_percent, mean, score_change_points, score_change_percent"
+        "select variant, memory_change_percent, seconds_per_answer_change_percent, mean, score_change_points, score_change_percent"
         " from quantization_cost where metric = 'pair_accuracy'",
     ) == [("base", 0, 0, 0.5, 0, 0), ("nf4", -75, -50, 0, -50, -100), ("adapter", -68.75, -75, 0.75, 25, 50)]
 
 
 def test_whether_finetuning_helped_stands_beside_the_verdict(sixty):
     workspace = sixty.workspace
-    found = rows(workspace, "select metric, adapter_mean, base_mean, verdict, paired_difference from did_finetuning_help")
-    assert ("pair_accuracy", 0.75, 0.0, "promote", 0.75) in found
-    assert ("value_recall", 0.75, 0.0, None, None) in found
+    found = rows(workspace, "select metric, adapter_mean, base_mean, verdict, paired_difference, image_difference from did_finetuning_help")
+    assert ("pair_accuracy", 0.75, 0.0, "promote", 0.75, 0.75) in found
+    assert ("value_recall", 0.75, 0.0, None, None, None) in found
 
 
 def test_training_and_data_loss_are_shown(sixty):
@@ -67,7 +77,7 @@ def test_history_is_kept_and_the_current_evaluation_leads(evaluate):
     workspace = first.workspace
     second = evaluate(16, weights="w2", adapter=lambda _: 0)
     publish(workspace)
-    adapter_mean = "select mean from leaderboard where variant = 'adapter' and metric = 'pair_accuracy'"
+    adapter_mean = "select mean from leaderboard where variant = 'adapter' and metric = 'pair_accuracy' and condition = 'as_is'"
     assert rows(workspace, "select count(distinct evaluation_id) from evaluations") == [(2,)]
     assert rows(workspace, adapter_mean) == [(0.0,)]
     assert rows(
@@ -108,6 +118,39 @@ def test_what_is_damaged_or_has_not_passed_is_left_out_and_counted(evaluate):
     assert rows(evaluated[0].workspace, "select distinct evaluation_id from scores") == [(evaluated[3].benchmark.facts["evaluation_id"],)]
 
 
+def measured_again(evaluated: Evaluated, scores_directory: Path) -> Artifact:
+    """Another benchmark directory of the same evaluation: as after a new revision of the rows."""
+    again = write_step(evaluated.workspace, "benchmark", "documents", "v2", [], lambda folder: write_benchmark(
+        folder, line="documents", scores_directory=scores_directory, predictions_directory=evaluated.predictions.directory,
+        adapter_directory=evaluated.adapter.directory, dataset_counts=COUNTS,
+    ))  # fmt: skip
+    judge(evaluated.workspace, again, RULES)
+    return again
+
+
+def test_an_evaluation_measured_again_is_shown_once(evaluate):
+    evaluated = evaluate(4)
+    again = measured_again(evaluated, evaluated.scores.directory)
+    assert again.facts["evaluation_id"] == evaluated.benchmark.facts["evaluation_id"]
+    counts = publish(evaluated.workspace)
+    assert (counts["num_evaluated"], counts["num_superseded"]) == (1, 1)
+    assert rows(evaluated.workspace, "select count(*) from scores") == [(4 * 8 * 4,)]
+
+
+def test_two_sets_of_scores_under_one_evaluation_are_refused(evaluate, tmp_path: Path):
+    """As when a metric was changed without a new version, and its scores were deleted and made again."""
+    evaluated = evaluate(4)
+    others = shutil.copytree(evaluated.scores.directory, tmp_path / "scores")
+    table = [replace(row, value=0.5 if row.pair_id == "p001" else row.value) for row in read_table(others / SCORES, Score)]
+    write_table(others / SCORES, Score, table)
+    again = measured_again(evaluated, others)
+    with pytest.raises(InputRefused) as refusal:
+        publish(evaluated.workspace)
+    assert f"evaluation {again.facts['evaluation_id']} stands there twice with different scores" in refusal.value.found
+    assert str(again.directory) in refusal.value.where
+    assert str(evaluated.benchmark.directory) in refusal.value.where
+
+
 def test_nothing_to_publish_is_an_empty_store(tmp_path: Path):
     workspace = Workspace(root=tmp_path)
     assert publish(workspace)["num_evaluated"] == 0
@@ -135,7 +178,7 @@ def test_two_publishers_and_a_reader_at_once(evaluate):
         publishers = [pool.submit(publish_some_times, workspace.root) for _ in range(2)]
         num_reads = 0
         while not all(publisher.done() for publisher in publishers):
-            assert rows(workspace, "select count(*) from benchmark_rows") == [(84,)]
+            assert rows(workspace, "select count(*) from benchmark_rows") == [(96,)]
             num_reads += 1
         assert [publisher.result() for publisher in publishers] == [2, 2]
     assert num_reads > 3

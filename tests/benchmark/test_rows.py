@@ -1,13 +1,16 @@
 """If these passed wrongly, the store would show means without error bars, or rows that no score stands behind."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from medvl_lib.benchmark import rows
 from medvl_lib.benchmark.rows import RULES
 from medvl_lib.benchmark.tables import (
+    SCHEMA_VERSION,
     TABLES,
     BenchmarkRow,
     DatasetCountRow,
@@ -17,7 +20,11 @@ from medvl_lib.benchmark.tables import (
     MemoryRow,
     TrainingStepRow,
 )
-from medvl_lib.tables import read_table
+from medvl_lib.evaluation import statistics
+from medvl_lib.evaluation.predictions import PREDICTIONS, Prediction
+from medvl_lib.evaluation.scores import EVALUATED_PAIRS, EvaluatedPair
+from medvl_lib.tables import read_table, write_table
+from tests.benchmark.evaluated import MEASURED, prediction
 
 
 def rows_of(directory: Path, table: str, model: type) -> list:
@@ -36,7 +43,10 @@ def damage(directory: Path, table: str, change) -> None:
 
 def test_a_mean_stands_with_its_n_and_interval(sixty):
     directory = sixty.benchmark.directory
-    found = {(row.variant, row.slice): row for row in rows_of(directory, "benchmark_rows", BenchmarkRow) if row.metric == "pair_accuracy"}
+    found = {
+        (row.variant, row.slice): row for row in rows_of(directory, "benchmark_rows", BenchmarkRow)
+        if (row.metric, row.condition) == ("pair_accuracy", "as_is")
+    }  # fmt: skip
     row = found["adapter", "all"]
     assert (row.mean, row.num_pairs, row.num_clusters, row.num_unscored, row.num_empty, row.run_id) == (0.75, 60, 60, 0, 0, None)
     assert 0.67 < row.ci_low < 0.72 < 0.78 < row.ci_high < 0.83
@@ -58,15 +68,33 @@ def test_every_other_table_is_filled(sixty):
     variants = {row.variant: row.precision for row in rows_of(directory, "evaluations", EvaluationRow)}
     assert variants["nf4"] == "nf4"
     assert variants["floor_empty"] is None
-    latency = {row.variant: (row.num_answers, row.p50_seconds, row.p95_seconds) for row in rows_of(directory, "latencies", LatencyRow)}
-    assert latency == {"base": (60, 4.0, 4.0), "nf4": (60, 2.0, 2.0), "adapter": (60, 1.0, 1.0)}
+    latencies = rows_of(directory, "latencies", LatencyRow)
+    assert {(row.variant, row.condition) for row in latencies} == {(name, "as_is") for name in MEASURED} | {("adapter", "blank_image")}
+    assert {(row.num_answers, row.num_batches, row.batch_size) for row in latencies} == {(60, 8, 8)}
     memory = {row.variant: row.memory_after_load_bytes for row in rows_of(directory, "memory", MemoryRow)}
     assert memory == {"base": 16_000, "nf4": 4_000, "adapter": 5_000}
     steps = [(row.stage, row.step, row.loss) for row in rows_of(directory, "training_steps", TrainingStepRow)]
     assert steps == [("adapter", 1, 2.0), ("adapter", 2, 1.0)]
     assert rows_of(directory, "dataset_counts", DatasetCountRow)[1].reason == "image_missing"
     assert {"platform", "python"} <= {row.name for row in rows_of(directory, "environments", EnvironmentRow)}
-    assert sixty.benchmark.facts["num_scores"] == 60 * 7 * 4  # pages, variants, metrics
+    assert sixty.benchmark.facts["num_scores"] == 60 * 8 * 4  # pages, variants and the image control, metrics
+
+
+def test_seconds_per_answer_are_measured_by_batch(tmp_path: Path):
+    """8 answers in 8 s and 2 answers in 20 s: 2.8 s per answer, and over batches the median is 5.5 s, not the 1 s of most answers."""
+    said = [replace(prediction("base", number, 0, 10), latency_seconds=1.0 if number < 8 else 10.0) for number in range(10)]
+    write_table(tmp_path / PREDICTIONS, Prediction, said)
+    write_table(tmp_path / EVALUATED_PAIRS, EvaluatedPair, (
+        EvaluatedPair(pair_id=row.pair_id, group_id="d", dataset="forms", split="test", language="en", slices={}) for row in said
+    ))  # fmt: skip
+    [row] = rows._latencies(tmp_path, tmp_path, {"evaluation_id": "e", "line": "documents"})
+    assert (row.num_answers, row.num_batches, row.batch_size) == (10, 2, 8)
+    assert (row.min_seconds_per_answer, row.p50_seconds_per_answer, row.max_seconds_per_answer) == (1.0, 5.5, 10.0)
+    assert row.mean_seconds_per_answer == 2.8
+
+
+def test_the_revisions_name_every_room_that_makes_the_numbers():
+    assert rows.REVISIONS == (rows.REVISION, statistics.REVISION, SCHEMA_VERSION)
 
 
 @pytest.mark.parametrize(

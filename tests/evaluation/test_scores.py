@@ -1,5 +1,6 @@
 """If these passed wrongly, a variant could skip the hard pairs, or a broken scorer could pass for a bad model."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -7,8 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from medvl_lib.errors import InputRefused
+from medvl_lib.evaluation import scores
 from medvl_lib.evaluation.metrics import METRICS
-from medvl_lib.evaluation.predictions import PREDICTIONS, REFERENCES, VARIANTS, Prediction, Reference, VariantMeasurement
+from medvl_lib.evaluation.predictions import PREDICTIONS, REFERENCES, Prediction, Reference
 from medvl_lib.evaluation.scores import EVALUATED_PAIRS, RULES, SCORES, EvaluatedPair, Score, evaluation_id, measure, write_scores
 from medvl_lib.files import write_json
 from medvl_lib.pairs import Triple
@@ -27,26 +29,16 @@ def reference(pair_id: str, *, split: str = "test", expected: tuple[Triple, ...]
 def prediction(pair_id: str, answer: str, *, variant: str = "base", is_cut: bool = False) -> Prediction:
     return Prediction(
         pair_id=pair_id, variant=variant, condition="as_is", answer=answer, num_prompt_tokens=9, num_answer_tokens=5, is_cut=is_cut,
-        latency_seconds=1.0,
+        batch_id=0, batch_size=1, latency_seconds=1.0,
     )  # fmt: skip
 
 
-def measured(variant: str, weights: str = "w") -> VariantMeasurement:
-    return VariantMeasurement(
-        variant=variant, model="tiny", weights_data_version=weights, precision="float32", num_parameters=9, num_quantized_parameters=0,
-        load_seconds=1.0, memory_after_load_bytes=1, memory_peak_bytes=2,
-    )  # fmt: skip
-
-
-def predicted(tmp_path: Path, references: list[Reference], predictions: list[Prediction], *, weights: str = "w", code: str = "c") -> Path:
+def predicted(tmp_path: Path, references: list[Reference], predictions: list[Prediction], **identity: str) -> Path:
     directory = tmp_path / "predictions"
     directory.mkdir(exist_ok=True)
     write_table(directory / REFERENCES, Reference, references)
     write_table(directory / PREDICTIONS, Prediction, predictions)
-    write_table(directory / VARIANTS, VariantMeasurement, [measured("base", weights)])
-    write_json(
-        directory / "provenance.json", {"code_version": code, "input_data_versions": {"chat/documents": "chat1", "adapter/documents": "a"}}
-    )
+    write_json(directory / "provenance.json", {"fingerprint": "f", "data_version": "d", **identity})
     return directory
 
 
@@ -139,9 +131,18 @@ def test_a_variant_that_skips_a_pair_is_named(tmp_path: Path):
     assert outcome.offenders == ("adapter as_is p2",)
 
 
-def test_an_evaluation_is_known_by_weights_chat_and_generation(tmp_path: Path):
-    ids = {
-        evaluation_id(predicted(tmp_path, [reference("p1")], [prediction("p1", answer)], weights=weights, code=code))
-        for weights, code, answer in [("w", "c", ""), ("w", "c", "other"), ("w2", "c", ""), ("w", "c2", "")]
-    }
-    assert len(ids) == 3
+def test_an_evaluation_is_known_by_its_answers_and_by_how_they_were_scored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def identity(**changes: str) -> str:
+        return evaluation_id(predicted(tmp_path, [reference("p1")], [prediction("p1", "")], **changes))
+
+    ids = {identity(), identity(fingerprint="f2"), identity(data_version="d2")}
+    monkeypatch.setattr(scores, "REVISIONS", (*scores.REVISIONS, 7))
+    ids.add(identity())
+    monkeypatch.setitem(METRICS, "token_f1", replace(METRICS["token_f1"], version=99))
+    ids.add(identity())
+    assert len(ids) == 5
+    assert identity() == identity()
+
+
+def test_the_bound_on_missing_scores_bears_identity():
+    assert [rule.literals for rule in RULES if rule.name == "few_scores_are_missing"] == [(scores.MAX_UNSCORED_SHARE,)]

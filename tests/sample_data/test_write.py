@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from medvl_lib import sample_data
+from medvl_lib.datasets.raw_folder import is_invented
 from medvl_lib.errors import MedVLError, WriteFailed
 
 FEW = {
@@ -41,7 +42,7 @@ def test_a_written_folder_says_that_it_is_invented_and_leaves_nothing_beside_it(
     written = sample_data.write(name, tmp_path / "raw" / name, counts=FEW[name])
     assert written.is_new
     assert written.num_records > 0
-    assert sample_data.is_invented(written.root)
+    assert is_invented(written.root)
     assert [path.name for path in (tmp_path / "raw").iterdir()] == [name]
 
 
@@ -49,7 +50,7 @@ def test_a_folder_that_holds_anything_is_left_alone(tmp_path: Path):
     (tmp_path / "own.csv").write_text("mine")
     assert sample_data.write("mtsamples", tmp_path) == (tmp_path, False, 0)
     assert contents(tmp_path) == {"own.csv": b"mine"}
-    assert not sample_data.is_invented(tmp_path)
+    assert not is_invented(tmp_path)
 
 
 def test_an_empty_folder_is_filled(tmp_path: Path):

@@ -2,6 +2,8 @@
 the model's, or a resumed run would end at other weights than an undisturbed one.
 """
 
+import signal
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,10 +14,12 @@ from trl import SFTTrainer
 
 from medvl_lib.batches import Collator, Reader, training_batch
 from medvl_lib.chat import conversations_path, read_conversations
+from medvl_lib.errors import HeavyStepFailed
 from medvl_lib.files import sha256_of_file
 from medvl_lib.hardware import Profile
 from medvl_lib.models.loading import load
 from medvl_lib.tables import read_table
+from medvl_lib.training.checkpoints import newest_complete
 from medvl_lib.training.recipe import Recipe, Stage
 from medvl_lib.training.route import adapt, arguments, settle, train
 from medvl_lib.training.rules import ADAPTER, RULES
@@ -79,22 +83,11 @@ def test_every_trainable_weight_is_float32_and_lies_in_a_language_layer(trial: T
     assert all(".language_model.layers." in name for name in trainable)
 
 
-def test_the_full_models_adapter_has_161480704_parameters() -> None:
-    """Rank 64 on the seven projections of 28 language layers; 28,876,800 more would be the vision blocks' (suffix matching)."""
-    hidden, ffn, key_value, rank = 3584, 18944, 512, 64
-    per_layer = 2 * (hidden + hidden) + 2 * (hidden + key_value) + 3 * (hidden + ffn)
-    assert rank * per_layer * 28 == 161_480_704
-
-
 class _Killed(Exception):
     pass
 
 
-def _run(trial: Trial, directory: Path, checkpoints: Path, *, killed_after: int = 0) -> None:
-    def report(facts: dict) -> None:
-        if facts["step"] == killed_after:
-            raise _Killed
-
+def _run(trial: Trial, directory: Path, checkpoints: Path, *, report: Callable[[dict], None] = lambda _: None) -> None:
     directory.mkdir()
     train(
         directory, stage=Stage(name="adapter", objective="generate", recipe=RECIPE), spec=TINY, weights=trial.nf4, chat=trial.chat,
@@ -102,10 +95,18 @@ def _run(trial: Trial, directory: Path, checkpoints: Path, *, killed_after: int 
     )  # fmt: skip
 
 
+def _kill_after(step: int) -> Callable[[dict], None]:
+    def report(facts: dict) -> None:
+        if facts["step"] == step:
+            raise _Killed
+
+    return report
+
+
 def test_a_run_that_was_cut_ends_at_bit_identical_weights(trial: Trial, tmp_path: Path) -> None:
     _run(trial, tmp_path / "undisturbed", tmp_path / "a")
     with pytest.raises(_Killed):
-        _run(trial, tmp_path / "cut", tmp_path / "b", killed_after=4)
+        _run(trial, tmp_path / "cut", tmp_path / "b", report=_kill_after(4))
     newest = max((tmp_path / "b").glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
     (newest / "optimizer.pt").write_bytes(b"")  # what a kill during a save leaves: the trainer alone would resume with other weights
     _run(trial, tmp_path / "resumed", tmp_path / "b")
@@ -126,3 +127,17 @@ def test_an_adapter_names_no_path_of_this_machine(trial: Trial, tmp_path: Path) 
     written = {path.name for path in (tmp_path / "adapter").iterdir()}
     assert written == {"adapter_config.json", ADAPTER, "training.json", TRAINING_STEPS}
     assert str(tmp_path.parent) not in (tmp_path / "adapter" / "adapter_config.json").read_text()
+
+
+def test_a_terminated_run_leaves_a_checkpoint_and_goes_on_from_it(trial: Trial, tmp_path: Path) -> None:
+    _run(trial, tmp_path / "undisturbed", tmp_path / "a")
+
+    def terminate(facts: dict) -> None:
+        if facts["step"] == 3:
+            signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(HeavyStepFailed, match="stopped after step"):
+        _run(trial, tmp_path / "stopped", tmp_path / "b", report=terminate)
+    assert newest_complete(tmp_path / "b", 6) is not None
+    _run(trial, tmp_path / "resumed", tmp_path / "b")
+    assert sha256_of_file(tmp_path / "resumed" / ADAPTER) == sha256_of_file(tmp_path / "undisturbed" / ADAPTER)

@@ -25,7 +25,7 @@ class Metric:
     source: str
     """Paper, or implementation at a commit."""
     version: int
-    """Raised whenever the same answer would get another number: part of an evaluation's identity. # why stands beside it."""
+    """Raised, with the reason beside it, whenever an answer would get another number, also because of tokens, units or dates."""
     is_higher_better: bool = True
 
 

@@ -1,0 +1,85 @@
+"""Floors. If these passed wrongly, a model could look good because it was held against a floor that is too low."""
+
+import random
+
+from medvl_lib.evaluation.floors import floor_predictions, floors_of, majority_answer
+from medvl_lib.evaluation.predictions import FLOORS, Reference
+from medvl_lib.pairs import Triple
+from medvl_lib.provenance import digest
+
+
+def reference(number: int, response: str, *facts: tuple[str, str, str], dataset: str = "labs") -> Reference:
+    return Reference(
+        pair_id=f"{dataset}/{number}", dataset=dataset, split="train", group_id=str(number), language="en", response=response,
+        expected=tuple(Triple(term=term, value=value, unit=unit) for term, value, unit in facts), slices={}, glyph_height_pixels=None,
+    )  # fmt: skip
+
+
+SODIUM, SODIUM_LOW = ("Sodium", "139", "mmol/L"), ("Sodium", "128", "mmol/L")
+GLUCOSE, LACTATE, SEX = ("Glucose", "92", "mg/dL"), ("Lactate", "1.3", "mmol/L"), ("Sex", "female", "")
+LABS = [
+    reference(1, "b", SODIUM, GLUCOSE),
+    reference(2, "a", SODIUM_LOW),
+    reference(3, "b", SODIUM_LOW, SODIUM, SEX, LACTATE, *((metal, "1", "mg/L") for metal in ("Copper", "Iron", "Zinc"))),
+    reference(4, "a", SODIUM_LOW, SEX),
+]  # Sodium is stated 5 times (128 three times), Sex twice, all others once; 2 facts at the median, 3 on average
+HELD_OUT = reference(9, "the truth", LACTATE)
+
+
+def answers(training: list[Reference], asked: Reference, seed: int = 7) -> dict[str, str]:
+    return {found.variant: found.answer for found in floor_predictions(training, [asked], seed)}
+
+
+def test_the_empty_floor_says_nothing():
+    assert answers(LABS, HELD_OUT)["floor_empty"] == ""
+
+
+def test_the_constant_floor_says_the_commonest_answer_and_the_first_of_equals():
+    assert answers(LABS, HELD_OUT)["floor_constant"] == "a"
+    assert answers([*LABS, reference(5, "b")], HELD_OUT)["floor_constant"] == "b"
+
+
+def test_the_random_floor_says_another_pairs_answer_the_same_each_time():
+    training = [reference(number, str(number)) for number in range(100)]
+    said = [answers(training, reference(number, ""))["floor_random"] for number in range(200, 230)]
+    assert said == [answers(training, reference(number, ""))["floor_random"] for number in range(200, 230)]
+    assert said[0] == str(random.Random(digest([7, "labs/200"])).randrange(100))
+    assert len(set(said)) > 15
+    assert said != [answers(training, reference(number, ""), seed=8)["floor_random"] for number in range(200, 230)]
+
+
+def test_the_majority_floor_says_the_commonest_terms_with_their_commonest_values():
+    assert answers(LABS, HELD_OUT)["floor_majority"] == "Sodium: 128 mmol/L\nSex: female"
+
+
+def test_equally_common_terms_and_values_come_in_alphabetical_order():
+    training = [reference(1, "", GLUCOSE, SODIUM), reference(2, "", LACTATE, SODIUM_LOW)]
+    assert majority_answer(training) == "Sodium: 128 mmol/L\nGlucose: 92 mg/dL"
+
+
+def test_without_facts_the_majority_is_the_commonest_answer():
+    assert majority_answer([reference(1, "yes"), reference(2, "no"), reference(3, "yes")]) == "yes"
+
+
+def test_a_dataset_is_answered_from_its_own_training_pairs():
+    training = [*LABS, reference(1, "a long page", dataset="mtsamples")]
+    said = answers(training, reference(2, "", dataset="mtsamples"))
+    assert said == {
+        "floor_empty": "", "floor_constant": "a long page", "floor_random": "a long page", "floor_majority": "a long page",
+    }  # fmt: skip
+
+
+def test_a_dataset_without_training_pairs_gets_empty_answers():
+    assert set(answers(LABS, reference(1, "x", dataset="benchmark_only")).values()) == {""}
+
+
+def test_the_held_out_answer_never_reaches_a_floor():
+    floors = floors_of(LABS, 7)
+    other = reference(9, "something else", ("Zinc", "1", "mg"))
+    assert {name: floor(HELD_OUT) for name, floor in floors.items()} == {name: floor(other) for name, floor in floors.items()}
+
+
+def test_every_floor_answers_every_pair_with_no_tokens_and_no_latency():
+    found = list(floor_predictions(LABS, [HELD_OUT, reference(10, "x")], 7))
+    assert [(row.variant, row.pair_id) for row in found] == [(floor, f"labs/{number}") for number in (9, 10) for floor in FLOORS]
+    assert {(row.num_prompt_tokens, row.num_answer_tokens, row.latency_seconds, row.condition) for row in found} == {(0, 0, None, "as_is")}

@@ -1,0 +1,117 @@
+"""What must be true of predictions. If these passed wrongly, a variant that left out the hard pairs would be compared with one that did
+not, or a latency that nobody measured would be published.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from medvl_lib.evaluation.prediction_rules import RULES
+from medvl_lib.evaluation.predictions import FLOORS, PREDICTIONS, REFERENCES, VARIANTS, Prediction, Reference, Variant, VariantMeasurement
+from medvl_lib.tables import read_table, write_table
+
+PAIRS = ("labs/1", "labs/2")
+ANSWERS_EACH_PAIR, HAS_LATENCY = "every_variant_answers_every_pair_once", "latencies_are_measured"
+
+
+def reference(pair_id: str) -> Reference:
+    return Reference(
+        pair_id=pair_id, dataset="labs", split="test", group_id=pair_id, language="en", response="x", expected=(), slices={},
+        glyph_height_pixels=None,
+    )  # fmt: skip
+
+
+def prediction(variant: Variant, pair_id: str) -> Prediction:
+    is_floor = variant in FLOORS
+    return Prediction(
+        pair_id=pair_id, variant=variant, condition="as_is", answer="", num_prompt_tokens=0 if is_floor else 120,
+        num_answer_tokens=0 if is_floor else 1, is_cut=False, batch_id=None if is_floor else 0, batch_size=0 if is_floor else 2,
+        latency_seconds=None if is_floor else 0.5,
+    )  # fmt: skip
+
+
+def measurement(variant: Variant) -> VariantMeasurement:
+    return VariantMeasurement(
+        variant=variant, model="tiny", weights_data_version="x", precision="float32", num_parameters=1, num_quantized_parameters=0,
+        load_seconds=0.1, memory_after_load_bytes=4, memory_peak_bytes=8,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def sound(tmp_path: Path) -> Path:
+    write_table(tmp_path / REFERENCES, Reference, [reference(pair_id) for pair_id in PAIRS])
+    write_table(tmp_path / VARIANTS, VariantMeasurement, [measurement("base"), measurement("adapter")])
+    rows = [prediction(variant, pair_id) for variant in (*FLOORS, "base", "adapter") for pair_id in PAIRS]
+    blank = [replace(prediction("adapter", pair_id), condition="blank_image") for pair_id in PAIRS]
+    write_table(tmp_path / PREDICTIONS, Prediction, [*rows, *blank])
+    return tmp_path
+
+
+def rewrite(change: Callable[[Sequence[Prediction]], Sequence[Prediction]]) -> Callable[[Path], None]:
+    def damage(directory: Path):
+        write_table(directory / PREDICTIONS, Prediction, change(list(read_table(directory / PREDICTIONS, Prediction))))
+
+    return damage
+
+
+def on_one(variant: Variant, **changes: object) -> Callable[[Path], None]:
+    """Change a variant's answer as_is to the first pair."""
+    hit = prediction(variant, PAIRS[0])
+    return rewrite(lambda rows: [replace(row, **changes) if row == hit else row for row in rows])
+
+
+def no_references(directory: Path):
+    write_table(directory / REFERENCES, Reference, [])
+
+
+def one_variant_more(directory: Path):
+    write_table(directory / VARIANTS, VariantMeasurement, [measurement(name) for name in ("base", "nf4", "adapter")])
+
+
+def failing(directory: Path) -> dict[str, tuple[str, ...]]:
+    outcomes = {rule.name: rule.holds(directory) for rule in RULES}
+    return {name: outcome.offenders for name, outcome in outcomes.items() if not outcome.passed}
+
+
+def without(variant: Variant) -> Callable[[Path], None]:
+    return rewrite(lambda rows: [row for row in rows if row != prediction(variant, PAIRS[1])])
+
+
+@pytest.mark.parametrize(
+    ("damage", "breaks"),
+    [
+        (without("adapter"), {ANSWERS_EACH_PAIR: ("adapter labs/2",)}),
+        (without("floor_random"), {ANSWERS_EACH_PAIR: ("floor_random labs/2",)}),
+        (rewrite(lambda rows: [*rows, rows[-3]]), {ANSWERS_EACH_PAIR: ("adapter labs/2",)}),
+        (rewrite(lambda rows: [*rows, prediction("base", "labs/3")]), {ANSWERS_EACH_PAIR: ("base labs/3",)}),
+        (rewrite(lambda rows: [*rows, prediction("champion", "labs/1")]), {ANSWERS_EACH_PAIR: ("champion labs/1",)}),
+        (one_variant_more, {ANSWERS_EACH_PAIR: ("nf4 labs/1", "nf4 labs/2")}),
+        (on_one("base", latency_seconds=None), {HAS_LATENCY: ("base labs/1",)}),
+        (on_one("base", latency_seconds=0.0), {HAS_LATENCY: ("base labs/1",)}),
+        (on_one("base", latency_seconds=math.nan), {HAS_LATENCY: ("base labs/1",)}),
+        (on_one("base", latency_seconds=math.inf), {HAS_LATENCY: ("base labs/1",)}),
+        (on_one("base", num_prompt_tokens=0), {HAS_LATENCY: ("base labs/1",)}),
+        (on_one("base", num_answer_tokens=0), {HAS_LATENCY: ("base labs/1",)}),
+        (on_one("floor_empty", latency_seconds=0.1), {HAS_LATENCY: ("floor_empty labs/1",)}),
+        (on_one("floor_empty", num_answer_tokens=3), {HAS_LATENCY: ("floor_empty labs/1",)}),
+    ],
+)
+def test_damage_breaks_exactly_its_rule(sound: Path, damage: Callable[[Path], None], breaks: dict[str, tuple[str, ...]]):
+    assert failing(sound) == {}
+    damage(sound)
+    assert failing(sound) == breaks
+
+
+def test_predictions_of_nothing_are_no_predictions(sound: Path):
+    no_references(sound)
+    assert ANSWERS_EACH_PAIR in failing(sound)
+    write_table(sound / PREDICTIONS, Prediction, [])
+    assert set(failing(sound)) == {ANSWERS_EACH_PAIR}
+
+
+def test_an_answer_without_its_picture_is_no_answer_to_the_pair(sound: Path):
+    on_one("adapter", condition="blank_image")(sound)
+    assert failing(sound) == {ANSWERS_EACH_PAIR: ("adapter labs/1",)}

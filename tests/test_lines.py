@@ -1,0 +1,345 @@
+"""The lines are values. If these passed wrongly, a changed learning rate would be answered with the old adapter, a moved folder would
+retrain everything, or a line would quietly have a route of its own.
+"""
+
+import ast
+import dataclasses
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from medvl_lib import audit, chat, images, pairs, prompts, raw_records, split, validation, vision_tokens
+from medvl_lib.audit import AuditSpec
+from medvl_lib.benchmark import promotion, rows
+from medvl_lib.benchmark.promotion import Gate, Guardrail
+from medvl_lib.datasets import DATASETS
+from medvl_lib.evaluation import floors, scores
+from medvl_lib.evaluation import spec as evaluation_spec
+from medvl_lib.evaluation.spec import EvaluationSpec
+from medvl_lib.hardware import PROFILES, Profile
+from medvl_lib.lines import DOCUMENTS, LINES, PAGES, DatasetRun, Line, lines_of, tiny
+from medvl_lib.models import spec as model_spec
+from medvl_lib.models.spec import ModelSpec
+from medvl_lib.pairs import Dataset
+from medvl_lib.route import judging
+from medvl_lib.route.data import dataset_steps
+from medvl_lib.route.line import line_steps
+from medvl_lib.settings import read_settings
+from medvl_lib.split import SplitSpec
+from medvl_lib.training import recipe as recipe_room
+from medvl_lib.training.recipe import Recipe, Stage
+from medvl_lib.validation import Limits
+
+ROOT = Path(__file__).parent.parent
+CPU = PROFILES["cpu"]
+WEIGHTS = {"base_model", "nf4_model"}
+JUDGED = {"predictions", "benchmark"}
+
+
+def versions(line: Line, profile: Profile = CPU) -> dict[str, str]:
+    return {step.name: step.version for step in line_steps(line, profile)}
+
+
+def moved(before: Mapping[str, str], after: Mapping[str, str]) -> set[str]:
+    return {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
+
+
+def moved_by_line(**changes: object) -> set[str]:
+    return moved(versions(DOCUMENTS), versions(replace(DOCUMENTS, **changes)))
+
+
+def with_recipe(**changes: object) -> Line:
+    [stage] = DOCUMENTS.stages
+    return replace(DOCUMENTS, stages=(replace(stage, recipe=replace(stage.recipe, **changes)),))
+
+
+def names(model: type) -> set[str]:
+    return {field.name for field in dataclasses.fields(model)}
+
+
+# -- what moves what ---------------------------------------------------------------------------------------------------
+RECIPE = {
+    "learning_rate": 1e-4, "num_epochs": 3, "max_steps": 7, "effective_batch": 32, "warmup_share": 0.1, "weight_decay": 0.1,
+    "max_gradient_norm": 2.0, "lora_rank": 8, "lora_alpha": 8, "lora_dropout": 0.0, "lora_targets": "x", "seed": 43,
+    "max_training_pairs": 9, "max_validation_pairs": 9, "validations_per_epoch": 9,
+}  # fmt: skip
+SPLIT = {"seed": 43, "validation_share": 0.2, "test_share": 0.2}
+AUDIT = {"max_tokens": 2048, "min_glyph_height_pixels": 7.0}
+EVALUATION = {"splits": ("test",), "max_pairs_per_dataset": 9, "max_answer_tokens": 9, "controls": (), "seed": 43}
+GATE = {
+    "primary_metric": "token_f1", "datasets": ("mtsamples",), "min_pairs": 60, "min_clusters": 7, "confidence": 0.9,
+    "floors": ("floor_empty",), "guardrails": (Guardrail(metric="token_f1", margin=0.1),), "max_unscored_share": 0.02,
+}  # fmt: skip
+MODEL = {
+    "source": ({"source": "tiny", "revision": ""}, WEIGHTS), "hub_id": ({"hub_id": "Qwen/other"}, WEIGHTS),
+    "revision": ({"revision": "0" * 40}, WEIGHTS), "seed": ({"seed": 1}, WEIGHTS),
+    "max_pixels": ({"max_pixels": 28 * 28}, WEIGHTS | {"audit", "adapter", "predictions"}),
+    "path": None,  # a place: its contents are observed instead
+    "family": None,  # there is one so far
+}  # fmt: skip
+NUMERICS = {"weights_dtype": "bfloat16", "engine": "mlx", "quantization": "none"}
+ELSEWHERE = {
+    "name": "gb10", "device": "cuda", "attention": "eager", "gradient_checkpointing": True, "training_batch": 1, "prediction_batch": 1,
+    "num_workers": 2, "pin_memory": True, "num_threads": 2, "memory_budget_bytes": 9, "memory_margin_share": 0.2, "environment": {"A": "b"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("model", "known"),
+    [
+        (Recipe, RECIPE), (SplitSpec, SPLIT), (AuditSpec, AUDIT), (EvaluationSpec, EVALUATION), (Gate, GATE), (ModelSpec, MODEL),
+        (Profile, NUMERICS | ELSEWHERE), (Stage, {"name", "objective", "recipe"}),
+        (Line, {"name", "datasets", "rejected_share_budgets", "split", "model", "audit", "stages", "evaluation", "gate"}),
+    ],
+)  # fmt: skip
+def test_no_field_was_added_without_saying_here_what_it_moves(model: type, known: Mapping[str, object]):
+    assert names(model) == set(known)
+
+
+@pytest.mark.parametrize("name", RECIPE)
+def test_a_number_of_the_recipe_moves_the_adapter_alone(name: str):
+    assert moved(versions(DOCUMENTS), versions(with_recipe(**{name: RECIPE[name]}))) == {"adapter"}
+
+
+@pytest.mark.parametrize("name", SPLIT)
+def test_a_number_of_the_split_moves_the_split_alone(name: str):
+    assert moved_by_line(split=replace(DOCUMENTS.split, **{name: SPLIT[name]})) == {"split"}
+
+
+@pytest.mark.parametrize("name", AUDIT)
+def test_a_number_of_the_audit_moves_the_audit_alone(name: str):
+    assert moved_by_line(audit=replace(DOCUMENTS.audit, **{name: AUDIT[name]})) == {"audit"}
+
+
+@pytest.mark.parametrize("name", EVALUATION)
+def test_a_number_of_the_evaluation_moves_predictions_and_benchmark(name: str):
+    assert moved_by_line(evaluation=replace(DOCUMENTS.evaluation, **{name: EVALUATION[name]})) == JUDGED
+
+
+@pytest.mark.parametrize("name", GATE)
+def test_a_number_of_the_gate_moves_the_promotion_alone(name: str):
+    assert moved_by_line(gate=replace(DOCUMENTS.gate, **{name: GATE[name]})) == {"promotion"}
+
+
+@pytest.mark.parametrize("name", [name for name, change in MODEL.items() if change])
+def test_what_the_model_is_moves_its_weights(name: str):
+    changes, moves = MODEL[name]
+    assert moved_by_line(model=replace(DOCUMENTS.model, **changes)) == moves
+
+
+def test_where_the_weights_lie_moves_nothing():
+    here, there = (
+        versions(replace(DOCUMENTS, model=replace(DOCUMENTS.model, source="directory", revision="", path=path)))
+        for path in ("/here", "/there")
+    )
+    assert moved(here, there) == set()
+
+
+def test_the_datasets_move_split_and_conversations():
+    assert moved_by_line(datasets=("mtsamples",)) == {"split", "chat"}
+
+
+def test_how_many_rejections_are_allowed_moves_nothing():
+    assert moved_by_line(rejected_share_budgets=dict.fromkeys(DOCUMENTS.datasets, 0.5)) == set()
+
+
+def test_another_objective_moves_the_adapter():
+    [stage] = DOCUMENTS.stages
+    assert moved_by_line(stages=(replace(stage, objective="classify"),)) == {"adapter"}
+
+
+@pytest.mark.parametrize("name", NUMERICS)
+def test_numerics_that_hardware_decides_move_what_was_computed_with_them(name: str):
+    changed = versions(DOCUMENTS, replace(CPU, **{name: NUMERICS[name]}))
+    assert moved(versions(DOCUMENTS), changed) == {"nf4_model", "adapter", "predictions"}
+    assert ("nf4_model" in changed) == (name != "quantization")
+
+
+@pytest.mark.parametrize("name", ELSEWHERE)
+def test_where_and_how_fast_it_runs_moves_nothing(name: str):
+    assert moved(versions(DOCUMENTS), versions(DOCUMENTS, replace(CPU, **{name: ELSEWHERE[name]}))) == set()
+
+
+@pytest.mark.parametrize(
+    ("room", "moves"),
+    [
+        (split, {"split"}), (chat, {"chat"}), (audit, {"audit"}), (model_spec, WEIGHTS), (recipe_room, {"adapter"}),
+        (evaluation_spec, {"predictions"}), (floors, {"predictions"}), (vision_tokens, {"audit"}),
+        (prompts, {"audit", "adapter", "predictions"}), (images, {"audit", "adapter", "predictions"}),
+        (scores, {"scores"}), (rows, {"benchmark"}), (promotion, {"promotion"}),
+    ],
+)  # fmt: skip
+def test_a_room_that_computes_something_else_moves_its_own_step(room: ModuleType, moves: set[str], monkeypatch: pytest.MonkeyPatch):
+    before = versions(DOCUMENTS)
+    monkeypatch.setattr(room, "REVISION", room.REVISION + 1)
+    assert moved(before, versions(DOCUMENTS)) == moves
+
+
+def test_another_version_of_a_metric_moves_the_scores(monkeypatch: pytest.MonkeyPatch):
+    before = versions(DOCUMENTS)
+    monkeypatch.setattr(judging, "metric_versions", lambda: {"token_f1": 99})
+    assert moved(before, versions(DOCUMENTS)) == {"scores"}
+
+
+# -- datasets ----------------------------------------------------------------------------------------------------------
+RUN = DatasetRun(dataset=DATASETS["mtsamples"], raw_folder=Path("/raw"), limits=PAGES)
+LIMITS = {name: getattr(PAGES, name) + 1 for name in names(Limits)} | {"min_response_characters": 2}
+DATASET = {
+    "revision": (99, {"pairs"}), "literals": ((1,), {"pairs"}), "title": ("x", set()), "licence": ("x", set()), "source": ("x", set()),
+    "may_be_shown": (False, set()), "rejected_share_budget": (0.5, set()),  # it moves a verdict, not what is written
+    "name": None, "read": None,
+}  # fmt: skip
+
+
+def moved_by_run(changed: DatasetRun) -> set[str]:
+    before, after = ({step.name: step.version for step in dataset_steps(run)} for run in (RUN, changed))
+    return moved(before, after)
+
+
+@pytest.mark.parametrize("name", LIMITS)
+def test_a_limit_moves_the_validated_pairs_alone(name: str):
+    assert moved_by_run(replace(RUN, limits=replace(PAGES, **{name: LIMITS[name]}))) == {"validated_pairs"}
+
+
+def test_no_field_of_a_dataset_was_added_without_saying_here_what_it_moves():
+    assert names(Dataset) == set(DATASET)
+
+
+@pytest.mark.parametrize("name", [name for name, change in DATASET.items() if change])
+def test_what_a_dataset_reads_moves_its_pairs_and_its_words_move_nothing(name: str):
+    value, moves = DATASET[name]
+    assert moved_by_run(replace(RUN, dataset=replace(RUN.dataset, **{name: value}))) == moves
+
+
+def test_where_raw_files_lie_moves_nothing():
+    assert moved_by_run(replace(RUN, raw_folder=Path("/elsewhere"))) == set()
+
+
+@pytest.mark.parametrize(
+    ("room", "moves"), [(raw_records, "raw_records"), (pairs, "pairs"), (validation, "validated_pairs"), (images, "validated_pairs")]
+)
+def test_a_data_room_that_computes_something_else_moves_its_own_step(room: ModuleType, moves: str, monkeypatch: pytest.MonkeyPatch):
+    before = {step.name: step.version for step in dataset_steps(RUN)}
+    monkeypatch.setattr(room, "REVISION", room.REVISION + 1)
+    assert moved(before, {step.name: step.version for step in dataset_steps(RUN)}) == {moves}
+
+
+# -- one number, wherever it is written --------------------------------------------------------------------------------
+def line_from(folder: Path, more: str) -> Line:
+    path = folder / "dagster_project.toml"
+    datasets = "".join(f"[datasets.{name}]\n" for name in DOCUMENTS.datasets)
+    path.write_text(f'data_root = "data"\nscale = "full"\nprofile = "cpu"\n{datasets}{more}')
+    [line] = [line for line in lines_of(read_settings(path)) if line.name == "documents"]
+    return line
+
+
+def test_the_same_numbers_in_the_settings_and_in_the_code_are_the_same_line(tmp_path: Path):
+    same = """
+        [lines.documents.recipe]
+        learning_rate = 0.0002
+        num_epochs = 2
+        weight_decay = 0
+        max_gradient_norm = 1
+        [lines.documents.audit]
+        min_glyph_height_pixels = 6
+        [lines.documents.evaluation]
+        splits = ["test", "benchmark"]
+        [lines.documents.gate]
+        confidence = 0.95
+    """
+    assert versions(line_from(tmp_path, same)) == versions(DOCUMENTS)
+
+
+def test_a_number_changed_in_the_settings_is_that_number_in_the_code(tmp_path: Path):
+    changed = line_from(tmp_path, "[lines.documents.recipe]\nnum_epochs = 3\n")
+    assert versions(changed) == versions(with_recipe(num_epochs=3.0))
+    assert moved(versions(DOCUMENTS), versions(changed)) == {"adapter"}
+
+
+def test_the_tiny_line_is_another_one_with_the_same_steps():
+    assert versions(tiny(DOCUMENTS)).keys() == versions(DOCUMENTS).keys()
+    assert moved(versions(DOCUMENTS), versions(tiny(DOCUMENTS))) == WEIGHTS | JUDGED | {"audit", "adapter"}
+
+
+# -- one route ---------------------------------------------------------------------------------------------------------
+[ADAPTER] = DOCUMENTS.stages
+IMAGING = replace(
+    DOCUMENTS, name="imaging", datasets=("clinical_documents",),
+    stages=(replace(ADAPTER, name="captions"), replace(ADAPTER, name="answers", recipe=replace(ADAPTER.recipe, learning_rate=1e-4))),
+)  # fmt: skip
+
+
+def test_another_line_with_two_stages_takes_the_same_route():
+    steps = {step.name: step for step in line_steps(IMAGING, CPU)}
+    assert list(steps) == [
+        "split", "chat", "base_model", "nf4_model", "audit", "captions", "answers", "predictions", "scores", "benchmark", "promotion",
+    ]  # fmt: skip
+    assert {step.owner for step in steps.values()} == {"imaging"}
+    assert "captions/imaging" not in [source.key for source in steps["captions"].reads]
+    assert "captions/imaging" in [source.key for source in steps["answers"].reads]
+    assert [source.key for source in steps["predictions"].reads if source.step in {"captions", "answers"}] == ["answers/imaging"]
+    assert [source.key for source in steps["split"].reads] == ["validated_pairs/clinical_documents"]
+
+
+def test_a_changed_stage_moves_neither_the_one_before_nor_the_one_after():
+    first, second = IMAGING.stages
+    changed = replace(IMAGING, stages=(replace(first, recipe=replace(first.recipe, seed=1)), second))
+    assert moved(versions(IMAGING), versions(changed)) == {"captions"}  # "answers" moves when the adapter that it reads has
+
+
+def test_every_input_of_a_step_is_written_by_an_earlier_one():
+    for line in (*LINES.values(), IMAGING):
+        written = {f"validated_pairs/{name}" for name in line.datasets}
+        for step in line_steps(line, CPU):
+            assert {source.key for source in step.reads} <= written
+            written.add(step.key)
+
+
+def is_a_name(node: ast.AST) -> bool:
+    """``line.name``, or the name of a line written out."""
+    if isinstance(node, ast.Attribute):
+        return node.attr == "name" and ast.unparse(node.value).split(".")[-1] == "line"
+    return isinstance(node, ast.Constant) and node.value in {*LINES, "imaging", "radiology"}
+
+
+def questions(source: str) -> Iterator[int]:
+    """The lines of code that ask which line is running: by comparing its name, or by looking something up under it."""
+    for node in ast.walk(ast.parse(source)):
+        asked: list[ast.AST] = []
+        if isinstance(node, ast.Compare):
+            asked = [item for part in (node.left, *node.comparators) for item in (part, *getattr(part, "elts", []))]
+        elif isinstance(node, ast.Match):
+            asked = [node.subject, *(case.pattern.value for case in node.cases if isinstance(case.pattern, ast.MatchValue))]
+        elif isinstance(node, ast.Subscript):
+            asked = [node.slice]
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in {"get", "startswith"}:
+            asked = list(node.args)
+        if any(is_a_name(item) for item in asked):
+            yield node.lineno
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        'x = 1 if line.name == "documents" else 2', 'if name in ("imaging", "radiology"): pass', "PARTS[line.name]",
+        'match name:\n    case "radiology": pass', "PARTS.get(call.line.name)", 'LINES["documents"]', "self.line.name != other",
+    ],
+)  # fmt: skip
+def test_a_question_for_a_lines_name_would_be_seen(code: str):
+    assert list(questions(code))
+
+
+def test_no_code_asks_which_line_it_runs():
+    files = [path for package in ("medvl_lib", "medvl_assets") for path in sorted((ROOT / package).rglob("*.py"))]
+    assert len(files) > 50
+    assert [f"{path}:{line}" for path in files for line in questions(path.read_text(encoding="utf-8"))] == []
+
+
+def test_the_graph_of_another_line_has_an_asset_for_each_of_its_steps():
+    from medvl_assets.line_assets import line_assets
+
+    keys = {key.to_user_string() for made in line_assets(IMAGING, CPU) for key in getattr(made, "keys", ())}
+    assert keys == {f"imaging/{step.name}" for step in line_steps(IMAGING, CPU)} | {"imaging/served_model"}

@@ -1,0 +1,31 @@
+"""The real model's shape, without its weights. If these passed wrongly, the adapter would sit on the vision blocks too, as it did in the
+requirement documents' run: 28,876,800 parameters more, from a list of suffixes that also matches the tower's own projections.
+"""
+
+import torch
+from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+
+from medvl_lib.lines import DOCUMENTS
+from medvl_lib.models.loading import Loaded
+from medvl_lib.training.route import adapt
+
+CONFIG = Qwen2_5_VLConfig(
+    text_config={
+        "vocab_size": 152064, "hidden_size": 3584, "intermediate_size": 18944, "num_hidden_layers": 28, "num_attention_heads": 28,
+        "num_key_value_heads": 4, "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [16, 24, 24]},
+    },
+    vision_config={"depth": 32, "hidden_size": 1280, "intermediate_size": 3420, "num_heads": 16, "out_hidden_size": 3584},
+    tie_word_embeddings=False,
+)  # fmt: skip
+
+
+def test_the_full_models_adapter_has_161480704_parameters_all_in_the_language_model():
+    with torch.device("meta"):
+        model = Qwen2_5_VLForConditionalGeneration(CONFIG)
+    assert sum(parameter.numel() for parameter in model.parameters()) == 8_292_166_656  # the published total
+    loaded = Loaded(model=model, processor=None, prompts=None, precision="bfloat16", load_seconds=0.0)
+    with torch.device("meta"):
+        adapted = adapt(loaded, DOCUMENTS.model, DOCUMENTS.stages[0].recipe)
+    trainable = {name: parameter.numel() for name, parameter in adapted.named_parameters() if parameter.requires_grad}
+    assert sum(trainable.values()) == 161_480_704
+    assert all(".language_model.layers." in name for name in trainable)

@@ -127,7 +127,8 @@ PROFILES: Mapping[str, Profile] = {
         weights_dtype="float32",  # bfloat16 products are emulated, and slow, on CPUs without AMX or AVX512-BF16
         gradient_checkpointing=False, training_batch=4, prediction_batch=32,
         num_workers=0,  # small pictures are ready sooner than a worker process
-        pin_memory=False, num_threads=0, memory_budget_bytes=0, memory_margin_share=0.1, environment=ENVIRONMENT,
+        pin_memory=False, num_threads=0, memory_budget_bytes=0, memory_margin_share=0.1,
+        environment={**ENVIRONMENT, "OMP_WAIT_POLICY": "PASSIVE"},  # threads that spin while they wait are many times slower beside others
     ),
     "cuda": Profile(
         name="cuda", device="cuda", engine="torch", weights_dtype="bfloat16", quantization="nf4", attention="sdpa",

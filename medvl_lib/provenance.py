@@ -314,14 +314,17 @@ def newest(workspace: Workspace, step: str, name: str) -> Artifact:
 def judge(workspace: Workspace, artifact: Artifact, rules: Iterable[Rule]) -> tuple[Verdict, ...]:
     """Apply every rule, leave the verdicts in the directory, and move ``current.json`` when all blocking ones passed.
 
-    Earlier verdicts go first: if a rule raises, the directory stays unjudged. Raises InputRefused when it is damaged.
+    Raises InputRefused when the directory is damaged; then, and when a rule raises, no earlier verdict stays.
     """
-    (artifact.directory / VERDICTS).unlink(missing_ok=True)
-    require_intact(artifact)
-    verdicts = tuple(
-        Verdict(rule=rule.name, bounds=digest(rule.literals), is_blocking=rule.is_blocking, outcome=rule.holds(artifact.directory))
-        for rule in rules
-    )
+    try:
+        require_intact(artifact)
+        verdicts = tuple(
+            Verdict(rule=rule.name, bounds=digest(rule.literals), is_blocking=rule.is_blocking, outcome=rule.holds(artifact.directory))
+            for rule in rules
+        )
+    except BaseException:
+        (artifact.directory / VERDICTS).unlink(missing_ok=True)
+        raise
     write_json(
         artifact.directory / VERDICTS,
         {"data_version": artifact.data_version, "verdicts": [dataclasses.asdict(verdict) for verdict in verdicts]},

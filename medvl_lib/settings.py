@@ -192,8 +192,8 @@ def require_known_names(settings: Settings, *, datasets: Collection[str], lines:
 def override(value: Value, changes: Mapping[str, object], where: str) -> Value:
     """The dataclass ``value`` with some fields replaced, each checked against its declared type.
 
-    An integer may stand for a float, nothing else for anything else. Raises SettingsError with ``where`` for an unknown field,
-    a wrong type, and whatever the dataclass itself refuses.
+    An integer may stand for a float and an array of tables for dataclasses, nothing else for anything else. Raises SettingsError with
+    ``where`` for an unknown field, a wrong type, and whatever the dataclass itself refuses.
     """
     hints = get_type_hints(type(value), include_extras=True)
     valid = tuple(field.name for field in dataclasses.fields(value) if field.init)  # pyright: ignore[reportArgumentType]

@@ -112,7 +112,7 @@ def _table(scores: Iterable[Score], gate: Gate) -> dict[tuple[_Answers, str], di
 
 
 def _rivals(table: _Table, champion: Variant) -> list[_Answers]:
-    """Whatever may be served today: the champion, and the base model; before the first promotion that one in four bits, too."""
+    """The champion and the base model; before the first promotion the base model, also in four bits where these were predicted."""
     has_nf4 = any(answers.variant == "nf4" for answers, _ in table)
     second: Variant = "nf4" if champion == "base" and has_nf4 else "base"
     return [_Answers(variant) for variant in dict.fromkeys([champion, second])]
@@ -149,6 +149,13 @@ def _compare(table: _Table, gate: Gate, others: _Answers, metric: str) -> Differ
     return paired_difference(pairs, confidence=gate.confidence) if pairs else None
 
 
+def _compare_valid(table: _Table, gate: Gate, others: _Answers) -> Difference:
+    """The same by the primary metric, once it is known that there are such pairs."""
+    found = _compare(table, gate, others, gate.primary_metric)
+    assert found is not None  # noqa: S101 (validity was established)
+    return found
+
+
 def _in_words(found: Difference, gate: Gate, others: _Answers, metric: str) -> str:
     interval = "no interval" if found.ci_low is None else f"{gate.confidence:.0%} interval {found.ci_low:+.3f} to {found.ci_high:+.3f}"
     turned = "" if METRICS[metric].is_higher_better else " (less is better: sign turned)"
@@ -171,9 +178,7 @@ def _least_visible(found: Difference) -> str:
     return f"with 80 % power these clusters show differences from {smallest:.3f}"
 
 
-def _superiority(table: _Table, gate: Gate, rival: _Answers) -> _Finding:
-    found = _compare(table, gate, rival, gate.primary_metric)
-    assert found is not None  # noqa: S101 (validity was established)
+def _superiority(found: Difference, gate: Gate, rival: _Answers) -> _Finding:
     said = _in_words(found, gate, rival, gate.primary_metric)
     if found.ci_low is not None and found.ci_high is not None and _is_shown(found, gate):
         if found.ci_low > 0:
@@ -183,10 +188,9 @@ def _superiority(table: _Table, gate: Gate, rival: _Answers) -> _Finding:
     return _Finding("inconclusive", f"neither better nor worse than {rival} was shown: {said}; {_least_visible(found)}")
 
 
-def _floor(table: _Table, gate: Gate, floor: Variant) -> _Finding:
-    rival = _Answers(floor)
-    finding, found = _superiority(table, gate, rival), _compare(table, gate, rival, gate.primary_metric)
-    is_above = found is not None and found.ci_low is not None and found.ci_low > 0
+def _floor(found: Difference, gate: Gate, floor: _Answers) -> _Finding:
+    finding = _superiority(found, gate, floor)
+    is_above = found.ci_low is not None and found.ci_low > 0
     if finding.verdict == "reject" or not is_above:
         return _Finding("reject", f"does not beat {floor}, which needs no model: {finding.reason}")
     return finding
@@ -200,7 +204,7 @@ def _image_effect(table: _Table, gate: Gate) -> Difference | None:
 def _answers_use_the_image(table: _Table, gate: Gate, effect: Difference | None) -> _Finding:
     if effect is None or effect.ci_low is None or effect.ci_high is None:
         has_control = bool(table.get((_BLIND, gate.primary_metric)))
-        why = _unlike(table, gate, _BLIND) or "too few pairs" if has_control else f"{CONTROL} was not predicted for {_MINE}"
+        why = _unlike(table, gate, _BLIND) or "no interval over one cluster" if has_control else f"{CONTROL} was not predicted for {_MINE}"
         return _Finding("inconclusive", f"whether answers use the image is unknown: {why}")
     said = _in_words(effect, gate, _BLIND, gate.primary_metric)
     if effect.ci_high <= 0:
@@ -223,8 +227,8 @@ def _guardrail(table: _Table, gate: Gate, champion: _Answers, guardrail: Guardra
 def _findings(table: _Table, gate: Gate, rivals: Sequence[_Answers], effect: Difference | None) -> list[_Finding]:
     """Every finding, the deciding ones first: a reject outweighs an inconclusive, that a promote."""
     found = [
-        *(_superiority(table, gate, rival) for rival in rivals),
-        *(_floor(table, gate, floor) for floor in gate.floors),
+        *(_superiority(_compare_valid(table, gate, rival), gate, rival) for rival in rivals),
+        *(_floor(_compare_valid(table, gate, floor), gate, floor) for floor in map(_Answers, gate.floors)),
         _answers_use_the_image(table, gate, effect),
         *(_guardrail(table, gate, rivals[0], guardrail) for guardrail in gate.guardrails),
     ]
@@ -262,8 +266,7 @@ def decide(scores: Sequence[Score], gate: Gate, champion: Variant, line: str) ->
     if problems := _invalid(table, gate, rivals):
         findings = [_Finding("inconclusive", problem) for problem in problems]
     else:
-        found, effect = _compare(table, gate, rivals[0], gate.primary_metric), _image_effect(table, gate)
-        assert found is not None  # noqa: S101 (validity was established)
+        found, effect = _compare_valid(table, gate, rivals[0]), _image_effect(table, gate)
         few = _too_few(found, gate, rivals[0])
         findings = _findings(table, gate, rivals, effect) if few is None else [few]
     return Decision(
@@ -283,8 +286,8 @@ def write_promotion(directory: Path, scores_directory: Path, gate: Gate, line: s
     write_table(directory / PROMOTION_DECISIONS, Decision, [decision])
     return {
         "schema_version": SCHEMA_VERSION, "verdict": decision.verdict, "reason": decision.reasons[0], "champion": decision.champion,
-        "num_pairs": decision.num_pairs,
-        "num_clusters": decision.num_clusters, "difference": decision.difference, "ci_low": decision.ci_low, "ci_high": decision.ci_high,
+        "num_pairs": decision.num_pairs, "num_clusters": decision.num_clusters,
+        "difference": decision.difference, "ci_low": decision.ci_low, "ci_high": decision.ci_high,
         "p_value": decision.p_value, "minimum_detectable_difference": decision.minimum_detectable_difference,
         "image_difference": decision.image_difference, "image_ci_low": decision.image_ci_low, "image_ci_high": decision.image_ci_high,
     }  # fmt: skip

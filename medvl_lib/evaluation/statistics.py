@@ -23,7 +23,7 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-REVISION = 1  # first version
+REVISION = 1  # first version; rows.REVISIONS and promotion.REVISIONS carry it into what is made of these numbers
 SEED = 20_250_601  # one fixed seed: the same scores always get the same interval
 NUM_RESAMPLES = 2_000
 NUM_SIGN_FLIPS = 9_999

@@ -32,7 +32,14 @@ def only_rejection(root: Path) -> Rejection:
     return reading
 
 
+def test_forms_that_were_not_invented_here_get_no_licence_of_ours(tmp_path: Path):
+    (draft,) = dataset.read(write_lines(tmp_path, json.dumps(RECORD)))
+    assert isinstance(draft, Draft)
+    assert draft.pair.licence == "not stated"
+
+
 def test_a_record_becomes_the_pair_that_the_docstring_shows(tmp_path: Path):
+    (tmp_path / "README.md").write_text("# Invented data\n", encoding="utf-8")
     (draft,) = dataset.read(write_lines(tmp_path, json.dumps(RECORD)))
     assert isinstance(draft, Draft)
     assert draft.pair == Pair(

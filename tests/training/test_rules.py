@@ -78,6 +78,13 @@ def test_damage_breaks_exactly_its_rule(sound: Path, damage: Callable[[Path], No
     assert failing(sound) == breaks
 
 
+def test_a_recipe_that_names_the_vision_tower_does_not_allow_it(sound: Path):
+    write_json(sound / SUMMARY, {"num_planned_steps": 8, "lora_targets": ".*"})
+    assert failing(sound) == {}
+    write_adapter(sound, LANGUAGE, VISION)
+    assert failing(sound) == {"only_language_layers_are_adapted": (VISION,)}
+
+
 def test_a_run_whose_loss_ends_as_no_number_has_not_learned(sound: Path):
     write_steps(sound, (*LOSSES[:-1], math.nan))
     assert set(failing(sound)) == {"loss_is_finite", "loss_fell"}

@@ -114,7 +114,7 @@ def failure(log: Path) -> str:
 
 
 QUESTIONS = (
-    """select dataset, metric, variant, precision, n, mean, ci_low, ci_high, latency_p50_seconds, memory_mb
+    """select dataset, metric, variant, precision, n, mean, ci_low, ci_high, p50_seconds_per_answer, memory_mb
        from leaderboard where condition = 'as_is' and metric <> 'hallucinated_pair_rate'""",
     "select line, verdict, reasons[1] as reason from promotion_decisions where is_current",
 )

@@ -19,6 +19,8 @@ INSTANCE = """\
 # Written by MedVL; yours to change. https://docs.dagster.io/deployment/oss/dagster-yaml
 telemetry:
   enabled: false
+nux:
+  enabled: false
 concurrency:
   pools:
     default_limit: 1

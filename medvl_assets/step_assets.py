@@ -62,9 +62,12 @@ def step_checks(step: Step) -> dg.AssetChecksDefinition:
             dg.AssetCheckSpec(rule.name, asset=[step.owner, step.name], blocking=rule.is_blocking, description=rule.sentence)
             for rule in step.rules
         ],
+        can_subset=True,
     )
-    def judged(workspace: dg.ResourceParam[Workspace]) -> Iterator[dg.AssetCheckResult]:
+    def judged(context: dg.AssetCheckExecutionContext, workspace: dg.ResourceParam[Workspace]) -> Iterator[dg.AssetCheckResult]:
+        chosen = {key.name for key in context.selected_asset_check_keys}
         for verdict in judge(workspace, newest(workspace, step.name, step.owner), step.rules):
-            yield check_result(step, verdict)
+            if verdict.rule in chosen:  # all are judged together, and one verdict file says so
+                yield check_result(step, verdict)
 
     return judged

@@ -107,7 +107,7 @@ class TableWriter:
 
     def write(self, row: Any) -> None:
         """Append one row."""
-        self._rows.append(dataclasses.asdict(row))
+        self._rows.append(_record(row))
         self.num_rows += 1
         if len(self._rows) >= BATCH_ROWS:
             self._flush()
@@ -152,9 +152,22 @@ def _hints(model: type) -> dict[str, Any]:
     return get_type_hints(model, include_extras=True)
 
 
+@functools.cache
+def _nested(model: type) -> dict[str, Any]:
+    """The fields that Arrow and Python hold differently: all but the scalars."""
+    return {name: hint for name, hint in _hints(model).items() if pa.types.is_nested(_arrow_type(hint)[0])}
+
+
 def _row(model: type, record: dict[str, Any]) -> Any:
-    hints = _hints(model)
-    return model(**{name: _from_arrow(hints[name], value) for name, value in record.items()})
+    for name, hint in _nested(model).items():
+        record[name] = _from_arrow(hint, record[name])
+    return model(**record)
+
+
+def _record(row: Any) -> dict[str, Any]:
+    """A row as a dict; a deep copy only where something is nested."""
+    model = type(row)
+    return dataclasses.asdict(row) if _nested(model) else {name: getattr(row, name) for name in _hints(model)}
 
 
 def read_table(path: Path, model: type[Row]) -> Iterator[Row]:

@@ -25,7 +25,7 @@ from medvl_lib.evaluation.predictions import (
 from medvl_lib.files import read_json
 from medvl_lib.pairs import Split
 from medvl_lib.provenance import PROVENANCE, Fact, Outcome, Rule, digest
-from medvl_lib.tables import Column, TableWriter, read_table, write_table
+from medvl_lib.tables import Column, TableWriter, read_column, read_table, write_table
 
 REVISION = 2  # an evaluation's id names the very answers; the metrics have versions of their own
 REVISIONS = (REVISION,)
@@ -92,15 +92,15 @@ def _answer_state(prediction: Prediction) -> AnswerState:
 def _evaluated(predictions_directory: Path) -> dict[str, Reference]:
     """The references of the test split and of each split that was predicted, by pair."""
     path = predictions_directory / REFERENCES
-    predicted = {prediction.pair_id for prediction in read_table(predictions_directory / PREDICTIONS, Prediction)}
-    split_of = {reference.pair_id: reference.split for reference in read_table(path, Reference)}
-    if orphans := sorted(predicted - split_of.keys()):
+    predicted: set[str] = set(read_column(predictions_directory / PREDICTIONS, "pair_id"))
+    references = {reference.pair_id: reference for reference in read_table(path, Reference)}
+    if orphans := sorted(predicted - references.keys()):
         raise InputRefused(
             found=f"{len(orphans)} predicted pairs have no reference, first {orphans[0]!r}", where=str(path),
             do="materialize the predictions again: answers and references must come from one chat directory",
         )  # fmt: skip
-    splits = {"test"} | {split_of[pair_id] for pair_id in predicted}
-    return {reference.pair_id: reference for reference in read_table(path, Reference) if reference.split in splits}
+    splits = {"test"} | {references[pair_id].split for pair_id in predicted}
+    return {pair_id: reference for pair_id, reference in references.items() if reference.split in splits}
 
 
 def _scored(predictions_directory: Path, references: dict[str, Reference]) -> Iterator[Score]:

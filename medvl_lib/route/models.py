@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
-from medvl_lib import audit, chat, images, prompts, raw_records
+from medvl_lib import audit, chat, images, models, prompts, raw_records, training
 from medvl_lib.hardware import Profile, numerics
 from medvl_lib.images import ImageStore
 from medvl_lib.lines import Line
@@ -38,7 +38,7 @@ def model_steps(line: Line, profile: Profile) -> tuple[Step, ...]:
         return write_nf4(call.directory, call.read("base_model", name), spec, profile)
 
     base = Step(
-        name="base_model", owner=name, description=sign(model_spec.__name__), reads=(), process="prepare",
+        name="base_model", owner=name, description=sign(models.__name__), reads=(), process="prepare",
         version=code_version(model_spec.REVISION, name, identity), rules=BASE_RULES, write=write_base,
         observe=None if spec.source != "directory" else lambda workspace, _: raw_records.contents(
             raw_records.observe(Path(spec.path), workspace.observed("base_model", name), cure=(
@@ -47,7 +47,7 @@ def model_steps(line: Line, profile: Profile) -> tuple[Step, ...]:
     if profile.quantization == "none":
         return (base,)
     nf4 = Step(
-        name="nf4_model", owner=name, description=sign(model_spec.__name__), process="prepare",
+        name="nf4_model", owner=name, description=sign(models.__name__), process="prepare",
         reads=(source("base_model", name, BASE_RULES),),
         version=code_version(model_spec.REVISION, name, identity, model_spec.SKIP_MODULES[spec.family], numerics(profile)),
         rules=NF4_RULES, write=write_nf4,
@@ -88,6 +88,6 @@ def _stage_step(line: Line, profile: Profile, stage: Stage, before: tuple[Source
         )  # fmt: skip
 
     return Step(
-        name=stage.name, owner=name, description=sign(training_recipe.__name__), reads=reads, process="train", version=version,
+        name=stage.name, owner=name, description=sign(training.__name__), reads=reads, process="train", version=version,
         rules=training_rules.RULES, write=write, table=Table(file=TRAINING_STEPS, model=TrainingStep),
     )  # fmt: skip

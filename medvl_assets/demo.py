@@ -95,13 +95,12 @@ def _summed_bytes(process: psutil.Popen, torch_processes: set[int]) -> int:
     """Memory of a process and its descendants, shared pages counted once; notes those that have torch's library mapped."""
     total = 0
     for member in [process, *process.children(recursive=True)]:
-        with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+        with suppress(psutil.NoSuchProcess, psutil.AccessDenied, FileNotFoundError, ProcessLookupError):
             if not SEES_LIBRARIES:
                 total += member.memory_info().rss
                 continue
-            maps = member.memory_maps(grouped=True)
-            total += sum(area.pss for area in maps)
-            if any(TORCH in area.path for area in maps):
+            total += member.memory_full_info().pss
+            if TORCH in Path(f"/proc/{member.pid}/maps").read_text(encoding="utf-8", errors="replace"):
                 torch_processes.add(member.pid)
     return total
 

@@ -65,7 +65,7 @@ def launch(context: dg.AssetExecutionContext, workspace: Workspace, steps: Seque
             failed = error
     progress.show(session.get_custom_messages())  # the session is closed: now everything that was said has been read
     if progress.refusal is not None:
-        raise MedVLError(**progress.refusal) from failed
+        raise MedVLError(**progress.refusal) from None  # the process's end says no more than its own words
     if failed is not None:
         raise failed
     if not progress.is_done:

@@ -96,7 +96,7 @@ def tiny(line: Line) -> Line:
     """
     stages = tuple(
         replace(stage, recipe=replace(
-            stage.recipe, learning_rate=2e-3, num_epochs=1, max_steps=24, effective_batch=8, lora_rank=16, lora_alpha=32,
+            stage.recipe, learning_rate=2e-3, num_epochs=1, max_steps=16, effective_batch=8, lora_rank=16, lora_alpha=32,
             max_training_pairs=96, max_validation_pairs=16, validations_per_epoch=2,
         )) for stage in line.stages
     )  # fmt: skip
@@ -104,7 +104,7 @@ def tiny(line: Line) -> Line:
         line,
         model=replace(line.model, source="tiny", hub_id=TINY_MODELS[line.model.family], revision="", seed=1, max_pixels=256 * 28 * 28),
         stages=stages,
-        evaluation=replace(line.evaluation, max_pairs_per_dataset=60, max_answer_tokens=320),
+        evaluation=replace(line.evaluation, max_pairs_per_dataset=60, max_answer_tokens=240),
     )
 
 

@@ -14,6 +14,7 @@ pytest_plugins = ["tests.torch_fixtures"]
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_DATASETS_OFFLINE"] = "1"
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin are tens of times slower beside another process (docs/log.md)
 
 LOOPBACK = ("127.", "::1", "localhost", "0.0.0.0")  # noqa: S104 (an address to compare with, not to bind to)
 NETWORK_FAMILIES = {socket.AF_INET, socket.AF_INET6}

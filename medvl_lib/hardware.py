@@ -128,7 +128,8 @@ PROFILES: Mapping[str, Profile] = {
         gradient_checkpointing=False, training_batch=4, prediction_batch=32,
         num_workers=0,  # small pictures are ready sooner than a worker process
         pin_memory=False, num_threads=0, memory_budget_bytes=0, memory_margin_share=0.1,
-        environment={**ENVIRONMENT, "OMP_WAIT_POLICY": "PASSIVE"},  # spinning threads: 1.3 times faster alone, 20 times slower beside another process
+        # threads that spin while they wait: 1.3 times faster alone, 20 times slower beside another process (docs/log.md)
+        environment={**ENVIRONMENT, "OMP_WAIT_POLICY": "PASSIVE"},
     ),
     "cuda": Profile(
         name="cuda", device="cuda", engine="torch", weights_dtype="bfloat16", quantization="nf4", attention="sdpa",

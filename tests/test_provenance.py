@@ -142,7 +142,7 @@ def test_a_data_version_is_names_and_contents_alone(workspace: Workspace, tmp_pa
         (directory / "counts.txt").rename(directory / "count.txt")
         return {}
 
-    others = [write(workspace, "abd", version=V2).data_version, write_step(workspace, "x", "y", V1, [], renamed).data_version]
+    others = [write(workspace, "abx", version=V2).data_version, write_step(workspace, "x", "y", V1, [], renamed).data_version]
     assert len({here.data_version, *others}) == 3
 
 
@@ -214,7 +214,7 @@ def shorten(directory: Path):
 
 
 def change(directory: Path):
-    (directory / "part" / "rows.txt").write_text("abd")
+    (directory / "part" / "rows.txt").write_text("abx")
 
 
 def lose_a_file(directory: Path):

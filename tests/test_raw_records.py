@@ -47,7 +47,7 @@ def test_every_file_is_seen_by_its_path_in_order(folder: Path):
 
 
 def change(folder: Path):
-    (folder / "rows.csv").write_text("abd")
+    (folder / "rows.csv").write_text("abx")
 
 
 def rename(folder: Path):
@@ -106,7 +106,7 @@ def test_another_folder_is_read_even_where_names_sizes_and_times_are_the_same(fo
     before = contents(seen(folder))
     shutil.copytree(folder, tmp_path / "other")
     times = (folder / "rows.csv").stat()
-    (tmp_path / "other" / "rows.csv").write_text("abd")
+    (tmp_path / "other" / "rows.csv").write_text("abx")
     os.utime(tmp_path / "other" / "rows.csv", ns=(times.st_atime_ns, times.st_mtime_ns))
     assert contents(seen(tmp_path / "other")) != before
 

@@ -18,7 +18,7 @@ from medvl_assets.instance import instance_home
 from medvl_assets.jobs import EVERYTHING
 from medvl_lib.benchmark.publish import ask
 from medvl_lib.benchmark.terminal import render_table
-from medvl_lib.errors import MedVLError
+from medvl_lib.errors import InputMissing, MedVLError
 from medvl_lib.hardware import profile_for
 from medvl_lib.lines import dataset_runs, lines_of
 from medvl_lib.sample_data import write
@@ -72,7 +72,13 @@ def main() -> int:
 def fill(settings: Settings) -> None:
     """Write invented data where a dataset's default raw folder is empty."""
     for name in settings.enabled_datasets():
-        if settings.dataset(name).raw_path is None:
+        folder = settings.dataset(name).raw_path
+        if folder is not None and not folder.is_dir():
+            raise InputMissing(
+                found="a file, where a folder should be" if folder.is_file() else "no such folder", where=str(folder),
+                do=f"mend [datasets.{name}] raw_path in {settings.path}: the folder that holds the publisher's files",
+            )  # fmt: skip
+        if folder is None:
             written = write(name, settings.raw_folder(name))
             _say(f"{name}: invented data {'written to' if written.is_new else 'or yours found in'} {written.root}")
 

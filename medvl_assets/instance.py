@@ -11,6 +11,7 @@ import dagster as dg
 from filelock import Timeout
 
 from medvl_assets.resources import run_lock
+from medvl_lib.errors import MedVLError
 from medvl_lib.files import write_bytes
 from medvl_lib.settings import read_settings
 from medvl_lib.workspace import Workspace
@@ -64,5 +65,15 @@ def end_dead_runs(instance: dg.DagsterInstance, workspace: Workspace) -> list[st
     return ended
 
 
+def main() -> int:
+    """Print the instance folder; returns the exit status."""
+    try:
+        sys.stdout.write(instance_home(Workspace(root=read_settings().data_root)) + "\n")
+    except MedVLError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    return 0
+
+
 if __name__ == "__main__":
-    sys.stdout.write(instance_home(Workspace(root=read_settings().data_root)) + "\n")
+    sys.exit(main())

@@ -11,7 +11,7 @@ import platform
 import shutil
 import threading
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +93,8 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
             temporary.replace(path)
             sync_directory(path.parent)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # what could not be written cannot always be removed; the first error is the one to show
+            temporary.unlink(missing_ok=True)
         raise
 
 

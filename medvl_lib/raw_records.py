@@ -54,7 +54,8 @@ def observe(folder: Path, memory: Path, *, cure: str) -> tuple[RawFile, ...]:
         sha256 = known.get((where, name, facts.st_size, facts.st_mtime_ns)) or sha256_of_file(path)
         seen.append(_Observed(folder=where, path=name, num_bytes=facts.st_size, modified_ns=facts.st_mtime_ns, sha256=sha256))
     if not seen:
-        raise InputMissing(found="no files", where=str(folder), do=cure)
+        found = "a file, where a folder should be" if folder.is_file() else "no files" if folder.is_dir() else "no such folder"
+        raise InputMissing(found=found, where=str(folder), do=cure)
     write_whole(memory, lambda temporary: write_table(temporary, _Observed, seen))
     return tuple(RawFile(path=row.path, num_bytes=row.num_bytes, sha256=row.sha256) for row in seen)
 

@@ -148,7 +148,7 @@ def read_settings(path: Path | None = None) -> Settings:
     try:
         return Settings.model_validate(content, context={"file": file})
     except ValidationError as error:
-        raise _refusal(file, error) from error
+        raise _refusal(file, error) from None  # pydantic's words say the same, at length
 
 
 def _refusal(file: Path, error: ValidationError) -> SettingsError:

@@ -219,7 +219,13 @@ def rules(dataset: Dataset) -> tuple[Rule, ...]:
 
     def rejected_share_is_within_budget(directory: Path) -> Outcome:
         share, budget = rejected_share(directory), dataset.rejected_share_budget
-        return Outcome(passed=share <= budget, found=f"{share:.4f} of all rows were rejected, at most {budget:g} may be")
+        found = f"{share:.4f} of all rows were rejected, at most {budget:g} may be"
+        if share <= budget:
+            return Outcome(passed=True, found=found)
+        reasons = Counter(row.reason for row in read_table(directory / REJECTIONS, Rejection))
+        why = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
+        cure = f"mend the files, or raise [datasets.{dataset.name}] rejected_share_budget"
+        return Outcome(passed=False, found=f"{found}: {why}; each row stands in {REJECTIONS}; {cure}", offenders=tuple(reasons))
 
     return (
         columns_are_as_declared({PAIRS: Pair, REJECTIONS: Rejection, IMAGE_FACTS: ImageRow}),

@@ -137,7 +137,7 @@ def test_a_missing_or_empty_folder_is_refused_in_three_parts(tmp_path: Path, is_
         nowhere.mkdir(parents=True)
     with pytest.raises(InputMissing) as missing:
         observe(nowhere, tmp_path / "observed.parquet", cure="run `medvl sample-data slake`")
-    assert (missing.value.found, missing.value.where) == ("no files", str(nowhere))
+    assert (missing.value.found, missing.value.where) == ("no files" if is_there else "no such folder", str(nowhere))
     assert missing.value.do == "run `medvl sample-data slake`"
 
 

@@ -45,7 +45,8 @@ def test_a_misspelt_setting_is_refused_with_the_nearest_name(tmp_path: Path) -> 
 def test_a_missing_raw_folder_is_named_with_its_setting(tmp_path: Path) -> None:
     settings = demo_runs.project(tmp_path, raw='raw_path = "nowhere"')
     status, said = demo_runs.run(settings)
-    assert status == 1
+    assert status == 2
+    assert "found: no such folder" in said
     assert str(tmp_path / "nowhere") in said
     assert "[datasets.clinical_documents] raw_path" in said
 

@@ -185,7 +185,8 @@ def _superiority(found: Difference, gate: Gate, rival: _Answers) -> _Finding:
             return _Finding("promote", f"better than {rival}: {said}")
         if found.ci_high < 0:
             return _Finding("reject", f"worse than {rival}: {said}")
-    return _Finding("inconclusive", f"neither better nor worse than {rival} was shown: {said}; {_least_visible(found)}")
+    both = "" if found.ci_low is None else "interval and p do not both say so: " if found.ci_low > 0 or (found.ci_high or 0) < 0 else ""
+    return _Finding("inconclusive", f"neither better nor worse than {rival} was shown: {both}{said}; {_least_visible(found)}")
 
 
 def _floor(found: Difference, gate: Gate, floor: _Answers) -> _Finding:

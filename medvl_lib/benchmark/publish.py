@@ -173,7 +173,7 @@ def _put_in_place(store: Path, benchmarks: Sequence[_Written], decisions: Sequen
 
 
 def ask(workspace: Workspace, sql: str) -> Answer:
-    """What the published store answers, read-only; a bare name (``leaderboard``) asks for all of that table or view."""
+    """What the published store answers, read-only and without any other file; a bare name (``leaderboard``) asks for all of it."""
     store = workspace.store
     if not store.is_file():
         raise InputMissing(
@@ -182,7 +182,7 @@ def ask(workspace: Workspace, sql: str) -> Answer:
     name = re.fullmatch(r"(\w+)\s*;?", sql.strip())
     question = f"from {name[1]}" if name else sql.strip()
     try:
-        with duckdb.connect(str(store), read_only=True) as connection:
+        with duckdb.connect(str(store), read_only=True, config={"enable_external_access": "false"}) as connection:
             statements = connection.extract_statements(question)
             if len(statements) != 1:
                 raise _refused(f"{len(statements)} statements where one was expected", question, store)

@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 SIGNIFICANT_DIGITS = 3
+WIDEST_CELL = 120
 PLAIN_RANGE = (1e-4, 1e6)  # beyond it a number is shown with an exponent
 
 
@@ -35,9 +36,14 @@ def render_cell(value: Any) -> str:
     return " ".join(str(value).split())
 
 
+def _cut(text: str) -> str:
+    """A cell of a terminal's table; longer ones are cut visibly, and whole in any other client."""
+    return text if _width(text) <= WIDEST_CELL else text[: WIDEST_CELL - 1] + "…"
+
+
 def render_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     """The rows under their column names, numbers to the right, and how many there are below."""
-    cells = [list(columns), *([render_cell(value) for value in row] for row in rows)]
+    cells = [list(columns), *([_cut(render_cell(value)) for value in row] for row in rows)]
     widths = [max(_width(line[index]) for line in cells) for index in range(len(columns))]
     is_number = [
         any(isinstance(row[index], int | float) for row in rows) and all(isinstance(row[index], int | float | None) for row in rows)

@@ -16,7 +16,7 @@ and its first page, after:
 
     Pair(pair_id="mtsamples/csv/000017/p1", request="Transcribe this page.",
          response="PAST MEDICAL HISTORY:\nHe has ...\nALLERGIES:\nNone.", document_id="mtsamples/9f2c...", publisher_split=None,
-         source="mtsamples.csv row 17", metadata={"specialty": "Bariatrics", "sample_name": "Gastric Bypass Consult", ...}, ...)
+         source="mtsamples.csv line 21", metadata={"specialty": "Bariatrics", "sample_name": "Gastric Bypass Consult", ...}, ...)
 
 The response is, line for line, what the page shows: section breaks begin a new line, runs of blanks are one blank, and a character without
 a glyph is U+FFFD on the page and in the response (counted in ``num_replaced_characters``; a text that lost more than 1 % is rejected).
@@ -104,6 +104,6 @@ DATASET = Dataset(
     "huggingface.co/datasets/rungalileo/medical_transcription_40 @ 8c1952b",
     may_be_shown=False,  # neither layout's licence is confirmed
     read=read,
-    revision=1,  # first version
+    revision=2,  # a broken csv row no longer takes the rows after it along
     literals=(REQUEST, PAGE, pages.REVISION, MAX_REPLACED_SHARE),
 )

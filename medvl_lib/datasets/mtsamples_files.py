@@ -7,10 +7,11 @@ In: a raw folder. Out: a ``Transcription`` per row, or a ``Rejection`` for a row
 import csv
 import itertools
 import json
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import NamedTuple, TextIO
 
 import polars as pl
 
@@ -84,16 +85,51 @@ def _header(first: list[str], path: Path) -> tuple[list[str], bool]:
     raise InputRefused(found=shown, where=str(path), do=f"give the file the publisher's header: {','.join(COLUMNS)}")
 
 
-def _records(stream: TextIO) -> Iterator[list[str] | csv.Error]:
-    """Every record; one that the format forbids comes as the error, and reading goes on with the next line."""
-    rows = csv.reader(stream, strict=True)  # strict: a quote that never closes is an error, not the rest of the file
+class _Lines:
+    """The lines of a file, those of the record that is being read remembered, so that reading can begin again behind its first."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._waiting: deque[str] = deque()
+        self._num_done = 0
+        self._taken: list[str] = []
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        self._taken.append(self._waiting.popleft() if self._waiting else next(self._stream))
+        return self._taken[-1]
+
+    def begin(self) -> int:
+        """Begin a record; returns the number of its first line, from 1."""
+        self._num_done += len(self._taken)
+        self._taken = []
+        return self._num_done + 1
+
+    def give_back(self) -> None:
+        """Let the next record begin behind the first line of this one: a quote that never closes must not swallow the rows after it."""
+        self._waiting.extendleft(reversed(self._taken[1:]))
+        self._taken = self._taken[:1]
+
+
+class _Record(NamedTuple):
+    line: int
+    cells: list[str] | csv.Error
+
+
+def _records(stream: TextIO) -> Iterator[_Record]:
+    """Every record with the line it begins in; one that the format forbids comes as the error, and reading goes on with the next line."""
+    lines = _Lines(stream)
     while True:
+        line = lines.begin()
         try:
-            yield next(rows)
+            yield _Record(line, next(csv.reader(lines, strict=True)))  # strict: a quote that never closes is an error
         except StopIteration:
             return
         except csv.Error as error:
-            yield error
+            lines.give_back()
+            yield _Record(line, error)
 
 
 def _csv_row(record: list[str] | csv.Error, columns: list[str], row_id: str, source: str) -> Row:
@@ -113,12 +149,13 @@ def _csv_row(record: list[str] | csv.Error, columns: list[str], row_id: str, sou
 def csv_rows(path: Path, root: Path) -> Iterator[Row]:
     """The rows of a csv file: UTF-8 with or without a mark, CRLF or LF; a blank line is no row."""
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
-        records = (record for record in _records(stream) if isinstance(record, csv.Error) or record)
+        records = (record for record in _records(stream) if record.cells)
         first = next(records, None)
-        columns, has_header = _header(first if isinstance(first, list) else [], path)
+        columns, has_header = _header(first.cells if first is not None and isinstance(first.cells, list) else [], path)
         rows = records if has_header or first is None else itertools.chain([first], records)
         for number, record in enumerate(rows):
-            yield _csv_row(record, columns, f"{NAME}/csv/{number:06d}", f"{path.relative_to(root).as_posix()} row {number}")
+            source = f"{path.relative_to(root).as_posix()} line {record.line}"
+            yield _csv_row(record.cells, columns, f"{NAME}/csv/{number:06d}", source)
 
 
 def _label_names(path: Path) -> list[str]:

@@ -31,7 +31,7 @@ def drafts(readings: list[Reading]) -> list[Draft]:
 def test_a_row_becomes_the_page_that_the_docstring_shows(tmp_path: Path):
     (draft,) = drafts(read_csv(tmp_path, HEADER, ROW))
     pair = draft.pair
-    assert (pair.pair_id, pair.source, pair.request) == ("mtsamples/csv/000000/p1", "mtsamples.csv row 0", "Transcribe this page.")
+    assert (pair.pair_id, pair.source, pair.request) == ("mtsamples/csv/000000/p1", "mtsamples.csv line 2", "Transcribe this page.")
     assert pair.response == "PLAN:\nFluids.\nFOLLOW-UP:\nIn 2 weeks."
     assert (pair.publisher_split, pair.subject_id, pair.expected) == (None, None, ())
     assert pair.metadata == {"specialty": "Urology", "sample_name": "Stone", "glyph_height_pixels": "8", "num_pages": "1"}
@@ -56,7 +56,14 @@ def test_line_ends_and_a_byte_order_mark_do_not_matter(end: str, mark: bytes, tm
 
 def test_a_line_break_within_quotes_belongs_to_its_row(tmp_path: Path):
     readings = read_csv(tmp_path, HEADER, ROW.replace(" Clear.", '" Clear.\r\n"'), ROW)
-    assert [draft.pair.source for draft in drafts(readings)] == ["mtsamples.csv row 0", "mtsamples.csv row 1"]
+    assert [draft.pair.source for draft in drafts(readings)] == ["mtsamples.csv line 2", "mtsamples.csv line 4"]
+
+
+def test_a_quote_that_never_closes_takes_no_row_after_it_along(tmp_path: Path):
+    readings = read_csv(tmp_path, HEADER, ROW, '1, B., Urology, B ,"HISTORY:,  Chest pain.', ROW, ROW)
+    assert [draft.pair.source for draft in drafts(readings)] == ["mtsamples.csv line 2", "mtsamples.csv line 4", "mtsamples.csv line 5"]
+    (bad,) = [reading for reading in readings if isinstance(reading, Rejection)]
+    assert (bad.reason, bad.source) == ("record_malformed", "mtsamples.csv line 3")
 
 
 def test_an_empty_transcription_is_rejected_and_a_repeated_one_is_yielded_with_the_same_document(tmp_path: Path):
@@ -84,7 +91,7 @@ def test_a_damaged_row_is_rejected_and_the_rows_before_it_stay(line: str, reason
     good, bad = dataset.read(tmp_path)
     assert isinstance(good, Draft)
     assert isinstance(bad, Rejection)
-    assert (bad.reason, bad.source) == (reason, "mtsamples.csv row 1")
+    assert (bad.reason, bad.source) == (reason, "mtsamples.csv line 3")
     assert "Flu" not in bad.detail
 
 
@@ -122,7 +129,7 @@ def test_only_the_commas_of_section_breaks_become_lines(delivered: str, lines: s
 
 
 def test_a_file_without_a_header_is_read_when_its_columns_are_unmistakable(tmp_path: Path):
-    assert [draft.pair.source for draft in drafts(read_csv(tmp_path, ROW, ROW))] == ["mtsamples.csv row 0", "mtsamples.csv row 1"]
+    assert [draft.pair.source for draft in drafts(read_csv(tmp_path, ROW, ROW))] == ["mtsamples.csv line 1", "mtsamples.csv line 2"]
 
 
 @pytest.mark.parametrize(

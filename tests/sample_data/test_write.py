@@ -1,7 +1,5 @@
 """If these passed wrongly, invented files could land among a user's own, or a half-written folder be taken for a whole one."""
 
-import resource
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,6 +7,7 @@ import pytest
 from medvl_lib import sample_data
 from medvl_lib.datasets.raw_folder import is_invented
 from medvl_lib.errors import MedVLError, WriteFailed
+from tests.small_disk import small_disk
 
 FEW = {
     "clinical_documents": {"train": 1, "validation": 0, "test": 1, "benchmark": 0},
@@ -18,15 +17,6 @@ FEW = {
 
 def contents(root: Path) -> dict[str, bytes]:
     return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
-
-
-@pytest.fixture
-def small_disk() -> Iterator[None]:
-    """No file may grow beyond 1,000 bytes: what a full disk does, for this process only."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.mark.parametrize("name", sample_data.GENERATORS)
@@ -60,8 +50,8 @@ def test_an_empty_folder_is_filled(tmp_path: Path):
 
 
 @pytest.mark.parametrize("name", sample_data.GENERATORS)
-def test_a_full_disk_is_a_three_part_error_and_leaves_nothing(name: str, tmp_path: Path, small_disk: None):
-    with pytest.raises(WriteFailed) as failed:
+def test_a_full_disk_is_a_three_part_error_and_leaves_nothing(name: str, tmp_path: Path):
+    with small_disk(1000), pytest.raises(WriteFailed) as failed:
         sample_data.write(name, tmp_path / "raw", counts=FEW[name])
     assert "File too large" in failed.value.found
     assert "nothing half-written was kept" in failed.value.do

@@ -1,0 +1,82 @@
+"""The graph that Dagster sees. If these passed wrongly, an asset could lack its checks, bad data could flow on past a blocking one, or a
+killed run could keep its place in the device's queue for ever.
+"""
+
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from medvl_assets.dataset_assets import dataset_assets
+from medvl_assets.definitions import definitions
+from medvl_assets.instance import end_dead_runs, instance_home
+from medvl_assets.resources import run_lock, workspace_resource
+from medvl_lib.hardware import PROFILES
+from medvl_lib.lines import dataset_runs, lines_of
+from medvl_lib.route.data import dataset_steps
+from medvl_lib.route.line import line_steps
+from medvl_lib.sample_data import write
+from medvl_lib.settings import Settings, read_settings
+from medvl_lib.workspace import Workspace
+
+TOML = 'data_root = "data"\nscale = "tiny"\nprofile = "cpu"\n[datasets.clinical_documents]\n'
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    (tmp_path / "dagster_project.toml").write_text(TOML, encoding="utf-8")
+    write("clinical_documents", tmp_path / "data/raw/clinical_documents", counts={"train": 4, "validation": 1, "test": 1, "benchmark": 0})
+    return read_settings(tmp_path / "dagster_project.toml")
+
+
+def _materialize(settings: Settings) -> dg.ExecuteInProcessResult:
+    [run] = dataset_runs(settings)
+    return dg.materialize(dataset_assets(run), resources={"workspace": workspace_resource(settings)}, raise_on_error=False)
+
+
+def test_every_step_is_an_asset_and_every_rule_a_check_of_it(settings: Settings):
+    graph = definitions(settings).resolve_asset_graph()
+    steps = [step for run in dataset_runs(settings) for step in dataset_steps(run)]
+    steps += [step for line in lines_of(settings) for step in line_steps(line, PROFILES["cpu"])]
+    assets = {dg.AssetKey([step.owner, step.name]) for step in steps}
+    assert graph.get_all_asset_keys() == assets | {dg.AssetKey(["documents", "served_model"]), dg.AssetKey("benchmark_store")}
+    checks = {dg.AssetCheckKey(dg.AssetKey([step.owner, step.name]), rule.name) for step in steps for rule in step.rules}
+    assert set(graph.asset_check_keys) == checks
+
+
+def test_a_dataset_is_materialized_with_its_counts_and_passes_its_checks(settings: Settings):
+    result = _materialize(settings)
+    assert result.success
+    [event] = result.asset_materializations_for_node("clinical_documents__validated_pairs")
+    assert event.metadata["num_read"].value == event.metadata["num_pairs"].value + event.metadata["num_rejected"].value
+    assert event.metadata["dagster/row_count"].value == event.metadata["num_pairs"].value
+    assert all(check.passed for check in result.get_asset_check_evaluations())
+    assert Workspace(root=settings.data_root).current("validated_pairs", "clinical_documents").is_file()
+
+
+def test_a_broken_upload_stops_at_its_check_and_what_was_good_stays(settings: Settings):
+    assert _materialize(settings).success
+    workspace = Workspace(root=settings.data_root)
+    good = workspace.current("validated_pairs", "clinical_documents").read_text()
+    pages = sorted((workspace.raw("clinical_documents") / "train" / "images").glob("*.png"))
+    for page in pages[: len(pages) // 2]:
+        page.write_bytes(b"no picture")
+    result = _materialize(settings)
+    assert not result.success
+    [failed] = [check for check in result.get_asset_check_evaluations() if not check.passed]
+    assert failed.check_name == "rejected_share_is_within_budget"
+    assert "image_unreadable" in failed.description
+    assert "[datasets.clinical_documents] rejected_share_budget" in failed.description
+    assert workspace.current("validated_pairs", "clinical_documents").read_text() == good
+
+
+def test_a_run_whose_process_is_gone_is_ended_and_a_living_one_is_not(tmp_path: Path):
+    workspace = Workspace(root=tmp_path)
+    with dg.DagsterInstance.from_config(instance_home(workspace)) as instance:
+        dead, alive = (instance.create_run_for_job(dg.job(name=name)(lambda: None), status=dg.DagsterRunStatus.STARTED) for name in "ab")
+        with run_lock(workspace, dead.run_id):
+            pass  # its process held the lock, and died
+        with run_lock(workspace, alive.run_id):
+            assert end_dead_runs(instance, workspace) == [dead.run_id]
+        assert instance.get_run_by_id(dead.run_id).status == dg.DagsterRunStatus.FAILURE
+        assert instance.get_run_by_id(alive.run_id).status == dg.DagsterRunStatus.STARTED

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 from medvl_lib.errors import MedVLError
-from medvl_lib.hardware import profile_for
+from medvl_lib.hardware import Machine, Profile, look, profile_for
 from medvl_lib.lines import lines_of
 from medvl_lib.settings import Settings, read_settings
 from medvl_lib.workspace import Workspace
@@ -57,6 +57,7 @@ def examine() -> Iterator[Finding]:
         name="settings", level="ok", found=f"{settings.path}: scale {settings.scale}, lines {', '.join(line.name for line in lines)}"
     )
     yield Finding(name="profile", level="ok", found=f"{detection.profile.name}: {detection.reasons['name']}")
+    yield device(detection.profile, look())
     for field in (field for field in detection.reasons if field != "name"):
         yield Finding(name="profile", level="ok", found=f"{field} = {getattr(detection.profile, field)}: {detection.reasons[field]}")
     yield data_root(settings)
@@ -154,6 +155,18 @@ def data_root(settings: Settings) -> Finding:
         name="data root", level="ok" if is_enough else "note", found=f"{root}, {free:.0f} GiB free",
         do="" if is_enough else f"scale {settings.scale} wants about {needed} GiB",
     )  # fmt: skip
+
+
+def device(profile: Profile, machine: Machine) -> Finding:
+    """Whether the device that the profile wants is here, and torch can use it."""
+    is_apple = machine.system == "Darwin" and machine.architecture == "arm64"
+    has_gpu = machine.gpu is not None and not machine.torch_version.endswith("+cpu")
+    if {"cpu": True, "cuda": has_gpu, "mps": is_apple}[profile.device]:
+        return Finding(name="device", level="ok", found=profile.device)
+    found = f"profile {profile.name} computes on {profile.device}, which this machine and torch {machine.torch_version} do not have"
+    return Finding(
+        name="device", level="wrong", found=found, do='set profile = "auto" in the settings, or install a build of torch for the GPU'
+    )
 
 
 def raw_records(settings: Settings, name: str) -> Finding:

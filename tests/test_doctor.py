@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from medvl_lib.doctor import data_root, raw_records, requirement_name, torchvision, tried_together
+from medvl_lib.doctor import data_root, device, raw_records, requirement_name, torchvision, tried_together
+from medvl_lib.hardware import PROFILES, Gpu, Machine
 from medvl_lib.settings import Settings, read_settings
 
 CPU = {"torch": "2.13.0+cpu"}
@@ -65,3 +66,19 @@ def test_missing_raw_files_are_to_do_and_a_named_folder_without_files_is_wrong(t
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "mtsamples.csv").write_text("x")
     assert raw_records(settings(tmp_path, 'raw_path = "mine"'), "mtsamples").found == f"mtsamples: 1 files in {tmp_path / 'mine'}"
+
+
+@pytest.mark.parametrize(
+    ("name", "torch_version", "gpu", "level"),
+    [
+        ("cpu", "2.13.0+cpu", None, "ok"),
+        ("gb10", "2.13.0", None, "wrong"),
+        ("cuda", "2.13.0", Gpu(name="NVIDIA H200", memory_bytes=2**37, compute_capability=9.0), "ok"),
+        ("cuda", "2.13.0+cpu", Gpu(name="NVIDIA H200", memory_bytes=2**37, compute_capability=9.0), "wrong"),
+    ],
+)
+def test_a_profile_whose_device_is_not_here_is_wrong(name: str, torch_version: str, gpu: Gpu | None, level: str):
+    machine = Machine(
+        system="Linux", architecture="x86_64", chip="", num_cores=2, available_bytes=2**34, gpu=gpu, torch_version=torch_version
+    )
+    assert device(PROFILES[name], machine).level == level

@@ -2,12 +2,17 @@
 noise, or an evaluation pass could silently take the gradients from every later training step.
 """
 
+from dataclasses import replace
+
 import bitsandbytes as bnb
+import pytest
 import torch
 
 from medvl_lib.batches import Reader, training_batch
 from medvl_lib.chat import conversations_path, read_conversations
-from medvl_lib.models.loading import count_quantized, load, num_parameters, resident_bytes, write_nf4
+from medvl_lib.errors import MedVLError
+from medvl_lib.lines import DOCUMENTS
+from medvl_lib.models.loading import count_quantized, load, num_parameters, resident_bytes, write_base, write_nf4
 from medvl_lib.models.weights import BASE_RULES, NF4_RULES, tensors
 from tests.torch_fixtures import TINY, Trial
 
@@ -80,3 +85,29 @@ def test_a_quantized_vision_tower_is_seen(trial: Trial, tmp_path) -> None:
     failed = [rule.name for rule in NF4_RULES if not rule.holds(tmp_path).passed]
     assert failed == ["only_language_linears_are_in_four_bits"]
     assert len(tensors(tmp_path)) == len(values)
+
+
+def test_a_checkpoint_in_the_hubs_layout_is_copied_whole_and_loads(trial: Trial, tmp_path) -> None:
+    spec = replace(TINY, source="directory", hub_id="mine/forms", seed=0, path=str(trial.base))
+    facts = write_base(tmp_path, spec)
+    assert facts["num_tensors"] == len(tensors(trial.base))
+    assert (tmp_path / "model.safetensors").stat().st_ino != (trial.base / "model.safetensors").stat().st_ino  # the user's may change
+    assert load(tmp_path, spec, trial.profile).precision == "float32"
+
+
+def test_a_folder_without_weights_and_another_architecture_are_refused(trial: Trial, tmp_path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(MedVLError, match=r"no \*\.safetensors"):
+        write_base(tmp_path / "out", replace(TINY, source="directory", seed=0, path=str(tmp_path / "empty")))
+    for path in trial.base.iterdir():
+        (tmp_path / "empty" / path.name).write_bytes(path.read_bytes().replace(b'"model_type": "qwen2_5_vl"', b'"model_type": "llava"'))
+    (tmp_path / "out").mkdir()
+    with pytest.raises(MedVLError, match="model_type 'llava'"):
+        write_base(tmp_path / "out", replace(TINY, source="directory", seed=0, path=str(tmp_path / "empty")))
+
+
+def test_a_hub_that_cannot_be_reached_is_named_with_the_way_around_it(tmp_path) -> None:
+    with pytest.raises(MedVLError) as refused:
+        write_base(tmp_path, DOCUMENTS.model)
+    assert "Qwen/Qwen2.5-VL-7B-Instruct at cc594898137f460bfe9f0759e9844b3ce807cfb5" in refused.value.where
+    assert "source = 'directory'" in refused.value.do

@@ -87,7 +87,12 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("names", nargs="*", metavar="NAME", help="datasets; without one, those in the settings")
     verb.add_argument("--root", metavar="FOLDER", help="write FOLDER/NAME, not the folder that the settings expect")
     verb.add_argument(
-        "--count", type=counted, action="append", default=[], metavar="PART=NUMBER", help="how many of a part; may be repeated"
+        "--count",
+        type=counted,
+        action="append",
+        default=[],
+        metavar="PART=NUMBER",
+        help="how many of a part (documents: of each type); may be repeated",
     )
     verb.add_argument("--seed", type=int, help="other records of the same kind")
     verb.set_defaults(run=sample_data)

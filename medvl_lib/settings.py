@@ -9,6 +9,7 @@ import dataclasses
 import difflib
 import json
 import os
+import re
 import tomllib
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -21,6 +22,7 @@ from medvl_lib.workspace import Workspace
 
 FILE = "dagster_project.toml"
 VARIABLE = "MEDVL_SETTINGS"
+LINE_NAME = re.compile(r"[a-z][a-z0-9_]{0,59}")
 
 Value = TypeVar("Value")
 Changes = dict[str, JsonValue]
@@ -59,10 +61,14 @@ class DatasetSettings(BaseModel):
 
 
 class LineSettings(BaseModel):
-    """``[lines.<name>.<part>]``: numbers that replace those of ``lines.py``. They bear identity just as those do."""
+    """``[lines.<name>]`` and its parts: numbers that replace those of ``lines.py``. They bear identity just as those do."""
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
 
+    like: str | None = None
+    """The line that this one is a variation of, with its own assets, gate and served model; None: a change to the line of this name."""
+    datasets: list[str] | None = None
+    """The datasets that it reads, of those that the line knows; None: all that are enabled."""
     model: Changes = {}
     recipe: Changes = {}
     split: Changes = {}
@@ -85,7 +91,7 @@ class Settings(BaseModel):
     datasets: dict[str, DatasetSettings]
     """The datasets in use; one that is not listed is not read."""
     lines: dict[str, LineSettings] = {}
-    """Changes to the lines; one that is not listed stays as ``lines.py`` has it."""
+    """Changes to the lines, and lines that are ``like`` another; one that is not listed stays as ``lines.py`` has it."""
     profiles: dict[str, Changes] = {}
     """Changes to the fields of a hardware profile. They say where and how fast, except the three of ``hardware.Numerics``."""
 
@@ -177,16 +183,36 @@ def unknown_key(key: str, valid: Collection[str], where: str) -> SettingsError:
 
 def require_known_names(settings: Settings, *, datasets: Collection[str], lines: Collection[str], profiles: Collection[str]) -> None:
     """Refuse a table or a profile named after nothing that exists: ``[datasets.mtsample]``."""
+    changed = [name for name, line in settings.lines.items() if line.like is None]
     for table, named, known in (
-        ("datasets", settings.datasets, datasets), ("lines", settings.lines, lines), ("profiles", settings.profiles, profiles)
+        ("datasets", settings.datasets, datasets), ("lines", changed, lines), ("profiles", settings.profiles, profiles)
     ):  # fmt: skip
         for name in named:
             if name not in known:
                 raise unknown_key(name, known, settings.where(table))
+    for name, line in settings.lines.items():
+        _require_variation(settings, name, line, lines, datasets)
     if settings.profile != "auto" and settings.profile not in profiles:
         raise SettingsError(
             found=f"profile = {settings.profile!r}", where=f"{settings.path}, top level", do=f"choose auto, {', '.join(sorted(profiles))}"
         )
+
+
+def _require_variation(settings: Settings, name: str, line: LineSettings, lines: Collection[str], datasets: Collection[str]) -> None:
+    """Refuse a variation of nothing, one called like a line of its own, and a name that no folder or asset could have."""
+    if line.like is None:
+        return
+    where = settings.where("lines", name)
+    if line.like not in lines:
+        raise SettingsError(
+            found=f"like = {line.like!r}",
+            where=where,
+            do=f"name one of {', '.join(sorted(lines))}; a variation cannot be varied again",
+        )
+    if name in lines or name in datasets:
+        raise SettingsError(found=f"like = {line.like!r}", where=where, do=f"give it another name: {name} is taken")
+    if not LINE_NAME.fullmatch(name):
+        raise SettingsError(found=f"the line {name!r}", where=where, do="use small letters, digits and _, a letter first")
 
 
 def override(value: Value, changes: Mapping[str, object], where: str) -> Value:

@@ -190,3 +190,32 @@ def test_what_limits_and_split_refuse_is_told_with_file_and_table(value: object,
     with pytest.raises(SettingsError) as raised:
         override(value, {key: change}, "project.toml, [there]")
     assert (raised.value.found, raised.value.where) == (f"{key} = {change}", "project.toml, [there]")
+
+
+# -- variations of a line ----------------------------------------------------------------------------------------------
+NAMES = {"datasets": ("mtsamples",), "lines": ("documents",), "profiles": ("cpu",)}
+
+
+def test_a_line_may_be_like_another(tmp_path: Path):
+    settings = read_settings(written(tmp_path, HEAD + '[datasets.mtsamples]\n[lines.documents_slow]\nlike = "documents"\n'))
+    require_known_names(settings, **NAMES)
+    assert settings.line("documents_slow").like == "documents"
+
+
+@pytest.mark.parametrize(
+    ("table", "found", "do"),
+    [
+        ('[lines.slow]\nlike = "dokuments"\n', "like = 'dokuments'", "name one of documents"),
+        ('[lines.documents]\nlike = "documents"\n', "like = 'documents'", "documents is taken"),
+        ('[lines.mtsamples]\nlike = "documents"\n', "like = 'documents'", "mtsamples is taken"),
+        ('[lines."Slow one"]\nlike = "documents"\n', "the line 'Slow one'", "small letters"),
+        ('[lines."../slow"]\nlike = "documents"\n', "the line '../slow'", "small letters"),
+        ('[lines.a]\nlike = "documents"\n[lines.b]\nlike = "a"\n', "like = 'a'", "cannot be varied again"),
+    ],
+)
+def test_a_variation_of_nothing_or_with_a_taken_name_is_refused(tmp_path: Path, table: str, found: str, do: str):
+    settings = read_settings(written(tmp_path, HEAD + "[datasets.mtsamples]\n" + table))
+    with pytest.raises(SettingsError) as refused:
+        require_known_names(settings, **NAMES)
+    assert refused.value.found == found
+    assert do in refused.value.do

@@ -24,8 +24,10 @@ GRID_PIXELS = 28  # Qwen2.5-VL: patch 14 x merge 2; a page in whole cells reache
 REPLACEMENT = "\ufffd"
 WHITE, BLACK = 255, 0
 
-Font = Literal["sans", "mono", "serif"]
-FONT_FILES: dict[Font, str] = {"sans": "DejaVuSans.ttf", "mono": "DejaVuSansMono.ttf", "serif": "DejaVuSerif.ttf"}
+Font = Literal["sans", "mono", "serif", "italic"]
+FONT_FILES: dict[Font, str] = {
+    "sans": "DejaVuSans.ttf", "mono": "DejaVuSansMono.ttf", "serif": "DejaVuSerif.ttf", "italic": "DejaVuSerif-Italic.ttf",
+}  # fmt: skip
 FONTS_DIRECTORY = Path(__file__).parent / "fonts"
 
 DRAWABLE_RANGES = (
@@ -40,7 +42,7 @@ DRAWABLE_RANGES = (
     (0x2260, 0x2261), (0x2264, 0x2265), (0x25A0, 0x25A1), (0x25CF, 0x25CF),  # comparisons, squares, a disc
     (0xFFFD, 0xFFFD),
 )  # fmt: skip
-"""The characters that all three fonts draw, first and last of each range; the subset script and ``printable`` read it here."""
+"""The characters that all fonts draw, first and last of each range; the subset script and ``printable`` read it here."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,8 +1,8 @@
 """Cut the DejaVu fonts down to what MedVL's pages draw, so that every machine draws the same pixels.
 
-In: a folder with DejaVuSans.ttf, DejaVuSansMono.ttf and DejaVuSerif.ttf (version 2.37, dejavu-fonts.github.io). Out: three files of
-the same names below ``medvl_lib/fonts`` and the licence that the fonts themselves carry. Run by hand, once; the result is committed,
-because fonts differ between systems. The same input gives the same bytes.
+In: a folder with the DejaVu fonts that ``pages.FONT_FILES`` names (version 2.37, dejavu-fonts.github.io). Out: files of the same names
+below ``medvl_lib/fonts`` and the licence that the fonts themselves carry. Run by hand, once; the result is committed, because fonts
+differ between systems. The same input gives the same bytes.
 
     python scripts/subset_fonts.py /usr/share/fonts/truetype/dejavu medvl_lib/fonts
 """
@@ -39,7 +39,7 @@ def write_licence(source: Path, target: Path) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Subset the three fonts of the folder in the first argument into the folder in the second."""
+    """Subset the fonts of the folder in the first argument into the folder in the second."""
     if len(arguments) != 2:
         print(f"found {len(arguments)} arguments; usage: subset_fonts.py <DejaVu folder> <output folder>")
         return 2

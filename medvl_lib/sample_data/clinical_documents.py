@@ -18,7 +18,7 @@ from medvl_lib.sample_data import draws
 from medvl_lib.sample_data.clinical_facts import DOCUMENT_TYPES, DocumentType, draw_facts
 from medvl_lib.sample_data.clinical_layouts import HEIGHT_PIXELS, LAYOUTS, WIDTH_PIXELS, Layout, ordered, page
 
-COUNTS: dict[str, int] = {"train": 8, "validation": 2, "test": 6, "benchmark": 1}
+COUNTS: dict[str, int] = {"train": 24, "validation": 2, "test": 6, "benchmark": 1}
 """Documents per type and part; 60 in test, since fewer than 50 pairs decide nothing."""
 
 MAX_DOCUMENTS = 1_000_000  # per part and type: the digits that the index has in a document's seed

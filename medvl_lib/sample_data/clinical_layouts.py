@@ -13,10 +13,11 @@ from random import Random
 from typing import Literal, get_args
 
 from medvl_lib import pages
-from medvl_lib.pages import Box, Font, Mark, PageStyle, Text
+from medvl_lib.pages import Box, Mark, PageStyle, Text
 from medvl_lib.pairs import Split, Triple
 from medvl_lib.sample_data import draws
 
+LayoutFont = Literal["sans", "mono", "serif"]
 Arrangement = Literal["inline", "two_columns", "three_columns", "values_right", "cells"]
 Separator = Literal["colon", "dots", "rules"]
 Heading = Literal["boxed", "banner", "underlined", "centred"]
@@ -24,9 +25,11 @@ Order = Literal["panel", "alphabetical", "shuffled"]
 
 PART_SHARES: dict[Split, int] = {"train": 60, "validation": 10, "test": 20, "benchmark": 10}  # percent of the layouts
 FONT_SIZE_PIXELS, TITLE_SIZE_PIXELS = 14, 16
-WIDTH_PIXELS, HEIGHT_PIXELS, MARGIN_PIXELS = 308, 280, 10  # 11 x 10 cells of 28: 110 image tokens
-PITCH_PIXELS = 19
-TITLE_TOP, PATIENT_TOP, FACTS_TOP = 9, 34, 60
+WIDTH_PIXELS, HEIGHT_PIXELS, MARGIN_PIXELS = 308, 364, 10  # 11 x 13 cells of 28: 143 image tokens
+PITCH_PIXELS = pages.GRID_PIXELS  # a row of cells for each line: a line across two rows would be read by guessing by a model this small
+ROW_TOP_TO_TEXT = 5  # where a line begins within its row
+TITLE_TOP, PATIENT_TOP, FACTS_TOP = 4, PITCH_PIXELS + ROW_TOP_TO_TEXT, 2 * PITCH_PIXELS + ROW_TOP_TO_TEXT
+RULE_BELOW_TEXT = PITCH_PIXELS - ROW_TOP_TO_TEXT - 2  # from the top of a line to the rule at the end of its row
 VALUE_LEFT, UNIT_LEFT = 150, 222  # where the second and third columns begin
 RIGHT = WIDTH_PIXELS - MARGIN_PIXELS
 
@@ -35,7 +38,7 @@ RIGHT = WIDTH_PIXELS - MARGIN_PIXELS
 class Layout:
     """One way to lay out a form."""
 
-    font: Font
+    font: LayoutFont
     arrangement: Arrangement
     """``inline`` term and value in one run; columns; values at the right edge; or ``cells``, term above value in two panels."""
     separator: Separator
@@ -60,7 +63,7 @@ class Layout:
 
 def _layouts() -> dict[Split, tuple[Layout, ...]]:
     """All layouts in the order of their ids' hashes, cut into the parts' shares."""
-    choices = itertools.product(get_args(Font), get_args(Arrangement), get_args(Separator), get_args(Heading), get_args(Order))
+    choices = itertools.product(get_args(LayoutFont), get_args(Arrangement), get_args(Separator), get_args(Heading), get_args(Order))
     everything = [Layout(font=f, arrangement=a, separator=s, heading=h, order=o) for f, a, s, h, o in choices]
     mixed = sorted(everything, key=lambda layout: hashlib.sha256(layout.layout_id.encode()).hexdigest())
     ends = [len(mixed) * share // 100 for share in itertools.accumulate(PART_SHARES.values())]
@@ -114,7 +117,7 @@ def _separators(layout: Layout, top: int, term: str, value_left: int) -> list[Ma
     """What joins a term to its value in a row."""
     if layout.separator == "dots":
         return _dots(layout, _end(layout, term), top, value_left - 4)
-    return [_rule(top + PITCH_PIXELS - 2)] if layout.separator == "rules" else []
+    return [_rule(top + RULE_BELOW_TEXT)] if layout.separator == "rules" else []
 
 
 def _inline(layout: Layout, facts: Sequence[Triple], top: int) -> list[Mark]:
@@ -123,7 +126,7 @@ def _inline(layout: Layout, facts: Sequence[Triple], top: int) -> list[Mark]:
     for row, fact in enumerate(facts):
         row_top = top + row * PITCH_PIXELS
         marks.append(_text(layout, MARGIN_PIXELS, row_top, f"{fact.term}{joint}{_amount(fact)}"))
-        marks += [_rule(row_top + PITCH_PIXELS - 2)] if layout.separator == "rules" else []
+        marks += [_rule(row_top + RULE_BELOW_TEXT)] if layout.separator == "rules" else []
     return marks
 
 
@@ -139,7 +142,7 @@ def _two_columns(layout: Layout, facts: Sequence[Triple], top: int) -> list[Mark
 def _three_columns(layout: Layout, facts: Sequence[Triple], top: int) -> list[Mark]:
     lefts = (MARGIN_PIXELS, VALUE_LEFT, UNIT_LEFT)
     marks: list[Mark] = [_text(layout, left, top, name) for left, name in zip(lefts, ("Item", "Value", "Unit"), strict=True)]
-    marks.append(_rule(top + PITCH_PIXELS - 2))
+    marks.append(_rule(top + RULE_BELOW_TEXT))
     for row, fact in enumerate(facts, start=1):
         row_top, term = top + row * PITCH_PIXELS, _term(layout, fact)
         marks += [_text(layout, MARGIN_PIXELS, row_top, term, VALUE_LEFT), _text(layout, VALUE_LEFT, row_top, fact.value, UNIT_LEFT)]
@@ -161,16 +164,19 @@ def _cells(layout: Layout, facts: Sequence[Triple], top: int) -> list[Mark]:
     """Two panels; the left one is filled first, so that reading down and then right gives the order of the facts."""
     marks: list[Mark] = []
     rows = (len(facts) + 1) // 2
-    height, width = 42, (RIGHT - MARGIN_PIXELS) // 2
+    height, width = 2 * PITCH_PIXELS, (RIGHT - MARGIN_PIXELS) // 2
     for place, fact in enumerate(facts):
         left, row_top = MARGIN_PIXELS + place // rows * width, top + place % rows * height
         right = left + width
         inner = left + 5 if layout.separator == "rules" else left
-        marks += [_text(layout, inner, row_top, _term(layout, fact), right), _text(layout, inner, row_top + 18, _amount(fact), right)]
+        marks += [
+            _text(layout, inner, row_top, _term(layout, fact), right),
+            _text(layout, inner, row_top + PITCH_PIXELS, _amount(fact), right),
+        ]
         if layout.separator == "rules":
-            marks.append(Box(left_pixels=left, top_pixels=row_top - 2, right_pixels=right - 1, bottom_pixels=row_top + height - 3))
+            marks.append(Box(left_pixels=left, top_pixels=row_top - 4, right_pixels=right - 1, bottom_pixels=row_top + height - 6))
         elif layout.separator == "dots":
-            marks += _dots(layout, _end(layout, _amount(fact), left), row_top + 18, right - 8)
+            marks += _dots(layout, _end(layout, _amount(fact), left), row_top + PITCH_PIXELS, right - 8)
     return marks
 
 
@@ -187,8 +193,8 @@ def _heading(layout: Layout, title: str, patient: str) -> list[Mark]:
     patient_left = (
         (WIDTH_PIXELS - pages.width_pixels(patient, layout.font, FONT_SIZE_PIXELS)) // 2 if layout.heading == "centred" else MARGIN_PIXELS
     )
-    frame = Box(left_pixels=MARGIN_PIXELS, top_pixels=6, right_pixels=RIGHT - 1, bottom_pixels=31, is_filled=layout.heading == "banner")
-    behind: dict[Heading, Mark] = {"boxed": frame, "banner": frame, "underlined": _rule(30), "centred": _rule(54)}
+    frame = Box(left_pixels=MARGIN_PIXELS, top_pixels=2, right_pixels=RIGHT - 1, bottom_pixels=26, is_filled=layout.heading == "banner")
+    behind: dict[Heading, Mark] = {"boxed": frame, "banner": frame, "underlined": _rule(26), "centred": _rule(54)}
     title_mark = Text(
         left_pixels=left, top_pixels=TITLE_TOP, text=title, font_size_pixels=TITLE_SIZE_PIXELS, is_inverse=layout.heading == "banner"
     )

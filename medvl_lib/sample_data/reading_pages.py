@@ -1,0 +1,257 @@
+"""Pages to learn reading from: endless invented forms, from a single line to a full page, each drawn from a number alone.
+
+In: a ``Distribution`` (fonts, sizes, lines, wear, requests), the name of a part and a number. Out: one ``ReadingPage``: PNG bytes, the
+request, the answer that is wanted and the facts behind it. The same three give the same page, and parts never share a page: the number's
+seed is a hash that the part's name goes into. Half of the terms are made of syllables, so that nobody reads by knowing the words.
+
+The small models are pretrained on ``LEARNED`` and judged on it and on ``SHIFTED``: a font, kinds of form and lengths that were never
+trained on. Nothing here is in the layout of a published dataset; those have modules of their own.
+"""
+
+import hashlib
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from random import Random
+
+import numpy as np
+from PIL import Image, ImageFilter
+
+from medvl_lib import pages
+from medvl_lib.datasets import clinical_documents, mtsamples
+from medvl_lib.pages import BLACK, GRID_PIXELS, WHITE, Font, Mark, PageStyle, Text
+from medvl_lib.pairs import Triple
+from medvl_lib.sample_data import draws
+from medvl_lib.sample_data.clinical_facts import DOCUMENT_TYPES, DocumentType, Source
+
+REVISION = 1  # first version
+MARGIN_PIXELS = 4
+MAX_ANSWER_CHARACTERS = 300  # as in clinical_documents: the small models spend a token per byte
+MAX_TERM_CHARACTERS = 16  # as in clinical_facts
+JOINTS = (": ", " ", " = ", " ... ")  # between a term and its value
+ONSETS = (
+    "b", "c", "d", "f", "g", "h", "k", "l", "m", "n", "p", "r", "s", "t", "v", "w", "br", "ch", "dr", "gl", "ph", "pr", "st", "th", "tr",
+)  # fmt: skip
+VOWELS, CODAS = "aeiouy", ("", "", "n", "r", "s", "l", "x", "m")
+WORDS = ("absent", "mild", "moderate", "severe", "stable", "negative", "positive", "normal", "high", "low", "none", "acute")
+
+LISTS = (
+    clinical_documents.REQUEST,
+    "List the facts.",
+    "Read each term, value and unit.",
+    "Write every measurement as term: value unit.",
+)
+TRANSCRIPTIONS = (mtsamples.REQUEST, "Copy the text of this page.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Distribution:
+    """What pages are drawn from. Every field bears identity: it decides what a model has seen."""
+
+    kinds: tuple[str, ...]
+    """Document types (``clinical_facts``) whose terms, values and titles are used."""
+    fonts: tuple[Font, ...]
+    font_sizes_pixels: tuple[int, int]
+    """Smallest and largest, in pixels per em; a size at which a line would not fit gives way to a smaller one."""
+    num_facts: tuple[int, int]
+    """Fewest and most facts of a page."""
+    max_width_cells: int
+    """The widest page, in cells of 28 pixels: a cell is what the model sees as one token."""
+    spare_cells: int
+    """Most cells that a page may be wider, or higher, than its text needs; the text stands anywhere among them."""
+    max_shift_pixels: tuple[int, int]
+    """How far a block may stand to the right of, and below, its place in the cells."""
+    requests: tuple[str, ...]
+    """How the facts can be asked for."""
+    invented_term_share: float
+    """Share of the terms that are made of syllables instead of taken from a kind's pool (0-1)."""
+    heading_share: float
+    """Share of the pages that open with a title, and of these with a line about the patient (0-1)."""
+    transcription_share: float
+    """Share of the requests that want the page as it stands (0-1)."""
+    max_noise: float
+    """Largest standard deviation of the gray values' noise (0-255); also the strength of fading and blur."""
+
+
+SHIFTED_KINDS = ("complex_lab_panel", "icu_flowsheet", "operative_note")
+LEARNED = Distribution(
+    kinds=tuple(kind.name for kind in DOCUMENT_TYPES if kind.name not in SHIFTED_KINDS),
+    fonts=("sans", "mono", "serif"), font_sizes_pixels=(13, 17), num_facts=(1, 7), max_width_cells=11, spare_cells=2,
+    max_shift_pixels=(6, 2), requests=LISTS, invented_term_share=0.5, heading_share=0.5, transcription_share=0.1, max_noise=12.0,
+)  # fmt: skip
+SHIFTED = replace(LEARNED, kinds=SHIFTED_KINDS, fonts=("italic",), num_facts=(8, 12), invented_term_share=0.0, transcription_share=0.0)
+"""A new font, new kinds of form and longer pages."""
+
+_KINDS = {kind.name: kind for kind in DOCUMENT_TYPES}
+_UNITS = tuple(sorted({source.unit for kind in DOCUMENT_TYPES for source in kind.pool}))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadingPage:
+    """One page and what is asked of it."""
+
+    page_id: str
+    request: str
+    response: str
+    facts: tuple[Triple, ...]
+    """What the page states, top down."""
+    style: PageStyle
+    marks: tuple[Mark, ...]
+    noise: float
+    """Standard deviation of the gray values' noise."""
+    wear_seed: int
+
+    @property
+    def cell_characters(self) -> tuple[str | None, ...]:
+        """The character in the middle of each cell of the page, row by row, or None for an empty one.
+
+        A cell is 28 x 28 pixels, what the model sees as one token, and holds about three characters of a line.
+        """
+        columns, rows = self.style.width_pixels // GRID_PIXELS, self.style.height_pixels // GRID_PIXELS
+        nearest: list[tuple[float, str | None]] = [(GRID_PIXELS, None)] * (columns * rows)
+        for mark in self.marks:
+            if isinstance(mark, Text):
+                left, row = mark.left_pixels, mark.top_pixels // GRID_PIXELS
+                for character in mark.text:
+                    width = pages.width_pixels(character, self.style.font, self.style.font_size_pixels)
+                    column, offset = divmod(left + width / 2, GRID_PIXELS)
+                    place = row * columns + int(column)
+                    nearest[place] = min(nearest[place], (abs(offset - GRID_PIXELS / 2), character), key=lambda found: found[0])
+                    left += width
+        return tuple(character for _, character in nearest)
+
+    @cached_property
+    def png(self) -> bytes:
+        """The page as a scanner might have delivered it: faded, blurred and noisy, 8 bit gray."""
+        return _worn(pages.png(self.marks, self.style), self.noise, self.wear_seed)
+
+
+def draw_page(distribution: Distribution, part: str, number: int) -> ReadingPage:
+    """The page of these three: facts first, then a style in which they fit."""
+    page_id = f"reading_pages/{part}/{number:07d}"
+    chance = Random(int.from_bytes(hashlib.sha256(page_id.encode()).digest()[:8], "big"))  # noqa: S311 - invented data, not secrets
+    kind = _KINDS[draws.pick(chance, distribution.kinds)]
+    facts = _facts(distribution, kind, chance)
+    joint = draws.pick(chance, JOINTS)
+    heading = _heading(distribution, kind, chance)
+    is_transcription = chance.random() < distribution.transcription_share
+    while len(_response(facts, heading, joint, is_transcription=is_transcription)) > MAX_ANSWER_CHARACTERS:
+        facts = facts[:-1]
+    lines = [*heading, *(_line(fact, joint) for fact in facts)]
+    style = _style(distribution, lines, chance)
+    return ReadingPage(
+        page_id=page_id, request=draws.pick(chance, TRANSCRIPTIONS if is_transcription else distribution.requests),
+        response=_response(facts, heading, joint, is_transcription=is_transcription), facts=tuple(facts), style=style,
+        marks=_marks(lines, style, distribution.max_shift_pixels, chance), noise=chance.random() * distribution.max_noise,
+        wear_seed=draws.whole(chance, 0, 2**31 - 1),
+    )  # fmt: skip
+
+
+def _facts(distribution: Distribution, kind: DocumentType, chance: Random) -> list[Triple]:
+    """Facts with different terms; where the pool runs out, terms are made."""
+    count = draws.whole(chance, *distribution.num_facts)
+    known = iter(draws.shuffled(chance, kind.pool))
+    facts: dict[str, Triple] = {}
+    while len(facts) < count:
+        source = None if chance.random() < distribution.invented_term_share else next(known, None)
+        fact = _invented(chance) if source is None else _known(source, chance)
+        facts.setdefault(fact.term, fact)
+    return list(facts.values())
+
+
+def _known(source: Source, chance: Random) -> Triple:
+    return Triple(term=source.term, value=source.value(chance), unit=source.unit)
+
+
+def _invented(chance: Random) -> Triple:
+    """A term of one or two made-up words or an abbreviation, some value, and any unit or none."""
+    return Triple(term=_term(chance), value=_value(chance), unit=draws.pick(chance, _UNITS) if chance.random() < 0.8 else "")
+
+
+def _term(chance: Random) -> str:
+    if chance.random() < 0.15:
+        letters = "".join(chr(65 + draws.whole(chance, 0, 25)) for _ in range(draws.whole(chance, 2, 4)))
+        return letters + (str(draws.whole(chance, 1, 9)) if chance.random() < 0.3 else "")
+    words = [_word(chance, draws.whole(chance, 1, 3))]
+    if len(words[0]) < 9 and chance.random() < 0.5:
+        words.append(_word(chance, draws.whole(chance, 1, 2)))
+    return " ".join(words)[:MAX_TERM_CHARACTERS].capitalize()
+
+
+def _word(chance: Random, num_syllables: int) -> str:
+    parts = (draws.pick(chance, ONSETS) + draws.pick(chance, VOWELS) + draws.pick(chance, CODAS) for _ in range(num_syllables))
+    return "".join(parts)
+
+
+def _value(chance: Random) -> str:
+    form = chance.random()
+    if form < 0.4:
+        return str(draws.whole(chance, 0, 10 ** draws.whole(chance, 1, 4) - 1))
+    if form < 0.75:
+        return draws.decimal(chance, 0, 10 ** draws.whole(chance, 0, 2), draws.whole(chance, 1, 2))
+    if form < 0.87:
+        return f"{draws.whole(chance, 60, 199)}/{draws.whole(chance, 30, 99)}"
+    return draws.pick(chance, WORDS)
+
+
+def _heading(distribution: Distribution, kind: DocumentType, chance: Random) -> list[str]:
+    if chance.random() >= distribution.heading_share:
+        return []
+    if chance.random() >= distribution.heading_share:
+        return [kind.title]
+    return [kind.title, f"Invented patient {draws.whole(chance, 0, 9999):04d} · Ward {draws.pick(chance, 'ABCDEFGH')}"]
+
+
+def _line(fact: Triple, joint: str) -> str:
+    return f"{fact.term}{joint}{fact.value} {fact.unit}".rstrip()
+
+
+def _response(facts: Sequence[Triple], heading: Sequence[str], joint: str, *, is_transcription: bool) -> str:
+    if is_transcription:
+        return "\n".join([*heading, *(_line(fact, joint) for fact in facts)])
+    return clinical_documents.response(facts)
+
+
+def _style(distribution: Distribution, lines: Sequence[str], chance: Random) -> PageStyle:
+    """A font, the drawn size or the next smaller one at which every line fits, and a page with a row of cells for each line."""
+    font = draws.pick(chance, distribution.fonts)
+    size = draws.whole(chance, *distribution.font_sizes_pixels)
+    most = distribution.max_width_cells * GRID_PIXELS
+    while pages.line_height_pixels(font, size) + distribution.max_shift_pixels[1] > GRID_PIXELS:
+        size -= 1
+    while (width := _block_width(lines, font, size) + distribution.max_shift_pixels[0]) > most:
+        size -= 1
+    spare = [draws.whole(chance, 0, distribution.spare_cells) for _ in range(2)]
+    return PageStyle(
+        font=font, font_size_pixels=size, width_pixels=min(most, (-(-width // GRID_PIXELS) + spare[0]) * GRID_PIXELS),
+        height_pixels=(len(lines) + spare[1]) * GRID_PIXELS, margin_pixels=0, line_pitch_pixels=GRID_PIXELS,
+    )  # fmt: skip
+
+
+def _block_width(lines: Sequence[str], font: Font, size: int) -> int:
+    return max(pages.width_pixels(line, font, size) for line in lines) + 2 * MARGIN_PIXELS
+
+
+def _marks(lines: Sequence[str], style: PageStyle, max_shift: tuple[int, int], chance: Random) -> tuple[Mark, ...]:
+    """The lines as one block, a row of cells for each: some empty cells before it, and shifted by some pixels."""
+    width = _block_width(lines, style.font, style.font_size_pixels)
+    right, down = (draws.whole(chance, 0, most) for most in max_shift)
+    columns = draws.whole(chance, 0, (style.width_pixels - width - right) // GRID_PIXELS)
+    rows = draws.whole(chance, 0, style.height_pixels // GRID_PIXELS - len(lines))
+    left = MARGIN_PIXELS + columns * GRID_PIXELS + right
+    line_height = pages.line_height_pixels(style.font, style.font_size_pixels)
+    top = rows * GRID_PIXELS + min(max((GRID_PIXELS - line_height - max_shift[1]) // 2, 0) + down, GRID_PIXELS - line_height)
+    return tuple(Text(left_pixels=left, top_pixels=top + row * GRID_PIXELS, text=line) for row, line in enumerate(lines))
+
+
+def _worn(data: bytes, noise: float, seed: int) -> bytes:
+    """Fade, blur and noise in proportion to ``noise``; NumPy promises the sequence of ``RandomState`` for ever, that of no newer one."""
+    image = Image.open(io.BytesIO(data))
+    image = image.filter(ImageFilter.GaussianBlur(noise / 40)) if noise > 8 else image
+    ink, paper = BLACK + 4 * noise, WHITE - 2 * noise
+    pixels = ink + np.asarray(image, dtype=np.float64) * ((paper - ink) / WHITE)
+    pixels += np.random.RandomState(seed).standard_normal(pixels.shape) * noise
+    buffer = io.BytesIO()
+    Image.fromarray(np.clip(np.rint(pixels), BLACK, WHITE).astype(np.uint8)).save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()

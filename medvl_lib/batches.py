@@ -7,6 +7,7 @@ here raises the revisions of ``training.recipe`` and ``evaluation.spec``, which 
 Legend: B batch, T tokens (right-padded for training, left-padded for generation), N image patches.
 """
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +19,8 @@ from PIL import Image
 
 from medvl_lib.chat import Conversation
 from medvl_lib.errors import MedVLError
-from medvl_lib.images import ImageStore, rgb_pixels
+from medvl_lib.evaluation.predictions import Condition
+from medvl_lib.images import Pictures, rgb_pixels
 from medvl_lib.prompts import PromptFormat, render_prompt, render_target, split_answer
 
 IGNORE_INDEX = -100  # torch.nn.functional.cross_entropy skips it
@@ -30,7 +32,7 @@ class Reader:
 
     processor: Any
     prompts: PromptFormat
-    images: ImageStore
+    images: Pictures
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,20 +81,28 @@ def answer_labels(
     return labels
 
 
-def prompt_batch(reader: Reader, conversations: Sequence[Conversation], *, is_blank: bool = False) -> dict[str, torch.Tensor]:
-    """Prompts alone, padded on the left so that generation goes on at the end; ``is_blank`` shows gray pictures of the same size."""
+def prompt_batch(reader: Reader, conversations: Sequence[Conversation], condition: Condition = "as_is") -> dict[str, torch.Tensor]:
+    """Prompts alone, padded on the left so that generation goes on at the end.
+
+    ``blank_image`` and ``noise_image`` show gray or noise of the pictures' sizes; whose pictures are shown is decided in ``predict``.
+    """
     texts = [render_prompt(reader.prompts, split_answer(conversation.messages)[0]) for conversation in conversations]
-    return _process(reader, texts, conversations, side="left", is_blank=is_blank)
+    return _process(reader, texts, conversations, side="left", condition=condition)
 
 
 def _process(
-    reader: Reader, texts: list[str], conversations: Sequence[Conversation], *, side: str, is_blank: bool = False
+    reader: Reader, texts: list[str], conversations: Sequence[Conversation], *, side: str, condition: Condition = "as_is"
 ) -> dict[str, torch.Tensor]:
     reader.processor.tokenizer.padding_side = side
-    pictures = [_picture(reader.images, image_id, is_blank=is_blank) for item in conversations for image_id in item.image_ids]
+    pictures = [_picture(reader.images, image_id, condition) for item in conversations for image_id in item.image_ids]
     return dict(reader.processor(text=texts, images=pictures or None, padding=True, add_special_tokens=False, return_tensors="pt"))
 
 
-def _picture(images: ImageStore, image_id: str, *, is_blank: bool) -> Image.Image:
+def _picture(images: Pictures, image_id: str, condition: Condition) -> Image.Image:
     pixels: NDArray[np.uint8] = rgb_pixels(images.read(image_id))
-    return Image.fromarray(np.full_like(pixels, 127) if is_blank else pixels)
+    if condition == "blank_image":
+        return Image.fromarray(np.full_like(pixels, 127))
+    if condition == "noise_image":
+        seed = int.from_bytes(hashlib.sha256(image_id.encode()).digest()[:4], "big")  # the same noise whenever it is asked for
+        return Image.fromarray(np.random.RandomState(seed).randint(0, 256, pixels.shape, dtype=np.uint8))
+    return Image.fromarray(pixels)

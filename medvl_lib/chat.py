@@ -62,12 +62,17 @@ class Conversation:
 
 
 def to_conversation(pair: Pair) -> Conversation:
-    """A pair as one question and its answer, the pictures before the text."""
-    question: list[Content] = [{"type": "image"} for _ in pair.image_ids]
-    question.append({"type": "text", "text": pair.request.strip()})
-    answer: list[Content] = [{"type": "text", "text": pair.response.strip()}]
+    """A pair as one question and its answer."""
+    return single_turn(pair.pair_id, image_ids=pair.image_ids, request=pair.request, response=pair.response)
+
+
+def single_turn(pair_id: str, *, image_ids: tuple[str, ...], request: str, response: str) -> Conversation:
+    """One question about pictures and its answer, the pictures before the text."""
+    question: list[Content] = [{"type": "image"} for _ in image_ids]
+    question.append({"type": "text", "text": request.strip()})
+    answer: list[Content] = [{"type": "text", "text": response.strip()}]
     messages: tuple[Message, ...] = ({"role": "user", "content": question}, {"role": "assistant", "content": answer})
-    return Conversation(pair_id=pair.pair_id, image_ids=pair.image_ids, messages=messages)
+    return Conversation(pair_id=pair_id, image_ids=image_ids, messages=messages)
 
 
 def to_reference(pair: Pair, row: SplitRow) -> Reference:

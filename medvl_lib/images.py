@@ -9,6 +9,7 @@ import io
 import struct
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +32,14 @@ UPRIGHT = {  # what undoes each EXIF orientation; Pillow's exif_transpose also r
 
 class UnreadableImage(Exception):
     """Bytes that are no picture, or one cut short or absurdly large; the message says which."""
+
+
+class Pictures(Protocol):
+    """Whatever gives a picture's bytes by its id: the image store, or pages drawn as they are needed."""
+
+    def read(self, image_id: str) -> bytes:
+        """The stored bytes."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

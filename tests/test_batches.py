@@ -60,10 +60,20 @@ def test_a_prompt_ends_where_the_answer_begins(trial: Trial):
 
 def test_a_blank_picture_has_the_same_size_and_no_content(trial: Trial):
     conversations = list(read_conversations(conversations_path(trial.chat, "train")))[:2]
-    seen, blank = (prompt_batch(_reader(trial), conversations, is_blank=is_blank) for is_blank in (False, True))
+    seen, blank = (prompt_batch(_reader(trial), conversations, condition) for condition in ("as_is", "blank_image"))
     assert torch.equal(seen["input_ids"], blank["input_ids"])
     assert seen["pixel_values"].std(dim=0).max() > 0.1
     assert blank["pixel_values"].std(dim=0).max() < 1e-6
+
+
+def test_noise_has_the_same_size_no_content_and_is_always_the_same(trial: Trial):
+    conversations = list(read_conversations(conversations_path(trial.chat, "train")))[:2]
+    noise, again, seen = (prompt_batch(_reader(trial), conversations, condition) for condition in ("noise_image", "noise_image", "as_is"))
+    assert torch.equal(noise["pixel_values"], again["pixel_values"])
+    assert noise["pixel_values"].shape == seen["pixel_values"].shape
+    assert torch.equal(noise["input_ids"], seen["input_ids"])
+    first, second = noise["pixel_values"].chunk(2)
+    assert not torch.equal(first, second)
 
 
 def test_a_text_only_conversation_is_a_batch_too(trial: Trial):

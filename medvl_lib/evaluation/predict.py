@@ -8,7 +8,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -73,7 +73,7 @@ def write_predictions(
                 speaker = Speaker(
                     variant=item.variant, condition=condition, loaded=loaded, evaluation=evaluation, images=images, profile=profile
                 )
-                for prediction in speaker.answers(groups):
+                for prediction in speaker.answers(shuffled(groups) if condition == "shuffled_image" else groups):
                     predictions.write(prediction)
                     report({"variant": item.variant, "condition": condition, "num_answers": predictions.num_rows})
             measurements.append(_measure(item, loaded, spec))
@@ -94,6 +94,19 @@ def parts(chat: Path, evaluation: EvaluationSpec) -> Iterator[list[Conversation]
         for items in by_dataset.values():
             ordered = sorted(items, key=lambda item: digest([evaluation.seed, item.pair_id]))
             yield ordered[: evaluation.max_pairs_per_dataset or None]
+
+
+def shuffled(groups: Sequence[Sequence[Conversation]]) -> list[list[Conversation]]:
+    """Each conversation with the pictures of the next one that has as many; a lone one keeps its own.
+
+    The order of the conversations is that of a seeded hash, so the next one is no neighbour in the publisher's files.
+    """
+    pools: dict[int, list[tuple[str, ...]]] = defaultdict(list)
+    for group in groups:
+        for item in group:
+            pools[len(item.image_ids)].append(item.image_ids)
+    following = {count: iter([*pictures[1:], pictures[0]]) for count, pictures in pools.items()}
+    return [[replace(item, image_ids=next(following[len(item.image_ids)])) for item in group] for group in groups]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +135,7 @@ class Speaker:
     def _answer(self, conversations: Sequence[Conversation], batch_id: int, max_tokens: int) -> Iterator[Prediction]:
         started = time.perf_counter()
         reader = Reader(processor=self.loaded.processor, prompts=self.loaded.prompts, images=self.images)
-        batch = prompt_batch(reader, conversations, is_blank=self.condition == "blank_image")
+        batch = prompt_batch(reader, conversations, self.condition)
         output_BT = self._generate(batch, max_tokens)  # noqa: N806 (shape suffix)
         seconds = (time.perf_counter() - started) / len(conversations)
         tokenizer = self.loaded.processor.tokenizer

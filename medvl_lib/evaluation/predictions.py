@@ -14,9 +14,10 @@ REFERENCES = "references.parquet"
 PREDICTIONS = "predictions.parquet"
 VARIANTS = "variants.parquet"
 
-Variant = Literal["base", "nf4", "adapter", "champion", "floor_empty", "floor_constant", "floor_random", "floor_majority"]
+Variant = Literal["base", "nf4", "int8", "adapter", "champion", "floor_empty", "floor_constant", "floor_random", "floor_majority"]
 FLOORS: tuple[Variant, ...] = ("floor_empty", "floor_constant", "floor_random", "floor_majority")
-Condition = Literal["as_is", "blank_image"]
+Condition = Literal["as_is", "blank_image", "noise_image", "shuffled_image"]
+"""What was done to the pictures: nothing; gray of the same size; noise of the same size; those of another pair."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -119,17 +119,21 @@ def failure(log: Path) -> str:
 
 
 QUESTIONS = (
-    """select dataset, metric, variant, precision, n, mean, ci_low, ci_high, p50_seconds_per_answer, memory_mb
-       from leaderboard where condition = 'as_is' and metric <> 'hallucinated_pair_rate'""",
-    "select line, verdict, reasons[1] as reason from promotion_decisions where is_current",
+    """select l.line, l.dataset, l.metric, l.variant, l.condition, l.precision, l.n, l.mean, l.ci_low, l.ci_high,
+              l.p50_seconds_per_answer as seconds, l.memory_mb
+       from leaderboard l join promotion_decisions p on p.evaluation_id = l.evaluation_id and p.primary_metric = l.metric
+       where p.is_current""",
+    """select line, verdict, num_pairs as n, difference as adapter_minus_champion, ci_low, ci_high, reasons[1] as reason
+       from promotion_decisions where is_current order by line""",
 )
 
 
 def show(workspace: Workspace) -> None:
-    """Print the leaderboard and the decision, as anyone would ask for them with ``medvl sql``."""
+    """Print what decides of the leaderboard, and the decisions, as anyone would ask for them with ``medvl sql``."""
     for question in QUESTIONS:
         answer = ask(workspace, question)
-        _say(render_table(answer.columns, answer.rows))
+        _say(render_table(answer.columns, answer.rows) + "\n")
+    _say("every metric: medvl sql leaderboard; the graph: make ui; what the small model can read: docs/model-cards")
 
 
 def _say(text: str) -> None:

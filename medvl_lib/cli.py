@@ -9,8 +9,10 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
 from medvl_lib.errors import MedVLError
+from medvl_lib.models.spec import Family
 from medvl_lib.settings import Settings, read_settings
 from medvl_lib.workspace import Workspace
 
@@ -67,6 +69,14 @@ def sql(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def pretrain_tiny(arguments: argparse.Namespace) -> int:
+    """Make a small model anew: an hour or two on a CPU; started again with the same folder it goes on."""
+    from medvl_lib.pretraining.making import make
+
+    make(arguments.model, Path(arguments.output), read_settings(), lambda sentence: print(sentence, flush=True))
+    return 0
+
+
 def counted(text: str) -> tuple[str, int]:
     """``test=20`` -> ("test", 20)."""
     part, _, number = text.partition("=")
@@ -96,6 +106,11 @@ def parser() -> argparse.ArgumentParser:
     )
     verb.add_argument("--seed", type=int, help="other records of the same kind")
     verb.set_defaults(run=sample_data)
+
+    verb = verbs.add_parser("pretrain-tiny", help="train a small model from scratch, as the shipped one was: an hour or two on a CPU")
+    verb.add_argument("model", metavar="MODEL", choices=sorted(get_args(Family)), help=f"one of {', '.join(sorted(get_args(Family)))}")
+    verb.add_argument("--output", metavar="FOLDER", required=True, help="gets the model, its card, log and figures, and checkpoints")
+    verb.set_defaults(run=pretrain_tiny)
 
     verb = verbs.add_parser("sql", help="ask the published benchmark")
     verb.add_argument("question", metavar="QUESTION", help="an SQL question, or the name of a table or view: leaderboard")

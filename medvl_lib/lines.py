@@ -1,10 +1,11 @@
 """The lines as values: the table of contents of MedVL.
 
-In: nothing, or the settings that change a line's numbers. Out: ``Line``, complete. The lines differ in values alone; nothing on the route
-asks which one it is running. How a step works stands in its room, in which order in ``route``.
+In: nothing, or the settings that change a line's numbers or vary a line under a name of its own. Out: ``Line``, complete. The lines
+differ in values alone; nothing on the route asks which one it is running. How a step works stands in its room, in which order in
+``route``.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from medvl_lib.datasets import DATASETS
 from medvl_lib.errors import SettingsError
 from medvl_lib.evaluation.spec import EvaluationSpec
 from medvl_lib.hardware import PROFILES
-from medvl_lib.models.spec import LANGUAGE_TARGETS, ModelSpec
+from medvl_lib.models.spec import LANGUAGE_TARGETS, Family, ModelSpec
 from medvl_lib.pairs import Dataset
 from medvl_lib.settings import Settings, override, require_known_names, unknown_key
 from medvl_lib.split import SplitSpec
@@ -73,6 +74,7 @@ DOCUMENTS = Line(
             recipe=Recipe(
                 learning_rate=2e-4, num_epochs=2, max_steps=0, effective_batch=16, warmup_share=0.03, weight_decay=0.0,
                 max_gradient_norm=1.0, lora_rank=64, lora_alpha=128, lora_dropout=0.05, lora_targets=LANGUAGE_TARGETS, seed=42,
+                pairs_per_dataset={},
                 max_training_pairs=1000, max_validation_pairs=100, validations_per_epoch=4,
             ),
         ),
@@ -85,14 +87,19 @@ DOCUMENTS = Line(
 
 LINES: Mapping[str, Line] = {"documents": DOCUMENTS}
 
-TINY_MODELS: Mapping[str, str] = {"qwen2_5_vl": "medvl/tiny-qwen2.5-vl"}
+TINY_MODELS: Mapping[Family, str] = {"qwen2_5_vl": "medvl/tiny-qwen2.5-vl"}
+
+
+def tiny_model(family: Family) -> ModelSpec:
+    """The small model of a family: the one that comes with MedVL, trained by ``pretraining``."""
+    return ModelSpec(family=family, source="tiny", hub_id=TINY_MODELS[family], revision="", seed=1, path="", max_pixels=256 * 28 * 28)
 
 
 def tiny(line: Line) -> Line:
     """The same line with the same architecture built small: the real run made small, on any CPU, without a download.
 
-    Its weights are random, so its scores say only that every step is real. Steps and pairs are few; the learning rate is higher, since a
-    low-rank update of a few thousand values tolerates and needs it.
+    Its weights were trained by ``pretraining`` to read part of a form, so its scores mean something. Steps and pairs are few; the learning
+    rate is higher, since a low-rank update of a few thousand values tolerates and needs it.
     """
     stages = tuple(
         replace(stage, recipe=replace(
@@ -102,7 +109,7 @@ def tiny(line: Line) -> Line:
     )  # fmt: skip
     return replace(
         line,
-        model=replace(line.model, source="tiny", hub_id=TINY_MODELS[line.model.family], revision="", seed=1, max_pixels=256 * 28 * 28),
+        model=tiny_model(line.model.family),
         stages=stages,
         evaluation=replace(line.evaluation, max_pairs_per_dataset=60, max_answer_tokens=240),
     )
@@ -111,26 +118,22 @@ def tiny(line: Line) -> Line:
 def lines_of(settings: Settings) -> tuple[Line, ...]:
     """Every line at the settings' scale, with their datasets and changes; a misspelt name or key is refused with the nearest valid one."""
     require_known_names(settings, datasets=DATASETS, lines=LINES, profiles=PROFILES)
-    return tuple(_applied(tiny(line) if settings.scale == "tiny" else line, settings) for line in LINES.values())
+    varied = [replace(LINES[line.like], name=name) for name, line in settings.lines.items() if line.like is not None]
+    lines = [*LINES.values(), *varied]
+    return tuple(_applied(tiny(line) if settings.scale == "tiny" else line, settings) for line in lines)
 
 
 def _applied(line: Line, settings: Settings) -> Line:
     changes = settings.line(line.name)
-    datasets = tuple(name for name in line.datasets if settings.dataset(name).enabled)
-    if not datasets:
-        raise SettingsError(
-            found=f"no dataset of the line {line.name} is enabled",
-            where=settings.where("datasets"),
-            do=f"enable one of {', '.join(line.datasets)}",
-        )
+    datasets = _datasets(line, settings)
 
     def where(part: str) -> str:
         return settings.where("lines", line.name, part)
 
     gate = override(line.gate, changes.gate, where("gate"))
-    for name in gate.datasets:
-        if name not in datasets:
-            raise unknown_key(name, datasets, f"{where('gate')}, datasets")
+    _require_among(gate.datasets, datasets, f"{where('gate')}, datasets")
+    stages = tuple(replace(stage, recipe=override(stage.recipe, changes.recipe, where("recipe"))) for stage in line.stages)
+    _require_among([name for stage in stages for name in stage.recipe.pairs_per_dataset], datasets, f"{where('recipe')}, pairs_per_dataset")
     model = override(line.model, changes.model, where("model"))
     return replace(
         line,
@@ -141,8 +144,30 @@ def _applied(line: Line, settings: Settings) -> Line:
         audit=override(line.audit, changes.audit, where("audit")),
         evaluation=override(line.evaluation, changes.evaluation, where("evaluation")),
         gate=gate,
-        stages=tuple(replace(stage, recipe=override(stage.recipe, changes.recipe, where("recipe"))) for stage in line.stages),
+        stages=stages,
     )
+
+
+def _require_among(names: Iterable[str], datasets: Sequence[str], where: str) -> None:
+    """Refuse a dataset that the line does not read."""
+    for name in names:
+        if name not in datasets:
+            raise unknown_key(name, datasets, where)
+
+
+def _datasets(line: Line, settings: Settings) -> tuple[str, ...]:
+    """What a line reads: what the settings choose of its datasets, as far as these are enabled."""
+    chosen = settings.line(line.name).datasets
+    if chosen is not None:
+        _require_among(chosen, line.datasets, f"{settings.where('lines', line.name)}, datasets")
+    datasets = tuple(name for name in line.datasets if (chosen is None or name in chosen) and settings.dataset(name).enabled)
+    if not datasets:
+        raise SettingsError(
+            found=f"no dataset of the line {line.name} is enabled",
+            where=settings.where("datasets"),
+            do=f"enable one of {', '.join(line.datasets if chosen is None else chosen)}",
+        )
+    return datasets
 
 
 def _dataset(name: str, settings: Settings) -> Dataset:

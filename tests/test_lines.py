@@ -16,6 +16,7 @@ from medvl_lib.audit import AuditSpec
 from medvl_lib.benchmark import promotion, rows
 from medvl_lib.benchmark.promotion import Gate, Guardrail
 from medvl_lib.datasets import DATASETS
+from medvl_lib.errors import SettingsError
 from medvl_lib.evaluation import floors, scores
 from medvl_lib.evaluation import spec as evaluation_spec
 from medvl_lib.evaluation.spec import EvaluationSpec
@@ -64,7 +65,7 @@ def names(model: type) -> set[str]:
 RECIPE = {
     "learning_rate": 1e-4, "num_epochs": 3, "max_steps": 7, "effective_batch": 32, "warmup_share": 0.1, "weight_decay": 0.1,
     "max_gradient_norm": 2.0, "lora_rank": 8, "lora_alpha": 8, "lora_dropout": 0.0, "lora_targets": "x", "seed": 43,
-    "max_training_pairs": 9, "max_validation_pairs": 9, "validations_per_epoch": 9,
+    "pairs_per_dataset": {"mtsamples": 9}, "max_training_pairs": 9, "max_validation_pairs": 9, "validations_per_epoch": 9,
 }  # fmt: skip
 SPLIT = {"seed": 43, "validation_share": 0.2, "test_share": 0.2}
 AUDIT = {"max_tokens": 2048, "min_glyph_height_pixels": 7.0}
@@ -251,6 +252,47 @@ def test_the_same_numbers_in_the_settings_and_in_the_code_are_the_same_line(tmp_
         confidence = 0.95
     """
     assert versions(line_from(tmp_path, same)) == versions(DOCUMENTS)
+
+
+def lines_from(folder: Path, more: str) -> dict[str, Line]:
+    path = folder / "dagster_project.toml"
+    datasets = "".join(f"[datasets.{name}]\n" for name in DOCUMENTS.datasets)
+    path.write_text(f'data_root = "data"\nscale = "full"\nprofile = "cpu"\n{datasets}{more}')
+    return {line.name: line for line in lines_of(read_settings(path))}
+
+
+def test_a_variation_is_the_line_with_its_own_name_and_numbers(tmp_path: Path):
+    more = """
+        [lines.documents.recipe]
+        num_epochs = 3
+        [lines.documents_five]
+        like = "documents"
+        datasets = ["mtsamples"]
+        [lines.documents_five.evaluation]
+        max_pairs_per_dataset = 5
+    """
+    lines = lines_from(tmp_path, more)
+    five = lines["documents_five"]
+    assert list(lines) == ["documents", "documents_five"]
+    assert five.datasets == ("mtsamples",)
+    assert five.evaluation.max_pairs_per_dataset == 5
+    assert five.stages == DOCUMENTS.stages  # like the line itself, not like what the settings made of it
+    assert {step.owner for step in line_steps(five, CPU)} == {"documents_five"}
+
+
+@pytest.mark.parametrize(
+    ("more", "found"),
+    [
+        ('[lines.documents]\ndatasets = ["slake"]\n', "unknown key 'slake'"),
+        ("[lines.documents]\ndatasets = []\n", "no dataset of the line documents is enabled"),
+        ("[lines.documents.recipe]\npairs_per_dataset = { mtsample = 1 }\n", "unknown key 'mtsample'"),
+        ("[lines.documents.recipe]\npairs_per_dataset = { mtsamples = -1 }\n", "pairs_per_dataset = {'mtsamples': -1}"),
+    ],
+)
+def test_a_dataset_that_a_line_does_not_read_is_refused(tmp_path: Path, more: str, found: str):
+    with pytest.raises(SettingsError) as refused:
+        lines_from(tmp_path, more)
+    assert refused.value.found == found
 
 
 def test_a_number_changed_in_the_settings_is_that_number_in_the_code(tmp_path: Path):

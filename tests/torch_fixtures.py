@@ -18,7 +18,7 @@ from medvl_lib.training.recipe import Recipe
 TINY = ModelSpec(family="qwen2_5_vl", source="tiny", hub_id="medvl/tiny-qwen2.5-vl", revision="", seed=1, path="", max_pixels=128 * 28 * 28)
 RECIPE = Recipe(
     learning_rate=2e-3, num_epochs=1, max_steps=6, effective_batch=4, warmup_share=0.1, weight_decay=0.0, max_gradient_norm=1.0,
-    lora_rank=8, lora_alpha=16, lora_dropout=0.05, lora_targets=LANGUAGE_TARGETS, seed=7, max_training_pairs=0,
+    lora_rank=8, lora_alpha=16, lora_dropout=0.05, lora_targets=LANGUAGE_TARGETS, seed=7, pairs_per_dataset={}, max_training_pairs=0,
     max_validation_pairs=0, validations_per_epoch=1,
 )  # fmt: skip
 STYLE = pages.PageStyle(font="sans", font_size_pixels=16, width_pixels=224, height_pixels=140, margin_pixels=8, line_pitch_pixels=22)
@@ -62,13 +62,13 @@ def write_conversations(directory: Path, images: ImageStore) -> None:
 
 @pytest.fixture(scope="session")
 def trial(tmp_path_factory: pytest.TempPathFactory) -> Trial:
-    from medvl_lib.models.loading import write_base, write_nf4
+    from medvl_lib.models.loading import write_base, write_quantized
 
     root = tmp_path_factory.mktemp("trial")
     profile, images = PROFILES["cpu"], ImageStore(root / "images")
     for name in ("base", "nf4", "chat"):
         (root / name).mkdir()
     write_base(root / "base", TINY)
-    write_nf4(root / "nf4", root / "base", TINY, profile)
+    write_quantized(root / "nf4", root / "base", "nf4", TINY, profile)
     write_conversations(root / "chat", images)
     return Trial(profile=profile, base=root / "base", nf4=root / "nf4", chat=root / "chat", images=images)

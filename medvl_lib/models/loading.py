@@ -13,7 +13,7 @@ from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import bitsandbytes as bnb
 import torch
@@ -24,7 +24,7 @@ from transformers.utils import logging as transformers_logging
 
 from medvl_lib.errors import MedVLError, WriteFailed
 from medvl_lib.hardware import Profile
-from medvl_lib.models import qwen2_5_vl
+from medvl_lib.models import qwen2_5_vl, shipped
 from medvl_lib.models.spec import SKIP_MODULES, ModelSpec
 from medvl_lib.models.weights import describe
 from medvl_lib.prompts import PromptFormat, read_prompt_format
@@ -34,6 +34,7 @@ PROCESSORS = {"qwen2_5_vl": qwen2_5_vl.load_processor}
 TINY = {"qwen2_5_vl": qwen2_5_vl.write_tiny}
 WEIGHTS = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model")  # what a checkpoint needs; pickles are not loaded
 DISK_WORDS = re.compile(r"I/O error|PytorchStreamWriter|unexpected pos|No space left|File too large", re.IGNORECASE)
+Quantization = Literal["nf4", "int8"]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -71,19 +72,30 @@ def serializing(directory: Path) -> Generator[None, None, None]:
 
 
 def write_base(directory: Path, spec: ModelSpec) -> dict[str, Fact]:
-    """Bring the weights that ``spec`` names into ``directory``: built small, copied, or fetched at the pinned revision.
+    """Bring the weights that ``spec`` names into ``directory``: the shipped small ones, copied, or fetched at the pinned revision.
 
-    Raises MedVLError when a directory holds no safetensors, or when the hub cannot be reached.
+    Raises MedVLError when the shipped files are not those that were pinned, when a directory holds no safetensors, or when the hub
+    cannot be reached.
     """
     with quiet(), serializing(directory):
         if spec.source == "tiny":
-            TINY[spec.family](directory, seed=spec.seed, max_pixels=spec.max_pixels)
+            _write_tiny(directory, spec)
         elif spec.source == "directory":
             _copy(Path(spec.path), directory)
         else:
             _fetch(spec, directory)
     _require_family(directory, spec)
     return describe(directory)
+
+
+def _write_tiny(directory: Path, spec: ModelSpec) -> None:
+    """The trained small model, or random weights where the package came without it: the rule ``weights_are_trained`` says so then."""
+    trained = shipped.require_pinned(spec.family)
+    if trained is None:
+        TINY[spec.family](directory, seed=spec.seed, max_pixels=spec.max_pixels)
+    else:
+        _copy(trained, directory)
+    shipped.note_origin(directory, shipped.RANDOM if trained is None else shipped.PINNED[spec.family])
 
 
 def _copy(source: Path, directory: Path) -> None:
@@ -122,18 +134,26 @@ def _require_family(directory: Path, spec: ModelSpec) -> None:
         )
 
 
-def nf4_config(spec: ModelSpec, profile: Profile) -> BitsAndBytesConfig:
-    """NF4 with double quantization on the language linears only; type and compute type are never left to defaults (fp4, float32)."""
+def quantization_config(quantization: Quantization, spec: ModelSpec, profile: Profile) -> BitsAndBytesConfig:
+    """The language linears only. NF4 with double quantization (type and compute type are never left to the defaults, fp4 and float32).
+
+    Or LLM.int8 (Dettmers et al. 2022, arXiv 2208.07339), whose outlier columns stay in 16 bit.
+    """
+    skipped = list(SKIP_MODULES[spec.family])
+    if quantization == "int8":
+        return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=skipped)
     return BitsAndBytesConfig(
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=DTYPES[profile.weights_dtype], llm_int8_skip_modules=list(SKIP_MODULES[spec.family]),
+        bnb_4bit_compute_dtype=DTYPES[profile.weights_dtype], llm_int8_skip_modules=skipped,
     )  # fmt: skip
 
 
-def write_nf4(directory: Path, base_directory: Path, spec: ModelSpec, profile: Profile) -> dict[str, Fact]:
+def write_quantized(
+    directory: Path, base_directory: Path, quantization: Quantization, spec: ModelSpec, profile: Profile
+) -> dict[str, Fact]:
     """Quantize the base model into ``directory``; returns how many linears are in four bits, per part of the model."""
     with quiet():
-        model = _from_pretrained(base_directory, profile, nf4_config(spec, profile))
+        model = _from_pretrained(base_directory, profile, quantization_config(quantization, spec, profile))
         _keep_autograd(model)
         with serializing(directory):
             model.save_pretrained(directory)
@@ -176,13 +196,13 @@ def load(directory: Path, spec: ModelSpec, profile: Profile, *, adapter: Path | 
     with quiet():
         model = _from_pretrained(directory, profile)
     _keep_autograd(model)
-    is_nf4 = bool(getattr(model, "is_loaded_in_4bit", False))
+    held = "nf4+" if getattr(model, "is_loaded_in_4bit", False) else "int8+" if getattr(model, "is_loaded_in_8bit", False) else ""
     if adapter is not None:
         model = PeftModel.from_pretrained(model, adapter, is_trainable=is_trainable)
     model.eval()
     return Loaded(
         model=model, processor=PROCESSORS[spec.family](directory, max_pixels=spec.max_pixels), prompts=read_prompt_format(directory),
-        precision=f"nf4+{profile.weights_dtype}" if is_nf4 else profile.weights_dtype,
+        precision=f"{held}{profile.weights_dtype}",
         load_seconds=time.perf_counter() - started,
     )  # fmt: skip
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-REVISION = 1  # first version of what models.loading and the family modules write
+REVISION = 2  # the small models are trained; first version of what models.loading and the family modules write
 
 Family = Literal["qwen2_5_vl"]
 Source = Literal["tiny", "hub", "directory"]
@@ -16,13 +16,14 @@ class ModelSpec:
     family: Family
     """The architecture: ``model_type`` in config.json."""
     source: Source
-    """``tiny``: built here from ``seed``; ``hub``: ``hub_id`` at ``revision``; ``directory``: a checkpoint on this machine."""
+    """``tiny``: the trained small model that comes with MedVL, or one built from ``seed`` where it is absent; ``hub``: ``hub_id`` at
+    ``revision``; ``directory``: a checkpoint on this machine."""
     hub_id: str
     """Repository on the hub, or the tiny model's name: what reports call the model."""
     revision: str
     """Commit of the hub repository (40 hexadecimal digits); empty for the other sources."""
     seed: int
-    """Seed of a tiny model's random weights; 0 where weights are not made here."""
+    """Seed of the random weights that stand in for an absent tiny model; 0 for the other sources."""
     path: str
     """The checkpoint's directory where the source is one; empty otherwise. Not identity: its contents are."""
     max_pixels: int

@@ -5,10 +5,12 @@ Source of the layout: github.com/huggingface/safetensors, README @ v0.8 (8 bytes
 """
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
 from medvl_lib.files import read_json
+from medvl_lib.models import shipped
 from medvl_lib.models.spec import STORED_LANGUAGE_PREFIX
 from medvl_lib.provenance import Fact, Outcome, Rule
 
@@ -46,6 +48,11 @@ def tensors(directory: Path) -> dict[str, StoredTensor]:
     return {name: tensor for path in sorted(directory.glob("*.safetensors")) for name, tensor in header(path).items()}
 
 
+def num_values(directory: Path) -> int:
+    """How many numbers the tensors of a directory hold: the parameters, where nothing is quantized."""
+    return sum(math.prod(tensor.shape) for tensor in tensors(directory).values())
+
+
 def describe(directory: Path) -> dict[str, Fact]:
     """How many tensors and bytes a directory of weights holds."""
     return {
@@ -77,6 +84,7 @@ def only_language_linears_are_in_four_bits(directory: Path) -> Outcome:
 
 BASE_RULES = (
     Rule(name="weights_are_whole", sentence="Every file of the model is there and as long as its header says.", holds=weights_are_whole),
+    shipped.RULE,
 )
 NF4_RULES = (
     *BASE_RULES,

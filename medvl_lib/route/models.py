@@ -4,22 +4,24 @@ In: a line and a profile. Out: steps that run in heavy processes. Torch is impor
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from medvl_lib import audit, chat, images, models, prompts, raw_records, training
 from medvl_lib.hardware import Profile, numerics
 from medvl_lib.images import ImageStore
 from medvl_lib.lines import Line
+from medvl_lib.models import shipped
 from medvl_lib.models import spec as model_spec
 from medvl_lib.models.weights import BASE_RULES, NF4_RULES
 from medvl_lib.provenance import Fact, code_version
 from medvl_lib.route.data import sign, source
-from medvl_lib.step import Call, Source, Step, Table
+from medvl_lib.step import Call, Inputs, Source, Step, Table
 from medvl_lib.training import recipe as training_recipe
 from medvl_lib.training import rules as training_rules
 from medvl_lib.training.recipe import Stage
 from medvl_lib.training.steps import TRAINING_STEPS, TrainingStep
+from medvl_lib.workspace import Workspace
 
 
 def model_steps(line: Line, profile: Profile) -> tuple[Step, ...]:
@@ -33,16 +35,14 @@ def model_steps(line: Line, profile: Profile) -> tuple[Step, ...]:
         return write_base(call.directory, spec)
 
     def write_nf4(call: Call) -> Mapping[str, Fact]:
-        from medvl_lib.models.loading import write_nf4
+        from medvl_lib.models.loading import write_quantized
 
-        return write_nf4(call.directory, call.read("base_model", name), spec, profile)
+        return write_quantized(call.directory, call.read("base_model", name), "nf4", spec, profile)
 
     base = Step(
         name="base_model", owner=name, description=sign(models.__name__), reads=(), process="prepare",
         version=code_version(model_spec.REVISION, name, identity), rules=BASE_RULES, write=write_base,
-        observe=None if spec.source != "directory" else lambda workspace, _: raw_records.contents(
-            raw_records.observe(Path(spec.path), workspace.observed("base_model", name), cure=(
-                f"point [lines.{name}.model] path at a checkpoint in the hub's layout, or set source = 'hub'"))),
+        observe=_observed(line),
     )  # fmt: skip
     if profile.quantization == "none":
         return (base,)
@@ -53,6 +53,19 @@ def model_steps(line: Line, profile: Profile) -> tuple[Step, ...]:
         rules=NF4_RULES, write=write_nf4,
     )  # fmt: skip
     return (base, nf4)
+
+
+def _observed(line: Line) -> Callable[[Workspace, Inputs], str] | None:
+    """The contents of weights that no literal names: the shipped small ones, or those of a directory."""
+    spec = line.model
+    if spec.source == "tiny":
+        return lambda workspace, _: shipped.identity(spec.family)
+    if spec.source == "hub":
+        return None  # the revision names them
+    cure = f"point [lines.{line.name}.model] path at a checkpoint in the hub's layout, or set source = 'hub'"
+    return lambda workspace, _: raw_records.contents(
+        raw_records.observe(Path(spec.path), workspace.observed("base_model", line.name), cure=cure)
+    )
 
 
 def trained_on(line: Line, profile: Profile) -> Source:

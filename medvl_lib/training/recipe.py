@@ -5,10 +5,11 @@ number that decides the weights is written down by whoever decides it.
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-REVISION = 1  # first version of what training.route, batches and models.loading make of a recipe
+REVISION = 2  # a recipe chooses pairs per dataset; first version of what training.route, batches and models.loading make of a recipe
 
 Objective = Literal["generate"]
 POSITIVE = ("learning_rate", "num_epochs", "effective_batch", "max_gradient_norm", "lora_rank", "lora_alpha")
@@ -43,6 +44,9 @@ class Recipe:
     """Regular expression that matches the full name of every adapted linear."""
     seed: int
     """Seed of the update's initial weights, the order of pairs and dropout."""
+    pairs_per_dataset: Mapping[str, int]
+    """Which datasets are trained on, and the most training pairs of each (the first by a seeded hash of their ids; 0 for all); a dataset
+    that is not named gives none. Empty: all pairs of all datasets."""
     max_training_pairs: int
     """Most pairs that are trained on (the first by a seeded hash of their ids); 0 for all."""
     max_validation_pairs: int
@@ -63,6 +67,13 @@ class Recipe:
         if not 0 <= self.lora_dropout < 1:
             raise ValueError(f"lora_dropout = {self.lora_dropout!r} must be at least 0 and below 1")
         _require_pattern(self.lora_targets)
+        _require_counts(self.pairs_per_dataset)
+
+
+def _require_counts(pairs_per_dataset: Mapping[str, int]) -> None:
+    for name, count in pairs_per_dataset.items():
+        if count < 0:
+            raise ValueError(f"pairs_per_dataset: {name} = {count!r} must be 1 or more, or 0 for all")
 
 
 def _require_pattern(targets: str) -> None:

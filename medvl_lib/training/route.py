@@ -11,7 +11,8 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -25,7 +26,7 @@ from trl import SFTConfig, SFTTrainer
 
 from medvl_lib.batches import Collator, Reader
 from medvl_lib.chat import Conversation, conversations_path, read_conversations
-from medvl_lib.errors import HeavyStepFailed
+from medvl_lib.errors import HeavyStepFailed, MedVLError
 from medvl_lib.files import write_bytes, write_json
 from medvl_lib.hardware import Profile
 from medvl_lib.images import ImageStore
@@ -55,8 +56,14 @@ def train(
     torch.use_deterministic_algorithms(mode=True, warn_only=True)
     loaded = load(weights, spec, profile, adapter=previous, is_trainable=True)
     model = loaded.model if previous is not None else adapt(loaded, spec, recipe)
-    pairs = _chosen(conversations_path(chat, "train"), recipe.max_training_pairs, recipe.seed)
-    held_out = _chosen(conversations_path(chat, "validation"), recipe.max_validation_pairs, recipe.seed)
+    pairs = chosen(read_conversations(conversations_path(chat, "train")), recipe, recipe.max_training_pairs)
+    held_out = chosen(read_conversations(conversations_path(chat, "validation")), recipe, recipe.max_validation_pairs)
+    if not pairs:
+        raise MedVLError(
+            found=f"no training pair of {', '.join(recipe.pairs_per_dataset) or 'any dataset'}",
+            where=str(conversations_path(chat, "train")),
+            do="name datasets of this line in recipe.pairs_per_dataset, or check what validation rejected",
+        )  # fmt: skip
     reader = Reader(processor=loaded.processor, prompts=loaded.prompts, images=images)
     recorder = Recorder(checkpoints, report)
     trainer = SFTTrainer(
@@ -124,9 +131,20 @@ def settle(trainer: SFTTrainer) -> None:
             parameter.data = parameter.data.float()
 
 
-def _chosen(path: Path, most: int, seed: int) -> list[Conversation]:
-    """The conversations of a file, or the first ``most`` by a seeded hash of their ids, in the file's order."""
-    conversations = list(read_conversations(path))
+def chosen(conversations: Iterable[Conversation], recipe: Recipe, most: int) -> list[Conversation]:
+    """What a recipe takes of some conversations, in their order: its share of each dataset, and of these at most ``most`` (0: all).
+
+    Where there are too many, the first by a seeded hash of their ids are taken, so that one pair more moves hardly any other.
+    """
+    by_dataset: dict[str, list[Conversation]] = defaultdict(list)
+    for conversation in conversations:
+        by_dataset[conversation.pair_id.split("/", 1)[0]].append(conversation)
+    shares = recipe.pairs_per_dataset or dict.fromkeys(by_dataset, 0)
+    taken = [item for name, items in by_dataset.items() if name in shares for item in _first(items, shares[name], recipe.seed)]
+    return _first(taken, most, recipe.seed)
+
+
+def _first(conversations: list[Conversation], most: int, seed: int) -> list[Conversation]:
     if not most or len(conversations) <= most:
         return conversations
     kept = set(sorted((conversation.pair_id for conversation in conversations), key=lambda pair_id: digest([seed, pair_id]))[:most])

@@ -12,7 +12,7 @@ from medvl_lib.batches import Reader, training_batch
 from medvl_lib.chat import conversations_path, read_conversations
 from medvl_lib.errors import MedVLError
 from medvl_lib.lines import DOCUMENTS
-from medvl_lib.models.loading import count_quantized, load, num_parameters, resident_bytes, write_base, write_nf4
+from medvl_lib.models.loading import count_quantized, load, num_parameters, resident_bytes, write_base, write_quantized
 from medvl_lib.models.weights import BASE_RULES, NF4_RULES, tensors
 from tests.torch_fixtures import TINY, Trial
 
@@ -38,7 +38,7 @@ def test_parameters_in_four_bits_are_counted_unpacked(trial: Trial) -> None:
 
 
 def test_a_saved_four_bit_model_loads_with_the_same_outputs(trial: Trial, tmp_path) -> None:
-    write_nf4(tmp_path, trial.base, TINY, trial.profile)
+    write_quantized(tmp_path, trial.base, "nf4", TINY, trial.profile)
     first, second = load(trial.nf4, TINY, trial.profile), load(tmp_path, TINY, trial.profile)
     batch = _batch(trial, first)
     with torch.no_grad():

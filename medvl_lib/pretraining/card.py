@@ -1,0 +1,175 @@
+"""The model card of a small model: its findings in words, tables and two figures.
+
+In: findings, training steps, the recipe and the fingerprint. Out: ``README.md`` (a model card as the hub reads it), ``reading.svg`` and
+``loss.svg``. Every number in it is read from what was measured; nothing is judged or computed here but sums.
+Layout: huggingface.co/docs/hub/model-cards; contents after Mitchell et al. 2019, arXiv 1810.03993.
+"""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from medvl_lib.models.spec import ModelSpec
+from medvl_lib.pages import GRID_PIXELS
+from medvl_lib.pretraining.examination import Finding
+from medvl_lib.pretraining.figures import draw_loss, draw_reading
+from medvl_lib.pretraining.recipe import PretrainingRecipe
+from medvl_lib.sample_data.reading_pages import LEARNED, SHIFTED, Distribution
+from medvl_lib.training.steps import TrainingStep
+
+CARD, READING, LOSS = "README.md", "reading.svg", "loss.svg"
+PRIMARY = "pair_accuracy"
+
+TEXT = """---
+license: apache-2.0
+language: en
+pipeline_tag: image-text-to-text
+tags: [medvl, tiny, not-for-clinical-use]
+---
+
+# {hub_id}
+
+A Qwen2.5-VL of {num_parameters} parameters that reads invented clinical forms. It was trained from random weights by
+`medvl pretrain-tiny {family}`, and comes with MedVL so that its graph shows true numbers on any laptop, without a download.
+**It is a test object.** It has seen no real document, knows no medicine and must not be used on patients' data.
+
+* Fingerprint of the files: `{contents}`
+* Licence: that of MedVL (Apache-2.0); every page it learned from was drawn by `medvl_lib/sample_data/reading_pages.py`.
+* Architecture: `medvl_lib/models/qwen2_5_vl.py`; a token per byte, at most {max_tokens} image tokens of 28 x 28 pixels.
+
+## What it was trained on
+
+| | learned | shifted (never trained on) |
+|---|---|---|
+{distributions}
+
+Half of the learned terms are made of syllables, so reading by knowing the words is not enough. Lessons: {lessons}; {num_pages} pages in
+{num_steps} steps, AdamW, peak learning rate {learning_rate:g} after {num_warmup_steps} steps of warm-up, then a cosine to 0. Training took
+{hours:.1f} hours on two CPU cores. Held-out loss at the end: {validation_loss:.3f} nats per byte.
+
+![loss](loss.svg)
+
+## What it can read
+
+Pages are the unit of every interval (95 %, bootstrap over pages). `pair_accuracy` is the share of a page's facts whose term, value and
+unit are all right; the metrics are defined in `medvl_lib/evaluation/metrics/documents.py`.
+
+{reading}
+
+## Does it look at the picture?
+
+The same {num_held_out} learned pages with other pictures, and the floors: answers that need no model.
+
+{controls}
+
+## What quantization costs
+
+{quantization}
+
+## How small may the letters be?
+
+Clean pages of one to four lines, one font size at a time (a lower-case x in a font of n pixels is about n / 2 pixels tall). The grey band
+is what training showed; the dashed line is the audit's legibility floor, {floor:g} pixels.
+
+{heights}
+
+![pair accuracy by the height of a lower-case x](reading.svg)
+"""
+
+
+def write_card(
+    directory: Path, *, findings: Sequence[Finding], steps: Sequence[TrainingStep], recipe: PretrainingRecipe, spec: ModelSpec,
+    contents: str, num_parameters: int, floor_pixels: float,
+) -> None:  # fmt: skip
+    """Write the card and its figures into ``directory``; ``floor_pixels`` is the audit's legibility floor."""
+    draw_loss(directory / LOSS, steps, recipe)
+    draw_reading(directory / READING, _pick(findings, pages="one_size", metric=PRIMARY), floor_pixels)
+    last = [step.validation_loss for step in steps if step.validation_loss is not None][-1]
+    (directory / CARD).write_text(TEXT.format(
+        hub_id=spec.hub_id, family=spec.family, num_parameters=f"{num_parameters:,}", contents=contents,
+        max_tokens=spec.max_pixels // (28 * 28), distributions=_distributions(), lessons=_lessons(recipe),
+        num_pages=f"{sum(lesson.num_steps * lesson.num_pages for lesson in recipe.lessons):,}", num_steps=f"{recipe.num_steps:,}",
+        learning_rate=recipe.learning_rate, num_warmup_steps=recipe.num_warmup_steps, hours=_hours(steps), validation_loss=last,
+        reading=_reading(findings), controls=_controls(findings), quantization=_quantization(findings),
+        num_held_out=next(row.num_pages for row in findings if row.pages == "learned"), floor=floor_pixels,
+        heights=_heights(findings),
+    ), encoding="utf-8")  # fmt: skip
+
+
+def _hours(steps: Sequence[TrainingStep]) -> float:
+    """Time in steps: the wall time of each, so that a pause between two sessions does not count."""
+    return sum(step.num_tokens / step.tokens_per_second for step in steps if step.tokens_per_second) / 3600
+
+
+def _lessons(recipe: PretrainingRecipe) -> str:
+    return ", then ".join(
+        f"{lesson.num_steps} steps of {lesson.num_pages} pages with {lesson.pages.num_facts[0]} to {lesson.pages.num_facts[1]} facts"
+        for lesson in recipe.lessons
+    )
+
+
+def _distributions() -> str:
+    def row(name: str, told: Iterable[str]) -> str:
+        return f"| {name} | {' | '.join(told)} |"
+
+    both: tuple[Distribution, ...] = (LEARNED, SHIFTED)
+    return "\n".join((
+        row("fonts", (", ".join(item.fonts) for item in both)),
+        row("font size in pixels", (f"{item.font_sizes_pixels[0]} to {item.font_sizes_pixels[1]}" for item in both)),
+        row("facts on a page", (f"{item.num_facts[0]} to {item.num_facts[1]}" for item in both)),
+        row("page", (f"up to {item.max_width_cells * GRID_PIXELS} pixels wide, a row of {GRID_PIXELS} for each line" for item in both)),
+        row("kinds of form", (", ".join(kind.replace("_", " ") for kind in item.kinds) for item in both)),
+        row("terms made of syllables", (f"{item.invented_term_share:.0%} of draws" for item in both)),
+        row("noise, fading, blur", (f"standard deviation up to {item.max_noise:g} of 255" for item in both)),
+    ))  # fmt: skip
+
+
+def _pick(findings: Iterable[Finding], **wanted: object) -> list[Finding]:
+    return [row for row in findings if all(getattr(row, key) == value for key, value in wanted.items())]
+
+
+def _interval(mean: float, low: float | None, high: float | None) -> str:
+    return f"{mean:.3f}" if low is None or high is None else f"{mean:.3f} ({low:.3f} to {high:.3f})"
+
+
+def _told(row: Finding) -> str:
+    return _interval(row.mean, row.ci_low, row.ci_high)
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def _reading(findings: Sequence[Finding]) -> str:
+    metrics = list(dict.fromkeys(row.metric for row in findings))
+    rows: list[list[str]] = []
+    for name in ("learned", "shifted"):
+        found = {row.metric: row for row in _pick(findings, pages=name, variant="base", condition="as_is")}
+        rows.append([f"{name}, {found[PRIMARY].num_pages} unseen pages", *(_told(found[metric]) for metric in metrics)])
+    return _table(["16 bit weights on", *metrics], rows)
+
+
+def _controls(findings: Sequence[Finding]) -> str:
+    rows = _pick(findings, pages="learned", metric=PRIMARY)
+    base = [[row.condition, _told(row)] for row in rows if row.variant == "base"]
+    floors = [[row.variant, _told(row)] for row in rows if row.variant.startswith("floor_")]
+    return _table(["pictures", PRIMARY], [*base, *floors])
+
+
+def _quantization(findings: Sequence[Finding]) -> str:
+    rows = _pick(findings, pages="learned", metric=PRIMARY, condition="as_is")
+    wide = next(row.memory_bytes or 0 for row in rows if row.variant == "base")
+    cells: list[list[str]] = []
+    for row in rows:
+        if row.memory_bytes is None:
+            continue
+        cost = "" if row.minus_base is None else _interval(row.minus_base, row.minus_base_ci_low, row.minus_base_ci_high)
+        cells.append([row.variant, _told(row), cost, f"{row.memory_bytes / 1e6:.2f}", f"{row.memory_bytes / wide:.2f}"])
+    return _table(["weights", PRIMARY, "minus 16 bit, paired by page", "memory in MB", "of 16 bit"], cells)
+
+
+def _heights(findings: Sequence[Finding]) -> str:
+    rows = _pick(findings, pages="one_size", metric=PRIMARY)
+    return _table(
+        ["x height in pixels", PRIMARY, "pages"], ([f"{row.glyph_height_pixels or 0:.1f}", _told(row), str(row.num_pages)] for row in rows)
+    )

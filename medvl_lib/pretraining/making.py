@@ -1,0 +1,81 @@
+"""``medvl pretrain-tiny``: a small model made anew, judged, described and fingerprinted.
+
+In: a family and a folder. Out: below the folder ``model/`` (what ships), ``training_steps.parquet``, and ``README.md`` with figures: the
+model card. Started again with the same folder it goes on where it stopped, and does nothing twice. Torch is imported only when this runs.
+"""
+
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from medvl_lib.files import sync_tree, temporary_name
+from medvl_lib.hardware import Profile, profile_for
+from medvl_lib.lines import DOCUMENTS, tiny_model
+from medvl_lib.models import shipped
+from medvl_lib.models.spec import Family
+from medvl_lib.models.weights import num_values
+from medvl_lib.pretraining.recipe import PRETRAINING
+from medvl_lib.provenance import Fact
+from medvl_lib.settings import Settings
+from medvl_lib.tables import read_table, write_table
+from medvl_lib.training.steps import TRAINING_STEPS, TrainingStep
+
+MODEL, CHECKPOINTS, FINDINGS, CARD = "model", "checkpoints", "findings.parquet", "README.md"
+STEPS_PER_SENTENCE = 20
+
+
+def make(family: Family, output: Path, settings: Settings, say: Callable[[str], None]) -> None:
+    """Train and examine, as far as ``output`` does not hold that already; raises HeavyStepFailed when training was stopped on the way."""
+    profile = profile_for(settings).profile
+    os.environ.update(profile.environment)  # before torch starts its threads
+    model = output / MODEL
+    if model.is_dir():
+        say(f"{model} is there already and is not trained again")
+    else:
+        say(f"training {family} on {profile.name}: {PRETRAINING[family].num_steps} steps, checkpoints in {output / CHECKPOINTS}")
+        _train(family, output, profile, say)
+        say(f"trained: {model}")
+    if (output / CARD).is_file():
+        say(f"{output / CARD} is there already: delete it to have the model examined again")
+    else:
+        say("examining it: some minutes")
+        _describe(family, output, profile)
+        say(f"model card: {output / CARD}")
+    target = shipped.DIRECTORY / family
+    say(f"contents {shipped.contents(model)}: to ship it, copy {model} to {target} and pin this in {shipped.__name__}")
+
+
+def _train(family: Family, output: Path, profile: Profile, say: Callable[[str], None]) -> None:
+    from medvl_lib.pretraining.route import pretrain
+
+    def report(facts: Mapping[str, Fact]) -> None:
+        if int(facts["step"] or 0) % STEPS_PER_SENTENCE == 0:
+            say(f"step {facts['step']} of {facts['num_steps']}: loss {facts['loss']:.3f}, {facts['seconds_left']:.0f} s left")
+
+    model = output / MODEL
+    temporary = temporary_name(model)
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    pretrain(
+        temporary, recipe=PRETRAINING[family], spec=tiny_model(family), profile=profile, checkpoints=output / CHECKPOINTS, report=report
+    )
+    (temporary / TRAINING_STEPS).rename(output / TRAINING_STEPS)
+    sync_tree(temporary)
+    temporary.rename(model)
+
+
+def _describe(family: Family, output: Path, profile: Profile) -> None:
+    """Examine the model, keep the findings, and write the card from them."""
+    from medvl_lib.pretraining.card import write_card
+    from medvl_lib.pretraining.examination import Finding, examine
+
+    model, spec = output / MODEL, tiny_model(family)
+    with TemporaryDirectory(prefix="medvl-") as scratch:
+        findings = list(examine(model, spec, profile, Path(scratch)))
+    write_table(output / FINDINGS, Finding, findings)
+    write_card(
+        output, findings=findings, steps=list(read_table(output / TRAINING_STEPS, TrainingStep)), recipe=PRETRAINING[family], spec=spec,
+        contents=shipped.contents(model), num_parameters=num_values(model), floor_pixels=DOCUMENTS.audit.min_glyph_height_pixels,
+    )  # fmt: skip

@@ -1,0 +1,197 @@
+"""Pretraining through TRL's trainer: every weight of a small model, on pages that are drawn as they are needed.
+
+In: a recipe, an empty directory, and where checkpoints go. Out: the trained model in the hub's layout, and its steps. Seeded; resumed
+from the newest whole checkpoint, since a row of the trainer's dataset is one whole step and names its pages by number. Labels are masked
+in ``batches``, steps recorded and checkpoints sealed as in ``training.route``. What the model can do is judged in ``examination``.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from transformers import set_seed
+from trl import SFTConfig, SFTTrainer
+
+from medvl_lib.batches import Reader, training_batch
+from medvl_lib.chat import Conversation, single_turn
+from medvl_lib.errors import HeavyStepFailed
+from medvl_lib.hardware import Profile
+from medvl_lib.models.loading import TINY, load, quiet, serializing
+from medvl_lib.models.spec import ModelSpec
+from medvl_lib.pretraining.recipe import Lesson, PretrainingRecipe
+from medvl_lib.provenance import Fact
+from medvl_lib.sample_data.reading_pages import Distribution, ReadingPage, draw_page
+from medvl_lib.tables import write_table
+from medvl_lib.training.checkpoints import newest_complete, step_of
+from medvl_lib.training.route import Recorder, Report, settle, stopping_at_the_next_step
+from medvl_lib.training.steps import TRAINING_STEPS, TrainingStep
+
+STEPS_PER_CHECKPOINT = 100  # operational, not identity: what a kill costs at worst
+VALIDATION_PART = "validation"
+START = "start"  # the untrained model's directory below the checkpoints'
+
+
+@dataclass(frozen=True, slots=True)
+class PageShelf:
+    """Pages in memory, read like an image store."""
+
+    pages: Mapping[str, ReadingPage]
+
+    def read(self, image_id: str) -> bytes:
+        """The page's PNG bytes."""
+        return self.pages[image_id].png
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageSet:
+    """The pages of one step: ``count`` of them from number ``first`` on."""
+
+    pages: Distribution
+    part: str
+    first: int
+    count: int
+    is_spelled: bool
+    """Whether image tokens are asked for their characters too."""
+
+    def draw(self) -> list[ReadingPage]:
+        """The pages, drawn."""
+        return [draw_page(self.pages, self.part, number) for number in range(self.first, self.first + self.count)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageCollator:
+    """What the trainer calls with a row of its dataset, which names a set of pages by ``index``."""
+
+    processor: Any
+    prompts: Any
+    sets: Sequence[PageSet]
+
+    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
+        """Rows -> tensors with ``labels``, as in fine-tuning."""
+        chosen = [self.sets[row["index"]] for row in rows]
+        drawn = [page for pages in chosen for page in pages.draw()]
+        reader = Reader(processor=self.processor, prompts=self.prompts, images=PageShelf({page.page_id: page for page in drawn}))
+        batch = training_batch(reader, [to_conversation(page) for page in drawn])
+        if all(pages.is_spelled for pages in chosen):
+            spell_cells(batch, drawn, self.processor)
+        return batch
+
+
+def spell_cells(batch: dict[str, torch.Tensor], pages: Sequence[ReadingPage], processor: Any) -> None:
+    """Ask the language model at each image token for a character that stands there, beside the answer: labels (B, T) are changed.
+
+    Without it a small model does not find out for thousands of steps that the picture holds the answer (docs/log.md): here every letter
+    teaches the vision tower at once, wherever the answer names it. A label is predicted from the token before it, so the character of a
+    cell is the label of the next token.
+    """
+    for row, page in enumerate(pages):
+        places = (batch["input_ids"][row] == processor.image_token_id).nonzero().flatten().tolist()
+        for place, character in zip(places, page.cell_characters, strict=True):
+            if character is not None:
+                batch["labels"][row, place + 1] = processor.tokenizer.encode(character, add_special_tokens=False)[0]
+
+
+def to_conversation(page: ReadingPage) -> Conversation:
+    """A page as one question and its answer."""
+    return single_turn(page.page_id, image_ids=(page.page_id,), request=page.request, response=page.response)
+
+
+def step_sets(recipe: PretrainingRecipe) -> list[PageSet]:
+    """The pages of every step, in order: no number is drawn twice."""
+    sets: list[PageSet] = []
+    first = 0
+    for lesson in recipe.lessons:
+        for _ in range(lesson.num_steps):
+            sets.append(PageSet(pages=lesson.pages, part=recipe.pages_part, first=first, count=lesson.num_pages, is_spelled=True))
+            first += lesson.num_pages
+    return sets
+
+
+def validation_sets(recipe: PretrainingRecipe) -> list[PageSet]:
+    """The held-out pages, in batches as large as the last lesson's."""
+    last: Lesson = recipe.lessons[-1]
+    starts = range(0, recipe.num_validation_pages, last.num_pages)
+    return [
+        PageSet(
+            pages=last.pages,
+            part=VALIDATION_PART,
+            first=first,
+            count=min(last.num_pages, recipe.num_validation_pages - first),
+            is_spelled=False,
+        )
+        for first in starts
+    ]
+
+
+def pretrain(
+    directory: Path, *, recipe: PretrainingRecipe, spec: ModelSpec, profile: Profile, checkpoints: Path, report: Report,
+) -> dict[str, Fact]:  # fmt: skip
+    """Train a small model from its seed, or go on from the newest whole checkpoint, and save it into ``directory`` in 16 bit."""
+    set_seed(recipe.seed)
+    torch.use_deterministic_algorithms(mode=True, warn_only=True)
+    start = _start(checkpoints / START, recipe, spec)
+    loaded = load(start, spec, profile)
+    loaded.model.requires_grad_(requires_grad=True)
+    sets, held_out = step_sets(recipe), validation_sets(recipe)
+    recorder = Recorder(checkpoints, report)
+    trainer = SFTTrainer(
+        model=loaded.model, args=arguments(recipe, profile, checkpoints), train_dataset=_rows(range(len(sets))),
+        eval_dataset=_rows(range(len(sets), len(sets) + len(held_out))), processing_class=loaded.processor,
+        data_collator=PageCollator(processor=loaded.processor, prompts=loaded.prompts, sets=[*sets, *held_out]), callbacks=[recorder],
+    )  # fmt: skip
+    settle(trainer)
+    resumed = newest_complete(checkpoints, recipe.num_steps)
+    recorder.resume(0 if resumed is None else step_of(resumed))
+    with stopping_at_the_next_step(recorder), serializing(checkpoints):
+        trainer.train(resume_from_checkpoint=None if resumed is None else str(resumed))
+    if trainer.state.global_step < recipe.num_steps:
+        raise HeavyStepFailed(
+            found=f"pretraining was stopped after step {trainer.state.global_step} of {recipe.num_steps}", where=str(checkpoints),
+            do="start it again with the same folder: it goes on from the checkpoint that was just written",
+        )  # fmt: skip
+    return _save(directory, start, trainer.model, list(recorder.rows()))
+
+
+def _start(directory: Path, recipe: PretrainingRecipe, spec: ModelSpec) -> Path:
+    """The untrained model, written again each time: it costs a second, and a half-written one would cost a day."""
+    directory.mkdir(parents=True, exist_ok=True)
+    with quiet():
+        TINY[spec.family](directory, seed=recipe.seed, max_pixels=spec.max_pixels)
+    return directory
+
+
+def arguments(recipe: PretrainingRecipe, profile: Profile, output: Path) -> SFTConfig:
+    """The recipe as the trainer's arguments: a row is a whole step, taken in order."""
+    return SFTConfig(
+        output_dir=str(output), seed=recipe.seed, data_seed=recipe.seed, full_determinism=False,
+        max_steps=recipe.num_steps, per_device_train_batch_size=1, gradient_accumulation_steps=1, per_device_eval_batch_size=1,
+        train_sampling_strategy="sequential",
+        learning_rate=recipe.learning_rate, lr_scheduler_type="cosine", warmup_steps=recipe.num_warmup_steps,
+        optim="adamw_torch", weight_decay=recipe.weight_decay, max_grad_norm=recipe.max_gradient_norm,
+        adam_beta1=0.9, adam_beta2=recipe.adam_beta2, adam_epsilon=1e-8, loss_type="nll",
+        bf16=True, fp16=False, tf32=None, use_cpu=profile.device == "cpu", gradient_checkpointing=False,
+        dataloader_num_workers=profile.num_workers, dataloader_pin_memory=profile.pin_memory,
+        max_length=None, packing=False, completion_only_loss=False, dataset_kwargs={"skip_prepare_dataset": True},
+        remove_unused_columns=False, report_to="none", disable_tqdm=True, logging_steps=1, logging_first_step=True,
+        eval_strategy="steps", eval_steps=recipe.validate_every,
+        save_strategy="steps", save_steps=STEPS_PER_CHECKPOINT, save_total_limit=2,
+    )  # fmt: skip
+
+
+def _rows(indices: range) -> Dataset:
+    """Rows that name a set of pages; a column called ``images`` tells the trainer that they are multimodal."""
+    return Dataset.from_dict({"index": list(indices), "images": [[""] for _ in indices]})
+
+
+def _save(directory: Path, start: Path, model: Any, steps: Sequence[TrainingStep]) -> dict[str, Fact]:
+    """The model in 16 bit with the start's tokenizer, processor and template."""
+    for path in start.iterdir():
+        if path.suffix != ".safetensors":
+            (directory / path.name).write_bytes(path.read_bytes())
+    with quiet(), serializing(directory):
+        model.to(torch.bfloat16).save_pretrained(directory)
+    write_table(directory / TRAINING_STEPS, TrainingStep, steps)
+    return {"num_steps": len(steps), "first_loss": steps[0].loss, "last_loss": steps[-1].loss}

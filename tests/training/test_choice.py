@@ -1,0 +1,45 @@
+"""Which pairs a recipe takes. If these passed wrongly, a mismatched recipe would train on the matched set, and say that it did not."""
+
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+
+from medvl_lib.chat import Conversation
+from medvl_lib.training.route import chosen
+from tests.torch_fixtures import RECIPE
+
+PAIRS = [Conversation(pair_id=f"{name}/train/{number:03d}", image_ids=(), messages=()) for name in ("a", "b") for number in range(10)]
+
+
+def taken(most: int = 0, **shares: int) -> list[str]:
+    return [item.pair_id for item in chosen(PAIRS, replace(RECIPE, pairs_per_dataset=shares), most)]
+
+
+@pytest.mark.parametrize(
+    ("shares", "most", "expected"),
+    [
+        ({}, 0, {"a": 10, "b": 10}), ({"a": 0}, 0, {"a": 10}), ({"a": 0, "b": 3}, 0, {"a": 10, "b": 3}), ({"b": 99}, 0, {"b": 10}),
+        ({"c": 0}, 0, {}), ({"a": 2, "b": 2}, 3, None), ({}, 7, None),
+    ],
+)  # fmt: skip
+def test_a_recipe_takes_its_share_of_each_dataset(shares: dict[str, int], most: int, expected: dict[str, int] | None):
+    found = taken(most, **shares)
+    if expected is None:
+        assert len(found) == most
+    else:
+        assert Counter(pair_id.split("/")[0] for pair_id in found) == expected
+
+
+def test_the_pairs_keep_their_order_and_the_seed_chooses_them():
+    found = taken(a=4)
+    assert found == sorted(found)
+    others = [item.pair_id for item in chosen(PAIRS, replace(RECIPE, pairs_per_dataset={"a": 4}, seed=8), 0)]
+    assert set(found) != set(others)
+
+
+def test_one_pair_more_moves_at_most_one_other():
+    more = [*PAIRS, Conversation(pair_id="a/train/010", image_ids=(), messages=())]
+    recipe = replace(RECIPE, pairs_per_dataset={"a": 4})
+    before, after = ({item.pair_id for item in chosen(pairs, recipe, 0)} for pairs in (PAIRS, more))
+    assert len(before - after) <= 1

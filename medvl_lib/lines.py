@@ -131,9 +131,10 @@ def _applied(line: Line, settings: Settings) -> Line:
         return settings.where("lines", line.name, part)
 
     gate = override(line.gate, changes.gate, where("gate"))
-    _require_among(gate.datasets, datasets, f"{where('gate')}, datasets")
+    _require_among(gate.datasets, line, datasets, f"{where('gate')}, datasets")
     stages = tuple(replace(stage, recipe=override(stage.recipe, changes.recipe, where("recipe"))) for stage in line.stages)
-    _require_among([name for stage in stages for name in stage.recipe.pairs_per_dataset], datasets, f"{where('recipe')}, pairs_per_dataset")
+    named = [name for stage in stages for name in stage.recipe.pairs_per_dataset]
+    _require_among(named, line, datasets, f"{where('recipe')}, pairs_per_dataset")
     model = override(line.model, changes.model, where("model"))
     return replace(
         line,
@@ -148,24 +149,27 @@ def _applied(line: Line, settings: Settings) -> Line:
     )
 
 
-def _require_among(names: Iterable[str], datasets: Sequence[str], where: str) -> None:
-    """Refuse a dataset that the line does not read."""
+def _require_among(names: Iterable[str], line: Line, datasets: Sequence[str], where: str) -> None:
+    """Refuse a dataset that the line does not know, and one that it knows and does not read as things are."""
     for name in names:
+        if name not in line.datasets:
+            raise unknown_key(name, line.datasets, where)
         if name not in datasets:
-            raise unknown_key(name, datasets, where)
+            do = f"enable it in [datasets.{name}], or take out what names it (the whole line, where it is a story of the embedded default)"
+            raise SettingsError(found=f"{name}, which the line {line.name} does not read as the settings are", where=where, do=do)
 
 
 def _datasets(line: Line, settings: Settings) -> tuple[str, ...]:
     """What a line reads: what the settings choose of its datasets, as far as these are enabled."""
     chosen = settings.line(line.name).datasets
     if chosen is not None:
-        _require_among(chosen, line.datasets, f"{settings.where('lines', line.name)}, datasets")
+        _require_among(chosen, line, line.datasets, f"{settings.where('lines', line.name)}, datasets")
     datasets = tuple(name for name in line.datasets if (chosen is None or name in chosen) and settings.dataset(name).enabled)
     if not datasets:
         raise SettingsError(
             found=f"no dataset of the line {line.name} is enabled",
-            where=settings.where("datasets"),
-            do=f"enable one of {', '.join(line.datasets if chosen is None else chosen)}",
+            where=settings.where("datasets") if chosen else settings.where("lines", line.name),
+            do=f"enable one of {', '.join(chosen or line.datasets)}",
         )
     return datasets
 

@@ -22,6 +22,7 @@ from medvl_lib.workspace import Workspace
 
 FILE = "dagster_project.toml"
 VARIABLE = "MEDVL_SETTINGS"
+RESERVED = ("everything", "benchmark_store")  # the job of the whole graph, and the asset beside all lines
 LINE_NAME = re.compile(r"[a-z][a-z0-9_]{0,59}")
 
 Value = TypeVar("Value")
@@ -209,7 +210,7 @@ def _require_variation(settings: Settings, name: str, line: LineSettings, lines:
             where=where,
             do=f"name one of {', '.join(sorted(lines))}; a variation cannot be varied again",
         )
-    if name in lines or name in datasets:
+    if name in lines or name in datasets or name in RESERVED:
         raise SettingsError(found=f"like = {line.like!r}", where=where, do=f"give it another name: {name} is taken")
     if not LINE_NAME.fullmatch(name):
         raise SettingsError(found=f"the line {name!r}", where=where, do="use small letters, digits and _, a letter first")

@@ -285,6 +285,10 @@ def test_a_variation_is_the_line_with_its_own_name_and_numbers(tmp_path: Path):
     [
         ('[lines.documents]\ndatasets = ["slake"]\n', "unknown key 'slake'"),
         ("[lines.documents]\ndatasets = []\n", "no dataset of the line documents is enabled"),
+        (
+            "[lines.documents]\ndatasets = ['mtsamples']\n[lines.documents.recipe]\npairs_per_dataset = { clinical_documents = 1 }\n",
+            "clinical_documents, which the line documents does not read as the settings are",
+        ),
         ("[lines.documents.recipe]\npairs_per_dataset = { mtsample = 1 }\n", "unknown key 'mtsample'"),
         ("[lines.documents.recipe]\npairs_per_dataset = { mtsamples = -1 }\n", "pairs_per_dataset = {'mtsamples': -1}"),
     ],
@@ -293,6 +297,8 @@ def test_a_dataset_that_a_line_does_not_read_is_refused(tmp_path: Path, more: st
     with pytest.raises(SettingsError) as refused:
         lines_from(tmp_path, more)
     assert refused.value.found == found
+    assert "[lines.documents" in refused.value.where
+    assert refused.value.do.removeprefix("enable one of ")
 
 
 def test_a_number_changed_in_the_settings_is_that_number_in_the_code(tmp_path: Path):

@@ -208,6 +208,7 @@ def test_a_line_may_be_like_another(tmp_path: Path):
         ('[lines.slow]\nlike = "dokuments"\n', "like = 'dokuments'", "name one of documents"),
         ('[lines.documents]\nlike = "documents"\n', "like = 'documents'", "documents is taken"),
         ('[lines.mtsamples]\nlike = "documents"\n', "like = 'documents'", "mtsamples is taken"),
+        ('[lines.everything]\nlike = "documents"\n', "like = 'documents'", "everything is taken"),
         ('[lines."Slow one"]\nlike = "documents"\n', "the line 'Slow one'", "small letters"),
         ('[lines."../slow"]\nlike = "documents"\n', "the line '../slow'", "small letters"),
         ('[lines.a]\nlike = "documents"\n[lines.b]\nlike = "a"\n', "like = 'a'", "cannot be varied again"),

@@ -30,7 +30,7 @@ from medvl_lib.evaluation.predictions import (
 )
 from medvl_lib.evaluation.spec import EvaluationSpec
 from medvl_lib.hardware import Profile, peak_memory_bytes
-from medvl_lib.images import ImageStore
+from medvl_lib.images import Pictures
 from medvl_lib.models.loading import Loaded, load, num_parameters, resident_bytes
 from medvl_lib.models.spec import ModelSpec
 from medvl_lib.provenance import Fact, digest
@@ -52,7 +52,7 @@ class Weights:
 
 
 def write_predictions(
-    directory: Path, *, weights: Sequence[Weights], spec: ModelSpec, evaluation: EvaluationSpec, chat: Path, images: ImageStore,
+    directory: Path, *, weights: Sequence[Weights], spec: ModelSpec, evaluation: EvaluationSpec, chat: Path, images: Pictures,
     profile: Profile, report: Report,
 ) -> dict[str, Fact]:  # fmt: skip
     """Let every variant and floor answer every chosen pair."""
@@ -97,16 +97,15 @@ def parts(chat: Path, evaluation: EvaluationSpec) -> Iterator[list[Conversation]
 
 
 def shuffled(groups: Sequence[Sequence[Conversation]]) -> list[list[Conversation]]:
-    """Each conversation with the pictures of the next one that has as many; a lone one keeps its own.
-
-    The order of the conversations is that of a seeded hash, so the next one is no neighbour in the publisher's files.
-    """
-    pools: dict[int, list[tuple[str, ...]]] = defaultdict(list)
+    """Each conversation with the pictures of the next one that has as many, and others; where there is none, it is left out."""
+    pools: dict[int, dict[tuple[str, ...], None]] = defaultdict(dict)
     for group in groups:
         for item in group:
-            pools[len(item.image_ids)].append(item.image_ids)
-    following = {count: iter([*pictures[1:], pictures[0]]) for count, pictures in pools.items()}
-    return [[replace(item, image_ids=next(following[len(item.image_ids)])) for item in group] for group in groups]
+            pools[len(item.image_ids)][item.image_ids] = None
+    following: dict[tuple[str, ...], tuple[str, ...]] = {}
+    for pictures in map(list, pools.values()):
+        following |= {} if len(pictures) < 2 else dict(zip(pictures, [*pictures[1:], pictures[0]], strict=True))
+    return [[replace(item, image_ids=following[item.image_ids]) for item in group if item.image_ids in following] for group in groups]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,7 +116,7 @@ class Speaker:
     condition: Condition
     loaded: Loaded
     evaluation: EvaluationSpec
-    images: ImageStore
+    images: Pictures
     profile: Profile
 
     def answers(self, groups: Iterable[Sequence[Conversation]]) -> Iterator[Prediction]:

@@ -8,6 +8,7 @@ Layout: huggingface.co/docs/hub/model-cards; contents after Mitchell et al. 2019
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from medvl_lib.files import write_bytes
 from medvl_lib.models.spec import ModelSpec
 from medvl_lib.pages import GRID_PIXELS
 from medvl_lib.pretraining.examination import Finding
@@ -42,9 +43,10 @@ A Qwen2.5-VL of {num_parameters} parameters that reads invented clinical forms. 
 |---|---|---|
 {distributions}
 
-Half of the learned terms are made of syllables, so reading by knowing the words is not enough. Lessons: {lessons}; {num_pages} pages in
+Many terms are made of syllables, so reading by knowing the words is not enough. In training, not in the held-out loss, image tokens
+were also asked for the character in the middle of their cell. Lessons: {lessons}; {num_pages} pages in
 {num_steps} steps, AdamW, peak learning rate {learning_rate:g} after {num_warmup_steps} steps of warm-up, then a cosine to 0. Training took
-{hours:.1f} hours on two CPU cores. Held-out loss at the end: {validation_loss:.3f} nats per byte.
+{hours:.1f} hours on {made_on}. Held-out loss at the end: {validation_loss:.3f} nats per byte.
 
 ![loss](loss.svg)
 
@@ -78,26 +80,28 @@ is what training showed; the dashed line is the audit's legibility floor, {floor
 
 def write_card(
     directory: Path, *, findings: Sequence[Finding], steps: Sequence[TrainingStep], recipe: PretrainingRecipe, spec: ModelSpec,
-    contents: str, num_parameters: int, floor_pixels: float,
+    contents: str, num_parameters: int, floor_pixels: float, made_on: str,
 ) -> None:  # fmt: skip
     """Write the card and its figures into ``directory``; ``floor_pixels`` is the audit's legibility floor."""
     draw_loss(directory / LOSS, steps, recipe)
     draw_reading(directory / READING, _pick(findings, pages="one_size", metric=PRIMARY), floor_pixels)
     last = [step.validation_loss for step in steps if step.validation_loss is not None][-1]
-    (directory / CARD).write_text(TEXT.format(
+    write_bytes(directory / CARD, TEXT.format(
         hub_id=spec.hub_id, family=spec.family, num_parameters=f"{num_parameters:,}", contents=contents,
         max_tokens=spec.max_pixels // (28 * 28), distributions=_distributions(), lessons=_lessons(recipe),
         num_pages=f"{sum(lesson.num_steps * lesson.num_pages for lesson in recipe.lessons):,}", num_steps=f"{recipe.num_steps:,}",
         learning_rate=recipe.learning_rate, num_warmup_steps=recipe.num_warmup_steps, hours=_hours(steps), validation_loss=last,
         reading=_reading(findings), controls=_controls(findings), quantization=_quantization(findings),
         num_held_out=next(row.num_pages for row in findings if row.pages == "learned"), floor=floor_pixels,
-        heights=_heights(findings),
-    ), encoding="utf-8")  # fmt: skip
+        heights=_heights(findings), made_on=made_on,
+    ).encode())  # fmt: skip
 
 
 def _hours(steps: Sequence[TrainingStep]) -> float:
-    """Time in steps: the wall time of each, so that a pause between two sessions does not count."""
-    return sum(step.num_tokens / step.tokens_per_second for step in steps if step.tokens_per_second) / 3600
+    """Wall time of every run that took part: the clock of a resumed run starts again."""
+    ends = [step.elapsed_seconds for step, after in zip(steps, [*steps[1:], None], strict=True)
+            if after is None or after.elapsed_seconds < step.elapsed_seconds]  # fmt: skip
+    return sum(ends) / 3600
 
 
 def _lessons(recipe: PretrainingRecipe) -> str:

@@ -7,6 +7,7 @@ told and drawn belongs to ``card``.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import count, islice
 from pathlib import Path
 from typing import Annotated
 
@@ -28,7 +29,7 @@ from medvl_lib.tables import Column
 NUM_PAGES = 200  # of each set: an interval of about +-0.05
 NUM_FLOOR_PAGES = 400  # what the floors may learn the commonest answers from
 NUM_PAGES_PER_SIZE = 24
-FONT_SIZES_PIXELS = tuple(range(6, 23))
+FONT_SIZES_PIXELS = tuple(range(6, 21))
 MAX_ANSWER_TOKENS = 330  # the longest answer has 300 bytes
 METRICS: Mapping[str, Callable[[str, Sequence[Triple]], float]] = {
     "pair_accuracy": pair_accuracy, "term_recall": term_recall, "value_recall": value_recall,
@@ -78,9 +79,9 @@ class Examinee:
         return {prediction.pair_id: prediction.answer for prediction in speaker.answers(groups)}
 
 
-def draw(distribution: Distribution, part: str, count: int) -> list[ReadingPage]:
+def draw(distribution: Distribution, part: str, num_pages: int) -> list[ReadingPage]:
     """Pages of a part that was never trained on, all of them asked for their facts."""
-    return [draw_page(replace(distribution, transcription_share=0.0), part, number) for number in range(count)]
+    return [draw_page(replace(distribution, transcription_share=0.0), part, number) for number in range(num_pages)]
 
 
 def examine(weights: Path, spec: ModelSpec, profile: Profile, scratch: Path) -> Iterator[Finding]:
@@ -108,12 +109,21 @@ def _quantized(weights: Path, quantization: Quantization, spec: ModelSpec, profi
 
 
 def _at_size(base: Examinee, size: int) -> Iterator[Finding]:
-    """Clean pages in one size: only the height of the letters differs between these findings."""
-    plain = replace(LEARNED, font_sizes_pixels=(size, size), num_facts=(1, 4), heading_share=0.0, max_noise=0.0)
-    pages = [page for page in draw(plain, f"size_{size}", NUM_PAGES_PER_SIZE) if page.style.font_size_pixels == size]
-    if pages:
-        height = sum(drawn_pages.x_height_pixels(page.style) for page in pages) / len(pages)
-        yield from _findings("one_size", base, pages, base.answers(pages), height=height)
+    """The same clean pages in one size: only the letters differ between these findings."""
+    pages = list(islice(pages_in_size(size), NUM_PAGES_PER_SIZE))
+    height = sum(drawn_pages.x_height_pixels(page.style) for page in pages) / len(pages)
+    yield from _findings("one_size", base, pages, base.answers(pages), height=height)
+
+
+def pages_in_size(size: int) -> Iterator[ReadingPage]:
+    """Endless clean pages in one font size; those whose lines would not fit in the largest are left out of every size."""
+    plain = replace(
+        LEARNED, num_facts=(1, 4), heading_share=0.0, transcription_share=0.0, max_noise=0.0, max_shift_pixels=(0, 0), spare_cells=0
+    )
+    largest = FONT_SIZES_PIXELS[-1]
+    for number in count():
+        if draw_page(replace(plain, font_sizes_pixels=(largest, largest)), "one_size", number).style.font_size_pixels == largest:
+            yield draw_page(replace(plain, font_sizes_pixels=(size, size)), "one_size", number)
 
 
 def _floor_findings(held_out: Sequence[ReadingPage]) -> Iterator[Finding]:

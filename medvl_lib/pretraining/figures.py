@@ -39,9 +39,10 @@ def draw_loss(path: Path, steps: Sequence[TrainingStep], recipe: PretrainingReci
     """Training and held-out loss by step, with the borders of the lessons."""
 
     def draw(axes: "Axes") -> None:
-        axes.plot([step.step for step in steps], [step.loss for step in steps], color=FAINT, linewidth=0.6, label="training, each step")
+        losses = [step.loss for step in steps]
+        axes.plot([step.step for step in steps], losses, color=FAINT, linewidth=0.6, label="training: answers and image cells")
         held_out = [(step.step, step.validation_loss) for step in steps if step.validation_loss is not None]
-        axes.plot(*zip(*held_out, strict=True), color=ACCENT, marker="o", markersize=3, label="held-out pages of the last lesson")
+        axes.plot(*zip(*held_out, strict=True), color=ACCENT, marker="o", markersize=3, label="held-out answers, last lesson's pages")
         border = 0
         for lesson in recipe.lessons:
             axes.annotate(

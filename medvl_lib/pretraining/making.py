@@ -10,19 +10,21 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from medvl_lib.files import sync_tree, temporary_name
+from medvl_lib.errors import MedVLError
+from medvl_lib.files import read_json, sync_tree, temporary_name, write_json
 from medvl_lib.hardware import Profile, profile_for
 from medvl_lib.lines import DOCUMENTS, tiny_model
 from medvl_lib.models import shipped
 from medvl_lib.models.spec import Family
 from medvl_lib.models.weights import num_values
-from medvl_lib.pretraining.recipe import PRETRAINING
-from medvl_lib.provenance import Fact
+from medvl_lib.pretraining import recipe as lessons
+from medvl_lib.provenance import Fact, digest
+from medvl_lib.sample_data import reading_pages
 from medvl_lib.settings import Settings
 from medvl_lib.tables import read_table, write_table
 from medvl_lib.training.steps import TRAINING_STEPS, TrainingStep
 
-MODEL, CHECKPOINTS, FINDINGS, CARD = "model", "checkpoints", "findings.parquet", "README.md"
+MODEL, CHECKPOINTS, FINDINGS, CARD, IDENTITY = "model", "checkpoints", "findings.parquet", "README.md", "recipe.json"
 STEPS_PER_SENTENCE = 20
 
 
@@ -30,21 +32,34 @@ def make(family: Family, output: Path, settings: Settings, say: Callable[[str], 
     """Train and examine, as far as ``output`` does not hold that already; raises HeavyStepFailed when training was stopped on the way."""
     profile = profile_for(settings).profile
     os.environ.update(profile.environment)  # before torch starts its threads
+    _claim(output, family)
     model = output / MODEL
     if model.is_dir():
         say(f"{model} is there already and is not trained again")
     else:
-        say(f"training {family} on {profile.name}: {PRETRAINING[family].num_steps} steps, checkpoints in {output / CHECKPOINTS}")
+        say(f"training {family} on {profile.name}: {lessons.PRETRAINING[family].num_steps} steps, checkpoints in {output / CHECKPOINTS}")
         _train(family, output, profile, say)
         say(f"trained: {model}")
-    if (output / CARD).is_file():
-        say(f"{output / CARD} is there already: delete it to have the model examined again")
+    if (output / CARD).is_file() and shipped.contents(model) in (output / CARD).read_text(encoding="utf-8"):
+        say(f"{output / CARD} tells of this model already: delete it to have the model examined again")
     else:
         say("examining it: some minutes")
         _describe(family, output, profile)
         say(f"model card: {output / CARD}")
     target = shipped.DIRECTORY / family
     say(f"contents {shipped.contents(model)}: to ship it, copy {model} to {target} and pin this in {shipped.__name__}")
+
+
+def _claim(output: Path, family: Family) -> None:
+    """Refuse a folder that another recipe was begun in: its checkpoints would go on with other pages, or other weights."""
+    mine = digest([lessons.REVISION, reading_pages.REVISION, family, lessons.PRETRAINING[family], tiny_model(family)])
+    path = output / IDENTITY
+    if path.is_file() and (found := read_json(path)["recipe"]) != mine:
+        raise MedVLError(
+            found=f"a model of the recipe {found}; this one is {mine}", where=str(output), do="name an empty folder, or delete this one"
+        )
+    output.mkdir(parents=True, exist_ok=True)
+    write_json(path, {"recipe": mine})
 
 
 def _train(family: Family, output: Path, profile: Profile, say: Callable[[str], None]) -> None:
@@ -59,7 +74,12 @@ def _train(family: Family, output: Path, profile: Profile, say: Callable[[str], 
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     pretrain(
-        temporary, recipe=PRETRAINING[family], spec=tiny_model(family), profile=profile, checkpoints=output / CHECKPOINTS, report=report
+        temporary,
+        recipe=lessons.PRETRAINING[family],
+        spec=tiny_model(family),
+        profile=profile,
+        checkpoints=output / CHECKPOINTS,
+        report=report,
     )
     (temporary / TRAINING_STEPS).rename(output / TRAINING_STEPS)
     sync_tree(temporary)
@@ -71,11 +91,12 @@ def _describe(family: Family, output: Path, profile: Profile) -> None:
     from medvl_lib.pretraining.card import write_card
     from medvl_lib.pretraining.examination import Finding, examine
 
-    model, spec = output / MODEL, tiny_model(family)
+    model, spec, steps = output / MODEL, tiny_model(family), list(read_table(output / TRAINING_STEPS, TrainingStep))
     with TemporaryDirectory(prefix="medvl-") as scratch:
         findings = list(examine(model, spec, profile, Path(scratch)))
     write_table(output / FINDINGS, Finding, findings)
     write_card(
-        output, findings=findings, steps=list(read_table(output / TRAINING_STEPS, TrainingStep)), recipe=PRETRAINING[family], spec=spec,
+        output, findings=findings, steps=steps, recipe=lessons.PRETRAINING[family], spec=spec,
         contents=shipped.contents(model), num_parameters=num_values(model), floor_pixels=DOCUMENTS.audit.min_glyph_height_pixels,
+        made_on=f"{profile.num_threads} cores ({profile.name})",
     )  # fmt: skip

@@ -3,7 +3,7 @@
 In: nothing. Out: ``PRETRAINING``, a recipe per family. What a page looks like is decided in ``sample_data.reading_pages``.
 
 A model that is shown four lines from the start stays at the entropy of the answers for thousands of steps: it never finds out where to
-look. One line first, then two, four and eight (Bengio et al. 2009, "Curriculum learning"; our own runs in docs/log.md).
+look. One line first, then two, four and seven (Bengio et al. 2009, "Curriculum learning"; our own runs in docs/log.md).
 """
 
 from dataclasses import dataclass, replace

@@ -1,8 +1,9 @@
 """Pretraining through TRL's trainer: every weight of a small model, on pages that are drawn as they are needed.
 
 In: a recipe, an empty directory, and where checkpoints go. Out: the trained model in the hub's layout, and its steps. Seeded; resumed
-from the newest whole checkpoint, since a row of the trainer's dataset is one whole step and names its pages by number. Labels are masked
-in ``batches``, steps recorded and checkpoints sealed as in ``training.route``. What the model can do is judged in ``examination``.
+from the newest whole checkpoint, since a row of the trainer's dataset is one whole step and names its pages by number. Answers are masked
+in ``batches`` and the way through the trainer is that of ``training.route``; only here image tokens get labels of their own
+(``spell_cells``). What the model can do is judged in ``examination``.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,21 +13,19 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from transformers import set_seed
 from trl import SFTConfig, SFTTrainer
 
 from medvl_lib.batches import Reader, training_batch
 from medvl_lib.chat import Conversation, single_turn
-from medvl_lib.errors import HeavyStepFailed
 from medvl_lib.hardware import Profile
 from medvl_lib.models.loading import TINY, load, quiet, serializing
 from medvl_lib.models.spec import ModelSpec
 from medvl_lib.pretraining.recipe import Lesson, PretrainingRecipe
+from medvl_lib.prompts import PromptFormat
 from medvl_lib.provenance import Fact
 from medvl_lib.sample_data.reading_pages import Distribution, ReadingPage, draw_page
 from medvl_lib.tables import write_table
-from medvl_lib.training.checkpoints import newest_complete, step_of
-from medvl_lib.training.route import Recorder, Report, settle, stopping_at_the_next_step
+from medvl_lib.training.route import Recorder, Report, make_repeatable, shared_arguments, train_to_the_end
 from medvl_lib.training.steps import TRAINING_STEPS, TrainingStep
 
 STEPS_PER_CHECKPOINT = 100  # operational, not identity: what a kill costs at worst
@@ -66,7 +65,7 @@ class PageCollator:
     """What the trainer calls with a row of its dataset, which names a set of pages by ``index``."""
 
     processor: Any
-    prompts: Any
+    prompts: PromptFormat
     sets: Sequence[PageSet]
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
@@ -130,8 +129,7 @@ def pretrain(
     directory: Path, *, recipe: PretrainingRecipe, spec: ModelSpec, profile: Profile, checkpoints: Path, report: Report,
 ) -> dict[str, Fact]:  # fmt: skip
     """Train a small model from its seed, or go on from the newest whole checkpoint, and save it into ``directory`` in 16 bit."""
-    set_seed(recipe.seed)
-    torch.use_deterministic_algorithms(mode=True, warn_only=True)
+    make_repeatable(recipe.seed)
     start = _start(checkpoints / START, recipe, spec)
     loaded = load(start, spec, profile)
     loaded.model.requires_grad_(requires_grad=True)
@@ -142,16 +140,7 @@ def pretrain(
         eval_dataset=_rows(range(len(sets), len(sets) + len(held_out))), processing_class=loaded.processor,
         data_collator=PageCollator(processor=loaded.processor, prompts=loaded.prompts, sets=[*sets, *held_out]), callbacks=[recorder],
     )  # fmt: skip
-    settle(trainer)
-    resumed = newest_complete(checkpoints, recipe.num_steps)
-    recorder.resume(0 if resumed is None else step_of(resumed))
-    with stopping_at_the_next_step(recorder), serializing(checkpoints):
-        trainer.train(resume_from_checkpoint=None if resumed is None else str(resumed))
-    if trainer.state.global_step < recipe.num_steps:
-        raise HeavyStepFailed(
-            found=f"pretraining was stopped after step {trainer.state.global_step} of {recipe.num_steps}", where=str(checkpoints),
-            do="start it again with the same folder: it goes on from the checkpoint that was just written",
-        )  # fmt: skip
+    train_to_the_end(trainer, recorder, checkpoints)
     return _save(directory, start, trainer.model, list(recorder.rows()))
 
 
@@ -166,18 +155,13 @@ def _start(directory: Path, recipe: PretrainingRecipe, spec: ModelSpec) -> Path:
 def arguments(recipe: PretrainingRecipe, profile: Profile, output: Path) -> SFTConfig:
     """The recipe as the trainer's arguments: a row is a whole step, taken in order."""
     return SFTConfig(
-        output_dir=str(output), seed=recipe.seed, data_seed=recipe.seed, full_determinism=False,
+        **shared_arguments(profile, output, recipe.seed),
         max_steps=recipe.num_steps, per_device_train_batch_size=1, gradient_accumulation_steps=1, per_device_eval_batch_size=1,
         train_sampling_strategy="sequential",
         learning_rate=recipe.learning_rate, lr_scheduler_type="cosine", warmup_steps=recipe.num_warmup_steps,
-        optim="adamw_torch", weight_decay=recipe.weight_decay, max_grad_norm=recipe.max_gradient_norm,
-        adam_beta1=0.9, adam_beta2=recipe.adam_beta2, adam_epsilon=1e-8, loss_type="nll",
-        bf16=True, fp16=False, tf32=None, use_cpu=profile.device == "cpu", gradient_checkpointing=False,
-        dataloader_num_workers=profile.num_workers, dataloader_pin_memory=profile.pin_memory,
-        max_length=None, packing=False, completion_only_loss=False, dataset_kwargs={"skip_prepare_dataset": True},
-        remove_unused_columns=False, report_to="none", disable_tqdm=True, logging_steps=1, logging_first_step=True,
-        eval_strategy="steps", eval_steps=recipe.validate_every,
-        save_strategy="steps", save_steps=STEPS_PER_CHECKPOINT, save_total_limit=2,
+        weight_decay=recipe.weight_decay, max_grad_norm=recipe.max_gradient_norm, adam_beta2=recipe.adam_beta2,
+        bf16=True,  # products in 16 bit, weights in 32
+        gradient_checkpointing=False, eval_strategy="steps", eval_steps=recipe.validate_every, save_steps=STEPS_PER_CHECKPOINT,
     )  # fmt: skip
 
 

@@ -45,8 +45,8 @@ class Recipe:
     seed: int
     """Seed of the update's initial weights, the order of pairs and dropout."""
     pairs_per_dataset: Mapping[str, int]
-    """Which datasets are trained on, and the most training pairs of each (the first by a seeded hash of their ids; 0 for all); a dataset
-    that is not named gives none. Empty: all pairs of all datasets."""
+    """Which datasets are trained on, and the most training pairs of each (the first by a seeded hash of their ids; 0 for all); one that is
+    not named gives none, to the held-out loss neither. Empty: all pairs of all datasets."""
     max_training_pairs: int
     """Most pairs that are trained on (the first by a seeded hash of their ids); 0 for all."""
     max_validation_pairs: int

@@ -52,12 +52,11 @@ def train(
     ``previous`` is the adapter of the stage before, which this one goes on training.
     """
     recipe = stage.recipe
-    set_seed(recipe.seed)
-    torch.use_deterministic_algorithms(mode=True, warn_only=True)
+    make_repeatable(recipe.seed)
     loaded = load(weights, spec, profile, adapter=previous, is_trainable=True)
     model = loaded.model if previous is not None else adapt(loaded, spec, recipe)
-    pairs = chosen(read_conversations(conversations_path(chat, "train")), recipe, recipe.max_training_pairs)
-    held_out = chosen(read_conversations(conversations_path(chat, "validation")), recipe, recipe.max_validation_pairs)
+    pairs = chosen(read_conversations(conversations_path(chat, "train")), recipe, recipe.max_training_pairs, is_training=True)
+    held_out = chosen(read_conversations(conversations_path(chat, "validation")), recipe, recipe.max_validation_pairs, is_training=False)
     if not pairs:
         raise MedVLError(
             found=f"no training pair of {', '.join(recipe.pairs_per_dataset) or 'any dataset'}",
@@ -71,6 +70,18 @@ def train(
         train_dataset=_rows(pairs, 0), eval_dataset=_rows(held_out, len(pairs)) if held_out else None,
         processing_class=loaded.processor, data_collator=Collator(reader=reader, conversations=[*pairs, *held_out]), callbacks=[recorder],
     )  # fmt: skip
+    train_to_the_end(trainer, recorder, checkpoints)
+    return _save(directory, trainer, recorder, loaded, recipe, hub_id=spec.hub_id, num_pairs=len(pairs))
+
+
+def make_repeatable(seed: int) -> None:
+    """Seed everything, and ask for the deterministic form of each operation that has one."""
+    set_seed(seed)
+    torch.use_deterministic_algorithms(mode=True, warn_only=True)
+
+
+def train_to_the_end(trainer: SFTTrainer, recorder: "Recorder", checkpoints: Path) -> None:
+    """Train from the newest complete checkpoint, or from the start; raises HeavyStepFailed when it was stopped on the way."""
     settle(trainer)
     resumed = newest_complete(checkpoints, trainer.args.max_steps)
     recorder.resume(0 if resumed is None else step_of(resumed))
@@ -79,9 +90,8 @@ def train(
     if trainer.state.global_step < trainer.args.max_steps:
         raise HeavyStepFailed(
             found=f"training was stopped after step {trainer.state.global_step} of {trainer.args.max_steps}", where=str(checkpoints),
-            do="materialize it again: it goes on from the checkpoint that was just written",
+            do="start it again: it goes on from the checkpoint that was just written",
         )  # fmt: skip
-    return _save(directory, trainer, recorder, loaded, recipe, hub_id=spec.hub_id, num_pairs=len(pairs))
 
 
 def adapt(loaded: Loaded, spec: ModelSpec, recipe: Recipe) -> Any:
@@ -102,20 +112,29 @@ def arguments(recipe: Recipe, profile: Profile, num_pairs: int, output: Path, *,
     total = recipe.max_steps or max(1, math.ceil(steps_per_epoch * recipe.num_epochs))
     validate_every = max(1, steps_per_epoch // recipe.validations_per_epoch) if recipe.validations_per_epoch else 0
     return SFTConfig(
-        output_dir=str(output), seed=recipe.seed, data_seed=recipe.seed, full_determinism=False,
+        **shared_arguments(profile, output, recipe.seed),
         max_steps=total, per_device_train_batch_size=per_device, gradient_accumulation_steps=accumulation,
         per_device_eval_batch_size=profile.training_batch,
         learning_rate=recipe.learning_rate, lr_scheduler_type="cosine", warmup_steps=math.ceil(total * recipe.warmup_share),
-        optim="adamw_torch", weight_decay=recipe.weight_decay, max_grad_norm=recipe.max_gradient_norm,
-        adam_beta1=0.9, adam_beta2=0.999, adam_epsilon=1e-8, loss_type="nll",
-        bf16=profile.weights_dtype == "bfloat16", fp16=False, tf32=None, use_cpu=profile.device == "cpu",
+        weight_decay=recipe.weight_decay, max_grad_norm=recipe.max_gradient_norm, adam_beta2=0.999,
+        bf16=profile.weights_dtype == "bfloat16",
         gradient_checkpointing=profile.gradient_checkpointing, gradient_checkpointing_kwargs={"use_reentrant": False},
-        dataloader_num_workers=profile.num_workers, dataloader_pin_memory=profile.pin_memory,
-        max_length=None, packing=False, completion_only_loss=False, dataset_kwargs={"skip_prepare_dataset": True},
-        remove_unused_columns=False, report_to="none", disable_tqdm=True, logging_steps=1, logging_first_step=True,
         eval_strategy="steps" if has_validation and validate_every else "no", eval_steps=validate_every or None,
-        save_strategy="steps", save_steps=max(1, total // CHECKPOINTS_PER_RUN), save_total_limit=2,
+        save_steps=max(1, total // CHECKPOINTS_PER_RUN),
     )  # fmt: skip
+
+
+def shared_arguments(profile: Profile, output: Path, seed: int) -> dict[str, Any]:
+    """What every training has in common: AdamW on the plain loss, rows left to our collator, every step logged, two checkpoints kept."""
+    return {
+        "output_dir": str(output), "seed": seed, "data_seed": seed, "full_determinism": False,
+        "optim": "adamw_torch", "adam_beta1": 0.9, "adam_epsilon": 1e-8, "loss_type": "nll",
+        "fp16": False, "tf32": None, "use_cpu": profile.device == "cpu",
+        "dataloader_num_workers": profile.num_workers, "dataloader_pin_memory": profile.pin_memory,
+        "max_length": None, "packing": False, "completion_only_loss": False, "dataset_kwargs": {"skip_prepare_dataset": True},
+        "remove_unused_columns": False, "report_to": "none", "disable_tqdm": True, "logging_steps": 1, "logging_first_step": True,
+        "save_strategy": "steps", "save_total_limit": 2,
+    }  # fmt: skip
 
 
 def settle(trainer: SFTTrainer) -> None:
@@ -131,17 +150,24 @@ def settle(trainer: SFTTrainer) -> None:
             parameter.data = parameter.data.float()
 
 
-def chosen(conversations: Iterable[Conversation], recipe: Recipe, most: int) -> list[Conversation]:
-    """What a recipe takes of some conversations, in their order: its share of each dataset, and of these at most ``most`` (0: all).
+def chosen(conversations: Iterable[Conversation], recipe: Recipe, most: int, *, is_training: bool) -> list[Conversation]:
+    """What a recipe takes of some conversations, in their order: its datasets, in training its share of each, at most ``most`` (0: all).
 
     Where there are too many, the first by a seeded hash of their ids are taken, so that one pair more moves hardly any other.
     """
+    everything = list(conversations)
     by_dataset: dict[str, list[Conversation]] = defaultdict(list)
-    for conversation in conversations:
-        by_dataset[conversation.pair_id.split("/", 1)[0]].append(conversation)
-    shares = recipe.pairs_per_dataset or dict.fromkeys(by_dataset, 0)
-    taken = [item for name, items in by_dataset.items() if name in shares for item in _first(items, shares[name], recipe.seed)]
-    return _first(taken, most, recipe.seed)
+    for conversation in everything:
+        by_dataset[_dataset(conversation)].append(conversation)
+    named = [items for name, items in by_dataset.items() if not recipe.pairs_per_dataset or name in recipe.pairs_per_dataset]
+    shares = recipe.pairs_per_dataset if is_training else {}
+    taken = [item for items in named for item in _first(items, shares.get(_dataset(items[0]), 0), recipe.seed)]
+    kept = {item.pair_id for item in _first(taken, most, recipe.seed)}
+    return [item for item in everything if item.pair_id in kept]
+
+
+def _dataset(conversation: Conversation) -> str:
+    return conversation.pair_id.split("/", 1)[0]
 
 
 def _first(conversations: list[Conversation], most: int, seed: int) -> list[Conversation]:

@@ -19,5 +19,10 @@ def test_groups_and_their_order_stay():
     assert [[item.pair_id for item in group] for group in shuffled(groups)] == [["a", "b"], ["c"]]
 
 
-def test_a_lone_pair_keeps_its_picture_and_a_text_stays_one():
-    assert [item.image_ids for group in shuffled([[asked("a", "1"), asked("b")]]) for item in group] == [("1",), ()]
+def test_two_questions_about_one_picture_both_get_another():
+    found = [item.image_ids for group in shuffled([[asked("a", "1"), asked("b", "1"), asked("c", "2")]]) for item in group]
+    assert found == [("2",), ("2",), ("1",)]
+
+
+def test_a_pair_without_another_picture_is_left_out():
+    assert shuffled([[asked("a", "1"), asked("b"), asked("c", "1")], [asked("d", "2", "3")]]) == [[], []]

@@ -111,3 +111,16 @@ def test_a_hub_that_cannot_be_reached_is_named_with_the_way_around_it(tmp_path) 
         write_base(tmp_path, DOCUMENTS.model)
     assert "Qwen/Qwen2.5-VL-7B-Instruct at cc594898137f460bfe9f0759e9844b3ce807cfb5" in refused.value.where
     assert "source = 'directory'" in refused.value.do
+
+
+def test_a_saved_eight_bit_model_loads_with_the_same_outputs_and_holds_less(trial: Trial, tmp_path) -> None:
+    write_quantized(tmp_path, trial.base, "int8", TINY, trial.profile)
+    wide, narrow, again = load(trial.base, TINY, trial.profile), load(tmp_path, TINY, trial.profile), load(tmp_path, TINY, trial.profile)
+    batch = _batch(trial, wide)
+    with torch.no_grad():
+        assert torch.equal(narrow.model(**batch).logits, again.model(**batch).logits)
+    assert narrow.precision == "int8+float32"
+    kept = [name for name, module in narrow.model.named_modules() if isinstance(module, bnb.nn.Linear8bitLt)]
+    assert len(kept) == 28
+    assert all(".language_model." in name for name in kept)
+    assert resident_bytes(narrow.model) < resident_bytes(wide.model)

@@ -9,11 +9,11 @@ from medvl_lib.chat import Conversation
 from medvl_lib.training.route import chosen
 from tests.torch_fixtures import RECIPE
 
-PAIRS = [Conversation(pair_id=f"{name}/train/{number:03d}", image_ids=(), messages=()) for name in ("a", "b") for number in range(10)]
+PAIRS = [Conversation(pair_id=f"{name}/train/{number:03d}", image_ids=(), messages=()) for number in range(10) for name in ("b", "a")]
 
 
 def taken(most: int = 0, **shares: int) -> list[str]:
-    return [item.pair_id for item in chosen(PAIRS, replace(RECIPE, pairs_per_dataset=shares), most)]
+    return [item.pair_id for item in chosen(PAIRS, replace(RECIPE, pairs_per_dataset=shares), most, is_training=True)]
 
 
 @pytest.mark.parametrize(
@@ -32,14 +32,19 @@ def test_a_recipe_takes_its_share_of_each_dataset(shares: dict[str, int], most: 
 
 
 def test_the_pairs_keep_their_order_and_the_seed_chooses_them():
-    found = taken(a=4)
-    assert found == sorted(found)
-    others = [item.pair_id for item in chosen(PAIRS, replace(RECIPE, pairs_per_dataset={"a": 4}, seed=8), 0)]
+    found = taken(a=4, b=4)
+    assert found == [item.pair_id for item in PAIRS if item.pair_id in found]
+    others = [item.pair_id for item in chosen(PAIRS, replace(RECIPE, pairs_per_dataset={"a": 4, "b": 4}, seed=8), 0, is_training=True)]
     assert set(found) != set(others)
+
+
+def test_the_held_out_loss_is_of_the_same_datasets_and_not_cut_by_their_shares():
+    found = chosen(PAIRS, replace(RECIPE, pairs_per_dataset={"a": 2}), 6, is_training=False)
+    assert [item.pair_id.split("/")[0] for item in found] == ["a"] * 6
 
 
 def test_one_pair_more_moves_at_most_one_other():
     more = [*PAIRS, Conversation(pair_id="a/train/010", image_ids=(), messages=())]
     recipe = replace(RECIPE, pairs_per_dataset={"a": 4})
-    before, after = ({item.pair_id for item in chosen(pairs, recipe, 0)} for pairs in (PAIRS, more))
+    before, after = ({item.pair_id for item in chosen(pairs, recipe, 0, is_training=True)} for pairs in (PAIRS, more))
     assert len(before - after) <= 1

@@ -43,8 +43,8 @@ A Qwen2.5-VL of {num_parameters} parameters that reads invented clinical forms. 
 |---|---|---|
 {distributions}
 
-Many terms are made of syllables, so reading by knowing the words is not enough. In training, not in the held-out loss, image tokens
-were also asked for the character in the middle of their cell. Lessons: {lessons}; {num_pages} pages in
+Up to {invented_share:.0%} of a lesson's terms were made of syllables. In training, not in the held-out loss, image tokens were also asked
+for the character in the middle of their cell. Lessons: {lessons}; {num_pages} pages in
 {num_steps} steps, AdamW, peak learning rate {learning_rate:g} after {num_warmup_steps} steps of warm-up, then a cosine to 0. Training took
 {hours:.1f} hours on {made_on}. Held-out loss at the end: {validation_loss:.3f} nats per byte.
 
@@ -94,6 +94,7 @@ def write_card(
         reading=_reading(findings), controls=_controls(findings), quantization=_quantization(findings),
         num_held_out=next(row.num_pages for row in findings if row.pages == "learned"), floor=floor_pixels,
         heights=_heights(findings), made_on=made_on,
+        invented_share=max(lesson.pages.invented_term_share for lesson in recipe.lessons),
     ).encode())  # fmt: skip
 
 

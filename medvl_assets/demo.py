@@ -121,8 +121,10 @@ def failure(log: Path) -> str:
 QUESTIONS = (
     """select l.line, l.dataset, l.metric, l.variant, l.condition, l.precision, l.n, l.mean, l.ci_low, l.ci_high,
               l.p50_seconds_per_answer as seconds, l.memory_mb
-       from leaderboard l join promotion_decisions p on p.evaluation_id = l.evaluation_id and p.primary_metric = l.metric
-       where p.is_current""",
+       from leaderboard l join promotion_decisions p using (evaluation_id)
+       where p.is_current and (l.metric = p.primary_metric or not exists (
+           from leaderboard o where o.evaluation_id = l.evaluation_id and o.metric = p.primary_metric
+       ))""",
     """select line, verdict, num_pairs as n, difference as adapter_minus_champion, ci_low, ci_high, reasons[1] as reason
        from promotion_decisions where is_current order by line""",
 )

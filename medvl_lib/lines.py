@@ -103,8 +103,8 @@ def tiny(line: Line) -> Line:
     """
     stages = tuple(
         replace(stage, recipe=replace(
-            stage.recipe, learning_rate=2e-3, num_epochs=1, max_steps=16, effective_batch=8, lora_rank=16, lora_alpha=32,
-            max_training_pairs=96, max_validation_pairs=16, validations_per_epoch=2,
+            stage.recipe, learning_rate=6e-3, num_epochs=1, max_steps=60, effective_batch=8, lora_rank=32, lora_alpha=64,
+            max_training_pairs=480, max_validation_pairs=16, validations_per_epoch=2,
         )) for stage in line.stages
     )  # fmt: skip
     return replace(
@@ -155,7 +155,7 @@ def _require_among(names: Iterable[str], line: Line, datasets: Sequence[str], wh
         if name not in line.datasets:
             raise unknown_key(name, line.datasets, where)
         if name not in datasets:
-            do = f"enable it in [datasets.{name}], or take out what names it (the whole line, where it is a story of the embedded default)"
+            do = f"enable it in [datasets.{name}], or take out what names it"
             raise SettingsError(found=f"{name}, which the line {line.name} does not read as the settings are", where=where, do=do)
 
 

@@ -4,7 +4,6 @@ retrain everything, or a line would quietly have a route of its own.
 
 import ast
 import dataclasses
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -392,28 +391,3 @@ def test_the_graph_of_another_line_has_an_asset_for_each_of_its_steps():
 
     keys = {key.to_user_string() for made in line_assets(IMAGING, CPU) for key in getattr(made, "keys", ())}
     assert keys == {f"imaging/{step.name}" for step in line_steps(IMAGING, CPU)} | {"imaging/served_model"}
-
-
-# -- the shipped settings ----------------------------------------------------------------------------------------------
-SHIPPED = (Path(__file__).parent.parent / "dagster_project.toml").read_text(encoding="utf-8")
-
-
-def shipped_lines(folder: Path, text: str) -> dict[str, Line]:
-    path = folder / "dagster_project.toml"
-    path.write_text(text, encoding="utf-8")
-    return {line.name: line for line in lines_of(read_settings(path))}
-
-
-@pytest.mark.parametrize("scale", ["tiny", "full"])
-def test_the_stories_leave_the_line_itself_as_it_is(scale: str, tmp_path: Path):
-    lines = shipped_lines(tmp_path, SHIPPED.replace('scale = "tiny"', f'scale = "{scale}"'))
-    assert list(lines) == ["documents", "documents_mismatched", "documents_five"]
-    assert versions(lines["documents"]) == versions(tiny(DOCUMENTS) if scale == "tiny" else DOCUMENTS)
-
-
-@pytest.mark.parametrize(("dataset", "story"), [("mtsamples", "documents_mismatched"), ("clinical_documents", "documents_five")])
-def test_a_dataset_that_a_story_needs_is_missed_with_the_way_out(dataset: str, story: str, tmp_path: Path):
-    with pytest.raises(SettingsError) as refused:
-        shipped_lines(tmp_path, re.sub(rf"(\[datasets\.{dataset}\]\n(?:#.*\n)*enabled = )true", r"\1false", SHIPPED))
-    assert story in f"{refused.value.found} {refused.value.where}"
-    assert "take out" in refused.value.do or dataset in refused.value.do

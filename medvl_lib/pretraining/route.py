@@ -13,18 +13,20 @@ from typing import Any
 
 import torch
 from datasets import Dataset
+from transformers import AutoModelForImageTextToText
 from trl import SFTConfig, SFTTrainer
 
 from medvl_lib.batches import Reader, training_batch
 from medvl_lib.chat import Conversation, single_turn
 from medvl_lib.hardware import Profile
-from medvl_lib.models.loading import TINY, load, quiet, serializing
+from medvl_lib.models.loading import DTYPES, TINY, load, quiet, serializing
 from medvl_lib.models.spec import ModelSpec
 from medvl_lib.pretraining.recipe import Lesson, PretrainingRecipe
 from medvl_lib.prompts import PromptFormat
 from medvl_lib.provenance import Fact
 from medvl_lib.sample_data.reading_pages import Distribution, ReadingPage, draw_page
 from medvl_lib.tables import write_table
+from medvl_lib.training.checkpoints import newest_complete
 from medvl_lib.training.route import Recorder, Report, make_repeatable, shared_arguments, train_to_the_end
 from medvl_lib.training.steps import TRAINING_STEPS, TrainingStep
 
@@ -132,6 +134,8 @@ def pretrain(
     make_repeatable(recipe.seed)
     start = _start(checkpoints / START, recipe, spec)
     loaded = load(start, spec, profile)
+    if (resumed := newest_complete(checkpoints, recipe.num_steps)) is not None:
+        read_weights(loaded.model, resumed, profile)
     loaded.model.requires_grad_(requires_grad=True)
     sets, held_out = step_sets(recipe), validation_sets(recipe)
     recorder = Recorder(checkpoints, report)
@@ -142,6 +146,17 @@ def pretrain(
     )  # fmt: skip
     train_to_the_end(trainer, recorder, checkpoints)
     return _save(directory, start, trainer.model, list(recorder.rows()))
+
+
+def read_weights(model: torch.nn.Module, checkpoint: Path, profile: Profile) -> None:
+    """Put a checkpoint's weights into the model: the trainer would not.
+
+    A checkpoint holds the hub's tensor names, which only ``from_pretrained`` maps to the modules'. The trainer's own way of loading looks
+    for the modules' names, finds none, and goes on with untrained weights and the optimizer's state of trained ones.
+    """
+    with quiet():
+        trained = AutoModelForImageTextToText.from_pretrained(checkpoint, dtype=DTYPES[profile.weights_dtype])
+    model.load_state_dict(trained.state_dict())
 
 
 def _start(directory: Path, recipe: PretrainingRecipe, spec: ModelSpec) -> Path:

@@ -71,7 +71,7 @@ def test_the_rules_hold_and_see_damage(trial: Trial, tmp_path) -> None:
     weights = tmp_path / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
     assert [rule.name for rule in BASE_RULES if not rule.holds(tmp_path).passed] == ["weights_are_whole"]
-    assert not NF4_RULES[1].holds(trial.base).passed  # a model in full width is no NF4 model
+    assert not NF4_RULES[-1].holds(trial.base).passed  # a model in full width is no NF4 model
 
 
 def test_a_quantized_vision_tower_is_seen(trial: Trial, tmp_path) -> None:

@@ -8,12 +8,11 @@ import pytest
 
 from medvl_lib import chat
 from medvl_lib.chat import Conversation, single_turn
-from medvl_lib.datasets.clinical_documents import REQUEST, response
 from medvl_lib.evaluation.predict import shuffled
 from medvl_lib.images import ImageStore
 from medvl_lib.lines import tiny_model
-from medvl_lib.sample_data.clinical_documents import draw_document, page_bytes
-from medvl_lib.sample_data.clinical_facts import DOCUMENT_TYPES
+from medvl_lib.pretraining.examination import draw
+from medvl_lib.sample_data.reading_pages import LEARNED
 from medvl_lib.tables import read_table
 from medvl_lib.training.recipe import Stage
 from medvl_lib.training.route import train
@@ -26,15 +25,12 @@ STAGE = Stage(name="adapter", objective="generate", recipe=replace(
 ))  # fmt: skip
 
 
-def documents(part: str, num_per_type: int, images: ImageStore) -> list[Conversation]:
-    """Invented forms of one part as conversations."""
-    drawn = [draw_document(9, part, kind, index) for index in range(num_per_type) for kind in DOCUMENT_TYPES]
+def reading(part: str, num_pages: int, images: ImageStore) -> list[Conversation]:
+    """Unseen pages of the kind that the base model can read, as conversations."""
     return [
-        single_turn(
-            f"clinical_documents/{part}/{item.document_seed}", image_ids=(images.put(page_bytes(item)),), request=REQUEST,
-            response=response(item.facts),
-        ) for item in drawn
-    ]  # fmt: skip
+        single_turn(page.page_id, image_ids=(images.put(page.png),), request=page.request, response=page.response)
+        for page in draw(LEARNED, part, num_pages)
+    ]
 
 
 def held_out_loss(root: Path, trial: Trial, images: ImageStore, pairs: Sequence[Conversation], held_out: Sequence[Conversation]) -> float:
@@ -55,7 +51,7 @@ def held_out_loss(root: Path, trial: Trial, images: ImageStore, pairs: Sequence[
 @pytest.mark.slow
 def test_permuted_pictures_teach_less_than_true_ones(tmp_path: Path, trial: Trial):
     images = ImageStore(tmp_path / "images")
-    pairs, held_out = documents("train", 19, images)[:192], documents("validation", 2, images)
+    pairs, held_out = reading("pictures_matter", 192, images), reading("pictures_held_out", 24, images)
     [permuted] = shuffled([pairs])
     assert all(mine.image_ids != theirs.image_ids for mine, theirs in zip(pairs, permuted, strict=True))
     true, wrong = (held_out_loss(tmp_path / name, trial, images, items, held_out) for name, items in (("true", pairs), ("wrong", permuted)))

@@ -13,7 +13,7 @@ another one in training than in generation. Special tokens and the template belo
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -26,12 +26,12 @@ from medvl_lib.files import read_json, write_json
 from medvl_lib.pairs import SPLITS, Pair
 from medvl_lib.provenance import Fact, Outcome
 from medvl_lib.rules import columns_are_as_declared, outcome, rule, stream
-from medvl_lib.split import SPLIT, SplitRow, read_validated
-from medvl_lib.tables import TableWriter, num_rows, read_table
+from medvl_lib.split import SPLIT, SplitRow, placed
+from medvl_lib.tables import TableWriter, num_rows
 
-REVISION = 1  # first version
+REVISION = 2  # references hold the question; answer_type and modality are slices
 COUNTS = "counts.json"
-SLICES = ("document_type", "specialty")  # publishers' labels that are reported apart, where a pair has them
+SLICES = ("document_type", "specialty", "answer_type", "modality")  # publishers' labels that are reported apart, where a pair has them
 GLYPH_HEIGHT = "glyph_height_pixels"  # the metadata key under which a dataset that draws its pages says how tall a lower-case x is
 
 Role = Literal["user", "assistant"]
@@ -80,7 +80,7 @@ def to_reference(pair: Pair, row: SplitRow) -> Reference:
     slices = {key: pair.metadata[key] for key in SLICES if pair.metadata.get(key)}
     return Reference(
         pair_id=pair.pair_id, dataset=pair.dataset, split=row.split, group_id=row.group_id, language=pair.language,
-        response=pair.response.strip(), expected=pair.expected, slices={**slices, "language": pair.language},
+        request=pair.request.strip(), response=pair.response.strip(), expected=pair.expected, slices={**slices, "language": pair.language},
         glyph_height_pixels=_glyph_height_pixels(pair),
     )  # fmt: skip
 
@@ -107,22 +107,13 @@ def write_chat(directory: Path, split_directory: Path, validated: Mapping[str, P
             split: stack.enter_context(conversations_path(directory, split).open("w", encoding="utf-8", newline="\n")) for split in SPLITS
         }
         references = stack.enter_context(TableWriter(directory / REFERENCES, Reference))
-        for pair, row in _placed(read_validated(validated), read_table(rows, SplitRow), rows):
+        for pair, row in placed(split_directory, validated):
             conversation = to_conversation(pair)
             files[row.split].write(_line(conversation))
             references.write(to_reference(pair, row))
             facts[f"num_{row.split}"] = int(facts[f"num_{row.split}"] or 0) + 1
             num_images += len(conversation.image_ids)
     return {"num_conversations": references.num_rows, "num_images": num_images, **facts}
-
-
-def _placed(pairs: Iterable[Pair], rows: Iterable[SplitRow], where: Path) -> Iterator[tuple[Pair, SplitRow]]:
-    """Pairs beside their rows in the split, which has the same order: nothing is looked up, so memory stays flat."""
-    for pair, row in zip_longest(pairs, rows):
-        if pair is None or row is None or pair.pair_id != row.pair_id:
-            found = f"pair {getattr(pair, 'pair_id', None)} beside split row {getattr(row, 'pair_id', None)}"
-            raise MedVLError(found=found, where=str(where), do="materialize the split again: it was made from other validated pairs")
-        yield pair, row
 
 
 def _line(conversation: Conversation) -> str:

@@ -9,9 +9,11 @@ the same and named by the rules: nothing here repairs a leak in silence.
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Annotated
 
+from medvl_lib.errors import MedVLError
 from medvl_lib.files import read_json, write_json
 from medvl_lib.pairs import PAIRS, SPLITS, Pair, Split
 from medvl_lib.provenance import Fact, Outcome
@@ -65,6 +67,16 @@ def read_validated(validated: Mapping[str, Path]) -> Iterator[Pair]:
     """The pairs of several datasets, by the datasets' names and then in their own order: the order of every table downstream."""
     for name in sorted(validated):
         yield from read_table(validated[name] / PAIRS, Pair)
+
+
+def placed(directory: Path, validated: Mapping[str, Path]) -> Iterator[tuple[Pair, SplitRow]]:
+    """Pairs beside their rows in the split, which has the same order: nothing is looked up, so memory stays flat."""
+    for pair, row in zip_longest(read_validated(validated), read_table(directory / SPLIT, SplitRow)):
+        if pair is None or row is None or pair.pair_id != row.pair_id:
+            found = f"pair {getattr(pair, 'pair_id', None)} beside split row {getattr(row, 'pair_id', None)}"
+            do = "materialize the split again: it was made from other validated pairs"
+            raise MedVLError(found=found, where=str(directory / SPLIT), do=do)
+        yield pair, row
 
 
 def write_split(directory: Path, validated: Mapping[str, Path], spec: SplitSpec) -> dict[str, Fact]:

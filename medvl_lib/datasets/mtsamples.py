@@ -33,7 +33,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from medvl_lib import pages
-from medvl_lib.datasets import mtsamples_files, raw_folder
+from medvl_lib.datasets import hub_parquet, mtsamples_files, raw_folder
 from medvl_lib.datasets.mtsamples_files import NAME, Transcription
 from medvl_lib.pages import PageStyle
 from medvl_lib.pairs import Dataset, Draft, ImageSource, Pair, Reading
@@ -85,7 +85,7 @@ def _pages_of(record: Transcription) -> Iterator[Reading]:
 def read(root: Path) -> Iterator[Reading]:
     """The pages of every row, the csv first, then the hub's train and test; raises InputMissing where no known file lies."""
     tables = [mtsamples_files.csv_rows(path, root) for path in mtsamples_files.csv_files(root)]
-    tables += [mtsamples_files.hub_rows(root, part) for part in mtsamples_files.HUB_PARTS if mtsamples_files.hub_files(root, part)]
+    tables += [mtsamples_files.hub_rows(root, part) for part in mtsamples_files.HUB_PARTS if hub_parquet.part_files(root, part)]
     if not tables:
         raise raw_folder.missing(NAME, root, f"{mtsamples_files.CSV_FILE} / train-*.parquet / test-*.parquet")
     for table in tables:

@@ -15,6 +15,7 @@ from typing import NamedTuple, TextIO
 
 import polars as pl
 
+from medvl_lib.datasets import hub_parquet
 from medvl_lib.errors import InputRefused
 from medvl_lib.pairs import Rejection
 
@@ -66,11 +67,6 @@ def csv_files(root: Path) -> list[Path]:
         places = ", ".join(path.relative_to(root).as_posix() for path in found)
         raise InputRefused(found=f"{len(found)} files named {CSV_FILE}: {places}", where=str(root), do="keep one of them in the raw folder")
     return found
-
-
-def hub_files(root: Path, part: str) -> list[Path]:
-    """The Parquet files of one part at any depth, in the order of their names."""
-    return sorted(root.rglob(f"{part}-*.parquet"), key=lambda path: (path.name, path.as_posix()))
 
 
 def _header(first: list[str], path: Path) -> tuple[list[str], bool]:
@@ -181,7 +177,7 @@ def _hub_frame(path: Path) -> pl.DataFrame:
 def hub_rows(root: Path, part: str) -> Iterator[Row]:
     """The rows of one part of the hub's layout, numbered through all of its files."""
     number = 0
-    for path in hub_files(root, part):
+    for path in hub_parquet.part_files(root, part):
         frame, names = _hub_frame(path), _label_names(path)
         for row_id, text, label in frame.iter_rows():
             labels = {"publisher_split": part, "id": str(row_id), "label": str(label)}

@@ -4,6 +4,7 @@ In: the references of the training split, and of the pairs to answer. Out: one a
 """
 
 import random
+import re
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -12,8 +13,9 @@ from medvl_lib.evaluation.predictions import FLOORS, Prediction, Reference, Vari
 from medvl_lib.pairs import Triple
 from medvl_lib.provenance import digest
 
-REVISION = 1  # first version
+REVISION = 2  # the majority answer is that of the same question
 Floor = Callable[[Reference], str]
+WORD = re.compile(r"\w+")
 
 
 def floor_predictions(training: Sequence[Reference], held_out: Iterable[Reference], seed: int) -> Iterable[Prediction]:
@@ -28,12 +30,12 @@ def floor_predictions(training: Sequence[Reference], held_out: Iterable[Referenc
 
 
 def floors_of(training: Sequence[Reference], seed: int) -> dict[Variant, Floor]:
-    """The floors by name: nothing; the commonest training answer; another pair's answer; the commonest facts."""
+    """The floors by name: nothing; the commonest training answer; another pair's answer; the commonest answer to the same question."""
     by_dataset: dict[str, list[Reference]] = defaultdict(list)
     for reference in training:
         by_dataset[reference.dataset].append(reference)
     constant = {name: _commonest(item.response for item in items) for name, items in by_dataset.items()}
-    majority = {name: majority_answer(items) for name, items in by_dataset.items()}
+    majority = {name: Majority(items) for name, items in by_dataset.items()}
 
     def random_answer(reference: Reference) -> str:
         others = by_dataset[reference.dataset]
@@ -43,7 +45,7 @@ def floors_of(training: Sequence[Reference], seed: int) -> dict[Variant, Floor]:
         "floor_empty": lambda _: "",
         "floor_constant": lambda reference: constant.get(reference.dataset, ""),
         "floor_random": random_answer,
-        "floor_majority": lambda reference: majority.get(reference.dataset, ""),
+        "floor_majority": lambda reference: majority[reference.dataset].answer(reference) if reference.dataset in majority else "",
     }
 
 
@@ -53,8 +55,35 @@ def _commonest(values: Iterable[str]) -> str:
     return min(counts, key=lambda value: (-counts[value], value)) if counts else ""
 
 
+class Majority:
+    """What can be said of a dataset's pairs without looking at the picture: what is said most often when that is asked."""
+
+    def __init__(self, training: Sequence[Reference]) -> None:
+        self._training = training
+        self._by_question: dict[str, list[Reference]] = defaultdict(list)
+        self._by_first_word: dict[str, list[Reference]] = defaultdict(list)
+        for reference in training:
+            question = _question(reference)
+            self._by_question[question].append(reference)
+            self._by_first_word[question.split(" ", 1)[0]].append(reference)
+
+    def answer(self, reference: Reference) -> str:
+        """The majority's answer to the same question, whatever its capitals and punctuation.
+
+        Where it was never asked, that to the questions with the same first word ("what" is hardly ever answered yes); else the dataset's.
+        """
+        question = _question(reference)
+        alike = self._by_question.get(question) or self._by_first_word.get(question.split(" ", 1)[0]) or self._training
+        return majority_answer(alike)
+
+
+def _question(reference: Reference) -> str:
+    """The words that are asked, whatever their capitals and punctuation."""
+    return " ".join(WORD.findall(reference.request.casefold()))
+
+
 def majority_answer(training: Sequence[Reference]) -> str:
-    """What can be said of a dataset's documents without looking: its commonest terms, each with its commonest value.
+    """What can be said of some pairs without looking: their commonest terms, each with its commonest value.
 
     As many terms as a training answer states at the median; where no facts are known, the commonest response.
     """

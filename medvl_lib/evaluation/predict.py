@@ -85,13 +85,14 @@ def write_predictions(
 def parts(chat: Path, evaluation: EvaluationSpec) -> Iterator[list[Conversation]]:
     """The conversations to answer, a list for each dataset and split: answers of different lengths are not timed together.
 
-    All of the evaluated splits, or of each list the first by a seeded hash of their ids.
+    All of the evaluated splits and datasets, or of each list the first by a seeded hash of their ids.
     """
     for split in evaluation.splits:
         by_dataset: dict[str, list[Conversation]] = defaultdict(list)
         for conversation in read_conversations(conversations_path(chat, split)):
             by_dataset[conversation.pair_id.split("/", 1)[0]].append(conversation)
-        for items in by_dataset.values():
+        chosen = [items for name, items in by_dataset.items() if not evaluation.datasets or name in evaluation.datasets]
+        for items in chosen:
             ordered = sorted(items, key=lambda item: digest([evaluation.seed, item.pair_id]))
             yield ordered[: evaluation.max_pairs_per_dataset or None]
 

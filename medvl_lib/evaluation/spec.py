@@ -22,6 +22,8 @@ class EvaluationSpec:
     """Conditions, beside ``as_is``, under which the adapter answers: what it says without the picture."""
     seed: int
     """Seed of the choice of pairs and of the random floor."""
+    datasets: tuple[str, ...]
+    """Whose pairs are predicted; empty for all of the line's, also those that only help in training."""
 
     def __post_init__(self) -> None:
         """Refuse an evaluation that says nothing, or asks twice."""
@@ -31,5 +33,7 @@ class EvaluationSpec:
             raise ValueError(f"max_pairs_per_dataset = {self.max_pairs_per_dataset!r} must be 1 or more, or 0 for all")
         if self.max_answer_tokens < 1:
             raise ValueError(f"max_answer_tokens = {self.max_answer_tokens!r} must be 1 or more")
+        if len(set(self.datasets)) < len(self.datasets):
+            raise ValueError(f"datasets = {list(self.datasets)!r} must name none twice")
         if "as_is" in self.controls or len(set(self.controls)) < len(self.controls):
             raise ValueError(f"controls = {list(self.controls)!r} must not name as_is, which is always asked, and none twice")

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from medvl_lib.errors import MedVLError, WriteFailed
 from medvl_lib.files import sync_directory, sync_tree
-from medvl_lib.sample_data import clinical_documents, mtsamples
+from medvl_lib.sample_data import clinical_documents, mtsamples, pathvqa, pubmedvision
 
 SEED = 1  # of the demo's data; the seed is part of every document's id
 
@@ -33,6 +33,8 @@ class Generator:
 GENERATORS: dict[str, Generator] = {
     "clinical_documents": Generator(write_raw=clinical_documents.write_raw, counts=clinical_documents.COUNTS),
     "mtsamples": Generator(write_raw=mtsamples.write_raw, counts=mtsamples.COUNTS),
+    "pathvqa": Generator(write_raw=pathvqa.write_raw, counts=pathvqa.COUNTS),
+    "pubmedvision": Generator(write_raw=pubmedvision.write_raw, counts=pubmedvision.COUNTS),
 }
 
 

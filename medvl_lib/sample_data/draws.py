@@ -4,11 +4,17 @@ In: a ``random.Random`` with a seed. Out: numbers, choices and orders drawn from
 sequence for ever, and nothing of the kind for ``choice``, ``sample`` or ``shuffle``.
 """
 
+import hashlib
 from collections.abc import Sequence
 from random import Random
 from typing import TypeVar
 
 T = TypeVar("T")
+
+
+def seeded(name: str) -> Random:
+    """A source of chance of its own for each name."""
+    return Random(int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big"))  # noqa: S311 - invented data, not secrets
 
 
 def whole(chance: Random, low: int, high: int) -> int:

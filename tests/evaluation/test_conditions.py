@@ -1,7 +1,18 @@
-"""What is done to pictures. If these passed wrongly, a control would show the right picture, and a blind model would pass for a reader."""
+"""What is asked, and what is done to pictures. If these passed wrongly, a control would show the right picture, and a blind model would
+pass for a reader; or a dataset that only helps in training would be judged.
+"""
 
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from medvl_lib import chat
 from medvl_lib.chat import Conversation
-from medvl_lib.evaluation.predict import shuffled
+from medvl_lib.evaluation.predict import parts, shuffled
+from medvl_lib.evaluation.spec import EvaluationSpec
+
+ALL = EvaluationSpec(splits=("test",), max_pairs_per_dataset=0, max_answer_tokens=8, controls=(), seed=1, datasets=())
 
 
 def asked(name: str, *image_ids: str) -> Conversation:
@@ -26,3 +37,19 @@ def test_two_questions_about_one_picture_both_get_another():
 
 def test_a_pair_without_another_picture_is_left_out():
     assert shuffled([[asked("a", "1"), asked("b"), asked("c", "1")], [asked("d", "2", "3")]]) == [[], []]
+
+
+@pytest.mark.parametrize(
+    ("spec", "pairs"),
+    [
+        (ALL, {"forms/0", "forms/1", "forms/2", "notes/0"}),
+        (replace(ALL, datasets=("forms",)), {"forms/0", "forms/1", "forms/2"}),
+        (replace(ALL, datasets=("notes",), max_pairs_per_dataset=1), {"notes/0"}),
+    ],
+)
+def test_the_pairs_of_the_evaluated_datasets_are_asked(spec: EvaluationSpec, pairs: set[str], tmp_path: Path):
+    written = [asked(name, "1") for name in ("forms/0", "notes/0", "forms/1", "forms/2")]
+    for split in ("train", "validation", "test", "benchmark"):
+        items = written if split == "test" else [asked(f"forms/{split}", "1")]
+        chat.conversations_path(tmp_path, split).write_text("".join(chat._line(item) for item in items), encoding="utf-8")
+    assert {item.pair_id for group in parts(tmp_path, spec) for item in group} == pairs

@@ -8,9 +8,12 @@ from medvl_lib.pairs import Triple
 from medvl_lib.provenance import digest
 
 
-def reference(number: int, response: str, *facts: tuple[str, str, str], dataset: str = "labs") -> Reference:
+def reference(
+    number: int, response: str, *facts: tuple[str, str, str], dataset: str = "labs", request: str = "What is it?",
+) -> Reference:  # fmt: skip
     return Reference(
-        pair_id=f"{dataset}/{number}", dataset=dataset, split="train", group_id=str(number), language="en", response=response,
+        pair_id=f"{dataset}/{number}", dataset=dataset, split="train", group_id=str(number), language="en", request=request,
+        response=response,
         expected=tuple(Triple(term=term, value=value, unit=unit) for term, value, unit in facts), slices={}, glyph_height_pixels=None,
     )  # fmt: skip
 
@@ -83,3 +86,16 @@ def test_every_floor_answers_every_pair_with_no_tokens_and_no_latency():
     found = list(floor_predictions(LABS, [HELD_OUT, reference(10, "x")], 7))
     assert [(row.variant, row.pair_id) for row in found] == [(floor, f"labs/{number}") for number in (9, 10) for floor in FLOORS]
     assert {(row.num_prompt_tokens, row.num_answer_tokens, row.latency_seconds, row.condition) for row in found} == {(0, 0, None, "as_is")}
+
+
+def test_the_majority_floor_knows_which_answer_a_question_mostly_gets():
+    training = [
+        reference(1, "yes", request="Is there a fracture?"), reference(2, "no", request="Is there an effusion?"),
+        reference(3, "no", request="is there  an effusion"), reference(4, "yes", request="is there an effusion?"),
+        reference(5, "lung", request="Which organ?"), reference(6, "no", request="Is it large?"),
+    ]  # fmt: skip
+    asked = {question: answers(training, reference(9, "", request=question))["floor_majority"]
+             for question in ("Is there a fracture?", "IS THERE AN EFFUSION?", "which organ", "Which side?", "Never asked?")}  # fmt: skip
+    assert asked == {
+        "Is there a fracture?": "yes", "IS THERE AN EFFUSION?": "no", "which organ": "lung", "Which side?": "lung", "Never asked?": "no",
+    }  # fmt: skip

@@ -19,7 +19,7 @@ ANSWERS_EACH_PAIR, HAS_LATENCY = "every_variant_answers_every_pair_once", "laten
 
 def reference(pair_id: str) -> Reference:
     return Reference(
-        pair_id=pair_id, dataset="labs", split="test", group_id=pair_id, language="en", response="x", expected=(), slices={},
+        pair_id=pair_id, dataset="labs", split="test", group_id=pair_id, language="en", request="?", response="x", expected=(), slices={},
         glyph_height_pixels=None,
     )  # fmt: skip
 

@@ -12,6 +12,8 @@ from tests.small_disk import small_disk
 FEW = {
     "clinical_documents": {"train": 1, "validation": 0, "test": 1, "benchmark": 0},
     "mtsamples": {"csv": 3, "hub_train": 2, "hub_test": 1},
+    "pathvqa": {"train": 2, "validation": 0, "test": 1},
+    "pubmedvision": {"alignment": 2, "instruction": 1},
 }
 
 

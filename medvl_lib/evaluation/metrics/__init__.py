@@ -9,7 +9,10 @@ from dataclasses import dataclass
 
 from medvl_lib.evaluation.metrics.documents import hallucinated_pair_rate, pair_accuracy, term_recall, value_recall
 from medvl_lib.evaluation.metrics.text import token_f1
+from medvl_lib.evaluation.metrics.vqa import closed_accuracy, closed_unparsable, open_exact, open_recall
 from medvl_lib.evaluation.predictions import Reference
+
+ANSWER_TYPE = "answer_type"  # the slice that tells closed questions from open ones
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,8 +36,16 @@ def _has_triples(reference: Reference) -> bool:
     return bool(reference.expected)
 
 
+def _is_closed(reference: Reference) -> bool:
+    return reference.slices.get(ANSWER_TYPE) == "closed"
+
+
+def _is_open(reference: Reference) -> bool:
+    return reference.slices.get(ANSWER_TYPE) == "open"
+
+
 def _is_free_text(reference: Reference) -> bool:
-    return not reference.expected
+    return not reference.expected and not _is_closed(reference)
 
 
 METRICS: dict[str, Metric] = {
@@ -68,6 +79,31 @@ METRICS: dict[str, Metric] = {
         name="token_f1", score=lambda answer, reference: token_f1(answer, reference.response), applies_to=_is_free_text,
         definition="Harmonic mean of precision and recall over the tokens of answer and wanted answer, without articles.",
         source="https://arxiv.org/abs/1606.05250; compute_f1 in huggingface/transformers @ 0cbcecb69, data/metrics/squad_metrics.py",
+        version=1,  # first version
+    ),
+    "closed_accuracy": Metric(
+        name="closed_accuracy", score=lambda answer, reference: closed_accuracy(answer, reference.response), applies_to=_is_closed,
+        definition="Whether the answer to a closed question states the wanted one of yes and no, as a word, and not the other.",
+        source="MedVL; medvl_lib/evaluation/metrics/vqa.py",
+        version=1,  # first version
+    ),
+    "closed_unparsable": Metric(
+        name="closed_unparsable", score=lambda answer, reference: closed_unparsable(answer, reference.response), applies_to=_is_closed,
+        definition="Whether the answer to a closed question states neither yes nor no, or both; such an answer is also wrong.",
+        source="MedVL; medvl_lib/evaluation/metrics/vqa.py",
+        version=1,  # first version
+        is_higher_better=False,
+    ),
+    "open_exact": Metric(
+        name="open_exact", score=lambda answer, reference: open_exact(answer, reference.response), applies_to=_is_open,
+        definition="Whether the answer to an open question is the wanted one, word for word, without articles.",
+        source="https://arxiv.org/abs/1606.05250, exact match; medvl_lib/evaluation/metrics/vqa.py",
+        version=1,  # first version
+    ),
+    "open_recall": Metric(
+        name="open_recall", score=lambda answer, reference: open_recall(answer, reference.response), applies_to=_is_open,
+        definition="Share of the wanted words that stand in the answer to an open question, without articles: gameable, never gated.",
+        source="LLaVA-Med, run_eval.py @ b9a98a7; medvl_lib/evaluation/metrics/vqa.py",
         version=1,  # first version
     ),
 }  # fmt: skip

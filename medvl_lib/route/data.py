@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from medvl_lib import audit, chat, images, pairs, prompts, raw_records, split, validation, vision_tokens
+from medvl_lib import audit, chat, images, near_duplicates, pairs, prompts, raw_records, split, validation, vision_tokens
 from medvl_lib.datasets import DATASETS
 from medvl_lib.images import ImageStore
 from medvl_lib.lines import DatasetRun, Line
@@ -79,7 +79,7 @@ def _validated(line: Line) -> tuple[Source, ...]:
 
 
 def data_steps(line: Line) -> tuple[Step, ...]:
-    """The split of a line's validated pairs, and their conversations."""
+    """The split of a line's validated pairs, what stands in it nearly twice, and the conversations."""
     name = line.name
 
     def validated(call: Call) -> dict[str, Path]:
@@ -91,6 +91,15 @@ def data_steps(line: Line) -> tuple[Step, ...]:
             version=code_version(split.REVISION, name, line.datasets, line.split), rules=split.RULES,
             write=lambda call: split.write_split(call.directory, validated(call), line.split),
             table=Table(file=split.SPLIT, model=split.SplitRow),
+        ),
+        Step(
+            name="near_duplicates", owner=name, description=sign(near_duplicates.__name__),
+            reads=(source("split", name, split.RULES), *_validated(line)),
+            version=code_version(near_duplicates.REVISION, images.REVISION, name, line.datasets, near_duplicates.LITERALS),
+            rules=near_duplicates.RULES,
+            write=lambda call: near_duplicates.write_near_duplicates(
+                call.directory, call.read("split", name), validated(call), ImageStore(call.workspace.images)),
+            table=Table(file=near_duplicates.NEAR_DUPLICATES, model=near_duplicates.NearDuplicate),
         ),
         Step(
             name="chat", owner=name, description=sign(chat.__name__), reads=(source("split", name, split.RULES), *_validated(line)),

@@ -22,7 +22,7 @@ from medvl_lib.workspace import Workspace
 
 FILE = "dagster_project.toml"
 VARIABLE = "MEDVL_SETTINGS"
-RESERVED = ("everything", "benchmark_store")  # the job of the whole graph, and the asset beside all lines
+RESERVED = ("everything", "overfit", "benchmark_store")  # the jobs over all lines, and the asset beside them
 LINE_NAME = re.compile(r"[a-z][a-z0-9_]{0,59}")
 
 Value = TypeVar("Value")

@@ -10,6 +10,7 @@ import pytest
 from medvl_assets.dataset_assets import dataset_assets
 from medvl_assets.definitions import definitions
 from medvl_assets.instance import end_dead_runs, instance_home
+from medvl_assets.jobs import EVERYTHING, REHEARSAL
 from medvl_assets.resources import run_lock, workspace_resource
 from medvl_lib.hardware import PROFILES
 from medvl_lib.lines import dataset_runs, lines_of
@@ -42,6 +43,15 @@ def test_every_step_is_an_asset_and_every_rule_a_check_of_it(settings: Settings)
     assert graph.get_all_asset_keys() == assets | {dg.AssetKey(["documents", "served_model"]), dg.AssetKey("benchmark_store")}
     checks = {dg.AssetCheckKey(dg.AssetKey([step.owner, step.name]), rule.name) for step in steps for rule in step.rules}
     assert set(graph.asset_check_keys) == checks
+
+
+def test_the_rehearsal_is_a_job_of_its_own_and_no_other_job_starts_it(settings: Settings):
+    made = definitions(settings)
+    rehearsal, adapter = dg.AssetKey(["documents", "overfit"]), dg.AssetKey(["documents", "adapter"])
+    chosen = {name: made.resolve_job_def(name).asset_layer.executable_asset_keys for name in (EVERYTHING, REHEARSAL, "documents")}
+    assert {name for name, keys in chosen.items() if rehearsal in keys} == {REHEARSAL}
+    assert {name for name, keys in chosen.items() if adapter in keys} == {EVERYTHING, "documents"}
+    assert dg.AssetKey(["clinical_documents", "raw_records"]) in chosen[REHEARSAL]
 
 
 def test_a_dataset_is_materialized_with_its_counts_and_passes_its_checks(settings: Settings):

@@ -209,6 +209,7 @@ def test_a_line_may_be_like_another(tmp_path: Path):
         ('[lines.documents]\nlike = "documents"\n', "like = 'documents'", "documents is taken"),
         ('[lines.mtsamples]\nlike = "documents"\n', "like = 'documents'", "mtsamples is taken"),
         ('[lines.everything]\nlike = "documents"\n', "like = 'documents'", "everything is taken"),
+        ('[lines.overfit]\nlike = "documents"\n', "like = 'documents'", "overfit is taken"),
         ('[lines."Slow one"]\nlike = "documents"\n', "the line 'Slow one'", "small letters"),
         ('[lines."../slow"]\nlike = "documents"\n', "the line '../slow'", "small letters"),
         ('[lines.a]\nlike = "documents"\n[lines.b]\nlike = "a"\n', "like = 'a'", "cannot be varied again"),

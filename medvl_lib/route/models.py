@@ -14,9 +14,10 @@ from medvl_lib.lines import Line
 from medvl_lib.models import shipped
 from medvl_lib.models import spec as model_spec
 from medvl_lib.models.weights import BASE_RULES, NF4_RULES
-from medvl_lib.provenance import Fact, code_version
+from medvl_lib.provenance import Fact, Rule, code_version
 from medvl_lib.route.data import sign, source
 from medvl_lib.step import Call, Inputs, Source, Step, Table
+from medvl_lib.training import overfit
 from medvl_lib.training import recipe as training_recipe
 from medvl_lib.training import rules as training_rules
 from medvl_lib.training.recipe import Stage
@@ -76,18 +77,21 @@ def trained_on(line: Line, profile: Profile) -> Source:
 
 
 def stage_steps(line: Line, profile: Profile) -> tuple[Step, ...]:
-    """One step per stage, each reading the adapter of the one before."""
-    steps: list[Step] = []
+    """The rehearsal on a few pairs, then one step per stage, each reading the adapter of the one before."""
+    steps = [_stage_step(line, profile, overfit.overfit_stage(line.stages[0]), (), overfit.RULES, overfit.__name__, overfit.REVISION)]
     before: tuple[Source, ...] = ()
     for stage in line.stages:
-        steps.append(_stage_step(line, profile, stage, before))
+        steps.append(_stage_step(line, profile, stage, before, training_rules.RULES, training.__name__))
         before = (source(stage.name, line.name, training_rules.RULES),)
     return tuple(steps)
 
 
-def _stage_step(line: Line, profile: Profile, stage: Stage, before: tuple[Source, ...]) -> Step:
+def _stage_step(
+    line: Line, profile: Profile, stage: Stage, before: tuple[Source, ...], rules: tuple[Rule, ...], room: str, *more: int
+) -> Step:
+    """A training step, signed by its room; ``more`` are revisions that it alone has."""
     name, weights = line.name, trained_on(line, profile)
-    revisions = (prompts.REVISION, images.REVISION)
+    revisions = (prompts.REVISION, images.REVISION, *more)
     version = code_version(training_recipe.REVISION, revisions, name, stage, numerics(profile), line.model.max_pixels)
     reads = (source("chat", name, chat.RULES), source("audit", name, audit.RULES), weights, *before)
 
@@ -101,6 +105,6 @@ def _stage_step(line: Line, profile: Profile, stage: Stage, before: tuple[Source
         )  # fmt: skip
 
     return Step(
-        name=stage.name, owner=name, description=sign(training.__name__), reads=reads, process="train", version=version,
-        rules=training_rules.RULES, write=write, table=Table(file=TRAINING_STEPS, model=TrainingStep),
+        name=stage.name, owner=name, description=sign(room), reads=reads, process="train", version=version,
+        rules=rules, write=write, table=Table(file=TRAINING_STEPS, model=TrainingStep),
     )  # fmt: skip

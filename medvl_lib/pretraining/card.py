@@ -5,7 +5,7 @@ In: findings, training steps, the recipe and the fingerprint. Out: ``README.md``
 Layout: huggingface.co/docs/hub/model-cards; contents after Mitchell et al. 2019, arXiv 1810.03993.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from medvl_lib.files import write_bytes
@@ -14,9 +14,10 @@ from medvl_lib.pages import GRID_PIXELS
 from medvl_lib.pretraining.examination import Finding
 from medvl_lib.pretraining.figures import draw_loss, draw_reading
 from medvl_lib.pretraining.recipe import PretrainingRecipe
-from medvl_lib.sample_data.reading_pages import LEARNED, SHIFTED, Distribution
+from medvl_lib.sample_data.reading_pages import LEARNED, SHIFTED, SHIFTS, Arrangement, Distribution
 from medvl_lib.training.steps import TrainingStep
 
+ARRANGEMENTS: Mapping[Arrangement, str] = {"joined": "after the term", "columns": "in a column", "right": "in a column, flush right"}
 CARD, READING, LOSS = "README.md", "reading.svg", "loss.svg"
 PRIMARY = "pair_accuracy"
 
@@ -45,8 +46,8 @@ A Qwen2.5-VL of {num_parameters} parameters that reads invented clinical forms. 
 
 Up to {invented_share:.0%} of a lesson's terms were made of syllables. In training, not in the held-out loss, image tokens were also asked
 for the character in the middle of their cell. Lessons: {lessons}; {num_pages} pages in
-{num_steps} steps, AdamW, peak learning rate {learning_rate:g} after {num_warmup_steps} steps of warm-up, then a cosine to 0. Training took
-{hours:.1f} hours on {made_on}. Held-out loss at the end: {validation_loss:.3f} nats per byte.
+{num_steps} steps, AdamW, peak learning rate {learning_rate:g} after {num_warmup_steps} steps of warm-up, {num_cycles} cosines to 0.
+Training took {hours:.1f} hours on {made_on}. Held-out loss at the end: {validation_loss:.3f} nats per byte.
 
 ![loss](loss.svg)
 
@@ -90,7 +91,8 @@ def write_card(
         hub_id=spec.hub_id, family=spec.family, num_parameters=f"{num_parameters:,}", contents=contents,
         max_tokens=spec.max_pixels // (28 * 28), distributions=_distributions(), lessons=_lessons(recipe),
         num_pages=f"{sum(lesson.num_steps * lesson.num_pages for lesson in recipe.lessons):,}", num_steps=f"{recipe.num_steps:,}",
-        learning_rate=recipe.learning_rate, num_warmup_steps=recipe.num_warmup_steps, hours=_hours(steps), validation_loss=last,
+        learning_rate=recipe.learning_rate, num_warmup_steps=recipe.num_warmup_steps, num_cycles=recipe.num_cycles,
+        hours=_hours(steps), validation_loss=last,
         reading=_reading(findings), controls=_controls(findings), quantization=_quantization(findings),
         num_held_out=next(row.num_pages for row in findings if row.pages == "learned"), floor=floor_pixels,
         heights=_heights(findings), made_on=made_on,
@@ -122,6 +124,9 @@ def _distributions() -> str:
         row("font size in pixels", (f"{item.font_sizes_pixels[0]} to {item.font_sizes_pixels[1]}" for item in both)),
         row("facts on a page", (f"{item.num_facts[0]} to {item.num_facts[1]}" for item in both)),
         row("page", (f"up to {item.max_width_cells * GRID_PIXELS} pixels wide, a row of {GRID_PIXELS} for each line" for item in both)),
+        row("empty cells beside and below", (f"up to {item.spare_cells[0]} and {item.spare_cells[1]}" for item in both)),
+        row("amounts", (", ".join(ARRANGEMENTS[name] for name in item.arrangements) for item in both)),
+        row("pages with a title", (f"{item.heading_share:.0%}" for item in both)),
         row("kinds of form", (", ".join(kind.replace("_", " ") for kind in item.kinds) for item in both)),
         row("terms made of syllables", (f"{item.invented_term_share:.0%} of draws" for item in both)),
         row("noise, fading, blur", (f"standard deviation up to {item.max_noise:g} of 255" for item in both)),
@@ -148,9 +153,10 @@ def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 def _reading(findings: Sequence[Finding]) -> str:
     metrics = list(dict.fromkeys(row.metric for row in findings))
     rows: list[list[str]] = []
-    for name in ("learned", "shifted"):
+    for name in ("learned", *SHIFTS, "shifted"):
         found = {row.metric: row for row in _pick(findings, pages=name, variant="base", condition="as_is")}
-        rows.append([f"{name}, {found[PRIMARY].num_pages} unseen pages", *(_told(found[metric]) for metric in metrics)])
+        told = "shifted: all three" if name == "shifted" else name
+        rows.append([f"{told}, {found[PRIMARY].num_pages} unseen pages", *(_told(found[metric]) for metric in metrics)])
     return _table(["16 bit weights on", *metrics], rows)
 
 

@@ -23,10 +23,11 @@ from medvl_lib.models.loading import Loaded, Quantization, load, resident_bytes,
 from medvl_lib.models.spec import ModelSpec
 from medvl_lib.pairs import Triple
 from medvl_lib.pretraining.route import PageShelf, to_conversation
-from medvl_lib.sample_data.reading_pages import LEARNED, SHIFTED, Distribution, ReadingPage, draw_page
+from medvl_lib.sample_data.reading_pages import BLOCKS, LEARNED, SHIFTED, SHIFTS, Distribution, ReadingPage, draw_page
 from medvl_lib.tables import Column
 
 NUM_PAGES = 200  # of each set: an interval of about +-0.05
+NUM_PAGES_PER_SHIFT = 100
 NUM_FLOOR_PAGES = 400  # what the floors may learn the commonest answers from
 NUM_PAGES_PER_SIZE = 24
 FONT_SIZES_PIXELS = tuple(range(6, 21))
@@ -43,7 +44,7 @@ Answers = Mapping[str, str]
 class Finding:
     """One number of the model card."""
 
-    pages: Annotated[str, Column("which pages: learned, shifted, or learned in one font size")]
+    pages: Annotated[str, Column("which pages: learned, one shift by its name, all of them (shifted), or one font size (one_size)")]
     variant: Annotated[Variant, Column("who answered")]
     condition: Annotated[Condition, Column("as_is, or what was done to the pictures")]
     metric: Annotated[str, Column("the metric")]
@@ -70,7 +71,9 @@ class Examinee:
     def answers(self, pages: Sequence[ReadingPage], condition: Condition = "as_is") -> Answers:
         """What it says to each page; shorter answers are asked for together, so that no batch waits for one long page."""
         ordered = [[to_conversation(page) for page in sorted(pages, key=lambda page: (len(page.facts), page.page_id))]]
-        spec = EvaluationSpec(splits=("test",), max_pairs_per_dataset=0, max_answer_tokens=MAX_ANSWER_TOKENS, controls=(), seed=0)
+        spec = EvaluationSpec(
+            splits=("test",), max_pairs_per_dataset=0, max_answer_tokens=MAX_ANSWER_TOKENS, controls=(), seed=0, datasets=()
+        )
         speaker = Speaker(
             variant=self.variant, condition=condition, loaded=self.loaded, evaluation=spec,
             images=PageShelf({page.page_id: page for page in pages}), profile=self.profile,
@@ -92,6 +95,9 @@ def examine(weights: Path, spec: ModelSpec, profile: Profile, scratch: Path) -> 
     as_is = base.answers(learned)
     yield from _findings("learned", base, learned, as_is)
     yield from _findings("shifted", base, shifted, base.answers(shifted))
+    for name, distribution in SHIFTS.items():
+        changed = draw(distribution, name, NUM_PAGES_PER_SHIFT)
+        yield from _findings(name, base, changed, base.answers(changed))
     for condition in ("blank_image", "noise_image", "shuffled_image"):
         yield from _findings("learned", base, learned, base.answers(learned, condition), condition=condition)
     yield from _floor_findings(learned)
@@ -118,7 +124,7 @@ def _at_size(base: Examinee, size: int) -> Iterator[Finding]:
 def pages_in_size(size: int) -> Iterator[ReadingPage]:
     """Endless clean pages in one font size; those whose lines would not fit in the largest are left out of every size."""
     plain = replace(
-        LEARNED, num_facts=(1, 4), heading_share=0.0, transcription_share=0.0, max_noise=0.0, max_shift_pixels=(0, 0), spare_cells=0
+        BLOCKS, num_facts=(1, 4), heading_share=0.0, transcription_share=0.0, max_noise=0.0, max_shift_pixels=(0, 0), spare_cells=(0, 0)
     )
     largest = FONT_SIZES_PIXELS[-1]
     for number in count():
@@ -135,7 +141,8 @@ def _floor_findings(held_out: Sequence[ReadingPage]) -> Iterator[Finding]:
 
 def _reference(page: ReadingPage) -> Reference:
     return Reference(
-        pair_id=page.page_id, dataset="reading_pages", split="test", group_id=page.page_id, language="en", response=page.response,
+        pair_id=page.page_id, dataset="reading_pages", split="test", group_id=page.page_id, language="en",
+        request=page.request, response=page.response,
         expected=page.facts, slices={}, glyph_height_pixels=drawn_pages.x_height_pixels(page.style),
     )  # fmt: skip
 

@@ -9,9 +9,9 @@ look. One line first, then two, four and six (Bengio et al. 2009, "Curriculum le
 from dataclasses import dataclass, replace
 
 from medvl_lib.models.spec import Family
-from medvl_lib.sample_data.reading_pages import LEARNED, LISTS, Distribution
+from medvl_lib.sample_data.reading_pages import BLOCKS, LEARNED, LISTS, Distribution
 
-REVISION = 1  # first version
+REVISION = 2  # a second cycle, on forms
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +22,12 @@ class Lesson:
     num_pages: int
     """Pages per optimizer step."""
     pages: Distribution
+    has_equal_counts: bool
+    """Whether all pages of a step have equally many facts, one step after the other through the range: a third less padding."""
+
+    def __post_init__(self) -> None:
+        if min(self.num_steps, self.num_pages) < 1:
+            raise ValueError(f"{self.num_steps} steps of {self.num_pages} pages: at least one of each")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +39,9 @@ class PretrainingRecipe:
     pages_part: str
     """Which endless row of pages is read; no other part shares a page with it."""
     learning_rate: float
-    """Peak learning rate of AdamW; a cosine takes it to 0."""
+    """Peak learning rate of AdamW."""
+    num_cycles: int
+    """How often a cosine takes the learning rate to 0; it starts again from its peak (Loshchilov and Hutter 2017, arXiv 1608.03983)."""
     num_warmup_steps: int
     adam_beta2: float
     weight_decay: float
@@ -45,23 +53,33 @@ class PretrainingRecipe:
     num_validation_pages: int
     """Pages of the last lesson's distribution that it is measured on."""
 
+    def __post_init__(self) -> None:
+        if not self.lessons:
+            raise ValueError("no lessons: at least one")
+        if min(self.num_cycles, self.validate_every, self.num_validation_pages) < 1:
+            raise ValueError(f"{self.num_cycles} cycles, validation every {self.validate_every} steps: at least 1 each")
+        if not (self.learning_rate > 0 and 0 <= self.num_warmup_steps < self.num_steps and 0 <= self.adam_beta2 < 1):
+            raise ValueError(f"learning rate {self.learning_rate}, {self.num_warmup_steps} steps of warm-up, beta2 {self.adam_beta2}")
+
     @property
     def num_steps(self) -> int:
         """Optimizer steps of all lessons."""
         return sum(lesson.num_steps for lesson in self.lessons)
 
 
-_PLAIN = replace(LEARNED, invented_term_share=0.1, heading_share=0.0, transcription_share=0.0, requests=LISTS[1:2], spare_cells=0)
+_PLAIN = replace(BLOCKS, invented_term_share=0.1, heading_share=0.0, transcription_share=0.0, requests=LISTS[1:2], spare_cells=(0, 0))
 LESSONS = (
     Lesson(num_steps=400, num_pages=32, pages=replace(
-        _PLAIN, num_facts=(1, 1), font_sizes_pixels=(16, 17), max_shift_pixels=(0, 0), max_noise=2.0)),
-    Lesson(num_steps=350, num_pages=24, pages=replace(_PLAIN, num_facts=(1, 2), max_shift_pixels=(3, 1), max_noise=4.0)),
-    Lesson(num_steps=400, num_pages=18, pages=replace(LEARNED, num_facts=(1, 4), invented_term_share=0.1)),
-    Lesson(num_steps=1200, num_pages=18, pages=LEARNED),
+        _PLAIN, num_facts=(1, 1), font_sizes_pixels=(16, 17), max_shift_pixels=(0, 0), max_noise=2.0), has_equal_counts=False),
+    Lesson(num_steps=350, num_pages=24, pages=replace(
+        _PLAIN, num_facts=(1, 2), max_shift_pixels=(3, 1), max_noise=4.0), has_equal_counts=False),
+    Lesson(num_steps=400, num_pages=18, pages=replace(BLOCKS, num_facts=(1, 4), invented_term_share=0.1), has_equal_counts=False),
+    Lesson(num_steps=1200, num_pages=18, pages=BLOCKS, has_equal_counts=False),
+    Lesson(num_steps=2290, num_pages=12, pages=LEARNED, has_equal_counts=True),
 )  # fmt: skip
 PRETRAINING: dict[Family, PretrainingRecipe] = {
     "qwen2_5_vl": PretrainingRecipe(
-        seed=1, pages_part="pretraining", learning_rate=1.2e-3, num_warmup_steps=60, adam_beta2=0.99, weight_decay=0.01,
+        seed=1, pages_part="pretraining", learning_rate=1.2e-3, num_cycles=2, num_warmup_steps=60, adam_beta2=0.99, weight_decay=0.01,
         max_gradient_norm=1.0, lessons=LESSONS, validate_every=200, num_validation_pages=60,
     ),
 }  # fmt: skip

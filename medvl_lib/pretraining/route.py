@@ -7,7 +7,7 @@ in ``batches`` and the way through the trainer is that of ``training.route``; on
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -105,10 +105,18 @@ def step_sets(recipe: PretrainingRecipe) -> list[PageSet]:
     sets: list[PageSet] = []
     first = 0
     for lesson in recipe.lessons:
-        for _ in range(lesson.num_steps):
-            sets.append(PageSet(pages=lesson.pages, part=recipe.pages_part, first=first, count=lesson.num_pages, is_spelled=True))
+        for step in range(lesson.num_steps):
+            pages = _with_one_count(lesson.pages, step) if lesson.has_equal_counts else lesson.pages
+            sets.append(PageSet(pages=pages, part=recipe.pages_part, first=first, count=lesson.num_pages, is_spelled=True))
             first += lesson.num_pages
     return sets
+
+
+def _with_one_count(pages: Distribution, step: int) -> Distribution:
+    """The same pages with one number of facts: the next of the range at each step."""
+    fewest, most = pages.num_facts
+    count = fewest + step % (most - fewest + 1)
+    return replace(pages, num_facts=(count, count))
 
 
 def validation_sets(recipe: PretrainingRecipe) -> list[PageSet]:
@@ -173,7 +181,8 @@ def arguments(recipe: PretrainingRecipe, profile: Profile, output: Path) -> SFTC
         **shared_arguments(profile, output, recipe.seed),
         max_steps=recipe.num_steps, per_device_train_batch_size=1, gradient_accumulation_steps=1, per_device_eval_batch_size=1,
         train_sampling_strategy="sequential",
-        learning_rate=recipe.learning_rate, lr_scheduler_type="cosine", warmup_steps=recipe.num_warmup_steps,
+        learning_rate=recipe.learning_rate, lr_scheduler_type="cosine_with_restarts",
+        lr_scheduler_kwargs={"num_cycles": recipe.num_cycles}, warmup_steps=recipe.num_warmup_steps,
         weight_decay=recipe.weight_decay, max_grad_norm=recipe.max_gradient_norm, adam_beta2=recipe.adam_beta2,
         bf16=True,  # products in 16 bit, weights in 32
         gradient_checkpointing=False, eval_strategy="steps", eval_steps=recipe.validate_every, save_steps=STEPS_PER_CHECKPOINT,

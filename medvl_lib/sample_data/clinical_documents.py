@@ -15,14 +15,13 @@ from medvl_lib import pages
 from medvl_lib.datasets.clinical_documents import RECORDS, response
 from medvl_lib.pairs import SPLITS, Split, Triple
 from medvl_lib.sample_data import draws
-from medvl_lib.sample_data.clinical_facts import DOCUMENT_TYPES, DocumentType, draw_facts
-from medvl_lib.sample_data.clinical_layouts import HEIGHT_PIXELS, LAYOUTS, WIDTH_PIXELS, Layout, ordered, page
+from medvl_lib.sample_data.clinical_facts import DOCUMENT_TYPES, MAX_ANSWER_CHARACTERS, DocumentType, draw_facts
+from medvl_lib.sample_data.clinical_layouts import LAYOUTS, WIDTH_PIXELS, Layout, ordered, page
 
-COUNTS: dict[str, int] = {"train": 24, "validation": 2, "test": 6, "benchmark": 1}
+COUNTS: dict[str, int] = {"train": 48, "validation": 2, "test": 6, "benchmark": 1}
 """Documents per type and part; 60 in test, since fewer than 50 pairs decide nothing."""
 
 MAX_DOCUMENTS = 1_000_000  # per part and type: the digits that the index has in a document's seed
-MAX_ANSWER_CHARACTERS = 300  # the tiny model's tokenizer spends a token per byte
 NUM_BROKEN_ROWS = 5  # of these in train, one of each: picture missing, picture cut, no facts, line cut, exact repetition
 
 README = """# Invented data: clinical documents
@@ -30,7 +29,7 @@ README = """# Invented data: clinical documents
 Every page, patient and value in this folder was made up by a program; no person stands behind any of it. Licence: CC0-1.0.
 
     <part>/records.jsonl    one JSON record a line; part = train, validation, test or benchmark
-    <part>/images/*.png     the pages, {width} x {height} pixels
+    <part>/images/*.png     the pages, {width} pixels wide, as high as their rows
 
 A record: `document_id`, `document_type` (ten), `layout` (font-arrangement-separator-heading-order), `image` (relative to the part),
 `facts` (a list of `term`, `value`, `unit`, in the order of the page) and `glyph_height_pixels` (height of a lower-case x).
@@ -89,7 +88,7 @@ def record_line(document: Document) -> str:
     record = {
         "document_id": document.document_id, "document_type": document.kind.name, "layout": document.layout.layout_id,
         "image": document.image, "facts": [{"term": fact.term, "value": fact.value, "unit": fact.unit} for fact in document.facts],
-        "glyph_height_pixels": pages.x_height_pixels(document.layout.style),
+        "glyph_height_pixels": pages.x_height_pixels(document.layout.style(len(document.facts))),
     }  # fmt: skip
     return json.dumps(record, ensure_ascii=False)
 
@@ -125,6 +124,6 @@ def _write_part(root: Path, part: Split, num_per_type: int, seed: int) -> int:
 def write_raw(root: Path, counts: Mapping[str, int], seed: int) -> int:
     """Fill an empty folder; a part with a count of 0 is left out. Returns the number of lines, broken ones included."""
     num_broken = NUM_BROKEN_ROWS if counts["train"] else 0
-    readme = README.format(width=WIDTH_PIXELS, height=HEIGHT_PIXELS, num_broken=num_broken, seed=seed)
+    readme = README.format(width=WIDTH_PIXELS, num_broken=num_broken, seed=seed)
     (root / "README.md").write_text(readme, encoding="utf-8")
     return sum(_write_part(root, part, counts[part], seed) for part in SPLITS if counts[part])

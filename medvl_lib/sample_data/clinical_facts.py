@@ -12,6 +12,9 @@ from random import Random
 from medvl_lib.pairs import Triple
 from medvl_lib.sample_data import draws
 
+MAX_TERM_CHARACTERS = 16
+MAX_ANSWER_CHARACTERS = 300  # of a page's facts in a list; the small models spend a token per byte
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quantity:

@@ -25,10 +25,11 @@ Order = Literal["panel", "alphabetical", "shuffled"]
 
 PART_SHARES: dict[Split, int] = {"train": 60, "validation": 10, "test": 20, "benchmark": 10}  # percent of the layouts
 FONT_SIZE_PIXELS, TITLE_SIZE_PIXELS = 14, 16
-WIDTH_PIXELS, HEIGHT_PIXELS, MARGIN_PIXELS = 308, 364, 10  # 11 x 13 cells of 28: 143 image tokens
+WIDTH_PIXELS, MARGIN_PIXELS = 308, 10  # 11 cells of 28; as high as its rows: 66 to 143 image tokens
 PITCH_PIXELS = pages.GRID_PIXELS  # a row of cells for each line: a line across two rows would be read by guessing by a model this small
 ROW_TOP_TO_TEXT = 5  # where a line begins within its row
-TITLE_TOP, PATIENT_TOP, FACTS_TOP = 4, PITCH_PIXELS + ROW_TOP_TO_TEXT, 2 * PITCH_PIXELS + ROW_TOP_TO_TEXT
+NUM_HEADING_ROWS = 2  # title and patient
+TITLE_TOP, PATIENT_TOP, FACTS_TOP = 4, PITCH_PIXELS + ROW_TOP_TO_TEXT, NUM_HEADING_ROWS * PITCH_PIXELS + ROW_TOP_TO_TEXT
 RULE_BELOW_TEXT = PITCH_PIXELS - ROW_TOP_TO_TEXT - 2  # from the top of a line to the rule at the end of its row
 VALUE_LEFT, UNIT_LEFT = 150, 222  # where the second and third columns begin
 RIGHT = WIDTH_PIXELS - MARGIN_PIXELS
@@ -52,12 +53,16 @@ class Layout:
         """The five choices, joined."""
         return f"{self.font}-{self.arrangement}-{self.separator}-{self.heading}-{self.order}"
 
-    @property
-    def style(self) -> PageStyle:
-        """The numbers of the page."""
+    def num_rows(self, num_facts: int) -> int:
+        """Rows of a page with so many facts, its heading included."""
+        rows = {"three_columns": num_facts + 1, "cells": 2 * ((num_facts + 1) // 2)}.get(self.arrangement, num_facts)
+        return NUM_HEADING_ROWS + rows
+
+    def style(self, num_facts: int) -> PageStyle:
+        """The numbers of a page, which ends below its last row."""
         return PageStyle(
-            font=self.font, font_size_pixels=FONT_SIZE_PIXELS, width_pixels=WIDTH_PIXELS, height_pixels=HEIGHT_PIXELS,
-            margin_pixels=MARGIN_PIXELS, line_pitch_pixels=PITCH_PIXELS,
+            font=self.font, font_size_pixels=FONT_SIZE_PIXELS, width_pixels=WIDTH_PIXELS,
+            height_pixels=self.num_rows(num_facts) * PITCH_PIXELS, margin_pixels=MARGIN_PIXELS, line_pitch_pixels=PITCH_PIXELS,
         )  # fmt: skip
 
 
@@ -203,4 +208,6 @@ def _heading(layout: Layout, title: str, patient: str) -> list[Mark]:
 
 def page(title: str, patient: str, facts: Sequence[Triple], layout: Layout) -> bytes:
     """One form as PNG bytes; raises ValueError for a text that does not fit its place."""
-    return pages.png([*_heading(layout, title, patient), *ARRANGEMENTS[layout.arrangement](layout, facts, FACTS_TOP)], layout.style)
+    return pages.png(
+        [*_heading(layout, title, patient), *ARRANGEMENTS[layout.arrangement](layout, facts, FACTS_TOP)], layout.style(len(facts))
+    )

@@ -6,6 +6,7 @@ from pathlib import Path
 from medvl_lib.pretraining.card import CARD, write_card
 from medvl_lib.pretraining.examination import METRICS, Finding
 from medvl_lib.pretraining.recipe import PRETRAINING
+from medvl_lib.sample_data.reading_pages import SHIFTS
 from medvl_lib.training.steps import TrainingStep
 from tests.torch_fixtures import TINY
 
@@ -15,7 +16,7 @@ FINDING = Finding(
 )  # fmt: skip
 FINDINGS = [
     *(replace(FINDING, metric=metric) for metric in METRICS),
-    *(replace(FINDING, pages="shifted", metric=metric, mean=0.3) for metric in METRICS),
+    *(replace(FINDING, pages=name, metric=metric, mean=0.3) for name in (*SHIFTS, "shifted") for metric in METRICS),
     replace(FINDING, condition="blank_image", mean=0.011, ci_low=0.0, ci_high=0.02),
     replace(FINDING, variant="floor_majority", mean=0.012, memory_bytes=None),
     replace(
@@ -45,6 +46,8 @@ def written(directory: Path) -> str:
 def test_the_card_tells_what_was_measured(tmp_path: Path):
     card = written(tmp_path)
     assert "| learned, 200 unseen pages | 0.725 (0.681 to 0.769) |" in card
+    assert "| longer pages, 200 unseen pages | 0.300 (0.681 to 0.769) |" in card
+    assert "| shifted: all three, 200 unseen pages | 0.300 (0.681 to 0.769) |" in card
     assert "| blank_image | 0.011 (0.000 to 0.020) |" in card
     assert "| floor_majority | 0.012 (0.681 to 0.769) |" in card
     assert "| nf4 | 0.700 (0.681 to 0.769) | -0.025 (-0.040 to -0.010) | 5.50 | 0.50 |" in card

@@ -7,7 +7,7 @@ import pytest
 
 from medvl_lib.pretraining import examination
 from medvl_lib.pretraining.examination import FONT_SIZES_PIXELS, Finding, draw, examine, pages_in_size
-from medvl_lib.sample_data.reading_pages import LEARNED
+from medvl_lib.sample_data.reading_pages import LEARNED, SHIFTS
 from tests.torch_fixtures import TINY, Trial
 
 
@@ -46,12 +46,14 @@ def test_the_same_pages_stand_in_every_size():
 @pytest.mark.slow
 def test_an_examination_finds_everything_that_the_card_tells(trial: Trial, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     for name, value in {
-        "NUM_PAGES": 3, "NUM_FLOOR_PAGES": 6, "NUM_PAGES_PER_SIZE": 2, "FONT_SIZES_PIXELS": (8, 14), "MAX_ANSWER_TOKENS": 8,
+        "NUM_PAGES": 3, "NUM_PAGES_PER_SHIFT": 2, "NUM_FLOOR_PAGES": 6, "NUM_PAGES_PER_SIZE": 2, "FONT_SIZES_PIXELS": (8, 14),
+        "MAX_ANSWER_TOKENS": 8,
     }.items():  # fmt: skip
         monkeypatch.setattr(examination, name, value)
     found = {(row.pages, row.variant, row.condition) for row in examine(trial.base, TINY, trial.profile, tmp_path)}
     assert found == {
-        ("learned", "base", "as_is"), ("shifted", "base", "as_is"), ("one_size", "base", "as_is"),
+        ("learned", "base", "as_is"), ("shifted", "base", "as_is"),
+        *((name, "base", "as_is") for name in SHIFTS), ("one_size", "base", "as_is"),
         ("learned", "base", "blank_image"), ("learned", "base", "noise_image"), ("learned", "base", "shuffled_image"),
         ("learned", "nf4", "as_is"), ("learned", "int8", "as_is"),
         *(("learned", floor, "as_is") for floor in ("floor_empty", "floor_constant", "floor_random", "floor_majority")),

@@ -1,7 +1,11 @@
 """The lessons. If these passed wrongly, a lesson would show pages of another one, or the held-out loss would be that of learned pages."""
 
+from dataclasses import replace
+
+import pytest
+
 from medvl_lib.models import shipped
-from medvl_lib.pretraining.recipe import PRETRAINING
+from medvl_lib.pretraining.recipe import PRETRAINING, Lesson
 from medvl_lib.pretraining.route import VALIDATION_PART, step_sets, validation_sets
 from medvl_lib.sample_data.reading_pages import LEARNED
 
@@ -30,3 +34,24 @@ def test_the_held_out_pages_are_of_another_part():
     assert sum(item.count for item in sets) == RECIPE.num_validation_pages
     assert {item.part for item in sets} == {VALIDATION_PART} != {RECIPE.pages_part}
     assert {item.pages for item in sets} == {LEARNED}
+
+
+def test_a_lesson_with_equal_counts_takes_each_number_of_facts_in_turn():
+    last = RECIPE.lessons[-1]
+    assert last.has_equal_counts
+    counts = [item.pages.num_facts for item in step_sets(RECIPE)[-last.num_steps :]]
+    assert counts[:9] == [(number, number) for number in (1, 2, 3, 4, 5, 6, 7, 8, 1)]
+    assert {replace(item.pages, num_facts=LEARNED.num_facts) for item in step_sets(RECIPE)[-last.num_steps :]} == {LEARNED}
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"lessons": ()}, {"num_cycles": 0}, {"validate_every": 0}, {"learning_rate": 0.0}, {"num_warmup_steps": 10**6}]
+)
+def test_a_recipe_that_trains_nothing_is_refused(wrong: dict[str, object]):
+    with pytest.raises(ValueError, match="."):
+        replace(RECIPE, **wrong)
+
+
+def test_a_lesson_of_nothing_is_refused():
+    with pytest.raises(ValueError, match="at least one"):
+        Lesson(num_steps=1, num_pages=0, pages=LEARNED, has_equal_counts=False)

@@ -17,7 +17,11 @@ from tests.torch_fixtures import TINY
 
 SHORT = replace(LEARNED, num_facts=(1, 1), heading_share=0.0)
 RECIPE = replace(
-    PRETRAINING["qwen2_5_vl"], lessons=(Lesson(num_steps=3, num_pages=2, pages=SHORT), Lesson(num_steps=3, num_pages=3, pages=SHORT)),
+    PRETRAINING["qwen2_5_vl"],
+    lessons=(
+        Lesson(num_steps=3, num_pages=2, pages=SHORT, has_equal_counts=False),
+        Lesson(num_steps=3, num_pages=3, pages=SHORT, has_equal_counts=True),
+    ),
     num_warmup_steps=2, validate_every=3, num_validation_pages=4,
 )  # fmt: skip
 

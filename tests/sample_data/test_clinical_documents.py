@@ -109,7 +109,7 @@ def test_terms_are_not_repeated_in_a_document_and_answers_are_short(written: Pat
 
 def test_broken_rows_are_five_and_only_in_train(written: Path):
     assert documents.NUM_BROKEN_ROWS == 5
-    for part, num_good in {"train": 240, "validation": 20, "test": 60, "benchmark": 10}.items():
+    for part, num_good in {"train": 480, "validation": 20, "test": 60, "benchmark": 10}.items():
         lines = (written / part / "records.jsonl").read_text(encoding="utf-8").splitlines()
         assert len(lines) == num_good + (documents.NUM_BROKEN_ROWS if part == "train" else 0)
         assert len(set(lines)) == len(lines) - (part == "train")  # the repeated one

@@ -57,10 +57,11 @@ PAGES = Limits(
 )  # fmt: skip
 """What a page of a document and its transcription may measure; a dataset's own bounds stand in the settings."""
 
+DOCUMENT_DATASETS = ("clinical_documents", "mtsamples", "pathvqa", "pubmedvision")
 DOCUMENTS = Line(
     name="documents",
-    datasets=("clinical_documents", "mtsamples"),
-    rejected_share_budgets={name: DATASETS[name].rejected_share_budget for name in ("clinical_documents", "mtsamples")},
+    datasets=DOCUMENT_DATASETS,
+    rejected_share_budgets={name: DATASETS[name].rejected_share_budget for name in DOCUMENT_DATASETS},
     split=SplitSpec(seed=42, validation_share=0.1, test_share=0.1),  # 80/10/10, seed 42, as in the requirement documents
     model=ModelSpec(
         family="qwen2_5_vl", source="hub", hub_id="Qwen/Qwen2.5-VL-7B-Instruct",
@@ -80,7 +81,7 @@ DOCUMENTS = Line(
         ),
     ),
     evaluation=EvaluationSpec(
-        splits=("test", "benchmark"), max_pairs_per_dataset=0, max_answer_tokens=512, controls=("blank_image",), seed=42
+        splits=("test", "benchmark"), max_pairs_per_dataset=0, max_answer_tokens=512, controls=("blank_image",), seed=42, datasets=(),
     ),
     gate=Gate(),
 )  # fmt: skip
@@ -103,15 +104,15 @@ def tiny(line: Line) -> Line:
     """
     stages = tuple(
         replace(stage, recipe=replace(
-            stage.recipe, learning_rate=6e-3, num_epochs=1, max_steps=60, effective_batch=8, lora_rank=32, lora_alpha=64,
-            max_training_pairs=480, max_validation_pairs=16, validations_per_epoch=2,
+            stage.recipe, learning_rate=5e-3, num_epochs=1, max_steps=180, effective_batch=4, lora_rank=32, lora_alpha=64, lora_dropout=0.0,
+            max_training_pairs=600, max_validation_pairs=16, validations_per_epoch=2,
         )) for stage in line.stages
     )  # fmt: skip
     return replace(
         line,
         model=tiny_model(line.model.family),
         stages=stages,
-        evaluation=replace(line.evaluation, max_pairs_per_dataset=60, max_answer_tokens=240),
+        evaluation=replace(line.evaluation, splits=("test",), max_pairs_per_dataset=60, max_answer_tokens=240),
     )
 
 
@@ -130,8 +131,10 @@ def _applied(line: Line, settings: Settings) -> Line:
     def where(part: str) -> str:
         return settings.where("lines", line.name, part)
 
+    evaluation = override(line.evaluation, changes.evaluation, where("evaluation"))
+    _require_among(evaluation.datasets, line, datasets, f"{where('evaluation')}, datasets")
     gate = override(line.gate, changes.gate, where("gate"))
-    _require_among(gate.datasets, line, datasets, f"{where('gate')}, datasets")
+    _require_among(gate.datasets, line, evaluation.datasets or datasets, f"{where('gate')}, datasets")
     stages = tuple(replace(stage, recipe=override(stage.recipe, changes.recipe, where("recipe"))) for stage in line.stages)
     named = [name for stage in stages for name in stage.recipe.pairs_per_dataset]
     _require_among(named, line, datasets, f"{where('recipe')}, pairs_per_dataset")
@@ -143,7 +146,7 @@ def _applied(line: Line, settings: Settings) -> Line:
         model=replace(model, path=str((settings.path.parent / model.path).resolve())) if model.path else model,
         split=override(line.split, changes.split, where("split")),
         audit=override(line.audit, changes.audit, where("audit")),
-        evaluation=override(line.evaluation, changes.evaluation, where("evaluation")),
+        evaluation=evaluation,
         gate=gate,
         stages=stages,
     )

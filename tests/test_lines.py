@@ -4,6 +4,7 @@ retrain everything, or a line would quietly have a route of its own.
 
 import ast
 import dataclasses
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from types import ModuleType
 
 import pytest
 
-from medvl_lib import audit, chat, images, pairs, prompts, raw_records, split, validation, vision_tokens
+from medvl_lib import audit, chat, images, near_duplicates, pairs, prompts, raw_records, split, validation, vision_tokens
 from medvl_lib.audit import AuditSpec
 from medvl_lib.benchmark import promotion, rows
 from medvl_lib.benchmark.promotion import Gate, Guardrail
@@ -30,6 +31,7 @@ from medvl_lib.route.data import dataset_steps
 from medvl_lib.route.line import line_steps
 from medvl_lib.settings import read_settings
 from medvl_lib.split import SplitSpec
+from medvl_lib.training import overfit
 from medvl_lib.training import recipe as recipe_room
 from medvl_lib.training.recipe import Recipe, Stage
 from medvl_lib.validation import Limits
@@ -67,9 +69,15 @@ RECIPE = {
     "max_gradient_norm": 2.0, "lora_rank": 8, "lora_alpha": 8, "lora_dropout": 0.0, "lora_targets": "x", "seed": 43,
     "pairs_per_dataset": {"mtsamples": 9}, "max_training_pairs": 9, "max_validation_pairs": 9, "validations_per_epoch": 9,
 }  # fmt: skip
+TRAINED = {"adapter", "overfit"}
+REHEARSED_OTHERWISE = {  # numbers of which the rehearsal has its own
+    "num_epochs", "max_steps", "effective_batch", "lora_dropout", "max_training_pairs", "max_validation_pairs", "validations_per_epoch",
+}  # fmt: skip
 SPLIT = {"seed": 43, "validation_share": 0.2, "test_share": 0.2}
 AUDIT = {"max_tokens": 2048, "min_glyph_height_pixels": 7.0}
-EVALUATION = {"splits": ("test",), "max_pairs_per_dataset": 9, "max_answer_tokens": 9, "controls": (), "seed": 43}
+EVALUATION = {
+    "splits": ("test",), "max_pairs_per_dataset": 9, "max_answer_tokens": 9, "controls": (), "seed": 43, "datasets": ("mtsamples",),
+}  # fmt: skip
 GATE = {
     "primary_metric": "token_f1", "datasets": ("mtsamples",), "min_pairs": 60, "min_clusters": 7, "confidence": 0.9,
     "floors": ("floor_empty",), "guardrails": (Guardrail(metric="token_f1", margin=0.1),), "max_unscored_share": 0.02,
@@ -77,7 +85,7 @@ GATE = {
 MODEL = {
     "source": ({"source": "tiny", "revision": ""}, WEIGHTS), "hub_id": ({"hub_id": "Qwen/other"}, WEIGHTS),
     "revision": ({"revision": "0" * 40}, WEIGHTS), "seed": ({"seed": 1}, WEIGHTS),
-    "max_pixels": ({"max_pixels": 28 * 28}, WEIGHTS | {"audit", "adapter", "predictions"}),
+    "max_pixels": ({"max_pixels": 28 * 28}, WEIGHTS | TRAINED | {"audit", "predictions"}),
     "path": None,  # a place: its contents are observed instead
     "family": None,  # there is one so far
 }  # fmt: skip
@@ -101,8 +109,9 @@ def test_no_field_was_added_without_saying_here_what_it_moves(model: type, known
 
 
 @pytest.mark.parametrize("name", RECIPE)
-def test_a_number_of_the_recipe_moves_the_adapter_alone(name: str):
-    assert moved(versions(DOCUMENTS), versions(with_recipe(**{name: RECIPE[name]}))) == {"adapter"}
+def test_a_number_of_the_recipe_moves_what_is_trained_by_it(name: str):
+    moves = {"adapter"} if name in REHEARSED_OTHERWISE else TRAINED
+    assert moved(versions(DOCUMENTS), versions(with_recipe(**{name: RECIPE[name]}))) == moves
 
 
 @pytest.mark.parametrize("name", SPLIT)
@@ -140,7 +149,7 @@ def test_where_the_weights_lie_moves_nothing():
 
 
 def test_the_datasets_move_split_and_conversations():
-    assert moved_by_line(datasets=("mtsamples",)) == {"split", "chat"}
+    assert moved_by_line(datasets=("mtsamples",)) == {"split", "near_duplicates", "chat"}
 
 
 def test_how_many_rejections_are_allowed_moves_nothing():
@@ -149,13 +158,13 @@ def test_how_many_rejections_are_allowed_moves_nothing():
 
 def test_another_objective_moves_the_adapter():
     [stage] = DOCUMENTS.stages
-    assert moved_by_line(stages=(replace(stage, objective="classify"),)) == {"adapter"}
+    assert moved_by_line(stages=(replace(stage, objective="classify"),)) == TRAINED
 
 
 @pytest.mark.parametrize("name", NUMERICS)
 def test_numerics_that_hardware_decides_move_what_was_computed_with_them(name: str):
     changed = versions(DOCUMENTS, replace(CPU, **{name: NUMERICS[name]}))
-    assert moved(versions(DOCUMENTS), changed) == {"nf4_model", "adapter", "predictions"}
+    assert moved(versions(DOCUMENTS), changed) == {"nf4_model", "predictions"} | TRAINED
     assert ("nf4_model" in changed) == (name != "quantization")
 
 
@@ -167,9 +176,10 @@ def test_where_and_how_fast_it_runs_moves_nothing(name: str):
 @pytest.mark.parametrize(
     ("room", "moves"),
     [
-        (split, {"split"}), (chat, {"chat"}), (audit, {"audit"}), (model_spec, WEIGHTS), (recipe_room, {"adapter"}),
+        (split, {"split"}), (chat, {"chat"}), (audit, {"audit"}), (model_spec, WEIGHTS), (recipe_room, TRAINED),
+        (near_duplicates, {"near_duplicates"}), (overfit, {"overfit"}),
         (evaluation_spec, {"predictions"}), (floors, {"predictions"}), (vision_tokens, {"audit"}),
-        (prompts, {"audit", "adapter", "predictions"}), (images, {"audit", "adapter", "predictions"}),
+        (prompts, {"audit", "predictions"} | TRAINED), (images, {"near_duplicates", "audit", "predictions"} | TRAINED),
         (scores, {"scores"}), (rows, {"benchmark"}), (promotion, {"promotion"}),
     ],
 )  # fmt: skip
@@ -290,6 +300,7 @@ def test_a_variation_is_the_line_with_its_own_name_and_numbers(tmp_path: Path):
             "clinical_documents, which the line documents does not read as the settings are",
         ),
         ("[lines.documents.recipe]\npairs_per_dataset = { mtsample = 1 }\n", "unknown key 'mtsample'"),
+        ("[lines.documents.evaluation]\ndatasets = ['mtsample']\n", "unknown key 'mtsample'"),
         ("[lines.documents.recipe]\npairs_per_dataset = { mtsamples = -1 }\n", "pairs_per_dataset = {'mtsamples': -1}"),
     ],
 )
@@ -309,7 +320,7 @@ def test_a_number_changed_in_the_settings_is_that_number_in_the_code(tmp_path: P
 
 def test_the_tiny_line_is_another_one_with_the_same_steps():
     assert versions(tiny(DOCUMENTS)).keys() == versions(DOCUMENTS).keys()
-    assert moved(versions(DOCUMENTS), versions(tiny(DOCUMENTS))) == WEIGHTS | JUDGED | {"audit", "adapter"}
+    assert moved(versions(DOCUMENTS), versions(tiny(DOCUMENTS))) == WEIGHTS | JUDGED | TRAINED | {"audit"}
 
 
 # -- one route ---------------------------------------------------------------------------------------------------------
@@ -323,7 +334,8 @@ IMAGING = replace(
 def test_another_line_with_two_stages_takes_the_same_route():
     steps = {step.name: step for step in line_steps(IMAGING, CPU)}
     assert list(steps) == [
-        "split", "chat", "base_model", "nf4_model", "audit", "captions", "answers", "predictions", "scores", "benchmark", "promotion",
+        "split", "near_duplicates", "chat", "base_model", "nf4_model", "audit", "overfit", "captions", "answers", "predictions",
+        "scores", "benchmark", "promotion",
     ]  # fmt: skip
     assert {step.owner for step in steps.values()} == {"imaging"}
     assert "captions/imaging" not in [source.key for source in steps["captions"].reads]
@@ -335,7 +347,7 @@ def test_another_line_with_two_stages_takes_the_same_route():
 def test_a_changed_stage_moves_neither_the_one_before_nor_the_one_after():
     first, second = IMAGING.stages
     changed = replace(IMAGING, stages=(replace(first, recipe=replace(first.recipe, seed=1)), second))
-    assert moved(versions(IMAGING), versions(changed)) == {"captions"}  # "answers" moves when the adapter that it reads has
+    assert moved(versions(IMAGING), versions(changed)) == {"captions", "overfit"}  # "answers" moves when the adapter that it reads has
 
 
 def test_every_input_of_a_step_is_written_by_an_earlier_one():
@@ -391,3 +403,36 @@ def test_the_graph_of_another_line_has_an_asset_for_each_of_its_steps():
 
     keys = {key.to_user_string() for made in line_assets(IMAGING, CPU) for key in getattr(made, "keys", ())}
     assert keys == {f"imaging/{step.name}" for step in line_steps(IMAGING, CPU)} | {"imaging/served_model"}
+
+
+# -- the shipped settings ----------------------------------------------------------------------------------------------
+SHIPPED = (Path(__file__).parent.parent / "dagster_project.toml").read_text(encoding="utf-8")
+
+
+def shipped_lines(folder: Path, text: str) -> dict[str, Line]:
+    path = folder / "dagster_project.toml"
+    path.write_text(text, encoding="utf-8")
+    return {line.name: line for line in lines_of(read_settings(path))}
+
+
+@pytest.mark.parametrize("scale", ["tiny", "full"])
+def test_the_stories_leave_the_line_itself_as_it_is(scale: str, tmp_path: Path):
+    lines = shipped_lines(tmp_path, SHIPPED.replace('scale = "tiny"', f'scale = "{scale}"'))
+    assert list(lines) == ["documents", "documents_mismatched", "documents_five"]
+    plain = replace(DOCUMENTS, datasets=("clinical_documents", "mtsamples"))
+    assert versions(lines["documents"]) == versions(tiny(plain) if scale == "tiny" else plain)
+
+
+@pytest.mark.parametrize(("dataset", "story"), [("mtsamples", "documents_mismatched"), ("clinical_documents", "documents_mismatched")])
+def test_a_dataset_that_a_story_needs_is_missed_with_the_way_out(dataset: str, story: str, tmp_path: Path):
+    with pytest.raises(SettingsError) as refused:
+        shipped_lines(tmp_path, re.sub(rf"(\[datasets\.{dataset}\]\n(?:#.*\n)*enabled = )true", r"\1false", SHIPPED))
+    assert story in f"{refused.value.found} {refused.value.where}"
+    assert "take out" in refused.value.do or dataset in refused.value.do
+
+
+def test_a_gate_that_looks_at_what_is_not_evaluated_is_refused(tmp_path: Path):
+    more = "[lines.documents.evaluation]\ndatasets = ['mtsamples']\n[lines.documents.gate]\ndatasets = ['clinical_documents']\n"
+    with pytest.raises(SettingsError) as refused:
+        lines_from(tmp_path, more)
+    assert "clinical_documents" in refused.value.found

@@ -17,7 +17,7 @@ from medvl_lib.audit import AuditSpec
 from medvl_lib.benchmark import promotion, rows
 from medvl_lib.benchmark.promotion import Gate, Guardrail
 from medvl_lib.datasets import DATASETS
-from medvl_lib.errors import SettingsError
+from medvl_lib.errors import MedVLError, SettingsError
 from medvl_lib.evaluation import floors, scores
 from medvl_lib.evaluation import spec as evaluation_spec
 from medvl_lib.evaluation.spec import EvaluationSpec
@@ -77,6 +77,7 @@ SPLIT = {"seed": 43, "validation_share": 0.2, "test_share": 0.2}
 AUDIT = {"max_tokens": 2048, "min_glyph_height_pixels": 7.0}
 EVALUATION = {
     "splits": ("test",), "max_pairs_per_dataset": 9, "max_answer_tokens": 9, "controls": (), "seed": 43, "datasets": ("mtsamples",),
+    "quantizations": ("int8",),
 }  # fmt: skip
 GATE = {
     "primary_metric": "token_f1", "datasets": ("mtsamples",), "min_pairs": 60, "min_clusters": 7, "confidence": 0.9,
@@ -126,7 +127,19 @@ def test_a_number_of_the_audit_moves_the_audit_alone(name: str):
 
 @pytest.mark.parametrize("name", EVALUATION)
 def test_a_number_of_the_evaluation_moves_predictions_and_benchmark(name: str):
-    assert moved_by_line(evaluation=replace(DOCUMENTS.evaluation, **{name: EVALUATION[name]})) == JUDGED
+    moves = JUDGED | ({"int8_model"} if name == "quantizations" else set())
+    assert moved_by_line(evaluation=replace(DOCUMENTS.evaluation, **{name: EVALUATION[name]})) == moves
+
+
+def test_a_further_quantization_is_a_model_that_the_predictions_read():
+    asked = replace(DOCUMENTS, evaluation=replace(DOCUMENTS.evaluation, quantizations=("int8",)))
+    steps = {step.name: step for step in line_steps(asked, CPU)}
+    assert steps.keys() - versions(DOCUMENTS).keys() == {"int8_model"}
+    assert [source.key for source in steps["int8_model"].reads] == ["base_model/documents"]
+    assert "int8_model/documents" in [source.key for source in steps["predictions"].reads]
+    assert "int8_model/documents" not in [source.key for source in steps["adapter"].reads]
+    with pytest.raises(MedVLError, match="int8"):
+        line_steps(asked, replace(CPU, quantization="none"))
 
 
 @pytest.mark.parametrize("name", GATE)

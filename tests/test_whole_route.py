@@ -16,14 +16,15 @@ from tests import demo_runs
 
 pytestmark = pytest.mark.slow
 REAL = Path(__file__).resolve().parents[2] / "shared" / "data" / "mtsamples"
+REAL_QUESTIONS = REAL.parent / "vqa-rad" / "hf"
 
 
 def test_a_second_demo_writes_nothing_and_imports_no_torch(tmp_path: Path) -> None:
-    settings = demo_runs.project(tmp_path)
+    settings = demo_runs.project(tmp_path, more='quantizations = ["int8"]\n')
     status, said = demo_runs.run(settings)
     assert status == 0, said
     assert "1 processes imported torch" not in said
-    for variant in ("base", "nf4", "adapter", "floor_empty", "floor_constant", "floor_random", "floor_majority"):
+    for variant in ("base", "nf4", "int8", "adapter", "floor_empty", "floor_constant", "floor_random", "floor_majority"):
         assert variant in said
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "data").glob("*/*/*/provenance.json")}
 
@@ -85,12 +86,15 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path) -> None:
 
 
 @pytest.mark.real_data
-def test_the_same_graph_runs_on_real_transcriptions(tmp_path: Path) -> None:
-    if not REAL.is_dir():
-        pytest.skip(f"the real MTSamples rows are not at {REAL}")
+def test_the_same_graph_runs_on_real_transcriptions_and_questions(tmp_path: Path) -> None:
+    if not (REAL.is_dir() and REAL_QUESTIONS.is_dir()):
+        pytest.skip(f"the real MTSamples rows are not at {REAL}, or VQA-RAD is not at {REAL_QUESTIONS}")
     more = f"""
 [datasets.mtsamples]
 raw_path = "{REAL}"
+
+[datasets.pathvqa]
+raw_path = "{REAL_QUESTIONS}"
 
 [lines.documents.gate]
 primary_metric = "token_f1"
@@ -110,3 +114,6 @@ primary_metric = "token_f1"
         workspace, "select count(*) from scores where dataset = 'mtsamples' and variant = 'adapter' and metric = 'token_f1'"
     ).rows
     assert scored > 0
+    asked = ask(workspace, "select distinct metric from scores where dataset = 'pathvqa' and variant = 'adapter'").rows
+    assert {metric for (metric,) in asked} & {"closed_accuracy", "open_exact"}
+    assert {metric for (metric,) in asked} <= {"closed_accuracy", "closed_unparsable", "open_exact", "open_recall", "token_f1"}

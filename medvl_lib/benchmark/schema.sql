@@ -317,9 +317,9 @@ select
 from model_rows v
 join model_rows base on base.evaluation_id = v.evaluation_id and base.line = v.line and base.dataset = v.dataset and base.metric = v.metric
     and base.variant = 'base'
-where v.variant in ('base', 'nf4', 'adapter')
-order by v.line, v.dataset, v.metric, case v.variant when 'base' then 0 when 'nf4' then 1 else 2 end;
-comment on view quantization_cost is 'What do four bits and the adapter cost, and what do they bring? Base, NF4 and adapter of one evaluation, with changes against base.';
+where v.variant in ('base', 'nf4', 'int8', 'adapter')
+order by v.line, v.dataset, v.metric, case v.variant when 'base' then 0 when 'nf4' then 1 when 'int8' then 2 else 3 end;
+comment on view quantization_cost is 'What do four or eight bits and the adapter cost, and what do they bring? Base, NF4, int8 and adapter of one evaluation, with changes against base.';
 comment on column quantization_cost.memory_change_percent is 'change against base; a percentage for display';
 comment on column quantization_cost.seconds_per_answer_change_percent is 'change against base at this batch_size; a percentage for display';
 comment on column quantization_cost.score_change_points is 'difference of the means times 100; its interval is in promotion_decisions';

@@ -14,7 +14,7 @@ from medvl_lib.models import shipped
 from medvl_lib.models.spec import STORED_LANGUAGE_PREFIX
 from medvl_lib.provenance import Fact, Outcome, Rule
 
-NF4_MARK = ".quant_state.bitsandbytes__nf4"
+NF4_MARK, INT8_MARK = ".quant_state.bitsandbytes__nf4", ".SCB"  # what bitsandbytes writes beside a packed weight
 NEEDED = ("config.json", "tokenizer.json", "tokenizer_config.json", "preprocessor_config.json")
 
 
@@ -71,15 +71,24 @@ def weights_are_whole(directory: Path) -> Outcome:
     return Outcome(passed=count > 0 and not missing, found=f"{count} tensors, {len(missing)} files missing", offenders=tuple(missing))
 
 
-def only_language_linears_are_in_four_bits(directory: Path) -> Outcome:
-    """The vision tower, the projector and the output head keep their full width; the language linears do not."""
+def _only_language_linears(directory: Path, mark: str, bits: str) -> Outcome:
     family = read_json(directory / "config.json")["model_type"]
-    quantized = [name.removesuffix(NF4_MARK) for name in tensors(directory) if name.endswith(NF4_MARK)]
+    quantized = [name.removesuffix(mark) for name in tensors(directory) if name.endswith(mark)]
     astray = [name for name in quantized if not name.startswith(STORED_LANGUAGE_PREFIX[family])]
     return Outcome(
         passed=bool(quantized) and not astray, offenders=tuple(astray[:10]),
-        found=f"{len(quantized)} linears in four bits, {len(astray)} of them outside the language model",
+        found=f"{len(quantized)} linears in {bits} bits, {len(astray)} of them outside the language model",
     )  # fmt: skip
+
+
+def only_language_linears_are_in_four_bits(directory: Path) -> Outcome:
+    """The vision tower, the projector and the output head keep their full width; the language linears do not."""
+    return _only_language_linears(directory, NF4_MARK, "four")
+
+
+def only_language_linears_are_in_eight_bits(directory: Path) -> Outcome:
+    """The vision tower, the projector and the output head keep their full width; the language linears do not."""
+    return _only_language_linears(directory, INT8_MARK, "eight")
 
 
 BASE_RULES = (
@@ -92,5 +101,13 @@ NF4_RULES = (
         name="only_language_linears_are_in_four_bits",
         sentence="The language model's linears are in four bits; vision tower, projector and head are not.",
         holds=only_language_linears_are_in_four_bits,
+    ),
+)
+INT8_RULES = (
+    *BASE_RULES,
+    Rule(
+        name="only_language_linears_are_in_eight_bits",
+        sentence="The language model's linears are in eight bits; vision tower, projector and head are not.",
+        holds=only_language_linears_are_in_eight_bits,
     ),
 )

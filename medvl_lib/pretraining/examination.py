@@ -72,8 +72,9 @@ class Examinee:
         """What it says to each page; shorter answers are asked for together, so that no batch waits for one long page."""
         ordered = [[to_conversation(page) for page in sorted(pages, key=lambda page: (len(page.facts), page.page_id))]]
         spec = EvaluationSpec(
-            splits=("test",), max_pairs_per_dataset=0, max_answer_tokens=MAX_ANSWER_TOKENS, controls=(), seed=0, datasets=()
-        )
+            splits=("test",), max_pairs_per_dataset=0, max_answer_tokens=MAX_ANSWER_TOKENS, controls=(), seed=0,
+            datasets=(), quantizations=(),
+        )  # fmt: skip
         speaker = Speaker(
             variant=self.variant, condition=condition, loaded=self.loaded, evaluation=spec,
             images=PageShelf({page.page_id: page for page in pages}), profile=self.profile,

@@ -24,7 +24,7 @@ from medvl_lib.models.weights import BASE_RULES
 from medvl_lib.pointer import Served, move_pointer, read_pointer
 from medvl_lib.provenance import Artifact, Fact, ancestor, code_version, digest, read_artifact
 from medvl_lib.route.data import sign, source
-from medvl_lib.route.models import trained_on
+from medvl_lib.route.models import further_models, trained_on
 from medvl_lib.step import Call, Inputs, Step, Table
 from medvl_lib.training import rules as training_rules
 from medvl_lib.workspace import Workspace
@@ -58,7 +58,7 @@ def judging_steps(line: Line, profile: Profile) -> tuple[Step, ...]:
     name, last = line.name, line.stages[-1].name
     adapter = source(last, name, training_rules.RULES)
     weights = trained_on(line, profile)
-    models = {item.key: item for item in (source("base_model", name, BASE_RULES), weights)}
+    models = {item.key: item for item in (source("base_model", name, BASE_RULES), weights, *further_models(line))}
 
     def served(workspace: Workspace, inputs: Inputs) -> str:
         champion = champion_of(workspace, line, inputs[adapter.key], weights.step)
@@ -71,6 +71,9 @@ def judging_steps(line: Line, profile: Profile) -> tuple[Step, ...]:
         variants = [Weights(variant="base", directory=base.directory, adapter=None, data_version=base.data_version)]
         if tuned.step != base.step:
             variants.append(Weights(variant="nf4", directory=tuned.directory, adapter=None, data_version=tuned.data_version))
+        for form in line.evaluation.quantizations:
+            found = call.inputs[f"{form}_model/{name}"]
+            variants.append(Weights(variant=form, directory=found.directory, adapter=None, data_version=found.data_version))
         rivals: list[tuple[Variant, Champion | None]] = [
             ("adapter", Champion(adapter=trained, weights=tuned)),
             ("champion", champion_of(call.workspace, line, trained, weights.step)),

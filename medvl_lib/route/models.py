@@ -6,14 +6,16 @@ In: a line and a profile. Out: steps that run in heavy processes. Torch is impor
 import dataclasses
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Literal
 
 from medvl_lib import audit, chat, images, models, prompts, raw_records, training
+from medvl_lib.errors import MedVLError
 from medvl_lib.hardware import Profile, numerics
 from medvl_lib.images import ImageStore
 from medvl_lib.lines import Line
 from medvl_lib.models import shipped
 from medvl_lib.models import spec as model_spec
-from medvl_lib.models.weights import BASE_RULES, NF4_RULES
+from medvl_lib.models.weights import BASE_RULES, INT8_RULES, NF4_RULES
 from medvl_lib.provenance import Fact, Rule, code_version
 from medvl_lib.route.data import sign, source
 from medvl_lib.step import Call, Inputs, Source, Step, Table
@@ -26,7 +28,10 @@ from medvl_lib.workspace import Workspace
 
 
 def model_steps(line: Line, profile: Profile) -> tuple[Step, ...]:
-    """The base model, and its 4-bit form where the profile has one."""
+    """The base model, its 4-bit form where the profile has one, and the further forms that the evaluation asks for.
+
+    Raises MedVLError where it asks for a form that the profile's engine does not have.
+    """
     name, spec = line.name, line.model
     identity = dataclasses.asdict(spec) | {"path": ""}  # a path is a place; the contents are observed below
 
@@ -35,25 +40,38 @@ def model_steps(line: Line, profile: Profile) -> tuple[Step, ...]:
 
         return write_base(call.directory, spec)
 
-    def write_nf4(call: Call) -> Mapping[str, Fact]:
-        from medvl_lib.models.loading import write_quantized
+    def quantized(form: Literal["nf4", "int8"], rules: tuple[Rule, ...]) -> Step:
+        def write(call: Call) -> Mapping[str, Fact]:
+            from medvl_lib.models.loading import write_quantized
 
-        return write_quantized(call.directory, call.read("base_model", name), "nf4", spec, profile)
+            return write_quantized(call.directory, call.read("base_model", name), form, spec, profile)
+
+        return Step(
+            name=f"{form}_model", owner=name, description=sign(models.__name__), process="prepare",
+            reads=(source("base_model", name, BASE_RULES),),
+            version=code_version(model_spec.REVISION, name, identity, model_spec.SKIP_MODULES[spec.family], numerics(profile)),
+            rules=rules, write=write,
+        )  # fmt: skip
 
     base = Step(
         name="base_model", owner=name, description=sign(models.__name__), reads=(), process="prepare",
         version=code_version(model_spec.REVISION, name, identity), rules=BASE_RULES, write=write_base,
         observe=_observed(line),
     )  # fmt: skip
+    further = line.evaluation.quantizations
     if profile.quantization == "none":
+        if further:
+            raise MedVLError(
+                found=f"quantizations = {list(further)} on the profile {profile.name}, whose engine has none of them",
+                where=f"the evaluation of the line {name}", do="take them out, or run on a profile with bitsandbytes (cpu, cuda, gb10)",
+            )  # fmt: skip
         return (base,)
-    nf4 = Step(
-        name="nf4_model", owner=name, description=sign(models.__name__), process="prepare",
-        reads=(source("base_model", name, BASE_RULES),),
-        version=code_version(model_spec.REVISION, name, identity, model_spec.SKIP_MODULES[spec.family], numerics(profile)),
-        rules=NF4_RULES, write=write_nf4,
-    )  # fmt: skip
-    return (base, nf4)
+    return (base, quantized("nf4", NF4_RULES), *(quantized(form, INT8_RULES) for form in further))
+
+
+def further_models(line: Line) -> tuple[Source, ...]:
+    """The forms of the base model that only answer."""
+    return tuple(source(f"{form}_model", line.name, INT8_RULES) for form in line.evaluation.quantizations)
 
 
 def _observed(line: Line) -> Callable[[Workspace, Inputs], str] | None:

@@ -7,7 +7,13 @@ import pytest
 from medvl_lib.evaluation.spec import EvaluationSpec
 
 SPEC = EvaluationSpec(
-    splits=("test", "benchmark"), max_pairs_per_dataset=0, max_answer_tokens=1, controls=("blank_image",), seed=42, datasets=()
+    splits=("test", "benchmark"),
+    max_pairs_per_dataset=0,
+    max_answer_tokens=1,
+    controls=("blank_image",),
+    seed=42,
+    datasets=(),
+    quantizations=(),
 )
 
 

@@ -13,7 +13,7 @@ from medvl_lib.chat import conversations_path, read_conversations
 from medvl_lib.errors import MedVLError
 from medvl_lib.lines import DOCUMENTS
 from medvl_lib.models.loading import count_quantized, load, num_parameters, resident_bytes, write_base, write_quantized
-from medvl_lib.models.weights import BASE_RULES, NF4_RULES, tensors
+from medvl_lib.models.weights import BASE_RULES, INT8_RULES, NF4_RULES, tensors
 from tests.torch_fixtures import TINY, Trial
 
 
@@ -85,6 +85,25 @@ def test_a_quantized_vision_tower_is_seen(trial: Trial, tmp_path) -> None:
     failed = [rule.name for rule in NF4_RULES if not rule.holds(tmp_path).passed]
     assert failed == ["only_language_linears_are_in_four_bits"]
     assert len(tensors(tmp_path)) == len(values)
+
+
+def test_eight_bits_are_saved_and_loaded_again_with_identical_answers(trial: Trial, tmp_path) -> None:
+    from medvl_lib.pretraining.examination import Examinee, draw
+    from medvl_lib.sample_data.reading_pages import BLOCKS
+
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        write_quantized(tmp_path / name, trial.base, "int8", TINY, trial.profile)
+    assert all(rule.holds(tmp_path / "first").passed for rule in INT8_RULES)
+    assert [rule.name for rule in INT8_RULES if not rule.holds(trial.nf4).passed] == ["only_language_linears_are_in_eight_bits"]
+    assert [rule.name for rule in INT8_RULES if not rule.holds(trial.base).passed] == ["only_language_linears_are_in_eight_bits"]
+    pages = draw(replace(BLOCKS, num_facts=(1, 1)), "test", 2)
+    said = [
+        Examinee(variant="int8", loaded=load(tmp_path / name, TINY, trial.profile), spec=TINY, profile=trial.profile).answers(pages)
+        for name in ("first", "second")
+    ]
+    assert said[0] == said[1]
+    assert load(tmp_path / "first", TINY, trial.profile).precision == "int8+float32"
 
 
 def test_a_checkpoint_in_the_hubs_layout_is_copied_whole_and_loads(trial: Trial, tmp_path) -> None:

@@ -125,7 +125,15 @@ def _fetch(spec: ModelSpec, directory: Path) -> None:
 
 
 def _require_family(directory: Path, spec: ModelSpec) -> None:
-    found = json.loads((directory / "config.json").read_text())["model_type"]
+    """Refuse another architecture, and weights that are quantized already: every comparison starts from 16 bit (decision 9)."""
+    config = json.loads((directory / "config.json").read_text())
+    if packed := config.get("quantization_config"):
+        method = packed.get("quant_method", "unknown")
+        raise MedVLError(
+            found=f"weights that are quantized already ({method})", where=str(directory / "config.json"),
+            do="name the checkpoint in 16 bit: MedVL makes NF4 and int8 of it, and trains adapters on these",
+        )  # fmt: skip
+    found = config["model_type"]
     if found != spec.family:
         raise MedVLError(
             found=f"model_type {found!r}",

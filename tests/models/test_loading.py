@@ -2,6 +2,7 @@
 noise, or an evaluation pass could silently take the gradients from every later training step.
 """
 
+import json
 from dataclasses import replace
 
 import bitsandbytes as bnb
@@ -85,6 +86,20 @@ def test_a_quantized_vision_tower_is_seen(trial: Trial, tmp_path) -> None:
     failed = [rule.name for rule in NF4_RULES if not rule.holds(tmp_path).passed]
     assert failed == ["only_language_linears_are_in_four_bits"]
     assert len(tensors(tmp_path)) == len(values)
+
+
+@pytest.mark.parametrize("method", ["awq", "gptq", "bitsandbytes"])
+def test_weights_that_are_quantized_already_are_refused(method: str, trial: Trial, tmp_path) -> None:
+    theirs, ours = tmp_path / "theirs", tmp_path / "ours"
+    for folder in (theirs, ours):
+        folder.mkdir()
+    for path in trial.base.iterdir():
+        (theirs / path.name).write_bytes(path.read_bytes())
+    config = json.loads((theirs / "config.json").read_text())
+    (theirs / "config.json").write_text(json.dumps({**config, "quantization_config": {"quant_method": method, "bits": 4}}))
+    spec = replace(TINY, source="directory", hub_id="mine/forms", seed=0, path=str(theirs))
+    with pytest.raises(MedVLError, match=f"quantized already .{method}."):
+        write_base(ours, spec)
 
 
 def test_eight_bits_are_saved_and_loaded_again_with_identical_answers(trial: Trial, tmp_path) -> None:

@@ -21,6 +21,7 @@ from medvl_lib.benchmark.terminal import render_table
 from medvl_lib.errors import InputMissing, MedVLError
 from medvl_lib.hardware import profile_for
 from medvl_lib.lines import dataset_runs, lines_of
+from medvl_lib.models import shipped
 from medvl_lib.sample_data import write
 from medvl_lib.settings import VARIABLE, Settings, read_settings
 from medvl_lib.workspace import Workspace
@@ -51,6 +52,9 @@ def main() -> int:
         workspace = Workspace(root=settings.data_root)
         fill(settings)
         _say(f"profile {profile_for(settings).profile.name}, scale {settings.scale}, data below {settings.data_root}")
+        for line in lines_of(settings):
+            if line.model.source == "tiny" and shipped.identity(line.model.family) == shipped.RANDOM:
+                _say(f"NOTE: {line.name} runs on random weights, since {shipped.DIRECTORY} is not there: no score of it means anything")
         log = workspace.demo_log
         taken = run(instance_home(workspace), settings.path, log)
         if taken.status:

@@ -70,7 +70,7 @@ def sql(arguments: argparse.Namespace) -> int:
 
 
 def pretrain_tiny(arguments: argparse.Namespace) -> int:
-    """Make a small model anew: about an hour on two cores; started again with the same folder it goes on."""
+    """Make a small model anew: about two hours on two cores; started again with the same folder it goes on."""
     from medvl_lib.pretraining.making import make
 
     make(arguments.model, Path(arguments.output), read_settings(), lambda sentence: print(sentence, flush=True))
@@ -107,7 +107,7 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--seed", type=int, help="other records of the same kind")
     verb.set_defaults(run=sample_data)
 
-    verb = verbs.add_parser("pretrain-tiny", help="train a small model from scratch, as the shipped one was: about an hour on two cores")
+    verb = verbs.add_parser("pretrain-tiny", help="train a small model from scratch, as the shipped one was: about two hours on two cores")
     verb.add_argument("model", metavar="MODEL", choices=sorted(get_args(Family)), help=f"one of {', '.join(sorted(get_args(Family)))}")
     verb.add_argument("--output", metavar="FOLDER", required=True, help="gets the model, its card, log and figures, and checkpoints")
     verb.set_defaults(run=pretrain_tiny)

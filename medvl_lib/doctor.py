@@ -18,7 +18,7 @@ from typing import Literal
 
 from medvl_lib.errors import MedVLError
 from medvl_lib.hardware import Machine, Profile, look, profile_for
-from medvl_lib.lines import lines_of
+from medvl_lib.lines import dataset_runs, lines_of
 from medvl_lib.settings import Settings, read_settings
 from medvl_lib.workspace import Workspace
 
@@ -49,6 +49,7 @@ def examine() -> Iterator[Finding]:
     try:
         settings = read_settings()
         lines = lines_of(settings)
+        dataset_runs(settings)
         detection = profile_for(settings)
     except MedVLError as error:
         yield Finding(name="settings", level="wrong", found=f"{error.found} ({error.where})", do=error.do)

@@ -71,7 +71,9 @@ The same {num_held_out} learned pages with other pictures, and the floors: answe
 ## How small may the letters be?
 
 Clean pages of one to four lines, one font size at a time (a lower-case x in a font of n pixels is about n / 2 pixels tall). The grey band
-is what training showed; the dashed line is the audit's legibility floor, {floor:g} pixels.
+is what training showed; the dashed line is the audit's legibility floor, {floor:g} pixels: what lies below it is refused, and at it hardly
+anything is read. Letters taller than the trained ones are read badly too, which no floor can say. Neighbouring font sizes can have letters
+of one height; each row is a size.
 
 {heights}
 

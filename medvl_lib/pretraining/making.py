@@ -11,7 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from medvl_lib.errors import MedVLError
-from medvl_lib.files import read_json, sync_tree, temporary_name, write_json
+from medvl_lib.files import read_json, remove_abandoned, sync_tree, temporary_name, write_json
 from medvl_lib.hardware import Profile, profile_for
 from medvl_lib.lines import DOCUMENTS, tiny_model
 from medvl_lib.models import shipped
@@ -22,6 +22,7 @@ from medvl_lib.provenance import Fact, digest
 from medvl_lib.sample_data import reading_pages
 from medvl_lib.settings import Settings
 from medvl_lib.tables import read_table, write_table
+from medvl_lib.training.checkpoints import newest_complete, step_of
 from medvl_lib.training.steps import TRAINING_STEPS, TrainingStep
 
 MODEL, CHECKPOINTS, FINDINGS, CARD, IDENTITY = "model", "checkpoints", "findings.parquet", "README.md", "recipe.json"
@@ -37,7 +38,10 @@ def make(family: Family, output: Path, settings: Settings, say: Callable[[str], 
     if model.is_dir():
         say(f"{model} is there already and is not trained again")
     else:
-        say(f"training {family} on {profile.name}: {lessons.PRETRAINING[family].num_steps} steps, checkpoints in {output / CHECKPOINTS}")
+        done = newest_complete(output / CHECKPOINTS, lessons.PRETRAINING[family].num_steps)
+        begun = "" if done is None else f", going on behind step {step_of(done)}"
+        planned = f"{lessons.PRETRAINING[family].num_steps} steps{begun}"
+        say(f"training {family} on {profile.name}: {planned}; checkpoints in {output / CHECKPOINTS}")
         _train(family, output, profile, say)
         say(f"trained: {model}")
     if (output / CARD).is_file() and shipped.contents(model) in (output / CARD).read_text(encoding="utf-8"):
@@ -54,6 +58,9 @@ def _claim(output: Path, family: Family) -> None:
     """Refuse a folder that another recipe was begun in: its checkpoints would go on with other pages, or other weights."""
     mine = digest([lessons.REVISION, reading_pages.REVISION, family, lessons.PRETRAINING[family], tiny_model(family)])
     path = output / IDENTITY
+    if output.exists() and not path.is_file() and (not output.is_dir() or any(output.iterdir())):
+        found = "a folder that holds something else" if output.is_dir() else "a file"
+        raise MedVLError(found=found, where=str(output), do="name a folder that is empty or not there yet")
     if path.is_file() and (found := read_json(path)["recipe"]) != mine:
         raise MedVLError(
             found=f"a model of the recipe {found}; this one is {mine}", where=str(output), do="name an empty folder, or delete this one"
@@ -70,6 +77,7 @@ def _train(family: Family, output: Path, profile: Profile, say: Callable[[str], 
             say(f"step {facts['step']} of {facts['num_steps']}: loss {facts['loss']:.3f}, {facts['seconds_left']:.0f} s left")
 
     model = output / MODEL
+    remove_abandoned(model)
     temporary = temporary_name(model)
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from datasets import Dataset
 from transformers import AutoModelForImageTextToText
+from transformers.utils import logging
 from trl import SFTConfig, SFTTrainer
 
 from medvl_lib.batches import Reader, training_batch
@@ -152,6 +153,7 @@ def pretrain(
         eval_dataset=_rows(range(len(sets), len(sets) + len(held_out))), processing_class=loaded.processor,
         data_collator=PageCollator(processor=loaded.processor, prompts=loaded.prompts, sets=[*sets, *held_out]), callbacks=[recorder],
     )  # fmt: skip
+    logging.set_verbosity_error()  # the trainer tells at length that it cannot load a checkpoint's weights: they have been loaded above
     train_to_the_end(trainer, recorder, checkpoints)
     return _save(directory, start, trainer.model, list(recorder.rows()))
 

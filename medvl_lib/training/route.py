@@ -186,7 +186,7 @@ def _rows(conversations: list[Conversation], first: int) -> Dataset:
 
 @contextmanager
 def stopping_at_the_next_step(recorder: "Recorder") -> Generator[None, None, None]:
-    """Let SIGTERM end training after the step that is going on, with a checkpoint; a step longer than the grace time is lost."""
+    """Let SIGTERM and Ctrl-C end training after the step that is going on, with a checkpoint; one longer than the grace time is lost."""
 
     def stop(*_: object) -> None:
         recorder.is_stopping = True
@@ -194,11 +194,12 @@ def stopping_at_the_next_step(recorder: "Recorder") -> Generator[None, None, Non
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread can listen
         return
-    before = signal.signal(signal.SIGTERM, stop)
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class Recorder(TrainerCallback):

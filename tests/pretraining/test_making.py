@@ -64,6 +64,20 @@ def test_the_card_of_another_model_is_written_anew(make: Callable[[], list[str]]
     assert shipped.contents(config.parent) in (tmp_path / "made" / "README.md").read_text(encoding="utf-8")
 
 
+def test_a_file_and_a_folder_of_something_else_are_refused_and_left_alone(make: Callable[[], list[str]], tmp_path: Path):
+    made = tmp_path / "made"
+    made.write_text("mine")
+    with pytest.raises(MedVLError, match="a file"):
+        make()
+    assert made.read_text() == "mine"
+    made.unlink()
+    made.mkdir()
+    (made / "notes.txt").write_text("mine")
+    with pytest.raises(MedVLError, match="something else"):
+        make()
+    assert [path.name for path in made.iterdir()] == ["notes.txt"]
+
+
 def test_a_folder_of_another_recipe_is_refused(make: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch):
     make()
     monkeypatch.setitem(PRETRAINING, FAMILY, replace(PRETRAINING[FAMILY], learning_rate=1.0))

@@ -27,7 +27,7 @@ def test_what_is_rehearsed_is_the_line_s_own_training_on_few_pairs(line):
     stage = overfit_stage(line.stages[0])
     assert (stage.name, stage.objective) == (OVERFIT, "generate")
     recipe, own = stage.recipe, line.stages[0].recipe
-    assert (recipe.max_training_pairs, recipe.num_epochs, recipe.max_steps, recipe.lora_dropout) == (32, 10, 0, 0.0)
+    assert (recipe.max_training_pairs, recipe.num_epochs, recipe.max_steps, recipe.lora_dropout) == (32, 20, 0, 0.0)
     same = ("learning_rate", "lora_rank", "lora_alpha", "lora_targets", "seed", "pairs_per_dataset", "max_gradient_norm", "warmup_share")
     assert all(getattr(recipe, name) == getattr(own, name) for name in same)
 

@@ -31,7 +31,6 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from datasketch import MinHash
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -112,6 +111,8 @@ def jaccard(left: frozenset[str], right: frozenset[str]) -> float:
 
 def buckets(shingled: frozenset[str]) -> list[int]:
     """One number per band; two texts of similarity s share one with probability 1 - (1 - s^6)^21."""
+    from datasketch import MinHash  # brings SciPy: 0.6 s that the graph need not wait for when it loads
+
     hashed = MinHash(num_perm=BANDS * BAND_ROWS, seed=MINHASH_SEED)
     hashed.update_batch([shingle.encode() for shingle in sorted(shingled)])
     values = np.asarray(hashed.hashvalues, dtype="<u8")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-HEAVY = ["torch", "transformers", "peft", "trl", "accelerate", "bitsandbytes", "datasets", "great_expectations", "gradio"]
+HEAVY = ["torch", "transformers", "peft", "trl", "accelerate", "bitsandbytes", "datasets", "great_expectations", "gradio", "scipy"]
 SETTINGS = 'data_root = "data"\nscale = "tiny"\nprofile = "auto"\n[datasets.clinical_documents]\n[datasets.mtsamples]\n'
 GRAPH = """
 from medvl_assets.definitions import definitions

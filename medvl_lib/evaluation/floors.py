@@ -60,6 +60,7 @@ class Majority:
 
     def __init__(self, training: Sequence[Reference]) -> None:
         self._training = training
+        self._answers: dict[str, str] = {}  # thousands of pairs may ask one question
         self._by_question: dict[str, list[Reference]] = defaultdict(list)
         self._by_first_word: dict[str, list[Reference]] = defaultdict(list)
         for reference in training:
@@ -73,8 +74,10 @@ class Majority:
         Where it was never asked, that to the questions with the same first word ("what" is hardly ever answered yes); else the dataset's.
         """
         question = _question(reference)
-        alike = self._by_question.get(question) or self._by_first_word.get(question.split(" ", 1)[0]) or self._training
-        return majority_answer(alike)
+        if question not in self._answers:
+            alike = self._by_question.get(question) or self._by_first_word.get(question.split(" ", 1)[0]) or self._training
+            self._answers[question] = majority_answer(alike)
+        return self._answers[question]
 
 
 def _question(reference: Reference) -> str:

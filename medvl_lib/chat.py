@@ -60,6 +60,11 @@ class Conversation:
     """SHA-256 of each picture, in the order of their places in the messages."""
     messages: tuple[Message, ...]
 
+    @property
+    def dataset(self) -> str:
+        """The name that its id begins with."""
+        return self.pair_id.split("/", 1)[0]
+
 
 def to_conversation(pair: Pair) -> Conversation:
     """A pair as one question and its answer."""

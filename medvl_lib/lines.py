@@ -75,7 +75,7 @@ DOCUMENTS = Line(
             recipe=Recipe(
                 learning_rate=2e-4, num_epochs=2, max_steps=0, effective_batch=16, warmup_share=0.03, weight_decay=0.0,
                 max_gradient_norm=1.0, lora_rank=64, lora_alpha=128, lora_dropout=0.05, lora_targets=LANGUAGE_TARGETS, seed=42,
-                pairs_per_dataset={},
+                pairs_per_dataset={}, mixture_weights={},
                 max_training_pairs=1000, max_validation_pairs=100, validations_per_epoch=4,
             ),
         ),
@@ -137,8 +137,9 @@ def _applied(line: Line, settings: Settings) -> Line:
     gate = override(line.gate, changes.gate, where("gate"))
     _require_among(gate.datasets, line, evaluation.datasets or datasets, f"{where('gate')}, datasets")
     stages = tuple(replace(stage, recipe=override(stage.recipe, changes.recipe, where("recipe"))) for stage in line.stages)
-    named = [name for stage in stages for name in stage.recipe.pairs_per_dataset]
-    _require_among(named, line, datasets, f"{where('recipe')}, pairs_per_dataset")
+    for field in ("pairs_per_dataset", "mixture_weights"):
+        named = [name for stage in stages for name in getattr(stage.recipe, field)]
+        _require_among(named, line, datasets, f"{where('recipe')}, {field}")
     model = override(line.model, changes.model, where("model"))
     return replace(
         line,

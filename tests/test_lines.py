@@ -67,7 +67,8 @@ def names(model: type) -> set[str]:
 RECIPE = {
     "learning_rate": 1e-4, "num_epochs": 3, "max_steps": 7, "effective_batch": 32, "warmup_share": 0.1, "weight_decay": 0.1,
     "max_gradient_norm": 2.0, "lora_rank": 8, "lora_alpha": 8, "lora_dropout": 0.0, "lora_targets": "x", "seed": 43,
-    "pairs_per_dataset": {"mtsamples": 9}, "max_training_pairs": 9, "max_validation_pairs": 9, "validations_per_epoch": 9,
+    "pairs_per_dataset": {"mtsamples": 9}, "mixture_weights": {"mtsamples": 2.0}, "max_training_pairs": 9, "max_validation_pairs": 9,
+    "validations_per_epoch": 9,
 }  # fmt: skip
 TRAINED = {"adapter", "overfit"}
 REHEARSED_OTHERWISE = {  # numbers of which the rehearsal has its own

@@ -18,8 +18,8 @@ from medvl_lib.training.recipe import Recipe
 TINY = ModelSpec(family="qwen2_5_vl", source="tiny", hub_id="medvl/tiny-qwen2.5-vl", revision="", seed=1, path="", max_pixels=128 * 28 * 28)
 RECIPE = Recipe(
     learning_rate=2e-3, num_epochs=1, max_steps=6, effective_batch=4, warmup_share=0.1, weight_decay=0.0, max_gradient_norm=1.0,
-    lora_rank=8, lora_alpha=16, lora_dropout=0.05, lora_targets=LANGUAGE_TARGETS, seed=7, pairs_per_dataset={}, max_training_pairs=0,
-    max_validation_pairs=0, validations_per_epoch=1,
+    lora_rank=8, lora_alpha=16, lora_dropout=0.05, lora_targets=LANGUAGE_TARGETS, seed=7, pairs_per_dataset={},
+    mixture_weights={}, max_training_pairs=0, max_validation_pairs=0, validations_per_epoch=1,
 )  # fmt: skip
 STYLE = pages.PageStyle(font="sans", font_size_pixels=16, width_pixels=224, height_pixels=140, margin_pixels=8, line_pitch_pixels=22)
 FACTS = (("Sodium", "139", "mmol/L"), ("Potassium", "4.1", "mmol/L"), ("Glucose", "92", "mg/dL"), ("Lactate", "1.3", "mmol/L"))

@@ -253,20 +253,21 @@ def no_orphan_scores(directory: Path) -> Outcome:
 
 
 def every_read_row_is_accounted_for(directory: Path) -> Outcome:
-    """In each dataset that counts what it read, read = rejected + accepted, and accepted = the splits."""
+    """In each dataset that counts what it read, read = rejected + accepted, accepted = the splits, and trained_on is of train."""
     bad = query(
         """
         select dataset from dataset_counts group by dataset having
             sum(num_pairs) filter (outcome = 'read') != coalesce(sum(num_pairs) filter (outcome in ('rejected', 'accepted')), 0)
             or sum(num_pairs) filter (outcome = 'accepted')
                != sum(num_pairs) filter (outcome in ('train', 'validation', 'test', 'benchmark'))
+            or sum(num_pairs) filter (outcome = 'trained_on') > coalesce(sum(num_pairs) filter (outcome = 'train'), 0)
         order by all
         """,
         _files(directory, "dataset_counts"),
     )
     return Outcome(
         passed=not bad,
-        found=f"{len(bad)} datasets have rows that are neither rejected nor accepted, or in no split",
+        found=f"{len(bad)} datasets have rows that are neither rejected nor accepted, in no split, or trained on and not in train",
         offenders=tuple(row[0] for row in bad[:10]),
     )
 
@@ -277,7 +278,7 @@ RULES = (
     Rule(name="no_orphan_scores", sentence="Every score belongs to an evaluation and is counted in a row.", holds=no_orphan_scores),
     Rule(
         name="every_read_row_is_accounted_for",
-        sentence="Every row that was read was rejected for a reason, or accepted and put into a split.",
+        sentence="Every row that was read was rejected for a reason, or accepted and put into a split; trained on were rows of train.",
         holds=every_read_row_is_accounted_for,
     ),
 )

@@ -53,7 +53,7 @@ create table dataset_counts (
 );
 comment on table dataset_counts is 'The data funnel behind an evaluation. Key: (evaluation_id, dataset, outcome, reason).';
 comment on column dataset_counts.dataset is 'name of the dataset';
-comment on column dataset_counts.outcome is 'read from the raw files, then rejected or accepted, then the split of the accepted ones';
+comment on column dataset_counts.outcome is 'read from the raw files, then rejected or accepted, then the split; trained_on: what the adapter learned from';
 comment on column dataset_counts.reason is 'the rule that rejected rows broke; null for other outcomes';
 comment on column dataset_counts.num_pairs is 'how many rows';
 comment on column dataset_counts.evaluation_id is 'the evaluation: one set of answers, scored by one version of the metrics';

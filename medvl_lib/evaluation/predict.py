@@ -90,7 +90,7 @@ def parts(chat: Path, evaluation: EvaluationSpec) -> Iterator[list[Conversation]
     for split in evaluation.splits:
         by_dataset: dict[str, list[Conversation]] = defaultdict(list)
         for conversation in read_conversations(conversations_path(chat, split)):
-            by_dataset[conversation.pair_id.split("/", 1)[0]].append(conversation)
+            by_dataset[conversation.dataset].append(conversation)
         chosen = [items for name, items in by_dataset.items() if not evaluation.datasets or name in evaluation.datasets]
         for items in chosen:
             ordered = sorted(items, key=lambda item: digest([evaluation.seed, item.pair_id]))

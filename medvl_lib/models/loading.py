@@ -13,7 +13,7 @@ from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import bitsandbytes as bnb
 import torch
@@ -25,7 +25,7 @@ from transformers.utils import logging as transformers_logging
 from medvl_lib.errors import MedVLError, WriteFailed
 from medvl_lib.hardware import Profile
 from medvl_lib.models import qwen2_5_vl, shipped
-from medvl_lib.models.spec import SKIP_MODULES, ModelSpec
+from medvl_lib.models.spec import PARTS, SKIP_MODULES, Family, ModelSpec
 from medvl_lib.models.weights import describe
 from medvl_lib.prompts import PromptFormat, read_prompt_format
 from medvl_lib.provenance import Fact
@@ -215,14 +215,37 @@ def load(directory: Path, spec: ModelSpec, profile: Profile, *, adapter: Path | 
     )  # fmt: skip
 
 
+class PartCount(NamedTuple):
+    """Parameters of one part of a model, 4-bit ones counted unpacked."""
+
+    total: int
+    trainable: int
+
+
+def parameters_by_part(model: torch.nn.Module, family: Family) -> dict[str, PartCount]:
+    """The parameters of each part that the family's models have; an adapter's belong to the part that they adapt."""
+    counts: dict[str, PartCount] = {part: PartCount(0, 0) for part, _ in PARTS[family]}
+    for name, parameter in model.named_parameters():
+        plain = name.removeprefix("base_model.model.")
+        part = next((part for part, prefix in PARTS[family] if plain.startswith(prefix)), None)
+        if part is None:
+            raise ValueError(f"{name} is in none of the parts of {family}: {dict(PARTS[family])}")
+        size = _unpacked(parameter)
+        counts[part] = PartCount(counts[part].total + size, counts[part].trainable + (size if parameter.requires_grad else 0))
+    return counts
+
+
+def _unpacked(parameter: torch.nn.Parameter) -> int:
+    return parameter.numel() * (2 if isinstance(parameter, bnb.nn.Params4bit) else 1)
+
+
 def num_parameters(model: torch.nn.Module) -> tuple[int, int]:
     """(all parameters, those in four bits), 4-bit ones counted unpacked: two to a byte."""
     total = quantized = 0
     for parameter in model.parameters():
-        is_packed = isinstance(parameter, bnb.nn.Params4bit)
-        size = parameter.numel() * (2 if is_packed else 1)
+        size = _unpacked(parameter)
         total += size
-        quantized += size if is_packed else 0
+        quantized += size if isinstance(parameter, bnb.nn.Params4bit) else 0
     return total, quantized
 
 

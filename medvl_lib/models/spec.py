@@ -44,6 +44,13 @@ SKIP_MODULES: dict[Family, tuple[str, ...]] = {
     # matched from the start of the module's name: "visual" alone would skip nothing (transformers PR #42711)
     "qwen2_5_vl": ("lm_head", "model.visual"),
 }
+PARTS: dict[Family, tuple[tuple[str, str], ...]] = {
+    "qwen2_5_vl": (
+        ("projector", "model.visual.merger."), ("vision", "model.visual."), ("embedding", "model.language_model.embed_tokens."),
+        ("language", "model.language_model."), ("head", "lm_head."),
+    ),
+}  # fmt: skip
+"""The parts of a model and how their parameters' names begin; the first that matches counts."""
 STORED_LANGUAGE_PREFIX: dict[Family, str] = {"qwen2_5_vl": "model.layers."}
 """How the tensors that may be quantized are called in a file: transformers saves the hub's names, not the modules'."""
 

@@ -27,6 +27,7 @@ from medvl_lib.route.data import sign, source
 from medvl_lib.route.models import further_models, trained_on
 from medvl_lib.step import Call, Inputs, Step, Table
 from medvl_lib.training import rules as training_rules
+from medvl_lib.training.steps import TRAINED_ON
 from medvl_lib.workspace import Workspace
 
 JUDGED_AGAINST = "champion"  # fact of predictions: identity of what was served then, empty before the first promotion
@@ -142,6 +143,8 @@ def _data_funnel(call: Call, line: Line) -> list[DatasetCount]:
             for (name, part), count in placed.items()
             if name == dataset
         )
+        trained_on = call.inputs[f"{line.stages[-1].name}/{line.name}"].facts.get(f"{TRAINED_ON}{dataset}", 0)
+        counts.append(DatasetCount(dataset=dataset, outcome="trained_on", reason=None, num_pairs=int(trained_on or 0)))
     return counts
 
 

@@ -50,6 +50,11 @@ def step_of(checkpoint: Path) -> int:
     return int(found.group(1))
 
 
+def path_of(directory: Path, step: int) -> Path:
+    """Where the trainer puts the checkpoint of a step."""
+    return directory / f"checkpoint-{step}"
+
+
 def newest_complete(directory: Path, num_steps: int) -> Path | None:
     """The newest whole checkpoint before the last of ``num_steps`` steps.
 

@@ -4,12 +4,13 @@ In: nothing. Out: ``Recipe`` and ``Stage``. The defaults of the documents line s
 number that decides the weights is written down by whoever decides it.
 """
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-REVISION = 2  # a recipe chooses pairs per dataset; first version of what training.route, batches and models.loading make of a recipe
+REVISION = 3  # the adapter of the lowest held-out loss is kept; first version of what training.route, batches and models.loading make of it
 
 Objective = Literal["generate"]
 POSITIVE = ("learning_rate", "num_epochs", "effective_batch", "max_gradient_norm", "lora_rank", "lora_alpha")
@@ -47,12 +48,16 @@ class Recipe:
     pairs_per_dataset: Mapping[str, int]
     """Which datasets are trained on, and the most training pairs of each (the first by a seeded hash of their ids; 0 for all); one that is
     not named gives none, to the held-out loss neither. Empty: all pairs of all datasets."""
+    mixture_weights: Mapping[str, float]
+    """How often a pair of a dataset comes in one epoch, by the dataset's name: 2.5 is twice, and half of the pairs a third time; 0.5 is
+    half of them; 1 where a dataset is not named."""
     max_training_pairs: int
     """Most pairs that are trained on (the first by a seeded hash of their ids); 0 for all."""
     max_validation_pairs: int
     """Most pairs that the held-out loss is measured on; 0 for all."""
     validations_per_epoch: int
-    """How often the held-out loss is measured; 0 for never."""
+    """How often the held-out loss is measured, and once after the last step; the adapter of its lowest value is what is kept. 0: it is
+    never measured, and the last adapter is kept."""
 
     def __post_init__(self) -> None:
         """Refuse numbers that cannot be meant."""
@@ -68,12 +73,21 @@ class Recipe:
             raise ValueError(f"lora_dropout = {self.lora_dropout!r} must be at least 0 and below 1")
         _require_pattern(self.lora_targets)
         _require_counts(self.pairs_per_dataset)
+        _require_weights(self.mixture_weights)
 
 
 def _require_counts(pairs_per_dataset: Mapping[str, int]) -> None:
     for name, count in pairs_per_dataset.items():
         if count < 0:
             raise ValueError(f"pairs_per_dataset: {name} = {count!r} must be 1 or more, or 0 for all")
+
+
+def _require_weights(mixture_weights: Mapping[str, float]) -> None:
+    for name, weight in mixture_weights.items():
+        if not 0 < weight < math.inf:
+            raise ValueError(
+                f"mixture_weights: {name} = {weight!r} must be positive; to leave a dataset out, name the others in pairs_per_dataset"
+            )
 
 
 def _require_pattern(targets: str) -> None:

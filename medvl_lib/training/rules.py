@@ -11,6 +11,7 @@ from medvl_lib.files import read_json
 from medvl_lib.models.weights import header
 from medvl_lib.provenance import Outcome, Rule
 from medvl_lib.tables import read_table
+from medvl_lib.training.frozen import FROZEN_TENSORS, FrozenTensor
 from medvl_lib.training.steps import TRAINING_STEPS, TrainingStep
 
 ADAPTER = "adapter_model.safetensors"
@@ -44,6 +45,26 @@ def loss_fell(directory: Path) -> Outcome:
     return Outcome(passed=last < first, found=f"mean loss {first:.4f} in the first {quarter} steps, {last:.4f} in the last {quarter}")
 
 
+def the_best_step_was_kept(directory: Path) -> Outcome:
+    """The adapter is that of the lowest held-out loss, the first of equals; the last one where none was measured."""
+    steps = list(read_table(directory / TRAINING_STEPS, TrainingStep))
+    measured = [step for step in steps if step.validation_loss is not None and math.isfinite(step.validation_loss)]
+    best = min(measured, key=lambda step: step.validation_loss or 0.0, default=steps[-1])
+    kept = int(read_json(directory / SUMMARY)["kept_step"])
+    loss = "" if best.validation_loss is None else f", held-out loss {best.validation_loss:.4f}"
+    return Outcome(
+        passed=kept == best.step,
+        found=f"kept is step {kept}; best of {len(measured)} measured held-out losses is step {best.step}{loss}",
+    )  # fmt: skip
+
+
+def only_intended_weights_changed(directory: Path) -> Outcome:
+    """Every tensor that was frozen before training was so afterwards, byte for byte the same."""
+    rows = list(read_table(directory / FROZEN_TENSORS, FrozenTensor))
+    changed = tuple(row.name for row in rows if row.sha256_before != row.sha256_after)
+    return Outcome(passed=bool(rows) and not changed, found=f"{len(rows)} frozen tensors, {len(changed)} changed", offenders=changed[:10])
+
+
 def only_language_layers_are_adapted(directory: Path) -> Outcome:
     """Every tensor of the adapter is a low-rank update of a linear of the language model, and one that the recipe names."""
     targets = re.compile(read_json(directory / SUMMARY)["lora_targets"])
@@ -64,6 +85,10 @@ RULES = (
     Rule(name="every_step_was_done_once", sentence="Every planned step was done, and once.", holds=every_step_was_done_once),
     Rule(name="loss_is_finite", sentence="No step's loss is infinite or not a number.", holds=loss_is_finite),
     Rule(name="loss_fell", sentence="The loss is lower at the end than at the start.", holds=loss_fell),
+    Rule(name="the_best_step_was_kept", sentence="The adapter is that of the lowest held-out loss.", holds=the_best_step_was_kept),
+    Rule(
+        name="only_intended_weights_changed", sentence="No frozen tensor changed in training.", holds=only_intended_weights_changed,
+    ),
     Rule(
         name="only_language_layers_are_adapted", sentence="Only the linears that the recipe names are adapted.",
         holds=only_language_layers_are_adapted,

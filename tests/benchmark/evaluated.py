@@ -23,6 +23,7 @@ COUNTS = (
     DatasetCount(dataset="forms", outcome="accepted", reason=None, num_pairs=4),
     DatasetCount(dataset="forms", outcome="train", reason=None, num_pairs=2),
     DatasetCount(dataset="forms", outcome="test", reason=None, num_pairs=2),
+    DatasetCount(dataset="forms", outcome="trained_on", reason=None, num_pairs=2),
 )
 MEASURED = {"base": (16_000, 4.0), "nf4": (4_000, 2.0), "adapter": (5_000, 1.0)}
 """Bytes after loading, and seconds per answer."""

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from medvl_lib.chat import Conversation
-from medvl_lib.training.route import chosen
+from medvl_lib.training.choice import chosen, mixed, num_by_dataset
 from tests.torch_fixtures import RECIPE
 
 PAIRS = [Conversation(pair_id=f"{name}/train/{number:03d}", image_ids=(), messages=()) for number in range(10) for name in ("b", "a")]
@@ -48,3 +48,19 @@ def test_one_pair_more_moves_at_most_one_other():
     recipe = replace(RECIPE, pairs_per_dataset={"a": 4})
     before, after = ({item.pair_id for item in chosen(pairs, recipe, 0, is_training=True)} for pairs in (PAIRS, more))
     assert len(before - after) <= 1
+
+
+@pytest.mark.parametrize(("weight", "least", "most"), [(1.0, 1000, 1000), (3.0, 3000, 3000), (2.5, 2440, 2560), (0.5, 440, 560)])
+def test_a_mixture_weight_says_how_often_a_pair_comes_in_an_epoch(weight: float, least: int, most: int):
+    pairs = [Conversation(pair_id=f"{name}/train/{number:03d}", image_ids=(), messages=()) for number in range(1000) for name in ("b", "a")]
+    epoch = mixed(pairs, replace(RECIPE, mixture_weights={"a": weight}))
+    counts = num_by_dataset(epoch)
+    assert least <= counts["a"] <= most
+    assert counts["b"] == 1000
+    assert set(Counter(item.pair_id for item in epoch if item.dataset == "a").values()) <= {int(weight), int(-(-weight // 1))} - {0}
+
+
+def test_a_weight_moves_no_pair_of_another_dataset_and_the_seed_chooses_who_comes_once_more():
+    ids = [[item.pair_id for item in mixed(PAIRS, replace(RECIPE, mixture_weights={"a": 1.5}, seed=seed))] for seed in (7, 7, 8)]
+    assert ids[0] == ids[1]
+    assert Counter(ids[0]) != Counter(ids[2])

@@ -2,6 +2,7 @@
 the model's, or a resumed run would end at other weights than an undisturbed one.
 """
 
+import math
 import signal
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,19 +11,22 @@ from pathlib import Path
 import pytest
 import torch
 from datasets import Dataset
+from safetensors.torch import load_file
 from trl import SFTTrainer
 
 from medvl_lib.batches import Collator, Reader, training_batch
 from medvl_lib.chat import conversations_path, read_conversations
 from medvl_lib.errors import HeavyStepFailed
-from medvl_lib.files import sha256_of_file
+from medvl_lib.files import read_json, sha256_of_file
 from medvl_lib.hardware import Profile
 from medvl_lib.models.loading import load
+from medvl_lib.provenance import Fact
 from medvl_lib.tables import read_table
 from medvl_lib.training.checkpoints import newest_complete
+from medvl_lib.training.frozen import FROZEN_TENSORS, compare, frozen_hashes
 from medvl_lib.training.recipe import Recipe, Stage
-from medvl_lib.training.route import adapt, arguments, settle, train
-from medvl_lib.training.rules import ADAPTER, RULES
+from medvl_lib.training.route import adapt, arguments, keep_the_best, settle, train
+from medvl_lib.training.rules import ADAPTER, RULES, SUMMARY
 from medvl_lib.training.steps import TRAINING_STEPS, TrainingStep
 from tests.torch_fixtures import RECIPE, TINY, Trial
 
@@ -87,10 +91,12 @@ class _Killed(Exception):
     pass
 
 
-def _run(trial: Trial, directory: Path, checkpoints: Path, *, report: Callable[[dict], None] = lambda _: None) -> None:
+def _run(
+    trial: Trial, directory: Path, checkpoints: Path, *, report: Callable[[dict], None] = lambda _: None, recipe: Recipe = RECIPE
+) -> dict[str, Fact]:
     directory.mkdir()
-    train(
-        directory, stage=Stage(name="adapter", objective="generate", recipe=RECIPE), spec=TINY, weights=trial.nf4, chat=trial.chat,
+    return train(
+        directory, stage=Stage(name="adapter", objective="generate", recipe=recipe), spec=TINY, weights=trial.nf4, chat=trial.chat,
         images=trial.images, profile=trial.profile, previous=None, checkpoints=checkpoints, report=report,
     )  # fmt: skip
 
@@ -116,6 +122,66 @@ def test_a_run_that_was_cut_ends_at_bit_identical_weights(trial: Trial, tmp_path
     assert [rule.name for rule in RULES if not rule.holds(tmp_path / "resumed").passed] == []
 
 
+GETS_WORSE = replace(RECIPE, learning_rate=0.3, validations_per_epoch=3)  # of 3 steps an epoch: the held-out loss is measured at each
+
+
+def _kept_and_best(directory: Path) -> tuple[int, int]:
+    losses = {row.step: row.validation_loss for row in read_table(directory / TRAINING_STEPS, TrainingStep)}
+    assert None not in losses.values()
+    return read_json(directory / SUMMARY)["kept_step"], min(losses, key=lambda step: losses[step])
+
+
+def test_the_adapter_of_the_lowest_held_out_loss_is_kept_and_not_the_last(trial: Trial, tmp_path: Path) -> None:
+    _run(trial, tmp_path / "adapter", tmp_path / "checkpoints", recipe=GETS_WORSE)
+    kept, best = _kept_and_best(tmp_path / "adapter")
+    assert kept == best < 6
+    saved, of_best, of_last = (
+        load_file(path / ADAPTER)
+        for path in (tmp_path / "adapter", tmp_path / f"checkpoints/checkpoint-{best}", tmp_path / "checkpoints/checkpoint-6")
+    )
+    assert all(torch.equal(saved[name], of_best[name]) for name in of_best)
+    assert not all(torch.equal(saved[name], of_last[name]) for name in of_last)
+    assert {rule.name for rule in RULES if not rule.holds(tmp_path / "adapter").passed} <= {"loss_fell"}
+
+
+def test_a_run_that_was_cut_and_moved_after_its_best_step_still_keeps_it(trial: Trial, tmp_path: Path) -> None:
+    _run(trial, tmp_path / "undisturbed", tmp_path / "a", recipe=GETS_WORSE)
+    with pytest.raises(_Killed):
+        _run(trial, tmp_path / "cut", tmp_path / "b", report=_kill_after(5), recipe=GETS_WORSE)
+    (tmp_path / "b").rename(tmp_path / "moved")
+    _run(trial, tmp_path / "resumed", tmp_path / "moved", recipe=GETS_WORSE)
+    assert sha256_of_file(tmp_path / "resumed" / ADAPTER) == sha256_of_file(tmp_path / "undisturbed" / ADAPTER)
+    assert _kept_and_best(tmp_path / "resumed") == _kept_and_best(tmp_path / "undisturbed")
+
+
+def test_a_best_checkpoint_that_is_gone_is_named_and_no_other_is_kept(trial: Trial, tmp_path: Path) -> None:
+    trainer = _trainer(trial, trial.profile, RECIPE, tmp_path)
+    trainer.state.best_global_step, trainer.state.global_step = 2, 6
+    with pytest.raises(HeavyStepFailed, match="checkpoint of step 2"):
+        keep_the_best(trainer, tmp_path)
+
+
+def test_a_pair_of_a_heavier_dataset_comes_more_often_in_an_epoch(trial: Trial, tmp_path: Path) -> None:
+    recipe = replace(RECIPE, max_steps=0, num_epochs=1, mixture_weights={"invented": 1.5}, validations_per_epoch=0)
+    facts = _run(trial, tmp_path / "adapter", tmp_path / "checkpoints", recipe=recipe)
+    assert (facts["num_training_pairs"], facts["num_training_pairs_invented"]) == (12, 12)
+    assert 12 < facts["num_pairs_per_epoch"] < 24
+    assert facts["num_steps"] == math.ceil(facts["num_pairs_per_epoch"] / 4)
+
+
+def test_a_frozen_tensor_that_changes_is_seen_in_bytes_and_in_scales(trial: Trial) -> None:
+    model = load(trial.nf4, TINY, trial.profile).model.requires_grad_(False)
+    before = frozen_hashes(model)
+    name = "model.language_model.layers.0.mlp.up_proj.weight"
+    assert {name, f"{name}.absmax", "model.visual.patch_embed.proj.weight"} <= set(before)
+    assert frozen_hashes(model) == before
+    weight = model.get_parameter(name)
+    weight.data[0] ^= 1
+    weight.quant_state.absmax[0] += 1
+    changed = {row.name for row in compare(before, frozen_hashes(model)) if row.sha256_before != row.sha256_after}
+    assert changed == {name, f"{name}.absmax"}
+
+
 def test_a_run_that_was_cut_after_its_last_step_does_no_step_more(trial: Trial, tmp_path: Path) -> None:
     _run(trial, tmp_path / "first", tmp_path / "checkpoints")
     _run(trial, tmp_path / "again", tmp_path / "checkpoints")
@@ -125,7 +191,7 @@ def test_a_run_that_was_cut_after_its_last_step_does_no_step_more(trial: Trial, 
 def test_an_adapter_names_no_path_of_this_machine(trial: Trial, tmp_path: Path) -> None:
     _run(trial, tmp_path / "adapter", tmp_path / "checkpoints")
     written = {path.name for path in (tmp_path / "adapter").iterdir()}
-    assert written == {"adapter_config.json", ADAPTER, "training.json", TRAINING_STEPS}
+    assert written == {"adapter_config.json", ADAPTER, "training.json", TRAINING_STEPS, FROZEN_TENSORS}
     assert str(tmp_path.parent) not in (tmp_path / "adapter" / "adapter_config.json").read_text()
 
 

@@ -4,14 +4,16 @@ tower would be evaluated and could be promoted.
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from medvl_lib.files import write_json
 from medvl_lib.models.spec import LANGUAGE_TARGETS
-from medvl_lib.tables import write_table
+from medvl_lib.tables import read_table, write_table
+from medvl_lib.training.frozen import FROZEN_TENSORS, FrozenTensor
 from medvl_lib.training.rules import ADAPTER, RULES, SUMMARY
 from medvl_lib.training.steps import TRAINING_STEPS, TrainingStep
 
@@ -31,6 +33,20 @@ def write_steps(directory: Path, losses: Sequence[float], numbers: Sequence[int]
     write_table(directory / TRAINING_STEPS, TrainingStep, rows)
 
 
+def write_validated_steps(directory: Path, validation_losses: Mapping[int, float]) -> None:
+    """The eight steps, with held-out losses after some of them."""
+    rows = [
+        replace(row, validation_loss=validation_losses.get(row.step)) for row in read_table(directory / TRAINING_STEPS, TrainingStep)
+    ]  # fmt: skip
+    write_table(directory / TRAINING_STEPS, TrainingStep, rows)
+
+
+def write_frozen(directory: Path, **hashes: tuple[str | None, str | None]) -> None:
+    """Frozen tensors with their hashes before and after."""
+    rows = [FrozenTensor(name=name, sha256_before=before, sha256_after=after) for name, (before, after) in hashes.items()]
+    write_table(directory / FROZEN_TENSORS, FrozenTensor, rows)
+
+
 def write_adapter(directory: Path, *names: str):
     """A safetensors file with one float32 value under each name."""
     entries = {name: {"dtype": "F32", "shape": [1], "data_offsets": [4 * i, 4 * i + 4]} for i, name in enumerate(names)}
@@ -40,8 +56,9 @@ def write_adapter(directory: Path, *names: str):
 
 @pytest.fixture
 def sound(tmp_path: Path) -> Path:
-    write_json(tmp_path / SUMMARY, {"num_planned_steps": 8, "lora_targets": LANGUAGE_TARGETS})
+    write_json(tmp_path / SUMMARY, {"num_planned_steps": 8, "kept_step": 8, "lora_targets": LANGUAGE_TARGETS})
     write_steps(tmp_path, LOSSES)
+    write_frozen(tmp_path, norm=("a1", "a1"), head=("b2", "b2"))
     write_adapter(tmp_path, LANGUAGE, LANGUAGE.replace("lora_A", "lora_B"))
     return tmp_path
 
@@ -68,6 +85,11 @@ def cut_the_adapter(directory: Path):
         (lambda d: write_steps(d, [2.0] * 8), {"loss_fell": ()}),
         (lambda d: write_adapter(d, LANGUAGE, VISION), {"only_language_layers_are_adapted": (VISION,)}),
         (lambda d: write_adapter(d, LANGUAGE, HEAD), {"only_language_layers_are_adapted": (HEAD,)}),
+        (lambda d: write_validated_steps(d, {4: 0.9, 6: 0.7, 8: 0.8}), {"the_best_step_was_kept": ()}),
+        (lambda d: write_validated_steps(d, {4: 0.8, 8: 0.8}), {"the_best_step_was_kept": ()}),  # the first of equals
+        (lambda d: write_frozen(d, norm=("a1", "a1"), head=("b2", "c3")), {"only_intended_weights_changed": ("head",)}),
+        (lambda d: write_frozen(d, norm=("a1", "a1"), head=("b2", None)), {"only_intended_weights_changed": ("head",)}),
+        (write_frozen, {"only_intended_weights_changed": ()}),
         (write_adapter, {"only_language_layers_are_adapted": ()}),
         (cut_the_adapter, {"only_language_layers_are_adapted": (ADAPTER,)}),
     ],
@@ -78,8 +100,14 @@ def test_damage_breaks_exactly_its_rule(sound: Path, damage: Callable[[Path], No
     assert failing(sound) == breaks
 
 
+@pytest.mark.parametrize("validation_losses", [{4: 0.9, 8: 0.8}, {4: math.nan, 8: 0.8}, {4: math.nan}, {}])
+def test_the_last_step_is_kept_where_it_is_the_best_and_where_nothing_was_measured(sound: Path, validation_losses: dict[int, float]):
+    write_validated_steps(sound, validation_losses)
+    assert failing(sound) == {}
+
+
 def test_a_recipe_that_names_the_vision_tower_does_not_allow_it(sound: Path):
-    write_json(sound / SUMMARY, {"num_planned_steps": 8, "lora_targets": ".*"})
+    write_json(sound / SUMMARY, {"num_planned_steps": 8, "kept_step": 8, "lora_targets": ".*"})
     assert failing(sound) == {}
     write_adapter(sound, LANGUAGE, VISION)
     assert failing(sound) == {"only_language_layers_are_adapted": (VISION,)}

@@ -1,0 +1,57 @@
+"""Which pairs a recipe takes, and how often each comes in an epoch. No torch here.
+
+In: the conversations of a split and a recipe. Out: some of them, in their order; with mixture weights, some of them several times. The same
+seed takes the same ones, and one pair more moves hardly any other.
+"""
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+
+from medvl_lib.chat import Conversation
+from medvl_lib.provenance import digest
+from medvl_lib.training.recipe import Recipe
+
+HASH_DIGITS = 13  # 52 bits: what a float holds exactly
+
+
+def chosen(conversations: Iterable[Conversation], recipe: Recipe, most: int, *, is_training: bool) -> list[Conversation]:
+    """What a recipe takes of some conversations, in their order: its datasets, in training its share of each, at most ``most`` (0: all).
+
+    Where there are too many, the first by a seeded hash of their ids are taken.
+    """
+    everything = list(conversations)
+    by_dataset: dict[str, list[Conversation]] = defaultdict(list)
+    for conversation in everything:
+        by_dataset[conversation.dataset].append(conversation)
+    named = [items for name, items in by_dataset.items() if not recipe.pairs_per_dataset or name in recipe.pairs_per_dataset]
+    shares: Mapping[str, int] = recipe.pairs_per_dataset if is_training else {}
+    taken = [item for items in named for item in _first(items, shares.get(items[0].dataset, 0), recipe.seed)]
+    kept = {item.pair_id for item in _first(taken, most, recipe.seed)}
+    return [item for item in everything if item.pair_id in kept]
+
+
+def mixed(pairs: Iterable[Conversation], recipe: Recipe) -> list[Conversation]:
+    """The pairs of one epoch: each as often as the weight of its dataset says.
+
+    Of a weight of 2.5 every pair comes twice, and half of them, by a seeded hash of their ids, a third time.
+    """
+    return [pair for pair in pairs for _ in range(_num_copies(pair, recipe))]
+
+
+def num_by_dataset(pairs: Iterable[Conversation]) -> dict[str, int]:
+    """How many of the pairs belong to each dataset, by name."""
+    return dict(sorted(Counter(pair.dataset for pair in pairs).items()))
+
+
+def _num_copies(pair: Conversation, recipe: Recipe) -> int:
+    weight = recipe.mixture_weights.get(pair.dataset, 1.0)
+    place = int(digest(["mixture", recipe.seed, pair.pair_id])[:HASH_DIGITS], 16) / 16**HASH_DIGITS
+    return math.floor(weight) + (place < weight % 1)
+
+
+def _first(conversations: list[Conversation], most: int, seed: int) -> list[Conversation]:
+    if not most or len(conversations) <= most:
+        return conversations
+    kept = set(sorted((conversation.pair_id for conversation in conversations), key=lambda pair_id: digest([seed, pair_id]))[:most])
+    return [conversation for conversation in conversations if conversation.pair_id in kept]

@@ -1,0 +1,123 @@
+"""What happens beside the optimizer: every step written down and reported, every checkpoint sealed, a wish to stop heard.
+
+In: what the trainer says of its steps. Out: ``steps.jsonl`` while it runs, checkpoints that count. What is trained does not belong here.
+"""
+
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback
+
+from medvl_lib.files import write_bytes
+from medvl_lib.provenance import Fact
+from medvl_lib.training.checkpoints import path_of, seal
+from medvl_lib.training.steps import STEPS_WHILE_RUNNING, TrainingStep
+
+Report = Callable[[Mapping[str, Fact]], None]
+"""Called once a step with what the UI shows while training runs."""
+
+
+@contextmanager
+def stopping_at_the_next_step(recorder: "Recorder") -> Generator[None, None, None]:
+    """Let SIGTERM and Ctrl-C end training after the step that is going on, with a checkpoint; one longer than the grace time is lost."""
+
+    def stop(*_: object) -> None:
+        recorder.is_stopping = True
+
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread can listen
+        return
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class Recorder(TrainerCallback):
+    """Writes down every step, reports it, and seals every checkpoint."""
+
+    def __init__(self, checkpoints: Path, report: Report) -> None:
+        self._checkpoints = checkpoints
+        self._path = checkpoints / STEPS_WHILE_RUNNING
+        self._report = report
+        self._tokens_before = 0.0
+        self._first_step = 1
+        self.is_stopping = False
+        """Whether training is to end, with a checkpoint, after the step that is going on."""
+        self._started = self._step_started = time.perf_counter()
+
+    def resume(self, step: int) -> None:
+        """Forget steps after ``step``: they are done again."""
+        self._checkpoints.mkdir(parents=True, exist_ok=True)
+        self._rewrite([row for row in self.rows() if row.step <= step])
+        self._first_step = step + 1
+        self._started = time.perf_counter()
+
+    def _rewrite(self, rows: list[TrainingStep]) -> None:
+        write_bytes(self._path, "".join(json.dumps(asdict(row)) + "\n" for row in rows).encode())
+
+    def rows(self) -> Iterator[TrainingStep]:
+        """The steps so far; a last line that a kill cut short is not one."""
+        if self._path.is_file():
+            for line in self._path.read_text(encoding="utf-8").splitlines(keepends=True):
+                if line.endswith("\n"):
+                    yield TrainingStep(**json.loads(line))
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Name the best checkpoint where it lies now: a resumed state has the path of when it was written, and would forget another."""
+        if state.best_global_step:
+            state.best_model_checkpoint = str(path_of(self._checkpoints, state.best_global_step))
+
+    def on_step_begin(self, *_: Any, **__: Any) -> None:
+        """Start the clock of a step."""
+        self._step_started = time.perf_counter()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Stop here when that was asked for."""
+        if self.is_stopping:
+            control.should_save = control.should_training_stop = True
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, float], **_: Any) -> None:
+        """Append a step when its loss is logged; put a held-out loss on the step it was measured after."""
+        if "eval_loss" in logs:
+            self._append_validation(logs["eval_loss"])
+        if "loss" not in logs:
+            return
+        now = time.perf_counter()
+        num_tokens = int(logs["num_tokens"] - self._tokens_before)
+        self._tokens_before = logs["num_tokens"]
+        step = TrainingStep(
+            step=state.global_step, epoch=float(state.epoch), loss=logs["loss"], learning_rate=logs["learning_rate"],
+            gradient_norm=logs.get("grad_norm"), num_tokens=num_tokens,
+            tokens_per_second=num_tokens / max(now - self._step_started, 1e-9), elapsed_seconds=now - self._started,
+            validation_loss=None,
+        )  # fmt: skip
+        with self._path.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(asdict(step)) + "\n")
+        left = (state.max_steps - step.step) * step.elapsed_seconds / (step.step - self._first_step + 1)
+        self._report({
+            "step": step.step, "num_steps": state.max_steps, "loss": step.loss, "tokens_per_second": step.tokens_per_second,
+            "seconds_left": left,
+        })  # fmt: skip
+
+    def _append_validation(self, loss: float) -> None:
+        rows = list(self.rows())
+        if rows:
+            rows[-1] = TrainingStep(**{**asdict(rows[-1]), "validation_loss": loss})
+            self._rewrite(rows)
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """A checkpoint counts from now on; the steps before it are on disk."""
+        with self._path.open("rb") as stream:
+            os.fsync(stream.fileno())
+        seal(path_of(self._checkpoints, state.global_step))

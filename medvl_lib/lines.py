@@ -82,7 +82,7 @@ DOCUMENTS = Line(
     ),
     evaluation=EvaluationSpec(
         splits=("test", "benchmark"), max_pairs_per_dataset=0, max_answer_tokens=512, controls=("blank_image",), seed=42, datasets=(),
-        quantizations=(),
+        further_variants=(),
     ),
     gate=Gate(),
 )  # fmt: skip

@@ -78,7 +78,7 @@ SPLIT = {"seed": 43, "validation_share": 0.2, "test_share": 0.2}
 AUDIT = {"max_tokens": 2048, "min_glyph_height_pixels": 7.0}
 EVALUATION = {
     "splits": ("test",), "max_pairs_per_dataset": 9, "max_answer_tokens": 9, "controls": (), "seed": 43, "datasets": ("mtsamples",),
-    "quantizations": ("int8",),
+    "further_variants": ("int8",),
 }  # fmt: skip
 GATE = {
     "primary_metric": "token_f1", "datasets": ("mtsamples",), "min_pairs": 60, "min_clusters": 7, "confidence": 0.9,
@@ -128,12 +128,12 @@ def test_a_number_of_the_audit_moves_the_audit_alone(name: str):
 
 @pytest.mark.parametrize("name", EVALUATION)
 def test_a_number_of_the_evaluation_moves_predictions_and_benchmark(name: str):
-    moves = JUDGED | ({"int8_model"} if name == "quantizations" else set())
+    moves = JUDGED | ({"int8_model"} if name == "further_variants" else set())
     assert moved_by_line(evaluation=replace(DOCUMENTS.evaluation, **{name: EVALUATION[name]})) == moves
 
 
 def test_a_further_quantization_is_a_model_that_the_predictions_read():
-    asked = replace(DOCUMENTS, evaluation=replace(DOCUMENTS.evaluation, quantizations=("int8",)))
+    asked = replace(DOCUMENTS, evaluation=replace(DOCUMENTS.evaluation, further_variants=("int8",)))
     steps = {step.name: step for step in line_steps(asked, CPU)}
     assert steps.keys() - versions(DOCUMENTS).keys() == {"int8_model"}
     assert [source.key for source in steps["int8_model"].reads] == ["base_model/documents"]

@@ -20,7 +20,7 @@ REAL_QUESTIONS = REAL.parent / "vqa-rad" / "hf"
 
 
 def test_a_second_demo_writes_nothing_and_imports_no_torch(tmp_path: Path) -> None:
-    settings = demo_runs.project(tmp_path, more='quantizations = ["int8"]\n')
+    settings = demo_runs.project(tmp_path, more='further_variants = ["int8", "merged"]\n')
     status, said = demo_runs.run(settings)
     assert status == 0, said
     assert "1 processes imported torch" not in said

@@ -153,7 +153,7 @@ def _memory(predictions_directory: Path, shared: Mapping[str, Any]) -> Iterator[
     for row in _measurements(predictions_directory).values():
         yield MemoryRow(
             **shared, variant=row.variant, load_seconds=row.load_seconds, memory_after_load_bytes=row.memory_after_load_bytes,
-            memory_peak_bytes=row.memory_peak_bytes,
+            memory_peak_bytes=row.memory_peak_bytes, adapter_bytes=row.adapter_bytes,
         )  # fmt: skip
 
 

@@ -193,15 +193,17 @@ create table memory (
     variant varchar not null,
     load_seconds double not null,
     memory_after_load_bytes bigint not null,
-    memory_peak_bytes bigint not null
+    memory_peak_bytes bigint not null,
+    adapter_bytes bigint
 );
-comment on table memory is 'What a variant needed. Key: (evaluation_id, variant).';
+comment on table memory is 'What a variant needs when it is alone. Key: (evaluation_id, variant).';
 comment on column memory.evaluation_id is 'the evaluation: one set of answers, scored by one version of the metrics';
 comment on column memory.line is 'the line that was evaluated';
 comment on column memory.variant is 'who answered';
-comment on column memory.load_seconds is 'time to load the weights [seconds]';
-comment on column memory.memory_after_load_bytes is 'bytes of parameters and buffers after loading [bytes]';
-comment on column memory.memory_peak_bytes is 'highest resident (CPU) or allocated (GPU) memory of the process so far [bytes]';
+comment on column memory.load_seconds is 'time to load the weights, alone in a fresh process [seconds]';
+comment on column memory.memory_after_load_bytes is 'every tensor that the process holds after loading: as allocated on a GPU, counted on a CPU [bytes]';
+comment on column memory.memory_peak_bytes is 'highest allocated (GPU) or resident (CPU, libraries included) memory over a full batch of the longest questions [bytes]';
+comment on column memory.adapter_bytes is 'size of the adapter''s weights; null without one [bytes]';
 
 create table promotion_decisions (
     line varchar not null,
@@ -286,7 +288,7 @@ comment on column leaderboard.ci_low is 'lower end of the 95 % interval over pat
 comment on column leaderboard.ci_high is 'upper end of the 95 % interval over patients or documents';
 comment on column leaderboard.p50_seconds_per_answer is 'median over batches of the wall time by answer; null for a floor [seconds]';
 comment on column leaderboard.batch_size is 'answers made together: a batch takes batch_size times as long as an answer is said to';
-comment on column leaderboard.memory_mb is 'parameters and buffers after loading, in 10^6 bytes; null for a floor';
+comment on column leaderboard.memory_mb is 'every tensor held after loading, in 10^6 bytes; null for a floor';
 
 create view quantization_cost as
 with model_rows as (
@@ -317,9 +319,9 @@ select
 from model_rows v
 join model_rows base on base.evaluation_id = v.evaluation_id and base.line = v.line and base.dataset = v.dataset and base.metric = v.metric
     and base.variant = 'base'
-where v.variant in ('base', 'nf4', 'int8', 'adapter')
-order by v.line, v.dataset, v.metric, case v.variant when 'base' then 0 when 'nf4' then 1 when 'int8' then 2 else 3 end;
-comment on view quantization_cost is 'What do four or eight bits and the adapter cost, and what do they bring? Base, NF4, int8 and adapter of one evaluation, with changes against base.';
+where v.variant in ('base', 'nf4', 'int8', 'adapter', 'merged')
+order by v.line, v.dataset, v.metric, list_position(['base', 'nf4', 'int8', 'adapter', 'merged'], v.variant);
+comment on view quantization_cost is 'What do four or eight bits and the adapter cost, and what do they bring? Base, NF4, int8, adapter and merged of one evaluation, with changes against base.';
 comment on column quantization_cost.memory_change_percent is 'change against base; a percentage for display';
 comment on column quantization_cost.seconds_per_answer_change_percent is 'change against base at this batch_size; a percentage for display';
 comment on column quantization_cost.score_change_points is 'difference of the means times 100; its interval is in promotion_decisions';

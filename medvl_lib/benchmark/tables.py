@@ -7,13 +7,13 @@ compares them). Values are 0 to 1, seconds and bytes; a percentage is only ever 
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from medvl_lib.evaluation.predictions import Condition, Variant
+from medvl_lib.evaluation.predictions import AdapterBytes, Condition, LoadSeconds, MemoryAfterLoad, MemoryPeak, Variant
 from medvl_lib.evaluation.scores import Score
 from medvl_lib.pairs import Split
 from medvl_lib.tables import Column
 from medvl_lib.training.steps import TrainingStep
 
-SCHEMA_VERSION = 2  # batches and image control; raised with any change of a table: directories of another version are not published
+SCHEMA_VERSION = 3  # memory by a process per variant; raised with any change of a table: others are not published
 
 EvaluationId = Annotated[str, Column("the evaluation: one set of answers, scored by one version of the metrics")]
 LineName = Annotated[str, Column("the line that was evaluated")]
@@ -54,9 +54,7 @@ class DatasetCount:
     dataset: Annotated[str, Column("name of the dataset")]
     outcome: Annotated[
         Literal["read", "rejected", "accepted", "train", "validation", "test", "benchmark", "trained_on"],
-        Column(
-            "read from the raw files, then rejected or accepted, then the split; trained_on: what the adapter learned from"
-        ),
+        Column("read from the raw files, then rejected or accepted, then the split; trained_on: what the adapter learned from"),
     ]
     reason: Annotated[str | None, Column("the rule that rejected rows broke; null for other outcomes")]
     num_pairs: Annotated[int, Column("how many rows")]
@@ -129,14 +127,15 @@ class LatencyRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryRow:
-    """What a variant needed. Key: (evaluation_id, variant)."""
+    """What a variant needs when it is alone. Key: (evaluation_id, variant)."""
 
     evaluation_id: EvaluationId
     line: LineName
     variant: Annotated[Variant, Column("who answered")]
-    load_seconds: Annotated[float, Column("time to load the weights", unit="seconds")]
-    memory_after_load_bytes: Annotated[int, Column("bytes of parameters and buffers after loading", unit="bytes")]
-    memory_peak_bytes: Annotated[int, Column("highest resident (CPU) or allocated (GPU) memory of the process so far", unit="bytes")]
+    load_seconds: LoadSeconds
+    memory_after_load_bytes: MemoryAfterLoad
+    memory_peak_bytes: MemoryPeak
+    adapter_bytes: AdapterBytes
 
 
 TABLES: dict[str, type] = {

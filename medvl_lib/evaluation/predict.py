@@ -1,23 +1,22 @@
 """Predictions: what each variant says to each held-out pair, all by one process.
 
-In: the chat directory, the verified weights, an adapter, the pictures. Out: ``predictions.parquet`` with the text that came out,
-``variants.parquet`` with what it took, and the references they will be scored against. Scoring does not belong here.
+In: the chat directory, the verified weights, an adapter, the pictures, and the audit's count of each question's tokens. Out:
+``predictions.parquet`` with the text that came out, ``variants.parquet`` with what each variant needs when it is alone, and the references
+they will be scored against. Variants that fit into memory together answer in turns, batch by batch: a machine that gets warm or busy slows
+all of them down alike. Weights that several variants stand on are loaded once. Scoring does not belong here.
 """
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-import torch
-from peft import PeftModel
-from transformers import GenerationConfig
-
-from medvl_lib.batches import Reader, prompt_batch
+from medvl_lib.audit import AUDIT
 from medvl_lib.chat import Conversation, conversations_path, read_conversations
+from medvl_lib.evaluation.answering import Speaker, Weights, batches
 from medvl_lib.evaluation.floors import floor_predictions
+from medvl_lib.evaluation.footprint import Probe, measure_all
 from medvl_lib.evaluation.predictions import (
     PREDICTIONS,
     REFERENCES,
@@ -25,63 +24,61 @@ from medvl_lib.evaluation.predictions import (
     Condition,
     Prediction,
     Reference,
-    Variant,
     VariantMeasurement,
 )
 from medvl_lib.evaluation.spec import EvaluationSpec
-from medvl_lib.hardware import Profile, peak_memory_bytes
+from medvl_lib.hardware import Profile
 from medvl_lib.images import Pictures
-from medvl_lib.models.loading import Loaded, load, num_parameters, resident_bytes
+from medvl_lib.models.loading import Loaded, attach, load
 from medvl_lib.models.spec import ModelSpec
 from medvl_lib.provenance import Fact, digest
+from medvl_lib.rules import stream
 from medvl_lib.tables import TableWriter, read_table, write_table
 
 Report = Callable[[Mapping[str, Fact]], None]
-WARM_UP_TOKENS = 8
+REPORT_SECONDS = 1.0
+SHARE_FOR_WEIGHTS = 0.5  # of the memory that a profile grants: the rest is for the answers of a batch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Weights:
-    """What one variant is made of."""
+class Panel:
+    """What answers, what is asked, and on what."""
 
-    variant: Variant
-    directory: Path
-    adapter: Path | None
-    data_version: str
-    """Hash of the weights, the adapter's included."""
+    spec: ModelSpec
+    evaluation: EvaluationSpec
+    images: Pictures
+    profile: Profile
+    groups: Sequence[Sequence[Conversation]]
+    """The conversations to answer, a list for each dataset and split."""
 
 
 def write_predictions(
-    directory: Path, *, weights: Sequence[Weights], spec: ModelSpec, evaluation: EvaluationSpec, chat: Path, images: Pictures,
+    directory: Path, *, weights: Sequence[Weights], spec: ModelSpec, evaluation: EvaluationSpec, chat: Path, audit: Path, images: Pictures,
     profile: Profile, report: Report,
 ) -> dict[str, Fact]:  # fmt: skip
     """Let every variant and floor answer every chosen pair."""
-    groups = list(parts(chat, evaluation))
-    wanted = {conversation.pair_id for group in groups for conversation in group}
+    panel = Panel(spec=spec, evaluation=evaluation, images=images, profile=profile, groups=list(parts(chat, evaluation)))
+    wanted = {conversation.pair_id for group in panel.groups for conversation in group}
     references = list(read_table(chat / REFERENCES, Reference))
     held_out = [reference for reference in references if reference.pair_id in wanted]
     training = [reference for reference in references if reference.split == "train"]
     write_table(directory / REFERENCES, Reference, held_out)
-    measurements: list[VariantMeasurement] = []
+    rounds = list(in_rounds(weights, profile))
+    write_table(directory / VARIANTS, VariantMeasurement, _measurements(rounds, panel, longest(panel, audit), report))
     with TableWriter(directory / PREDICTIONS, Prediction) as predictions:
         for prediction in floor_predictions(training, held_out, evaluation.seed):
             predictions.write(prediction)
-        for item in weights:
-            loaded = load(item.directory, spec, profile, adapter=item.adapter)
-            conditions: tuple[Condition, ...] = ("as_is", *evaluation.controls) if item.adapter else ("as_is",)
-            for condition in conditions:
-                speaker = Speaker(
-                    variant=item.variant, condition=condition, loaded=loaded, evaluation=evaluation, images=images, profile=profile
-                )
-                for prediction in speaker.answers(shuffled(groups) if condition == "shuffled_image" else groups):
-                    predictions.write(prediction)
-                    report({"variant": item.variant, "condition": condition, "num_answers": predictions.num_rows})
-            measurements.append(_measure(item, loaded, spec))
-            del loaded
-    write_table(directory / VARIANTS, VariantMeasurement, measurements)
-    return {"num_predictions": predictions.num_rows, "num_pairs": len(held_out), "num_variants": len(measurements)}
+        reported = 0.0
+        for group in rounds:
+            for prediction in answers_in_turns(group, panel):
+                predictions.write(prediction)
+                if time.monotonic() - reported > REPORT_SECONDS:
+                    reported = time.monotonic()
+                    report({"variant": prediction.variant, "condition": prediction.condition, "num_answers": predictions.num_rows})
+    return {"num_predictions": predictions.num_rows, "num_pairs": len(held_out), "num_variants": len(weights)}
 
 
+# -- what is asked -----------------------------------------------------------------------------------------------------
 def parts(chat: Path, evaluation: EvaluationSpec) -> Iterator[list[Conversation]]:
     """The conversations to answer, a list for each dataset and split: answers of different lengths are not timed together.
 
@@ -109,72 +106,81 @@ def shuffled(groups: Sequence[Sequence[Conversation]]) -> list[list[Conversation
     return [[replace(item, image_ids=following[item.image_ids]) for item in group if item.image_ids in following] for group in groups]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Speaker:
-    """A loaded variant, and how it is asked."""
+# -- who answers, and in which order -----------------------------------------------------------------------------------
+def in_rounds(weights: Sequence[Weights], profile: Profile) -> Iterator[list[Weights]]:
+    """The variants, as many together as the profile's memory holds; each directory of weights counts once."""
+    most = profile.memory_budget_bytes * (1 - profile.memory_margin_share) * SHARE_FOR_WEIGHTS
+    group: list[Weights] = []
+    for item in weights:
+        directories = {other.directory for other in group}
+        if group and item.directory not in directories and 0 < most < sum(map(_num_bytes, {*directories, item.directory})):
+            yield group
+            group = []
+        group.append(item)
+    if group:
+        yield group
 
-    variant: Variant
-    condition: Condition
-    loaded: Loaded
-    evaluation: EvaluationSpec
-    images: Pictures
-    profile: Profile
 
-    def answers(self, groups: Iterable[Sequence[Conversation]]) -> Iterator[Prediction]:
-        """Greedy answers in batches within each group, after a short one that warms caches and is discarded."""
-        batch_id, is_warm = 0, False
-        for group in groups:
-            for start in range(0, len(group), self.profile.prediction_batch):
-                batch = group[start : start + self.profile.prediction_batch]
-                if not is_warm:
-                    list(self._answer(batch[:1], 0, WARM_UP_TOKENS))
-                    is_warm = True
-                yield from self._answer(batch, batch_id, self.evaluation.max_answer_tokens)
-                batch_id += 1
+def _num_bytes(directory: Path) -> int:
+    return sum(path.stat().st_size for path in directory.glob("*.safetensors"))
 
-    def _answer(self, conversations: Sequence[Conversation], batch_id: int, max_tokens: int) -> Iterator[Prediction]:
-        started = time.perf_counter()
-        reader = Reader(processor=self.loaded.processor, prompts=self.loaded.prompts, images=self.images)
-        batch = prompt_batch(reader, conversations, self.condition)
-        output_BT = self._generate(batch, max_tokens)  # noqa: N806 (shape suffix)
-        seconds = (time.perf_counter() - started) / len(conversations)
-        tokenizer = self.loaded.processor.tokenizer
-        answers_BT = output_BT[:, batch["input_ids"].shape[1] :]  # noqa: N806
-        for row, conversation in enumerate(conversations):
-            ids = answers_BT[row].tolist()
-            is_cut = tokenizer.eos_token_id not in ids
-            length = len(ids) if is_cut else ids.index(tokenizer.eos_token_id) + 1
-            yield Prediction(
-                pair_id=conversation.pair_id, variant=self.variant, condition=self.condition,
-                answer=tokenizer.decode(ids[:length], skip_special_tokens=True),
-                num_prompt_tokens=int(batch["attention_mask"][row].sum()), num_answer_tokens=length, is_cut=is_cut,
-                batch_id=batch_id, batch_size=len(conversations), latency_seconds=seconds,
-            )  # fmt: skip
 
-    def _generate(self, batch: Mapping[str, torch.Tensor], max_tokens: int) -> torch.Tensor:
-        """Tokens (B, T) of prompt and answer. Nothing is taken from the checkpoint's own generation settings: Qwen2.5-VL ships a
-        repetition penalty, which punishes the exact transcription of a unit that stands on every line.
-        """
-        tokenizer, model = self.loaded.processor.tokenizer, self.loaded.model
-        greedy = GenerationConfig(
-            max_new_tokens=max_tokens, do_sample=False, num_beams=1, repetition_penalty=1.0, use_cache=True,
-            eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
+def answers_in_turns(weights: Sequence[Weights], panel: Panel) -> Iterator[Prediction]:
+    """What these variants say: as it is in turns, each batch begun by another one; then the controls of those with an adapter."""
+    speakers = list(_speakers(weights, panel))
+    queue = list(batches(panel.groups, panel.profile.prediction_batch))
+    for speaker in speakers:
+        for batch in queue[:1]:
+            speaker.warm_up(batch)
+    for batch_id, batch in enumerate(queue):
+        first = batch_id % len(speakers)
+        for speaker in (*speakers[first:], *speakers[:first]):
+            yield from speaker.answer(batch, batch_id)
+    for speaker in speakers:
+        for condition in panel.evaluation.controls if speaker.adapter else ():
+            groups = shuffled(panel.groups) if condition == "shuffled_image" else panel.groups
+            yield from replace(speaker, condition=condition).answers(groups)
+
+
+def _speakers(weights: Sequence[Weights], panel: Panel) -> Iterator[Speaker]:
+    """Each directory is loaded once, with every adapter that stands on it."""
+    loaded: dict[Path, Loaded] = {}
+    for directory in dict.fromkeys(item.directory for item in weights):
+        adapters = {item.variant: item.adapter for item in weights if item.directory == directory and item.adapter is not None}
+        loaded[directory] = attach(load(directory, panel.spec, panel.profile), adapters)
+    as_is: Condition = "as_is"
+    for item in weights:
+        yield Speaker(
+            variant=item.variant, condition=as_is, loaded=loaded[item.directory], evaluation=panel.evaluation, images=panel.images,
+            profile=panel.profile, adapter=None if item.adapter is None else item.variant,
         )  # fmt: skip
-        (model.get_base_model() if isinstance(model, PeftModel) else model).generation_config = greedy
-        device = self.profile.device
-        is_half = self.profile.weights_dtype == "bfloat16"
-        with torch.inference_mode(), torch.autocast(device, torch.bfloat16) if is_half else nullcontext():
-            output = model.generate(**{name: tensor.to(device) for name, tensor in batch.items()}, generation_config=greedy)
-        if device == "cuda":
-            torch.cuda.synchronize()
-        return output
 
 
-def _measure(item: Weights, loaded: Loaded, spec: ModelSpec) -> VariantMeasurement:
-    total, quantized = num_parameters(loaded.model)
-    model = f"{spec.hub_id}@{spec.revision or item.data_version}"  # weights without a commit are called by their contents
-    return VariantMeasurement(
-        variant=item.variant, model=model, weights_data_version=item.data_version,
-        precision=loaded.precision, num_parameters=total, num_quantized_parameters=quantized, load_seconds=loaded.load_seconds,
-        memory_after_load_bytes=resident_bytes(loaded.model), memory_peak_bytes=peak_memory_bytes(),
+# -- what they need ----------------------------------------------------------------------------------------------------
+def longest(panel: Panel, audit: Path) -> list[Conversation]:
+    """A full batch of the questions with the most tokens, pictures included."""
+    lengths = dict(stream("select pair_id, num_prompt_tokens from read_parquet($audit)", audit=audit / AUDIT))
+    asked = [conversation for group in panel.groups for conversation in group]
+    return sorted(asked, key=lambda item: (-lengths[item.pair_id], item.pair_id))[: panel.profile.prediction_batch]
+
+
+def _measurements(
+    rounds: Sequence[Sequence[Weights]], panel: Panel, conversations: Sequence[Conversation], report: Report
+) -> Iterator[VariantMeasurement]:
+    probe = Probe(
+        spec=panel.spec, evaluation=panel.evaluation, profile=panel.profile, images=panel.images, conversations=conversations
     )  # fmt: skip
+    weights = [item for group in rounds for item in group]
+    places = {item.variant: number for number, group in enumerate(rounds) for item in group}
+    plain = {item.directory: item.variant for item in weights if item.adapter is None}
+    for item, footprint in measure_all(weights, probe):
+        report({"variant": item.variant, "load_seconds": footprint.load_seconds, "memory_bytes": footprint.memory_after_load_bytes})
+        yield VariantMeasurement(
+            **asdict(footprint), variant=item.variant, model=_model(item, panel.spec), weights_data_version=item.data_version,
+            adapter_bytes=None if item.adapter is None else _num_bytes(item.adapter),
+            stands_on=None if item.adapter is None else plain.get(item.directory), round=places[item.variant],
+        )  # fmt: skip
+
+
+def _model(item: Weights, spec: ModelSpec) -> str:
+    return f"{spec.hub_id}@{spec.revision or item.data_version}"  # weights without a commit are called by their contents

@@ -14,7 +14,8 @@ REFERENCES = "references.parquet"
 PREDICTIONS = "predictions.parquet"
 VARIANTS = "variants.parquet"
 
-Variant = Literal["base", "nf4", "int8", "adapter", "champion", "floor_empty", "floor_constant", "floor_random", "floor_majority"]
+Variant = Literal["base", "nf4", "int8", "adapter", "merged", "champion", "floor_empty", "floor_constant", "floor_random", "floor_majority"]
+"""``merged``: the adapter added into the 16-bit base weights; ``champion``: what was served before."""
 FLOORS: tuple[Variant, ...] = ("floor_empty", "floor_constant", "floor_random", "floor_majority")
 Condition = Literal["as_is", "blank_image", "noise_image", "shuffled_image"]
 """What was done to the pictures: nothing; gray of the same size; noise of the same size; those of another pair."""
@@ -52,9 +53,20 @@ class Prediction:
     latency_seconds: Annotated[float | None, Column("wall time of its batch by batch_size; null for a floor", unit="seconds")]
 
 
+LoadSeconds = Annotated[float, Column("time to load the weights, alone in a fresh process", unit="seconds")]
+MemoryAfterLoad = Annotated[
+    int, Column("every tensor that the process holds after loading: as allocated on a GPU, counted on a CPU", unit="bytes")
+]
+MemoryPeak = Annotated[
+    int,
+    Column("highest allocated (GPU) or resident (CPU, libraries included) memory over a full batch of the longest questions", unit="bytes"),
+]
+AdapterBytes = Annotated[int | None, Column("size of the adapter's weights; null without one", unit="bytes")]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VariantMeasurement:
-    """What it took to answer, per variant."""
+    """What a variant is, and what it needs: measured by a process that holds nothing else."""
 
     variant: Annotated[Variant, Column("who answered")]
     model: Annotated[str, Column("hub id or name, and the commit or the hash of the contents")]
@@ -62,6 +74,9 @@ class VariantMeasurement:
     precision: Annotated[str, Column("what the weights really were: float32, bfloat16, nf4+float32, ...")]
     num_parameters: Annotated[int, Column("parameters, 4-bit ones counted unpacked")]
     num_quantized_parameters: Annotated[int, Column("of these, parameters held in 4 bit")]
-    load_seconds: Annotated[float, Column("time to load the weights", unit="seconds")]
-    memory_after_load_bytes: Annotated[int, Column("bytes of parameters and buffers after loading", unit="bytes")]
-    memory_peak_bytes: Annotated[int, Column("highest resident (CPU) or allocated (GPU) memory of the process so far", unit="bytes")]
+    load_seconds: LoadSeconds
+    memory_after_load_bytes: MemoryAfterLoad
+    memory_peak_bytes: MemoryPeak
+    adapter_bytes: AdapterBytes
+    stands_on: Annotated[Variant | None, Column("the variant that is this one without its adapter; null where none was asked")]
+    round: Annotated[int, Column("variants of one round answered in turns, batch by batch; other rounds came before or after")]

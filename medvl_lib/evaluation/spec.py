@@ -6,7 +6,9 @@ from typing import Literal
 from medvl_lib.evaluation.predictions import Condition
 from medvl_lib.pairs import Split
 
-REVISION = 1  # first version of what evaluation.predict, batches and models.loading make of a spec
+REVISION = 2  # variants answer in turns; first version of what evaluation.predict, batches and models.loading make of a spec
+
+FurtherVariant = Literal["int8", "merged"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,8 +27,8 @@ class EvaluationSpec:
     """Seed of the choice of pairs and of the random floor."""
     datasets: tuple[str, ...]
     """Whose pairs are predicted; empty for all of the line's, also those that only help in training."""
-    quantizations: tuple[Literal["int8"], ...]
-    """Further forms of the base model that answer too, beside the one that adapters are trained on."""
+    further_variants: tuple[FurtherVariant, ...]
+    """Who answers beside base, nf4 and adapter: ``int8``, the base in eight bits; ``merged``, the adapter added into the 16-bit base."""
 
     def __post_init__(self) -> None:
         """Refuse an evaluation that says nothing, or asks twice."""
@@ -38,7 +40,7 @@ class EvaluationSpec:
             raise ValueError(f"max_answer_tokens = {self.max_answer_tokens!r} must be 1 or more")
         if len(set(self.datasets)) < len(self.datasets):
             raise ValueError(f"datasets = {list(self.datasets)!r} must name none twice")
-        if len(set(self.quantizations)) < len(self.quantizations):
-            raise ValueError(f"quantizations = {list(self.quantizations)!r} must name none twice")
+        if len(set(self.further_variants)) < len(self.further_variants):
+            raise ValueError(f"further_variants = {list(self.further_variants)!r} must name none twice")
         if "as_is" in self.controls or len(set(self.controls)) < len(self.controls):
             raise ValueError(f"controls = {list(self.controls)!r} must not name as_is, which is always asked, and none twice")

@@ -9,9 +9,9 @@ import re
 import shutil
 import time
 from collections import Counter
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -165,12 +165,17 @@ def write_quantized(
         _keep_autograd(model)
         with serializing(directory):
             model.save_pretrained(directory)
-    for pattern in WEIGHTS[1:]:
-        for path in base_directory.glob(pattern):
-            if not (directory / path.name).exists() and not path.name.endswith(".index.json"):
-                shutil.copyfile(path, directory / path.name)
+    copy_side_files(base_directory, directory)
     counts = count_quantized(model)
     return {**describe(directory), **{f"num_4bit_linears_{part}": count for part, count in counts.items()}}
+
+
+def copy_side_files(source: Path, directory: Path) -> None:
+    """Bring what stands beside the weights and was not saved with them: tokenizer, processor, templates, origin."""
+    for pattern in WEIGHTS[1:]:
+        for path in source.glob(pattern):
+            if not (directory / path.name).exists() and not path.name.endswith(".index.json"):
+                shutil.copyfile(path, directory / path.name)
 
 
 def count_quantized(model: torch.nn.Module) -> dict[str, int]:
@@ -213,6 +218,18 @@ def load(directory: Path, spec: ModelSpec, profile: Profile, *, adapter: Path | 
         precision=f"{held}{profile.weights_dtype}",
         load_seconds=time.perf_counter() - started,
     )  # fmt: skip
+
+
+def attach(loaded: Loaded, adapters: Mapping[str, Path]) -> Loaded:
+    """The same weights with adapters on top, each under its name; which of them speaks is chosen at every answer."""
+    model = loaded.model
+    for name, directory in adapters.items():
+        if isinstance(model, PeftModel):
+            model.load_adapter(str(directory), adapter_name=name)
+        else:
+            model = PeftModel.from_pretrained(model, directory, adapter_name=name)
+    model.eval()
+    return replace(loaded, model=model)
 
 
 class PartCount(NamedTuple):

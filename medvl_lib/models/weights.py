@@ -1,20 +1,26 @@
 """What stands in a directory of weights, read from the files alone. No torch here.
 
-In: a directory in the hub's layout. Out: its tensors by name, and the rules that base and NF4 models must pass. Loading is ``loading``'s.
+In: a directory in the hub's layout. Out: its tensors by name, and the rules that base, quantized and merged models must pass. Loading is
+``loading``'s.
 Source of the layout: github.com/huggingface/safetensors, README @ v0.8 (8 bytes of length, a JSON header, then the tensors).
 """
 
+import hashlib
 import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, BinaryIO
 
 from medvl_lib.files import read_json
 from medvl_lib.models import shipped
 from medvl_lib.models.spec import STORED_LANGUAGE_PREFIX
 from medvl_lib.provenance import Fact, Outcome, Rule
+from medvl_lib.tables import Column, read_table
 
 NF4_MARK, INT8_MARK = ".quant_state.bitsandbytes__nf4", ".SCB"  # what bitsandbytes writes beside a packed weight
+MERGED_TENSORS = "merged_tensors.parquet"
+CHUNK_BYTES = 1 << 26
 NEEDED = ("config.json", "tokenizer.json", "tokenizer_config.json", "preprocessor_config.json")
 
 
@@ -24,8 +30,19 @@ class StoredTensor:
 
     dtype: str
     shape: tuple[int, ...]
+    begin: int
+    """Offset of its first byte after the header."""
     end: int
-    """Offset of its last byte after the header."""
+    """Offset behind its last byte."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MergedTensor:
+    """A tensor of a merged model, beside the base that it came from."""
+
+    name: Annotated[str, Column("the tensor's name in the files")]
+    sha256_in_base: Annotated[str, Column("SHA-256 of its bytes in the base, in the merged model's type")]
+    is_adapted: Annotated[bool, Column("whether the adapter has an update for it")]
 
 
 def header(path: Path) -> dict[str, StoredTensor]:
@@ -34,7 +51,7 @@ def header(path: Path) -> dict[str, StoredTensor]:
         length = int.from_bytes(stream.read(8), "little")
         entries = json.loads(stream.read(length))
     tensors = {
-        name: StoredTensor(dtype=entry["dtype"], shape=tuple(entry["shape"]), end=entry["data_offsets"][1])
+        name: StoredTensor(dtype=entry["dtype"], shape=tuple(entry["shape"]), begin=entry["data_offsets"][0], end=entry["data_offsets"][1])
         for name, entry in entries.items() if name != "__metadata__"
     }  # fmt: skip
     wanted = 8 + length + max((tensor.end for tensor in tensors.values()), default=0)
@@ -46,6 +63,27 @@ def header(path: Path) -> dict[str, StoredTensor]:
 def tensors(directory: Path) -> dict[str, StoredTensor]:
     """The tensors of every safetensors file below ``directory``."""
     return {name: tensor for path in sorted(directory.glob("*.safetensors")) for name, tensor in header(path).items()}
+
+
+def tensor_hashes(directory: Path) -> dict[str, str]:
+    """SHA-256 of the stored bytes of every tensor."""
+    found: dict[str, str] = {}
+    for path in sorted(directory.glob("*.safetensors")):
+        with path.open("rb") as stream:
+            start = 8 + int.from_bytes(stream.read(8), "little")
+            for name, tensor in header(path).items():
+                stream.seek(start + tensor.begin)
+                found[name] = _sha256(stream, tensor.end - tensor.begin)
+    return found
+
+
+def _sha256(stream: BinaryIO, num_bytes: int) -> str:
+    found = hashlib.sha256()
+    while num_bytes > 0:
+        part = stream.read(min(num_bytes, CHUNK_BYTES))
+        found.update(part)
+        num_bytes -= len(part) or num_bytes
+    return found.hexdigest()
 
 
 def num_values(directory: Path) -> int:
@@ -91,6 +129,22 @@ def only_language_linears_are_in_eight_bits(directory: Path) -> Outcome:
     return _only_language_linears(directory, INT8_MARK, "eight")
 
 
+def only_adapted_linears_differ_from_the_base(directory: Path) -> Outcome:
+    """The same tensors as in the base; of those without an update every byte, and not all of those with one."""
+    rows = {row.name: row for row in read_table(directory / MERGED_TENSORS, MergedTensor)}
+    try:
+        found = tensor_hashes(directory)
+    except (ValueError, KeyError) as error:
+        return Outcome(passed=False, found=f"a weight file cannot be read: {error}")
+    changed = {name for name, row in rows.items() if name in found and found[name] != row.sha256_in_base}
+    astray = sorted((rows.keys() ^ found.keys()) | {name for name in changed if not rows[name].is_adapted})
+    num_adapted = sum(row.is_adapted for row in rows.values())
+    return Outcome(
+        passed=bool(changed) and not astray, offenders=tuple(astray[:10]),
+        found=f"{len(changed)} of {len(rows)} tensors differ from the base, {num_adapted} have an update, {len(astray)} are astray",
+    )  # fmt: skip
+
+
 BASE_RULES = (
     Rule(name="weights_are_whole", sentence="Every file of the model is there and as long as its header says.", holds=weights_are_whole),
     shipped.RULE,
@@ -111,3 +165,10 @@ INT8_RULES = (
         holds=only_language_linears_are_in_eight_bits,
     ),
 )
+MERGED_RULES = (
+    *BASE_RULES,
+    Rule(
+        name="only_adapted_linears_differ_from_the_base", sentence="What the adapter does not change is the base, byte for byte.",
+        holds=only_adapted_linears_differ_from_the_base,
+    ),
+)  # fmt: skip

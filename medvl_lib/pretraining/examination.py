@@ -73,7 +73,7 @@ class Examinee:
         ordered = [[to_conversation(page) for page in sorted(pages, key=lambda page: (len(page.facts), page.page_id))]]
         spec = EvaluationSpec(
             splits=("test",), max_pairs_per_dataset=0, max_answer_tokens=MAX_ANSWER_TOKENS, controls=(), seed=0,
-            datasets=(), quantizations=(),
+            datasets=(), further_variants=(),
         )  # fmt: skip
         speaker = Speaker(
             variant=self.variant, condition=condition, loaded=self.loaded, evaluation=spec,

@@ -24,7 +24,7 @@ from medvl_lib.models.weights import BASE_RULES
 from medvl_lib.pointer import Served, move_pointer, read_pointer
 from medvl_lib.provenance import Artifact, Fact, ancestor, code_version, digest, read_artifact
 from medvl_lib.route.data import sign, source
-from medvl_lib.route.models import further_models, trained_on
+from medvl_lib.route.models import further_models, merged_steps, trained_on
 from medvl_lib.step import Call, Inputs, Step, Table
 from medvl_lib.training import rules as training_rules
 from medvl_lib.training.steps import TRAINED_ON
@@ -66,15 +66,13 @@ def judging_steps(line: Line, profile: Profile) -> tuple[Step, ...]:
         return "" if champion is None else champion.data_version
 
     def predict(call: Call) -> Mapping[str, Fact]:
-        from medvl_lib.evaluation.predict import Weights, write_predictions
+        from medvl_lib.evaluation.answering import Weights
+        from medvl_lib.evaluation.predict import write_predictions
 
         base, tuned, trained = call.inputs[f"base_model/{name}"], call.inputs[weights.key], call.inputs[adapter.key]
         variants = [Weights(variant="base", directory=base.directory, adapter=None, data_version=base.data_version)]
         if tuned.step != base.step:
             variants.append(Weights(variant="nf4", directory=tuned.directory, adapter=None, data_version=tuned.data_version))
-        for form in line.evaluation.quantizations:
-            found = call.inputs[f"{form}_model/{name}"]
-            variants.append(Weights(variant=form, directory=found.directory, adapter=None, data_version=found.data_version))
         rivals: list[tuple[Variant, Champion | None]] = [
             ("adapter", Champion(adapter=trained, weights=tuned)),
             ("champion", champion_of(call.workspace, line, trained, weights.step)),
@@ -84,9 +82,14 @@ def judging_steps(line: Line, profile: Profile) -> tuple[Step, ...]:
                 variant=variant, directory=rival.weights.directory, adapter=rival.adapter.directory, data_version=rival.data_version
             ) for variant, rival in rivals if rival is not None
         )  # fmt: skip
+        further: dict[Variant, Artifact] = {form: call.inputs[f"{form}_model/{name}"] for form in line.evaluation.further_variants}
+        variants.extend(
+            Weights(variant=form, directory=found.directory, adapter=None, data_version=found.data_version)
+            for form, found in further.items()
+        )
         facts = write_predictions(
             call.directory, weights=variants, spec=line.model, evaluation=line.evaluation, chat=call.read("chat", name),
-            images=ImageStore(call.workspace.images), profile=profile, report=call.report,
+            audit=call.read("audit", name), images=ImageStore(call.workspace.images), profile=profile, report=call.report,
         )  # fmt: skip
         return {**facts, JUDGED_AGAINST: call.observed}
 
@@ -97,6 +100,7 @@ def judging_steps(line: Line, profile: Profile) -> tuple[Step, ...]:
         )  # fmt: skip
 
     return (
+        *merged_steps(line, profile),
         Step(
             name="predictions", owner=name, description=sign(predictions_room.__name__), process="predict",
             reads=(source("chat", name, chat.RULES), source("audit", name, audit.RULES), *models.values(), adapter),

@@ -10,12 +10,13 @@ from typing import Literal
 
 from medvl_lib import audit, chat, images, models, prompts, raw_records, training
 from medvl_lib.errors import MedVLError
+from medvl_lib.evaluation.spec import FurtherVariant
 from medvl_lib.hardware import Profile, numerics
 from medvl_lib.images import ImageStore
 from medvl_lib.lines import Line
 from medvl_lib.models import shipped
 from medvl_lib.models import spec as model_spec
-from medvl_lib.models.weights import BASE_RULES, INT8_RULES, NF4_RULES
+from medvl_lib.models.weights import BASE_RULES, INT8_RULES, MERGED_RULES, NF4_RULES
 from medvl_lib.provenance import Fact, Rule, code_version
 from medvl_lib.route.data import sign, source
 from medvl_lib.step import Call, Inputs, Source, Step, Table
@@ -25,6 +26,8 @@ from medvl_lib.training import rules as training_rules
 from medvl_lib.training.recipe import Stage
 from medvl_lib.training.steps import TRAINING_STEPS, TrainingStep
 from medvl_lib.workspace import Workspace
+
+FURTHER_RULES: Mapping[FurtherVariant, tuple[Rule, ...]] = {"int8": INT8_RULES, "merged": MERGED_RULES}
 
 
 def model_steps(line: Line, profile: Profile) -> tuple[Step, ...]:
@@ -58,20 +61,37 @@ def model_steps(line: Line, profile: Profile) -> tuple[Step, ...]:
         version=code_version(model_spec.REVISION, name, identity), rules=BASE_RULES, write=write_base,
         observe=_observed(line),
     )  # fmt: skip
-    further = line.evaluation.quantizations
+    int8 = (quantized("int8", INT8_RULES),) if "int8" in line.evaluation.further_variants else ()
     if profile.quantization == "none":
-        if further:
+        if int8:
             raise MedVLError(
-                found=f"quantizations = {list(further)} on the profile {profile.name}, whose engine has none of them",
-                where=f"the evaluation of the line {name}", do="take them out, or run on a profile with bitsandbytes (cpu, cuda, gb10)",
+                found=f"further_variants names int8 on the profile {profile.name}, whose engine has no eight bits",
+                where=f"the evaluation of the line {name}", do="take it out, or run on a profile with bitsandbytes (cpu, cuda, gb10)",
             )  # fmt: skip
         return (base,)
-    return (base, quantized("nf4", NF4_RULES), *(quantized(form, INT8_RULES) for form in further))
+    return (base, quantized("nf4", NF4_RULES), *int8)
 
 
 def further_models(line: Line) -> tuple[Source, ...]:
-    """The forms of the base model that only answer."""
-    return tuple(source(f"{form}_model", line.name, INT8_RULES) for form in line.evaluation.quantizations)
+    """The models that only answer."""
+    return tuple(source(f"{form}_model", line.name, FURTHER_RULES[form]) for form in line.evaluation.further_variants)
+
+
+def merged_steps(line: Line, profile: Profile) -> tuple[Step, ...]:
+    """The last stage's adapter added into the base weights, where the evaluation asks for it."""
+    name, last = line.name, line.stages[-1].name
+
+    def write(call: Call) -> Mapping[str, Fact]:
+        from medvl_lib.models.merging import write_merged
+
+        return write_merged(call.directory, call.read("base_model", name), call.read(last, name), line.model, profile)
+
+    step = Step(
+        name="merged_model", owner=name, description=sign(models.__name__), process="predict",
+        reads=(source("base_model", name, BASE_RULES), source(last, name, training_rules.RULES)),
+        version=code_version(model_spec.REVISION, name, numerics(profile)), rules=MERGED_RULES, write=write,
+    )  # fmt: skip
+    return (step,) if "merged" in line.evaluation.further_variants else ()
 
 
 def _observed(line: Line) -> Callable[[Workspace, Inputs], str] | None:

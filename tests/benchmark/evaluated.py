@@ -81,6 +81,7 @@ def _write_predictions(directory: Path, num_documents: int, right: Mapping[str, 
         VariantMeasurement(
             variant=variant, model="tiny", weights_data_version=f"{weights}-{variant}", precision=variant, num_parameters=9,
             num_quantized_parameters=0, load_seconds=1.0, memory_after_load_bytes=MEASURED[variant][0], memory_peak_bytes=20_000,
+            adapter_bytes=1_000 if variant == "adapter" else None, stands_on="nf4" if variant == "adapter" else None, round=0,
         ) for variant in right if variant in MEASURED
     ))  # fmt: skip
     return {}

@@ -12,7 +12,7 @@ from medvl_lib.chat import Conversation
 from medvl_lib.evaluation.predict import parts, shuffled
 from medvl_lib.evaluation.spec import EvaluationSpec
 
-ALL = EvaluationSpec(splits=("test",), max_pairs_per_dataset=0, max_answer_tokens=8, controls=(), seed=1, datasets=(), quantizations=())
+ALL = EvaluationSpec(splits=("test",), max_pairs_per_dataset=0, max_answer_tokens=8, controls=(), seed=1, datasets=(), further_variants=())
 
 
 def asked(name: str, *image_ids: str) -> Conversation:

@@ -13,7 +13,7 @@ SPEC = EvaluationSpec(
     controls=("blank_image",),
     seed=42,
     datasets=(),
-    quantizations=(),
+    further_variants=(),
 )
 
 

@@ -1,0 +1,122 @@
+"""Answers: what one variant says to some conversations, greedily, in batches.
+
+In: loaded weights, and which adapter on them speaks. Out: ``Prediction`` rows with their wall time. Which variants there are, and in which
+order they speak, is ``predict``'s business; what they need is ``footprint``'s.
+"""
+
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from peft import PeftModel
+from transformers import GenerationConfig
+
+from medvl_lib.batches import Reader, prompt_batch
+from medvl_lib.chat import Conversation
+from medvl_lib.evaluation.predictions import Condition, Prediction, Variant
+from medvl_lib.evaluation.spec import EvaluationSpec
+from medvl_lib.hardware import Profile
+from medvl_lib.images import Pictures
+from medvl_lib.models.loading import Loaded
+
+WARM_UP_TOKENS = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weights:
+    """What one variant is made of."""
+
+    variant: Variant
+    directory: Path
+    adapter: Path | None
+    data_version: str
+    """Hash of the weights, the adapter's included."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Speaker:
+    """A variant that can be asked: loaded weights, perhaps with one of the adapters that were put on them."""
+
+    variant: Variant
+    condition: Condition
+    loaded: Loaded
+    evaluation: EvaluationSpec
+    images: Pictures
+    profile: Profile
+    adapter: str | None = None
+    """Name of the adapter that speaks; without one the weights speak as they are, whatever was put on them."""
+
+    def answers(self, groups: Iterable[Sequence[Conversation]]) -> Iterator[Prediction]:
+        """Answers to every group, batch by batch, after a short one that is discarded."""
+        for batch_id, batch in enumerate(batches(groups, self.profile.prediction_batch)):
+            if batch_id == 0:
+                self.warm_up(batch)
+            yield from self.answer(batch, batch_id)
+
+    def warm_up(self, conversations: Sequence[Conversation]) -> None:
+        """A short answer that fills caches and is not kept."""
+        self._generate(self._prompts(conversations[:1]), WARM_UP_TOKENS)
+
+    def answer(self, conversations: Sequence[Conversation], batch_id: int) -> Iterator[Prediction]:
+        """One batch, timed from the stored pictures to the last token."""
+        started = time.perf_counter()
+        batch = self._prompts(conversations)
+        output_BT = self._generate(batch, self.evaluation.max_answer_tokens)  # noqa: N806 (shape suffix)
+        seconds = (time.perf_counter() - started) / len(conversations)
+        tokenizer = self.loaded.processor.tokenizer
+        answers_BT = output_BT[:, batch["input_ids"].shape[1] :]  # noqa: N806
+        for row, conversation in enumerate(conversations):
+            ids = answers_BT[row].tolist()
+            is_cut = tokenizer.eos_token_id not in ids
+            length = len(ids) if is_cut else ids.index(tokenizer.eos_token_id) + 1
+            yield Prediction(
+                pair_id=conversation.pair_id, variant=self.variant, condition=self.condition,
+                answer=tokenizer.decode(ids[:length], skip_special_tokens=True),
+                num_prompt_tokens=int(batch["attention_mask"][row].sum()), num_answer_tokens=length, is_cut=is_cut,
+                batch_id=batch_id, batch_size=len(conversations), latency_seconds=seconds,
+            )  # fmt: skip
+
+    def fill(self, conversations: Sequence[Conversation], num_tokens: int) -> None:
+        """Read a batch and write exactly ``num_tokens`` tokens to each, whatever they say: what memory is measured with."""
+        self._generate(self._prompts(conversations), num_tokens, min_new_tokens=num_tokens)
+
+    def _prompts(self, conversations: Sequence[Conversation]) -> Mapping[str, torch.Tensor]:
+        reader = Reader(processor=self.loaded.processor, prompts=self.loaded.prompts, images=self.images)
+        return prompt_batch(reader, conversations, self.condition)
+
+    def _as_itself(self) -> AbstractContextManager[None]:
+        model = self.loaded.model
+        if not isinstance(model, PeftModel):
+            return nullcontext()
+        if self.adapter is None:
+            return model.disable_adapter()
+        model.set_adapter(self.adapter)
+        return nullcontext()
+
+    def _generate(self, batch: Mapping[str, torch.Tensor], max_tokens: int, min_new_tokens: int | None = None) -> torch.Tensor:
+        """Tokens (B, T) of prompt and answer. Nothing is taken from the checkpoint's own generation settings: Qwen2.5-VL ships a
+        repetition penalty, which punishes the exact transcription of a unit that stands on every line.
+        """
+        tokenizer, model = self.loaded.processor.tokenizer, self.loaded.model
+        greedy = GenerationConfig(
+            max_new_tokens=max_tokens, min_new_tokens=min_new_tokens, do_sample=False, num_beams=1, repetition_penalty=1.0, use_cache=True,
+            eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
+        )  # fmt: skip
+        (model.get_base_model() if isinstance(model, PeftModel) else model).generation_config = greedy
+        device = self.profile.device
+        is_half = self.profile.weights_dtype == "bfloat16"
+        with self._as_itself(), torch.inference_mode(), torch.autocast(device, torch.bfloat16) if is_half else nullcontext():
+            output = model.generate(**{name: tensor.to(device) for name, tensor in batch.items()}, generation_config=greedy)
+        if device == "cuda":
+            torch.cuda.synchronize()
+        return output
+
+
+def batches(groups: Iterable[Sequence[Conversation]], size: int) -> Iterator[Sequence[Conversation]]:
+    """Each group in batches of at most ``size``; no batch holds conversations of two groups."""
+    for group in groups:
+        for start in range(0, len(group), size):
+            yield group[start : start + size]

@@ -164,17 +164,19 @@ def data_root(settings: Settings) -> Finding:
 
 def hub_model(spec: ModelSpec, downloads: Path) -> Finding:
     """Whether a model of the hub lies here, or may be fetched; the hub is not asked whether it would give it."""
+    from huggingface_hub import constants
+
     from medvl_lib.models import hub
 
     model = f"{spec.hub_id} at {spec.revision[:8]}"
     if hub.is_here(spec, downloads):
         return Finding(name="model", level="ok", found=f"{model}: on this machine")
-    if hub.is_offline_mode():
+    if constants.is_offline_mode():
         do = f"unset HF_HUB_OFFLINE (TRANSFORMERS_OFFLINE does the same), {hub.WAY_AROUND}"
         return Finding(name="model", level="wrong", found=f"{model}: not on this machine, and HF_HUB_OFFLINE forbids to fetch it", do=do)
     return Finding(
         name="model", level="note", found=f"{model}: not on this machine yet",
-        do=f"nothing where {hub.constants.ENDPOINT} can be reached: it is fetched when the first line needs it",
+        do=f"nothing where {constants.ENDPOINT} can be reached: it is fetched when the first line needs it",
     )  # fmt: skip
 
 

@@ -1,7 +1,7 @@
 """A hub on this machine: the part of its HTTP API that fetching a model uses, on real sockets, and the ways in which it fails.
 
-The answers follow huggingface.co: the tree of a commit as JSON, ``resolve`` with ETag and X-Repo-Commit, a redirect to another host for what
-LFS keeps, ranges, and the error codes in X-Error-Code.
+The answers follow huggingface.co: the tree of a commit as JSON, ``resolve`` with ETag and X-Repo-Commit, a redirect to another host for
+what LFS keeps, ranges, and the error codes in X-Error-Code.
 """
 
 import hashlib

@@ -53,8 +53,8 @@ def fetch(spec: ModelSpec, directory: Path, downloads: Path, report: Report = si
     """Put the checkpoint that ``spec`` names into ``directory``, from the downloads, the user's cache of the hub, or the network.
 
     Nothing is taken unchecked: each file has the hash that the hub lists. Without the network the list is the one remembered in
-    ``downloads``; a cache that another tool filled names each file by its hash, so that is checked as well, but a file that this tool
-    never fetched is seen only if the cache keeps the list (huggingface_hub >= 2 writes one). Raises MedVLError, and WriteFailed.
+    ``downloads``; a cache that another tool filled names each file by its hash, so contents are checked as well, but that a file is absent
+    is seen only where the cache keeps a list too (newer versions of huggingface_hub write one). Raises MedVLError, and WriteFailed.
     """
     with writing_below(downloads):
         downloads.mkdir(parents=True, exist_ok=True)

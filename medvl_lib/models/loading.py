@@ -113,6 +113,10 @@ def _copy(source: Path, directory: Path) -> None:
 
 def _require_family(directory: Path, spec: ModelSpec) -> None:
     """Refuse another architecture, and weights that are quantized already: every comparison starts from 16 bit (decision 9)."""
+    if not (directory / "config.json").is_file():
+        raise MedVLError(
+            found="no config.json", where=spec.path or f"{spec.hub_id} at {spec.revision}", do="name a checkpoint in the hub's layout"
+        )
     config = json.loads((directory / "config.json").read_text())
     if packed := config.get("quantization_config"):
         method = packed.get("quant_method", "unknown")

@@ -147,6 +147,10 @@ def test_a_folder_without_weights_and_another_architecture_are_refused(trial: Tr
     (tmp_path / "out").mkdir()
     with pytest.raises(MedVLError, match="model_type 'llava'"):
         write_base(tmp_path / "out", replace(TINY, source="directory", seed=0, path=str(tmp_path / "empty")))
+    for folder in ("empty", "out"):
+        (tmp_path / folder / "config.json").unlink()
+    with pytest.raises(MedVLError, match=r"no config\.json"):
+        write_base(tmp_path / "out", replace(TINY, source="directory", seed=0, path=str(tmp_path / "empty")))
 
 
 def test_a_hub_that_cannot_be_reached_is_named_with_the_way_around_it(tmp_path) -> None:

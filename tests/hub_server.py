@@ -168,7 +168,7 @@ class _Handler(BaseHTTPRequestHandler):
         if ending == "stalled":
             self.server.released.wait(60)  # pyright: ignore[reportAttributeAccessIssue]
         if ending == "reset":
-            threading.Event().wait(0.2)  # what was sent arrives before the reset does
+            threading.Event().wait(1)  # what was sent arrives before the reset does
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.connection.close()
 

@@ -19,6 +19,7 @@ from typing import Literal
 from medvl_lib.errors import MedVLError
 from medvl_lib.hardware import Machine, Profile, look, profile_for
 from medvl_lib.lines import dataset_runs, lines_of
+from medvl_lib.models.spec import ModelSpec
 from medvl_lib.settings import Settings, read_settings
 from medvl_lib.workspace import Workspace
 
@@ -62,9 +63,12 @@ def examine() -> Iterator[Finding]:
     for field in (field for field in detection.reasons if field != "name"):
         yield Finding(name="profile", level="ok", found=f"{field} = {getattr(detection.profile, field)}: {detection.reasons[field]}")
     yield data_root(settings)
+    workspace = Workspace(root=settings.data_root)
+    for spec in dict.fromkeys(line.model for line in lines if line.model.source == "hub"):
+        yield hub_model(spec, workspace.downloads(spec.hub_id, spec.revision))
     for name in settings.enabled_datasets():
         yield raw_records(settings, name)
-    yield store(Workspace(root=settings.data_root).store)
+    yield store(workspace.store)
 
 
 def python() -> Finding:
@@ -155,6 +159,24 @@ def data_root(settings: Settings) -> Finding:
     return Finding(
         name="data root", level="ok" if is_enough else "note", found=f"{root}, {free:.0f} GiB free",
         do="" if is_enough else f"scale {settings.scale} wants about {needed} GiB",
+    )  # fmt: skip
+
+
+def hub_model(spec: ModelSpec, downloads: Path) -> Finding:
+    """Whether a model of the hub lies here, or may be fetched; the hub is not asked whether it would give it."""
+    from huggingface_hub import constants
+
+    from medvl_lib.models import hub
+
+    model = f"{spec.hub_id} at {spec.revision[:8]}"
+    if hub.is_here(spec, downloads):
+        return Finding(name="model", level="ok", found=f"{model}: on this machine")
+    if constants.is_offline_mode():
+        do = f"unset HF_HUB_OFFLINE (TRANSFORMERS_OFFLINE does the same), {hub.WAY_AROUND}"
+        return Finding(name="model", level="wrong", found=f"{model}: not on this machine, and HF_HUB_OFFLINE forbids to fetch it", do=do)
+    return Finding(
+        name="model", level="note", found=f"{model}: not on this machine yet",
+        do=f"nothing where {constants.ENDPOINT} can be reached: it is fetched when the first line needs it",
     )  # fmt: skip
 
 

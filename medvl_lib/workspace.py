@@ -6,6 +6,7 @@
     <data>/<step>/<name>/latest.json           the newest one written, judged or not
     <data>/<step>/<name>/current.json          the newest one whose blocking rules all passed
     <data>/served/<line>.json                  the pointer that says what is served
+    <data>/downloads/<hub id>/<revision>/      a model's files as the hub has them; base models are links to them
     <data>/checkpoints/<step>/<name>/<fp>/     a training run that may be resumed
     <data>/requests/, locks/, runs/, dagster/  what a heavy process was asked, file locks, a run's inputs, Dagster's home
     <data>/benchmark.duckdb                    the published store, rebuilt from Parquet
@@ -62,6 +63,10 @@ class Workspace:
     def served(self, line: str) -> Path:
         """The pointer to what a line serves."""
         return self.root / "served" / f"{line}.json"
+
+    def downloads(self, hub_id: str, revision: str) -> Path:
+        """Where the files of a repository on the hub are kept, and what has come of them so far."""
+        return self.root / "downloads" / hub_id.replace("/", "--") / revision
 
     def checkpoints(self, step: str, name: str, fingerprint: str) -> Path:
         """Where an unfinished training run keeps its checkpoints."""

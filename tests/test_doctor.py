@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from medvl_lib.doctor import data_root, device, raw_records, requirement_name, torchvision, tried_together
+from medvl_lib.doctor import data_root, device, hub_model, raw_records, requirement_name, torchvision, tried_together
+from medvl_lib.files import write_json
 from medvl_lib.hardware import PROFILES, Gpu, Machine
+from medvl_lib.lines import DOCUMENTS
 from medvl_lib.settings import Settings, read_settings
 
 CPU = {"torch": "2.13.0+cpu"}
@@ -58,6 +60,14 @@ def test_a_data_root_that_cannot_be_written_is_found(tmp_path: Path):
 def test_a_data_root_that_is_not_there_yet_is_fine_and_is_not_made(tmp_path: Path):
     assert data_root(settings(tmp_path)).level in {"ok", "note"}
     assert not (tmp_path / "data").exists()
+
+
+def test_a_model_that_may_not_be_fetched_is_found_until_every_file_of_it_is_here(tmp_path: Path):
+    assert hub_model(DOCUMENTS.model, tmp_path).level == "wrong"  # the suite runs with HF_HUB_OFFLINE=1
+    write_json(tmp_path / "listing.json", [{"name": "model.safetensors", "num_bytes": 3, "checksum": "0" * 64}])
+    assert hub_model(DOCUMENTS.model, tmp_path).level == "wrong"
+    (tmp_path / "model.safetensors").write_bytes(b"abc")
+    assert hub_model(DOCUMENTS.model, tmp_path).level == "ok"
 
 
 def test_missing_raw_files_are_to_do_and_a_named_folder_without_files_is_wrong(tmp_path: Path):

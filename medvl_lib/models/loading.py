@@ -24,15 +24,15 @@ from transformers.utils import logging as transformers_logging
 
 from medvl_lib.errors import MedVLError, WriteFailed
 from medvl_lib.hardware import Profile
-from medvl_lib.models import qwen2_5_vl, shipped
+from medvl_lib.models import hub, qwen2_5_vl, shipped
 from medvl_lib.models.spec import PARTS, SKIP_MODULES, Family, ModelSpec
-from medvl_lib.models.weights import describe
+from medvl_lib.models.weights import WEIGHTS, describe
 from medvl_lib.prompts import PromptFormat, read_prompt_format
 from medvl_lib.provenance import Fact
+from medvl_lib.step import Report, silent
 
 PROCESSORS = {"qwen2_5_vl": qwen2_5_vl.load_processor}
 TINY = {"qwen2_5_vl": qwen2_5_vl.write_tiny}
-WEIGHTS = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model")  # what a checkpoint needs; pickles are not loaded
 DISK_WORDS = re.compile(r"I/O error|PytorchStreamWriter|unexpected pos|No space left|File too large", re.IGNORECASE)
 Quantization = Literal["nf4", "int8"]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -71,19 +71,21 @@ def serializing(directory: Path) -> Generator[None, None, None]:
         ) from error  # fmt: skip
 
 
-def write_base(directory: Path, spec: ModelSpec) -> dict[str, Fact]:
+def write_base(directory: Path, spec: ModelSpec, downloads: Path | None = None, report: Report = silent) -> dict[str, Fact]:
     """Bring the weights that ``spec`` names into ``directory``: the shipped small ones, copied, or fetched at the pinned revision.
 
-    Raises MedVLError when the shipped files are not those that were pinned, when a directory holds no safetensors, or when the hub
-    cannot be reached.
+    ``downloads`` is the folder where what a model of the hub needs is kept; other sources need none. Raises MedVLError when the shipped
+    files are not those that were pinned, when a directory holds no safetensors, or when the hub does not give what it lists.
     """
     with quiet(), serializing(directory):
         if spec.source == "tiny":
             _write_tiny(directory, spec)
         elif spec.source == "directory":
             _copy(Path(spec.path), directory)
+        elif downloads is None:
+            raise ValueError(f"{spec.hub_id} comes from the hub: name the folder of its downloads")
         else:
-            _fetch(spec, directory)
+            hub.fetch(spec, directory, downloads, report)
     _require_family(directory, spec)
     return describe(directory)
 
@@ -109,23 +111,12 @@ def _copy(source: Path, directory: Path) -> None:
         shutil.copyfile(path, directory / path.name)
 
 
-def _fetch(spec: ModelSpec, directory: Path) -> None:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
-
-    try:
-        cached = snapshot_download(spec.hub_id, revision=spec.revision, allow_patterns=list(WEIGHTS))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
-        raise MedVLError(
-            found=f"{type(error).__name__}: {str(error).splitlines()[0]}",
-            where=f"{spec.hub_id} at {spec.revision}",
-            do="check the network, HF_TOKEN and the licence on the model's page, or set [lines.<line>.model] source = 'directory' and path",
-        ) from error
-    _copy(Path(cached), directory)
-
-
 def _require_family(directory: Path, spec: ModelSpec) -> None:
     """Refuse another architecture, and weights that are quantized already: every comparison starts from 16 bit (decision 9)."""
+    if not (directory / "config.json").is_file():
+        raise MedVLError(
+            found="no config.json", where=spec.path or f"{spec.hub_id} at {spec.revision}", do="name a checkpoint in the hub's layout"
+        )
     config = json.loads((directory / "config.json").read_text())
     if packed := config.get("quantization_config"):
         method = packed.get("quant_method", "unknown")

@@ -18,6 +18,7 @@ from medvl_lib.models.spec import STORED_LANGUAGE_PREFIX
 from medvl_lib.provenance import Fact, Outcome, Rule
 from medvl_lib.tables import Column, read_table
 
+WEIGHTS = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model")  # what a checkpoint needs; pickles are not loaded
 NF4_MARK, INT8_MARK = ".quant_state.bitsandbytes__nf4", ".SCB"  # what bitsandbytes writes beside a packed weight
 MERGED_TENSORS = "merged_tensors.parquet"
 CHUNK_BYTES = 1 << 26
@@ -99,9 +100,15 @@ def describe(directory: Path) -> dict[str, Fact]:
     }
 
 
+def shards(directory: Path) -> list[str]:
+    """The weight files that the index of a checkpoint in several parts names; none where it is one file."""
+    indexes = sorted(directory.glob("*.safetensors.index.json"))
+    return sorted({name for index in indexes for name in read_json(index)["weight_map"].values()})
+
+
 def weights_are_whole(directory: Path) -> Outcome:
-    """Config, tokenizer and processor are there, and every weight file is as long as its header says."""
-    missing = [name for name in NEEDED if not (directory / name).is_file()]
+    """Config, tokenizer, processor and every part of the weights are there, and each part is as long as its header says."""
+    missing = [name for name in (*NEEDED, *shards(directory)) if not (directory / name).is_file()]
     try:
         count = len(tensors(directory))
     except (ValueError, KeyError) as error:

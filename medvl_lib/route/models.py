@@ -41,7 +41,7 @@ def model_steps(line: Line, profile: Profile) -> tuple[Step, ...]:
     def write_base(call: Call) -> Mapping[str, Fact]:
         from medvl_lib.models.loading import write_base
 
-        return write_base(call.directory, spec)
+        return write_base(call.directory, spec, call.workspace.downloads(spec.hub_id, spec.revision), call.report)
 
     def quantized(form: Literal["nf4", "int8"], rules: tuple[Rule, ...]) -> Step:
         def write(call: Call) -> Mapping[str, Fact]:

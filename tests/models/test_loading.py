@@ -75,6 +75,15 @@ def test_the_rules_hold_and_see_damage(trial: Trial, tmp_path) -> None:
     assert not NF4_RULES[-1].holds(trial.base).passed  # a model in full width is no NF4 model
 
 
+def test_a_part_that_the_index_names_and_nobody_copied_is_seen(trial: Trial, tmp_path) -> None:
+    for path in trial.base.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    index = {"weight_map": {"lm_head.weight": "model.safetensors", "visual.patch_embed.weight": "model-00002-of-00002.safetensors"}}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    outcome = next(rule for rule in BASE_RULES if rule.name == "weights_are_whole").holds(tmp_path)
+    assert (outcome.passed, outcome.offenders) == (False, ("model-00002-of-00002.safetensors",))
+
+
 def test_a_quantized_vision_tower_is_seen(trial: Trial, tmp_path) -> None:
     from safetensors.torch import load_file, save_file
 
@@ -138,11 +147,15 @@ def test_a_folder_without_weights_and_another_architecture_are_refused(trial: Tr
     (tmp_path / "out").mkdir()
     with pytest.raises(MedVLError, match="model_type 'llava'"):
         write_base(tmp_path / "out", replace(TINY, source="directory", seed=0, path=str(tmp_path / "empty")))
+    for folder in ("empty", "out"):
+        (tmp_path / folder / "config.json").unlink()
+    with pytest.raises(MedVLError, match=r"no config\.json"):
+        write_base(tmp_path / "out", replace(TINY, source="directory", seed=0, path=str(tmp_path / "empty")))
 
 
 def test_a_hub_that_cannot_be_reached_is_named_with_the_way_around_it(tmp_path) -> None:
     with pytest.raises(MedVLError) as refused:
-        write_base(tmp_path, DOCUMENTS.model)
+        write_base(tmp_path, DOCUMENTS.model, tmp_path / "downloads")
     assert "Qwen/Qwen2.5-VL-7B-Instruct at cc594898137f460bfe9f0759e9844b3ce807cfb5" in refused.value.where
     assert "source = 'directory'" in refused.value.do
 

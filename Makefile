@@ -5,12 +5,13 @@ PLATFORM := $(shell uname -sm | sed -e 's/^Darwin /macos-/' -e 's/^Linux /linux-
 CONSTRAINTS := constraints/$(PLATFORM).txt
 BIN := .venv/bin
 
-.PHONY: help install demo ui test lint clean-venv
+.PHONY: help install demo ui test lint soak clean-venv
 
 help:
 	@echo "make demo        install, run the whole graph on the embedded data, print the leaderboard"
 	@echo "make test        install, lint, check types and walls, run the tests"
 	@echo "make ui          install, open the graph: dg dev -w workspace.yaml"
+	@echo "make soak        the tests that take many minutes: before a release"
 	@echo "make lint        what 'make test' checks before the tests"
 	@echo "make install     only .venv"
 	@echo "make clean-venv  remove .venv"
@@ -44,6 +45,9 @@ lint: install
 
 test: lint
 	$(BIN)/python -m pytest
+
+soak: install
+	$(BIN)/python -m pytest -m soak
 
 clean-venv:
 	rm -rf .venv

@@ -35,11 +35,11 @@ class Trial(NamedTuple):
     images: ImageStore
 
 
-def pair(number: int, split: Split, images: ImageStore) -> Pair:
+def pair(number: int, split: Split, images: ImageStore, style: pages.PageStyle = STYLE) -> Pair:
     """An invented page with one to four facts: answers of unequal length."""
     triples = tuple(Triple(term=term, value=value, unit=unit) for term, value, unit in FACTS[: number % 4 + 1])
     lines = [f"{triple.term}: {triple.value} {triple.unit}" for triple in triples]
-    image_id = images.put(pages.text_page([*lines, f"No. {number}"], STYLE))
+    image_id = images.put(pages.text_page([*lines, f"No. {number}"], style))
     return Pair(
         pair_id=f"invented/{split}/{number:03d}", dataset="invented", image_ids=(image_id,),
         request="List every term with its value and unit.", response="\n".join(lines), expected=triples, subject_id=None,
@@ -47,9 +47,10 @@ def pair(number: int, split: Split, images: ImageStore) -> Pair:
     )  # fmt: skip
 
 
-def write_conversations(directory: Path, images: ImageStore) -> None:
+def write_conversations(directory: Path, images: ImageStore, style: pages.PageStyle = STYLE) -> None:
     """Twelve conversations to train on, four to validate and four to test with."""
-    pairs = [pair(number, split, images) for split, count in (("train", 12), ("validation", 4), ("test", 4)) for number in range(count)]
+    counts = (("train", 12), ("validation", 4), ("test", 4))
+    pairs = [pair(number, split, images, style) for split, count in counts for number in range(count)]
     for split in ("train", "validation", "test", "benchmark"):
         lines = [chat._line(chat.to_conversation(item)) for item in pairs if item.publisher_split == split]
         chat.conversations_path(directory, split).write_text("".join(lines), encoding="utf-8")

@@ -8,15 +8,9 @@ from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 from medvl_lib.lines import DOCUMENTS
 from medvl_lib.models.loading import Loaded, parameters_by_part
 from medvl_lib.training.route import adapt
+from tests.training.full_size import PUBLISHED
 
-CONFIG = Qwen2_5_VLConfig(
-    text_config={
-        "vocab_size": 152064, "hidden_size": 3584, "intermediate_size": 18944, "num_hidden_layers": 28, "num_attention_heads": 28,
-        "num_key_value_heads": 4, "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [16, 24, 24]},
-    },
-    vision_config={"depth": 32, "hidden_size": 1280, "intermediate_size": 3420, "num_heads": 16, "out_hidden_size": 3584},
-    tie_word_embeddings=False,
-)  # fmt: skip
+CONFIG = Qwen2_5_VLConfig(text_config=PUBLISHED["text"], vision_config=PUBLISHED["vision"], tie_word_embeddings=False)
 
 
 def test_the_full_models_adapter_has_161480704_parameters_all_in_the_language_model():

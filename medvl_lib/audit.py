@@ -25,7 +25,7 @@ from medvl_lib.rules import columns_are_as_declared, no_rows, rule, stream
 from medvl_lib.tables import Column, TableWriter, num_rows, write_table
 from medvl_lib.tokenization import ModelReader, Tokenized, TokenizedPicture, decode, num_lost_texts, open_reader, tokenize
 
-REVISION = 2  # decoded examples, lost texts, and the dataset of each row
+REVISION = 2  # decoded examples, lost texts, exact targets, and the dataset of each row
 AUDIT = "audit.parquet"
 EXAMPLES = "examples.parquet"
 SPEC = "spec.json"
@@ -67,6 +67,7 @@ class AuditRow:
     num_tokens: Annotated[int, Column("tokens of the whole conversation", unit="tokens")]
     num_prompt_tokens: Annotated[int, Column("tokens that are read and never trained on, image tokens included", unit="tokens")]
     num_target_tokens: Annotated[int, Column("tokens that are trained on: the answer and its end token", unit="tokens")]
+    has_exact_target: Annotated[bool, Column("whether its last tokens are the answer's own, as when it is tokenized alone")]
     num_image_tokens: Annotated[int, Column("image tokens found in the whole conversation", unit="tokens")]
     num_foreign_special_tokens: Annotated[int, Column("special tokens of the model that stand in the texts themselves", unit="tokens")]
     num_lost_texts: Annotated[int, Column("requests and answers that the tokens no longer say when they are decoded")]
@@ -136,7 +137,8 @@ def _row(
     return AuditRow(
         pair_id=tokenized.conversation.pair_id, dataset=dataset, split=split, num_tokens=len(tokenized.ids),
         num_prompt_tokens=tokenized.num_prompt_tokens, num_target_tokens=tokenized.num_target_tokens,
-        num_image_tokens=tokenized.ids.count(prompt_format.image_token_id), num_lost_texts=num_lost_texts,
+        has_exact_target=tokenized.has_exact_target, num_lost_texts=num_lost_texts,
+        num_image_tokens=tokenized.ids.count(prompt_format.image_token_id),
         num_foreign_special_tokens=_num_foreign(tokenized.conversation, prompt_format),
         glyph_height_pixels=_seen_height(glyph_height_pixels, tokenized.pictures), pictures=tokenized.pictures,
     )  # fmt: skip
@@ -220,8 +222,9 @@ def every_answer_has_target_tokens(directory: Path) -> Outcome:
 
 
 def answers_begin_at_a_token(directory: Path) -> Outcome:
-    """The tokens of prompt and answer add up to those of the whole: no token reaches over the border, so the mask is exact."""
-    question = "select pair_id from read_parquet($audit) where num_tokens <> num_prompt_tokens + num_target_tokens"
+    """Prompt and answer have together as many tokens as the whole, and it ends with the answer's: no token reaches over the border."""
+    question = """select pair_id from read_parquet($audit)
+        where num_tokens <> num_prompt_tokens + num_target_tokens or not has_exact_target"""
     return no_rows("answers share a token with their prompt", question, audit=directory / AUDIT)
 
 

@@ -49,6 +49,8 @@ class Tokenized:
     """Of the prompt alone; with ``num_target_tokens`` less or more than there are ids where a token reaches over the border."""
     num_target_tokens: int
     """Of the target alone: training takes so many from the end."""
+    has_exact_target: bool
+    """Whether the tokens at the end are the target's own, as training demands."""
     pictures: tuple[TokenizedPicture, ...]
 
 
@@ -92,9 +94,11 @@ def tokenize(conversations: Sequence[Conversation], reader: ModelReader) -> list
     wholes = [prompt + target for prompt, target in zip(prompts, targets, strict=True)]
     encoded = zip(conversations, *(_encode(reader, texts) for texts in (wholes, prompts, targets)), pictures, strict=True)
     return [
-        Tokenized(conversation=item, ids=whole.ids, num_prompt_tokens=len(prompt), num_target_tokens=len(target), pictures=shown)
-        for item, whole, prompt, target, shown in encoded
-    ]
+        Tokenized(
+            conversation=item, ids=whole.ids, num_prompt_tokens=len(prompt), num_target_tokens=len(target), pictures=shown,
+            has_exact_target=whole.ids[-len(target) :] == target.ids,
+        ) for item, whole, prompt, target, shown in encoded
+    ]  # fmt: skip
 
 
 def _encode(reader: ModelReader, texts: list[str]) -> list[Encoding]:

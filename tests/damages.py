@@ -16,11 +16,11 @@ from medvl_lib import audit, chat, near_duplicates, raw_records, split
 from medvl_lib.benchmark import promotion
 from medvl_lib.benchmark.tables import TABLES
 from medvl_lib.evaluation import scores
-from medvl_lib.evaluation.predictions import FLOORS, PREDICTIONS, REFERENCES, Prediction
+from medvl_lib.evaluation.predictions import FLOORS, PREDICTIONS, REFERENCES, VARIANTS, Prediction, VariantMeasurement
 from medvl_lib.files import read_json, write_json
 from medvl_lib.image_facts import IMAGE_FACTS, ImageRow
 from medvl_lib.models.shipped import ORIGIN, RANDOM
-from medvl_lib.models.weights import INT8_MARK, NF4_MARK
+from medvl_lib.models.weights import INT8_MARK, MERGED_TENSORS, NF4_MARK, MergedTensor
 from medvl_lib.pairs import PAIRS, REJECTIONS, Pair, Rejection
 from medvl_lib.tables import read_table, write_table
 from medvl_lib.training.frozen import FROZEN_TENSORS, FrozenTensor
@@ -168,6 +168,11 @@ def unanswered_pair(rows: Rows) -> Rows:
     return [row for row in rows if (row.variant, row.condition, row.pair_id) != gone]
 
 
+def silent_base(rows: Rows) -> Rows:
+    """The base model says nothing."""
+    return [replace(row, answer="") if row.variant == "base" else row for row in rows]
+
+
 def table_of(name: str, change: Callable[[Rows], Sequence[Any]]) -> Damage:
     """A table of the benchmark with other rows."""
     return rewritten(f"{name}.parquet", TABLES[name], change)
@@ -241,6 +246,12 @@ DAMAGES: dict[str, dict[str, Damage]] = {
     "base_model": WEIGHTS,
     "nf4_model": {**WEIGHTS, "only_language_linears_are_in_four_bits": outside_the_language_model(NF4_MARK)},
     "int8_model": {**WEIGHTS, "only_language_linears_are_in_eight_bits": outside_the_language_model(INT8_MARK)},
+    "merged_model": {
+        **WEIGHTS,
+        "only_adapted_linears_differ_from_the_base": rewritten(
+            MERGED_TENSORS, MergedTensor, first_where(lambda row: not row.is_adapted, sha256_in_base="0" * 64)
+        ),
+    },
     "audit": {
         "columns_are_as_declared": added_column(audit.EXAMPLES),
         "image_tokens_are_present_and_complete": audited(at(0, pictures=())),
@@ -262,6 +273,10 @@ DAMAGES: dict[str, dict[str, Damage]] = {
         "latencies_are_measured": rewritten(
             PREDICTIONS, Prediction, first_where(lambda row: row.variant not in FLOORS, latency_seconds=float("inf"))
         ),
+        "an_adapter_takes_its_own_size": rewritten(
+            VARIANTS, VariantMeasurement, first_where(lambda row: row.adapter_bytes is not None, adapter_bytes=10**12)
+        ),
+        "outputs_are_not_degenerate": rewritten(PREDICTIONS, Prediction, silent_base),
     },
     "scores": {
         "every_test_pair_is_predicted": rewritten(scores.SCORES, scores.Score, unanswered_pair),

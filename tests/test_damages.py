@@ -26,7 +26,7 @@ CASES = [(step, rule) for step, damages in DAMAGES.items() for rule in damages]
 
 def small_route(root: Path) -> tuple[Step, ...]:
     """Every step of one dataset and one line, in order, with as few pairs and steps as show anything."""
-    settings = read_settings(demo_runs.project(root, more='quantizations = ["int8"]\n'))
+    settings = read_settings(demo_runs.project(root, more='further_variants = ["int8", "merged"]\n'))
     [run], [line] = dataset_runs(settings), lines_of(settings)
     return (*dataset_steps(run), *line_steps(line, CPU))
 

@@ -25,7 +25,7 @@ from medvl_lib.rules import columns_are_as_declared, no_rows, rule, stream
 from medvl_lib.tables import Column, TableWriter, num_rows, write_table
 from medvl_lib.tokenization import ModelReader, Tokenized, TokenizedPicture, decode, num_lost_texts, open_reader, tokenize
 
-REVISION = 2  # decoded examples, lost texts, exact targets, and the dataset of each row
+REVISION = 3  # licences of the examples, decoded examples, lost texts, exact targets, and the dataset of each row
 AUDIT = "audit.parquet"
 EXAMPLES = "examples.parquet"
 SPEC = "spec.json"
@@ -82,6 +82,7 @@ class AuditExample:
     pair_id: Annotated[str, Column("the pair")]
     dataset: Annotated[str, Column("name of the dataset")]
     split: Annotated[Split, Column("the split it fell into")]
+    licence: Annotated[str, Column("of this very picture and text: what decides, with the data card, whether it may be shown")]
     chosen_for: Annotated[ChosenFor, Column("what it has most or least of; the next one where that conversation is an example already")]
     num_prompt_tokens: Annotated[int, Column("tokens that are read and never trained on", unit="tokens")]
     num_target_tokens: Annotated[int, Column("tokens that are trained on", unit="tokens")]
@@ -148,10 +149,12 @@ def _write_examples(directory: Path, chat_directory: Path, reader: ModelReader) 
     """Write three distinct conversations as the model reads them; returns the id of each by what it was chosen for."""
     chosen = _choose(directory / AUDIT)
     found: dict[str, AuditExample] = {}
+    question = "select pair_id, licence from read_parquet($references) where list_contains($ids, pair_id)"
+    licences = dict(stream(question, references=chat_directory / REFERENCES, ids=list(chosen)))
     for split in sorted({choice.split for choice in chosen.values()}):
         wanted = [item for item in read_conversations(conversations_path(chat_directory, split)) if item.pair_id in chosen]
         for tokenized in tokenize(wanted, reader):
-            found[tokenized.conversation.pair_id] = _example(tokenized, chosen[tokenized.conversation.pair_id], reader)
+            found[tokenized.conversation.pair_id] = _example(tokenized, chosen, licences, reader)
     write_table(directory / EXAMPLES, AuditExample, (found[pair_id] for pair_id in chosen))
     return {f"{choice.chosen_for}_example": pair_id for pair_id, choice in chosen.items()}
 
@@ -166,14 +169,15 @@ def _choose(audit: Path) -> dict[str, _Choice]:
     return chosen
 
 
-def _example(tokenized: Tokenized, choice: _Choice, reader: ModelReader) -> AuditExample:
+def _example(tokenized: Tokenized, chosen: Mapping[str, _Choice], licences: Mapping[str, str], reader: ModelReader) -> AuditExample:
+    pair_id = tokenized.conversation.pair_id
     border = len(tokenized.ids) - tokenized.num_target_tokens
     sizes = (
         f"{item.width_pixels} x {item.height_pixels} -> {item.seen_width_pixels} x {item.seen_height_pixels}, {item.num_tokens} tokens"
         for item in tokenized.pictures
     )
     return AuditExample(
-        **choice._asdict(), num_prompt_tokens=border, num_target_tokens=tokenized.num_target_tokens,
+        **chosen[pair_id]._asdict(), licence=licences[pair_id], num_prompt_tokens=border, num_target_tokens=tokenized.num_target_tokens,
         prompt=decode(tokenized.ids[:border], reader), target=decode(tokenized.ids[border:], reader), pictures="; ".join(sizes),
     )  # fmt: skip
 

@@ -1,10 +1,12 @@
-"""Examples: a few rows of what a step wrote, shown where every dataset that they come from may be shown.
+"""Examples: a few rows of what a step wrote, shown where each of them may be shown.
 
-In: a written table whose rows name their dataset. Out: a Markdown table with long texts cut, or one sentence that says why there is none
-and where the rows lie. Whether a dataset may be shown stands in its card; which rows are examples is the step's business.
+In: a written table whose rows name their dataset and licence. Out: a Markdown table with long texts cut, or one sentence that says why
+there is none and where the rows lie. Whether a dataset may be shown, and under which licence, stands in its card: files of the user in the
+same layout have another. Which rows are examples is the step's business.
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,18 +22,18 @@ class Examples:
 
     file: str
     model: type[Any]
-    """Its row model, with a column ``dataset``."""
-    shown_datasets: tuple[str, ...]
-    """Datasets whose cards say that their rows may be shown; rows of any other are withheld."""
+    """Its row model, with columns ``dataset`` and ``licence``."""
+    shown_licences: Mapping[str, str]
+    """Datasets whose cards say that they may be shown, and the licence for which they say so; every other row is withheld."""
 
 
 def render_examples(directory: Path, examples: Examples) -> str:
-    """The rows in Markdown. One row of a dataset that may not be shown withholds them all, and its name is told instead."""
+    """The rows in Markdown. One row that may not be shown withholds them all, and its dataset and licence are told instead."""
     path = directory / examples.file
     rows = list(read_table(path, examples.model))
-    withheld = sorted({row.dataset for row in rows} - set(examples.shown_datasets))
+    withheld = sorted({f"{row.dataset} ({row.licence})" for row in rows if examples.shown_licences.get(row.dataset) != row.licence})
     if withheld:
-        return f"Not shown: some are rows of {', '.join(withheld)}, whose data card does not allow it. They lie in `{path}`."
+        return f"Not shown: some are rows of {', '.join(withheld)}, and the data card does not allow that. They lie in `{path}`."
     names = [column.name for column in columns(examples.model)]
     lines = [names, ["---"] * len(names), *([_cell(getattr(row, name)) for name in names] for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -126,5 +126,5 @@ def audit_step(line: Line) -> Step:
         table=Table(file=audit.AUDIT, model=audit.AuditRow),
         examples=Examples(
             file=audit.EXAMPLES, model=audit.AuditExample,
-            shown_datasets=tuple(dataset for dataset in line.datasets if DATASETS[dataset].may_be_shown)),
+            shown_licences={dataset: DATASETS[dataset].licence for dataset in line.datasets if DATASETS[dataset].may_be_shown}),
     )  # fmt: skip

@@ -134,7 +134,8 @@ def examples(directory: Path) -> list[AuditExample]:
 def test_golden_example(tmp_path, store):
     [example] = examples(written(tmp_path, store, pair(1, picture(store, 224, 168), picture(store, 56, 56), request="Größe? µ")))
     assert example == AuditExample(
-        pair_id="slake/000001", dataset="slake", split="train", licence="CC-BY-4.0", chosen_for="shortest", num_prompt_tokens=53, num_target_tokens=5,
+        pair_id="slake/000001", dataset="slake", split="train", licence="CC-BY-4.0",
+        chosen_for="shortest", num_prompt_tokens=53, num_target_tokens=5,
         prompt="<|im_start|>user\n<|vision_start|><|image_pad|> x 15<|vision_end|><|vision_start|><|image_pad|> x 4<|vision_end|>"
         "Größe? µ<|im_end|>\n<|im_start|>assistant\n",
         target="Lung<|im_end|>", pictures="224 x 168 -> 140 x 84, 15 tokens; 56 x 56 -> 56 x 56, 4 tokens",

@@ -16,7 +16,7 @@ from medvl_lib import audit, chat, near_duplicates, raw_records, split
 from medvl_lib.benchmark import promotion
 from medvl_lib.benchmark.tables import TABLES
 from medvl_lib.evaluation import scores
-from medvl_lib.evaluation.predictions import FLOORS, PREDICTIONS, REFERENCES, VARIANTS, Prediction, VariantMeasurement
+from medvl_lib.evaluation.predictions import FLOORS, PREDICTIONS, REFERENCES, VARIANTS, Prediction, Reference, VariantMeasurement
 from medvl_lib.files import read_json, write_json
 from medvl_lib.image_facts import IMAGE_FACTS, ImageRow
 from medvl_lib.models.shipped import ORIGIN, RANDOM
@@ -237,6 +237,7 @@ DAMAGES: dict[str, dict[str, Damage]] = {
         "no_picture_stands_nearly_twice": nearly_twice("picture"),
     },
     "chat": {
+        "the_gate_can_decide": rewritten(REFERENCES, Reference, lambda rows: [replace(row, expected=()) for row in rows]),
         "columns_are_as_declared": added_column(REFERENCES),
         "every_pair_became_a_conversation": one_conversation_fewer,
         "roles_alternate_and_end_with_the_assistant": first_conversation(user_twice),

@@ -21,12 +21,13 @@ from tests import demo_runs
 from tests.damages import DAMAGES
 
 CPU = PROFILES["cpu"]
+MORE = 'further_variants = ["int8", "merged"]\n[lines.documents.gate]\nmin_pairs = 4\nmin_clusters = 4\n'
 CASES = [(step, rule) for step, damages in DAMAGES.items() for rule in damages]
 
 
 def small_route(root: Path) -> tuple[Step, ...]:
     """Every step of one dataset and one line, in order, with as few pairs and steps as show anything."""
-    settings = read_settings(demo_runs.project(root, more='further_variants = ["int8", "merged"]\n'))
+    settings = read_settings(demo_runs.project(root, more=MORE))
     [run], [line] = dataset_runs(settings), lines_of(settings)
     return (*dataset_steps(run), *line_steps(line, CPU))
 

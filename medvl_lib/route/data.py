@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from medvl_lib import audit, chat, images, near_duplicates, pairs, prompts, raw_records, split, tokenization, validation, vision_tokens
+from medvl_lib.benchmark.outlook import outlook
 from medvl_lib.datasets import DATASETS
 from medvl_lib.examples import Examples
 from medvl_lib.images import ImageStore
@@ -104,7 +105,8 @@ def data_steps(line: Line) -> tuple[Step, ...]:
         ),
         Step(
             name="chat", owner=name, description=sign(chat.__name__), reads=(source("split", name, split.RULES), *_validated(line)),
-            version=code_version(chat.REVISION, name, line.datasets), rules=chat.RULES,
+            version=code_version(chat.REVISION, name, line.datasets),
+            rules=(*chat.RULES, outlook(line.gate, line.evaluation)),
             write=lambda call: chat.write_chat(call.directory, call.read("split", name), validated(call)),
         ),
     )  # fmt: skip

@@ -16,10 +16,11 @@ from medvl_lib.tables import require_schema
 
 SHOWN_OFFENDERS = 10  # enough to find the cause; the event log never shrinks
 BATCH_ROWS = 20_000  # rows in memory at a time; Great Expectations takes about 0.6 s for so many and hardly less for few
-STREAM_ROWS = 2048  # DuckDB's own step: a row may be two long texts
+STREAM_ROWS = 2048  # DuckDB's own step: a row may hold long texts
 BOUNDS: Mapping[str, str | int] = {"memory_limit": "128MiB", "threads": 2}
 """Of DuckDB, which takes 80 % of the machine's memory and all of its cores otherwise: what is more goes to disk, so that memory stays flat
 however long a table is. Threads are few since each holds buffers of its own within the limit."""
+NO_BOUNDS: Mapping[str, str | int] = {}
 
 Parameter = Path | str | int | float | list[str]
 
@@ -29,7 +30,7 @@ def _answer(question: str, num_rows: int, parameters: Mapping[str, Parameter]) -
     values = {name: str(value) if isinstance(value, Path) else value for name, value in parameters.items()}
     has_begun = False
     with TemporaryDirectory(prefix="medvl-") as overflow:
-        for bounds in (BOUNDS, {}):
+        for bounds in (BOUNDS, NO_BOUNDS):
             try:
                 with duckdb.connect(config={**bounds, "temp_directory": overflow}) as connection:
                     answer = connection.execute(question, values)

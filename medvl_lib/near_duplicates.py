@@ -26,7 +26,7 @@ from functools import lru_cache, partial
 from itertools import chain, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated, Any, BinaryIO, Literal
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -41,6 +41,9 @@ from medvl_lib.provenance import Fact, Outcome, Rule
 from medvl_lib.rules import batches, columns_are_as_declared, no_rows, stream
 from medvl_lib.split import SPLIT, placed
 from medvl_lib.tables import Column, TableWriter
+
+if TYPE_CHECKING:
+    from datasketch import MinHash
 
 REVISION = 1  # first version
 NEAR_DUPLICATES = "near_duplicates.parquet"
@@ -115,12 +118,17 @@ def jaccard(left: frozenset[str], right: frozenset[str]) -> float:
 
 def buckets(shingled: frozenset[str]) -> list[int]:
     """One number per band; two texts of similarity s share one with probability 1 - (1 - s^6)^21."""
-    from datasketch import MinHash  # brings SciPy: 0.6 s that the graph need not wait for when it loads
-
-    hashed = MinHash(num_perm=BANDS * BAND_ROWS, seed=MINHASH_SEED)
+    hashed = _new_minhash().copy()  # its permutations are drawn once: a fifth of the time of a text
     hashed.update_batch([shingle.encode() for shingle in sorted(shingled)])
     values = np.asarray(hashed.hashvalues, dtype="<u8")
     return [_number(values[band * BAND_ROWS : (band + 1) * BAND_ROWS].tobytes()) for band in range(BANDS)]
+
+
+@lru_cache(maxsize=1)
+def _new_minhash() -> "MinHash":
+    from datasketch import MinHash  # brings SciPy: 0.6 s that the graph need not wait for when it loads
+
+    return MinHash(num_perm=BANDS * BAND_ROWS, seed=MINHASH_SEED)
 
 
 def _number(data: bytes) -> int:

@@ -189,8 +189,8 @@ def _seen_height(glyph_height_pixels: float | None, pictures: Sequence[AuditedPi
 def _facts(audit: Path) -> dict[str, Fact]:
     question = """select count(*) as num_conversations, sum(num_tokens) as num_tokens, sum(num_image_tokens) as num_image_tokens,
         sum(num_target_tokens) as num_target_tokens, max(num_tokens) as longest_tokens, min(glyph_height_pixels) as smallest_glyph_pixels,
-        arg_min(pair_id, num_tokens) as shortest_example, arg_max(pair_id, num_tokens) as longest_example,
-        arg_max(pair_id, num_image_tokens) as largest_picture_example from read_parquet($audit)"""
+        arg_min(pair_id, (num_tokens, pair_id)) as shortest_example, arg_min(pair_id, (-num_tokens, pair_id)) as longest_example,
+        arg_min(pair_id, (-num_image_tokens, pair_id)) as largest_picture_example from read_parquet($audit)"""
     names = [str(column[0]) for column in stream(f"describe {question}", audit=audit)]
     (row,) = stream(question, audit=audit)
     return dict(zip(names, row, strict=True))

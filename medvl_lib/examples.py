@@ -45,7 +45,7 @@ def _cell(value: object) -> str:
         return str(value)
     if not value:
         return ""
-    text = _cut(value).replace("\n", "⏎").replace("|", r"\|")
+    text = "⏎".join(_cut(value).splitlines()).replace("|", r"\|")
     fence = "`" * (1 + max((len(run) for run in re.findall("`+", text)), default=0))
     return f"{fence} {text} {fence}"
 

@@ -140,8 +140,12 @@ def _num_lost(said: str, conversation: Conversation, prompt_format: PromptFormat
     before, answer = split_answer(conversation.messages)
     target = _composed(render_target(prompt_format, answer))
     prompt = said.removesuffix(target)
-    asked = [_composed(part.get("text", "")) for message in before for part in message["content"]]
-    return (not said.endswith(target)) + sum(text not in prompt for text in asked)
+    num_lost, start = int(not said.endswith(target)), 0
+    for text in (_composed(part.get("text", "")) for message in before for part in message["content"]):
+        place = prompt.find(text, start)  # each behind the one before: a short question that is lost may stand in another text
+        num_lost += place < 0
+        start = start if place < 0 else place + len(text)
+    return num_lost
 
 
 def _without_runs(ids: Sequence[int], token_id: int) -> list[int]:

@@ -57,6 +57,7 @@ def test_a_users_own_rows_in_the_layout_of_a_shown_dataset_are_withheld(tmp_path
     [
         ("<|im_start|>user\nWhich?", r"` <\|im_start\|>user⏎Which? `"),
         ("a `b` ``c`` d", "``` a `b` ``c`` d ```"),
+        ("one\r\ntwo\rthree\u2028four", "` one⏎two⏎three⏎four `"),
         ("![x](http://a.b/c)", "` ![x](http://a.b/c) `"),
     ],
 )

@@ -4,14 +4,14 @@ In: the references of a line, its gate and what its evaluation will ask. Out: a 
 """
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
 from medvl_lib.benchmark.gate import Gate
 from medvl_lib.evaluation.metrics import METRICS
 from medvl_lib.evaluation.predictions import REFERENCES, Reference
-from medvl_lib.evaluation.spec import EvaluationSpec
+from medvl_lib.evaluation.spec import EvaluationSpec, first_asked
 from medvl_lib.provenance import Outcome, Rule
 from medvl_lib.tables import read_table
 
@@ -22,7 +22,8 @@ def outlook(gate: Gate, evaluation: EvaluationSpec) -> Rule:
         name="the_gate_can_decide", sentence="The test split has enough pairs, in enough groups, for the metric that decides.",
         holds=partial(the_gate_can_decide, gate, evaluation), is_blocking=False,
         literals=(
-            gate.primary_metric, gate.datasets, gate.min_pairs, gate.min_clusters, evaluation.datasets, evaluation.max_pairs_per_dataset
+            gate.primary_metric, gate.datasets, gate.min_pairs, gate.min_clusters, evaluation.datasets, evaluation.max_pairs_per_dataset,
+            evaluation.seed,
         ),
     )  # fmt: skip
 
@@ -30,16 +31,10 @@ def outlook(gate: Gate, evaluation: EvaluationSpec) -> Rule:
 def the_gate_can_decide(gate: Gate, evaluation: EvaluationSpec, directory: Path) -> Outcome:
     """As many test pairs as the gate wants have what its primary metric needs; fewer are inconclusive whatever the model says."""
     metric = METRICS[gate.primary_metric]
-    groups: dict[str, list[str]] = defaultdict(list)
-    others: set[str] = set()
-    for reference in _judged(read_table(directory / REFERENCES, Reference), gate, evaluation):
-        if metric.applies_to(reference):
-            groups[reference.dataset].append(reference.group_id)
-        else:
-            others |= {name for name, other in METRICS.items() if other.applies_to(reference)}
-    most = evaluation.max_pairs_per_dataset
-    num_pairs = sum(min(len(found), most or len(found)) for found in groups.values())
-    num_groups = sum(min(len(set(found)), most or len(found)) for found in groups.values())
+    asked = list(_asked(read_table(directory / REFERENCES, Reference), gate, evaluation))
+    judged = [reference for reference in asked if metric.applies_to(reference)]
+    num_pairs, num_groups = len(judged), len({(reference.dataset, reference.group_id) for reference in judged})
+    others = {name for name, other in METRICS.items() if any(map(other.applies_to, asked))}
     is_enough = num_pairs >= gate.min_pairs and num_groups >= gate.min_clusters
     cure = f"; set primary_metric to one that these pairs have: {', '.join(sorted(others))}" if not num_pairs and others else ""
     return Outcome(
@@ -49,8 +44,12 @@ def the_gate_can_decide(gate: Gate, evaluation: EvaluationSpec, directory: Path)
     )  # fmt: skip
 
 
-def _judged(references: Iterable[Reference], gate: Gate, evaluation: EvaluationSpec) -> Iterable[Reference]:
+def _asked(references: Iterable[Reference], gate: Gate, evaluation: EvaluationSpec) -> Iterator[Reference]:
+    """The test pairs of the gate's datasets that the evaluation will ask."""
+    by_dataset: dict[str, list[Reference]] = defaultdict(list)
     for reference in references:
-        is_asked = not evaluation.datasets or reference.dataset in evaluation.datasets
-        if reference.split == "test" and is_asked and (not gate.datasets or reference.dataset in gate.datasets):
-            yield reference
+        is_evaluated = not evaluation.datasets or reference.dataset in evaluation.datasets
+        if reference.split == "test" and is_evaluated and (not gate.datasets or reference.dataset in gate.datasets):
+            by_dataset[reference.dataset].append(reference)
+    for found in by_dataset.values():
+        yield from first_asked(found, evaluation, lambda reference: reference.pair_id)

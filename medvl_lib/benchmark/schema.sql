@@ -53,7 +53,7 @@ create table dataset_counts (
 );
 comment on table dataset_counts is 'The data funnel behind an evaluation. Key: (evaluation_id, dataset, outcome, reason).';
 comment on column dataset_counts.dataset is 'name of the dataset';
-comment on column dataset_counts.outcome is 'read from the raw files, then rejected or accepted, then the split; trained_on: what the adapter learned from';
+comment on column dataset_counts.outcome is 'read from the raw files, then rejected or accepted, then the split; trained_on: what the recipe took of train';
 comment on column dataset_counts.reason is 'the rule that rejected rows broke; null for other outcomes';
 comment on column dataset_counts.num_pairs is 'how many rows';
 comment on column dataset_counts.evaluation_id is 'the evaluation: one set of answers, scored by one version of the metrics';
@@ -202,7 +202,7 @@ comment on column memory.line is 'the line that was evaluated';
 comment on column memory.variant is 'who answered';
 comment on column memory.load_seconds is 'time to load the weights, alone in a fresh process [seconds]';
 comment on column memory.memory_after_load_bytes is 'every tensor that the process holds after loading: as allocated on a GPU, counted on a CPU [bytes]';
-comment on column memory.memory_peak_bytes is 'highest allocated (GPU) or resident (CPU, libraries included) memory over a full batch of the longest questions [bytes]';
+comment on column memory.memory_peak_bytes is 'highest allocated (GPU) or resident (CPU, with libraries) memory from loading to a full batch of the longest questions [bytes]';
 comment on column memory.adapter_bytes is 'size of the adapter''s weights; null without one [bytes]';
 
 create table promotion_decisions (

@@ -54,7 +54,7 @@ class DatasetCount:
     dataset: Annotated[str, Column("name of the dataset")]
     outcome: Annotated[
         Literal["read", "rejected", "accepted", "train", "validation", "test", "benchmark", "trained_on"],
-        Column("read from the raw files, then rejected or accepted, then the split; trained_on: what the adapter learned from"),
+        Column("read from the raw files, then rejected or accepted, then the split; trained_on: what the recipe took of train"),
     ]
     reason: Annotated[str | None, Column("the rule that rejected rows broke; null for other outcomes")]
     num_pairs: Annotated[int, Column("how many rows")]

@@ -59,7 +59,7 @@ class Probe:
 def measure_all(weights: Sequence[Weights], probe: Probe) -> Iterator[tuple[Weights, Footprint]]:
     """Each variant in a process of its own, one after the other.
 
-    Raises HeavyStepFailed when one of them is killed.
+    Raises HeavyStepFailed when one of them is killed or runs out of memory.
     """
     context = multiprocessing.get_context(_start_method(probe.profile))
     if context.get_start_method() == "forkserver":
@@ -68,9 +68,10 @@ def measure_all(weights: Sequence[Weights], probe: Probe) -> Iterator[tuple[Weig
         for item in weights:
             try:
                 yield item, pool.submit(measure, item, probe).result()
-            except BrokenProcessPool as error:
+            except (BrokenProcessPool, torch.OutOfMemoryError) as error:
+                ended = "was killed, probably because memory ran out" if isinstance(error, BrokenProcessPool) else "ran out of memory"
                 raise HeavyStepFailed(
-                    found=f"the process that measured {item.variant} alone was killed, probably because memory ran out",
+                    found=f"the process that measured {item.variant} alone {ended}",
                     where=str(item.directory), do="lower prediction_batch of the profile, or free memory, and materialize again",
                 ) from error  # fmt: skip
 

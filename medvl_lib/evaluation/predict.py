@@ -8,7 +8,7 @@ all of them down alike. Weights that several variants stand on are loaded once. 
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -26,16 +26,17 @@ from medvl_lib.evaluation.predictions import (
     Reference,
     VariantMeasurement,
 )
-from medvl_lib.evaluation.spec import EvaluationSpec
+from medvl_lib.evaluation.spec import EvaluationSpec, first_asked
 from medvl_lib.hardware import Profile
 from medvl_lib.images import Pictures
-from medvl_lib.models.loading import Loaded, attach, load
+from medvl_lib.models.loading import Loaded, attach, give_memory_back, load
 from medvl_lib.models.spec import ModelSpec
-from medvl_lib.provenance import Fact, digest
+from medvl_lib.models.weights import held_bytes
+from medvl_lib.provenance import Fact
 from medvl_lib.rules import stream
+from medvl_lib.step import Report
 from medvl_lib.tables import TableWriter, read_table, write_table
 
-Report = Callable[[Mapping[str, Fact]], None]
 REPORT_SECONDS = 1.0
 SHARE_FOR_WEIGHTS = 0.5  # of the memory that a profile grants: the rest is for the answers of a batch
 
@@ -70,6 +71,7 @@ def write_predictions(
             predictions.write(prediction)
         reported = 0.0
         for group in rounds:
+            give_memory_back(profile)  # what the round before held
             for prediction in answers_in_turns(group, panel):
                 predictions.write(prediction)
                 if time.monotonic() - reported > REPORT_SECONDS:
@@ -90,8 +92,7 @@ def parts(chat: Path, evaluation: EvaluationSpec) -> Iterator[list[Conversation]
             by_dataset[conversation.dataset].append(conversation)
         chosen = [items for name, items in by_dataset.items() if not evaluation.datasets or name in evaluation.datasets]
         for items in chosen:
-            ordered = sorted(items, key=lambda item: digest([evaluation.seed, item.pair_id]))
-            yield ordered[: evaluation.max_pairs_per_dataset or None]
+            yield first_asked(items, evaluation, lambda item: item.pair_id)
 
 
 def shuffled(groups: Sequence[Sequence[Conversation]]) -> list[list[Conversation]]:
@@ -113,7 +114,8 @@ def in_rounds(weights: Sequence[Weights], profile: Profile) -> Iterator[list[Wei
     group: list[Weights] = []
     for item in weights:
         directories = {other.directory for other in group}
-        if group and item.directory not in directories and 0 < most < sum(map(_num_bytes, {*directories, item.directory})):
+        held = sum(held_bytes(directory, profile.weights_dtype) for directory in {*directories, item.directory})
+        if group and item.directory not in directories and 0 < most < held:
             yield group
             group = []
         group.append(item)

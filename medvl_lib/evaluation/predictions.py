@@ -60,7 +60,10 @@ MemoryAfterLoad = Annotated[
 ]
 MemoryPeak = Annotated[
     int,
-    Column("highest allocated (GPU) or resident (CPU, libraries included) memory over a full batch of the longest questions", unit="bytes"),
+    Column(
+        "highest allocated (GPU) or resident (CPU, with libraries) memory from loading to a full batch of the longest questions",
+        unit="bytes",
+    ),
 ]
 AdapterBytes = Annotated[int | None, Column("size of the adapter's weights; null without one", unit="bytes")]
 

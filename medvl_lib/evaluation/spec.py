@@ -1,14 +1,17 @@
 """What is asked of every variant: the numbers of an evaluation that bear identity. No torch here."""
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 from medvl_lib.evaluation.predictions import Condition
 from medvl_lib.pairs import Split
+from medvl_lib.provenance import digest
 
 REVISION = 2  # variants answer in turns; first version of what evaluation.predict, batches and models.loading make of a spec
 
 FurtherVariant = Literal["int8", "merged"]
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,3 +47,9 @@ class EvaluationSpec:
             raise ValueError(f"further_variants = {list(self.further_variants)!r} must name none twice")
         if "as_is" in self.controls or len(set(self.controls)) < len(self.controls):
             raise ValueError(f"controls = {list(self.controls)!r} must not name as_is, which is always asked, and none twice")
+
+
+def first_asked(items: Iterable[Item], evaluation: EvaluationSpec, pair_id: Callable[[Item], str]) -> list[Item]:
+    """Of what one dataset and split has, what is asked: the first by a seeded hash of their ids, in this order."""
+    ordered = sorted(items, key=lambda item: digest([evaluation.seed, pair_id(item)]))
+    return ordered[: evaluation.max_pairs_per_dataset or None]

@@ -8,14 +8,15 @@ by one, and linked instead of copied, stands in ``docs/decisions/0010-models-fro
 import os
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 import httpx2  # what huggingface_hub talks HTTP with: a connection that breaks is an error of this package
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from huggingface_hub import HfApi, constants, get_token, hf_hub_url, snapshot_download, try_to_load_from_cache
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, RevisionNotFoundError
 from huggingface_hub.file_download import http_get
@@ -26,7 +27,7 @@ from huggingface_hub.utils.sha import git_hash
 from medvl_lib.errors import MedVLError
 from medvl_lib.files import read_json, sha256_of_file, write_json, writing_below
 from medvl_lib.models.spec import ModelSpec
-from medvl_lib.models.weights import WEIGHTS
+from medvl_lib.models.weights import NEEDED, WEIGHTS, shards
 from medvl_lib.step import Report, silent
 
 LISTING = "listing.json"  # in the folder of downloads: what the hub lists at the commit, which never changes
@@ -36,7 +37,7 @@ PASSING = {408, 429, 500, 502, 503, 504}
 REPORT_SECONDS = 10.0
 GB = 1e9
 AGAIN = "materialize again: it goes on where it stopped"
-WAY_AROUND = "or set [lines.<line>.model] source = 'directory' and path to a copy on this machine"
+WAY_AROUND = "or set [lines.<line>.model] source = 'directory', revision = '' and path to a copy on this machine"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +59,7 @@ def fetch(spec: ModelSpec, directory: Path, downloads: Path, report: Report = si
     """
     with writing_below(downloads):
         downloads.mkdir(parents=True, exist_ok=True)
-        with FileLock(downloads / "lock"):
+        with _alone(downloads, report):
             files = _listing(spec, downloads)
             found = {file.name: _sound_copy(spec, file, downloads) for file in files}
             missing = [file for file in files if found[file.name] is None]
@@ -68,6 +69,21 @@ def fetch(spec: ModelSpec, directory: Path, downloads: Path, report: Report = si
                 found[file.name] = _download(spec, file, downloads, progress)
     for name, path in found.items():
         _place(path, directory / name)
+
+
+@contextmanager
+def _alone(downloads: Path, report: Report) -> Generator[None, None, None]:
+    """Hold the downloads of a commit, saying so while another process has them."""
+    lock = FileLock(downloads / "lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        report({"waiting_for": str(downloads)})
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def is_here(spec: ModelSpec, downloads: Path) -> bool:
@@ -109,9 +125,10 @@ def _remembered(downloads: Path) -> list[HubFile]:
 
 
 def _cached(spec: ModelSpec) -> list[HubFile]:
-    """The snapshot in the user's cache, whose links name each file's hash; empty where there is none, or one without weights.
+    """The snapshot in the user's cache, whose links name each file's hash; empty where there is none, or one that is not whole.
 
-    A cache without links (a file system that has none) says no hash: its files are equal to nothing, and are never taken.
+    Other tools fetch what they need, so a file that every model has may be absent there. A cache without links (a file system that has
+    none) says no hash, and is never taken.
     """
     try:
         snapshot = Path(snapshot_download(
@@ -120,11 +137,10 @@ def _cached(spec: ModelSpec) -> list[HubFile]:
     except (OSError, ValueError):
         return []
     paths = sorted({path for pattern in WEIGHTS for path in snapshot.glob(pattern)})
-    if not any(path.suffix == ".safetensors" for path in paths):
+    lacks = any(not (snapshot / name).is_file() for name in (*NEEDED, *shards(snapshot)))
+    if lacks or not any(path.suffix == ".safetensors" for path in paths) or not all(path.is_symlink() for path in paths):
         return []
-    return [
-        HubFile(name=path.name, num_bytes=_size(path), checksum=path.readlink().name if path.is_symlink() else "unknown") for path in paths
-    ]
+    return [HubFile(name=path.name, num_bytes=_size(path), checksum=path.readlink().name) for path in paths]
 
 
 def _in_cache(spec: ModelSpec, name: str) -> Path | None:

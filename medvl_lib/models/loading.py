@@ -4,6 +4,7 @@ In: a base-model or NF4 directory, the numerics of the profile, perhaps an adapt
 Training, prompts and lines do not belong here. Facts behind each choice: ``docs/decisions/0005-the-tiny-model.md`` and the comments.
 """
 
+import gc
 import json
 import re
 import shutil
@@ -158,6 +159,8 @@ def write_quantized(
             model.save_pretrained(directory)
     copy_side_files(base_directory, directory)
     counts = count_quantized(model)
+    del model
+    give_memory_back(profile)
     return {**describe(directory), **{f"num_4bit_linears_{part}": count for part, count in counts.items()}}
 
 
@@ -209,6 +212,15 @@ def load(directory: Path, spec: ModelSpec, profile: Profile, *, adapter: Path | 
         precision=f"{held}{profile.weights_dtype}",
         load_seconds=time.perf_counter() - started,
     )  # fmt: skip
+
+
+def give_memory_back(profile: Profile) -> None:
+    """Return to the device what dropped models held: torch keeps it for itself otherwise, and no other process can have it."""
+    gc.collect()
+    if profile.device == "cuda":
+        torch.cuda.empty_cache()
+    elif profile.device == "mps":
+        torch.mps.empty_cache()
 
 
 def attach(loaded: Loaded, adapters: Mapping[str, Path]) -> Loaded:

@@ -1,5 +1,6 @@
 """What a model is, as literal values. No torch here: the graph reads this file when it loads."""
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -53,6 +54,11 @@ PARTS: dict[Family, tuple[tuple[str, str], ...]] = {
 """The parts of a model and how their parameters' names begin; the first that matches counts."""
 STORED_LANGUAGE_PREFIX: dict[Family, str] = {"qwen2_5_vl": "model.layers."}
 """How the tensors that may be quantized are called in a file: transformers saves the hub's names, not the modules'."""
+
+LANGUAGE = "model.language_model."  # of every family that transformers builds from a tower, a projector and a language model
+LANGUAGE_LAYERS = f"{LANGUAGE}layers."
+LORA_TENSOR = re.compile(r"base_model\.model\.(?P<module>.+)\.lora_[AB]\.weight")  # how PEFT stores the update of a module
+MERGE_REVISION = 1  # first version of models.merging
 
 LANGUAGE_TARGETS = r"model\.language_model\.layers\.\d+\.(self_attn|cross_attn|mlp)\.(q|k|v|o|gate|up|down)_proj"
 """LoRA targets of a language model: a full match, since a list of suffixes would also adapt the vision blocks' own gate/up/down."""

@@ -22,6 +22,7 @@ WEIGHTS = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model")  # what a c
 NF4_MARK, INT8_MARK = ".quant_state.bitsandbytes__nf4", ".SCB"  # what bitsandbytes writes beside a packed weight
 MERGED_TENSORS = "merged_tensors.parquet"
 CHUNK_BYTES = 1 << 26
+FULL_WIDTH = {"F32", "F16", "BF16"}
 NEEDED = ("config.json", "tokenizer.json", "tokenizer_config.json", "preprocessor_config.json")
 
 
@@ -92,6 +93,15 @@ def num_values(directory: Path) -> int:
     return sum(math.prod(tensor.shape) for tensor in tensors(directory).values())
 
 
+def held_bytes(directory: Path, weights_dtype: str) -> int:
+    """Bytes that a directory's tensors take in memory: what is no packed weight is held in ``weights_dtype``, however it is stored."""
+    width = {"float32": 4, "bfloat16": 2}[weights_dtype]
+    return sum(
+        math.prod(tensor.shape) * width if tensor.dtype in FULL_WIDTH else tensor.end - tensor.begin
+        for tensor in tensors(directory).values()
+    )
+
+
 def describe(directory: Path) -> dict[str, Fact]:
     """How many tensors and bytes a directory of weights holds."""
     return {
@@ -137,18 +147,18 @@ def only_language_linears_are_in_eight_bits(directory: Path) -> Outcome:
 
 
 def only_adapted_linears_differ_from_the_base(directory: Path) -> Outcome:
-    """The same tensors as in the base; of those without an update every byte, and not all of those with one."""
+    """The same tensors as in the base; those with an update differ from it, the others do not by a byte."""
     rows = {row.name: row for row in read_table(directory / MERGED_TENSORS, MergedTensor)}
     try:
         found = tensor_hashes(directory)
     except (ValueError, KeyError) as error:
         return Outcome(passed=False, found=f"a weight file cannot be read: {error}")
     changed = {name for name, row in rows.items() if name in found and found[name] != row.sha256_in_base}
-    astray = sorted((rows.keys() ^ found.keys()) | {name for name in changed if not rows[name].is_adapted})
-    num_adapted = sum(row.is_adapted for row in rows.values())
+    adapted = {name for name, row in rows.items() if row.is_adapted}
+    astray = sorted((rows.keys() ^ found.keys()) | (changed ^ adapted))
     return Outcome(
-        passed=bool(changed) and not astray, offenders=tuple(astray[:10]),
-        found=f"{len(changed)} of {len(rows)} tensors differ from the base, {num_adapted} have an update, {len(astray)} are astray",
+        passed=bool(adapted) and not astray, offenders=tuple(astray[:10]),
+        found=f"{len(changed)} of {len(rows)} tensors differ from the base, {len(adapted)} have an update, {len(astray)} are astray",
     )  # fmt: skip
 
 

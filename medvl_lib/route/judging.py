@@ -96,7 +96,8 @@ def judging_steps(line: Line, profile: Profile) -> tuple[Step, ...]:
     def measure(call: Call) -> Mapping[str, Fact]:
         return rows.write_benchmark(
             call.directory, line=name, scores_directory=call.read("scores", name), predictions_directory=call.read("predictions", name),
-            adapter_directory=call.read(last, name), dataset_counts=_data_funnel(call, line), stage=last, run_id=call.workspace.run_id,
+            adapter_directory=_adapter_of(call, line).directory, dataset_counts=_data_funnel(call, line),
+            stage=last, run_id=call.workspace.run_id,
         )  # fmt: skip
 
     return (
@@ -129,6 +130,11 @@ def judging_steps(line: Line, profile: Profile) -> tuple[Step, ...]:
     )  # fmt: skip
 
 
+def _adapter_of(call: Call, line: Line) -> Artifact:
+    """The adapter that made these very predictions: another may have been trained since."""
+    return ancestor(call.workspace, call.inputs[f"predictions/{line.name}"], line.stages[-1].name, line.name)
+
+
 def _data_funnel(call: Call, line: Line) -> list[DatasetCount]:
     """How many rows of each dataset got how far on the way to these very predictions: read from provenance, not looked up anew."""
     chat_artifact = ancestor(call.workspace, call.inputs[f"predictions/{line.name}"], "chat", line.name)
@@ -147,7 +153,7 @@ def _data_funnel(call: Call, line: Line) -> list[DatasetCount]:
             for (name, part), count in placed.items()
             if name == dataset
         )
-        trained_on = call.inputs[f"{line.stages[-1].name}/{line.name}"].facts.get(f"{TRAINED_ON}{dataset}", 0)
+        trained_on = _adapter_of(call, line).facts.get(f"{TRAINED_ON}{dataset}", 0)
         counts.append(DatasetCount(dataset=dataset, outcome="trained_on", reason=None, num_pairs=int(trained_on or 0)))
     return counts
 

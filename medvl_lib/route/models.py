@@ -89,7 +89,7 @@ def merged_steps(line: Line, profile: Profile) -> tuple[Step, ...]:
     step = Step(
         name="merged_model", owner=name, description=sign(models.__name__), process="predict",
         reads=(source("base_model", name, BASE_RULES), source(last, name, training_rules.RULES)),
-        version=code_version(model_spec.REVISION, name, numerics(profile)), rules=MERGED_RULES, write=write,
+        version=code_version(model_spec.MERGE_REVISION, name, numerics(profile)), rules=MERGED_RULES, write=write,
     )  # fmt: skip
     return (step,) if "merged" in line.evaluation.further_variants else ()
 

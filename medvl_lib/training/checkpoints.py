@@ -12,6 +12,8 @@ from pathlib import Path
 from medvl_lib.files import read_json, sha256_of_file, sync_tree, write_json
 
 COMPLETE = "complete.json"
+TRAINER_STATE = "trainer_state.json"
+KEPT = 2  # a disk that lost the newest still has one
 NAME = re.compile(r"checkpoint-(\d+)")
 
 
@@ -53,6 +55,22 @@ def step_of(checkpoint: Path) -> int:
 def path_of(directory: Path, step: int) -> Path:
     """Where the trainer puts the checkpoint of a step."""
     return directory / f"checkpoint-{step}"
+
+
+def prune(directory: Path) -> None:
+    """Keep the two newest whole checkpoints, and of each the one that it calls the best; remove what is older.
+
+    The trainer's own rotation forgets a best checkpoint as soon as a better one is written, before that one counts.
+    """
+    whole = sorted((path for path in _checkpoints(directory) if (path / COMPLETE).is_file()), key=step_of)
+    best = {path_of(directory, step) for path in whole[-KEPT:] if (step := read_json(path / TRAINER_STATE)["best_global_step"])}
+    for checkpoint in whole[:-KEPT]:
+        if checkpoint not in best:
+            shutil.rmtree(checkpoint)
+
+
+def _checkpoints(directory: Path) -> list[Path]:
+    return [path for path in directory.glob("checkpoint-*") if NAME.fullmatch(path.name)]
 
 
 def newest_complete(directory: Path, num_steps: int) -> Path | None:

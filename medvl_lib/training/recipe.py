@@ -56,8 +56,8 @@ class Recipe:
     max_validation_pairs: int
     """Most pairs that the held-out loss is measured on; 0 for all."""
     validations_per_epoch: int
-    """How often the held-out loss is measured, and once after the last step; the adapter of its lowest value is what is kept. 0: it is
-    never measured, and the last adapter is kept."""
+    """About how often the held-out loss is measured (never less often), and once after the last step; the adapter of its lowest value is
+    what is kept. 0: it is never measured, and the last adapter is kept."""
 
     def __post_init__(self) -> None:
         """Refuse numbers that cannot be meant."""

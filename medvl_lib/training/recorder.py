@@ -8,7 +8,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -16,13 +16,11 @@ from typing import Any
 
 from transformers import TrainerCallback
 
+from medvl_lib.errors import HeavyStepFailed
 from medvl_lib.files import write_bytes
-from medvl_lib.provenance import Fact
-from medvl_lib.training.checkpoints import path_of, seal
+from medvl_lib.step import Report
+from medvl_lib.training.checkpoints import is_complete, path_of, prune, seal
 from medvl_lib.training.steps import STEPS_WHILE_RUNNING, TrainingStep
-
-Report = Callable[[Mapping[str, Fact]], None]
-"""Called once a step with what the UI shows while training runs."""
 
 
 @contextmanager
@@ -74,16 +72,26 @@ class Recorder(TrainerCallback):
                     yield TrainingStep(**json.loads(line))
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Name the best checkpoint where it lies now: a resumed state has the path of when it was written, and would forget another."""
+        """Name the best checkpoint where it lies now: a resumed state has the path of when it was written, and would forget another.
+
+        Raises HeavyStepFailed where it is damaged or gone: at the start, not after a day.
+        """
         if state.best_global_step:
-            state.best_model_checkpoint = str(path_of(self._checkpoints, state.best_global_step))
+            best = path_of(self._checkpoints, state.best_global_step)
+            if not is_complete(best):
+                raise HeavyStepFailed(
+                    found=f"the checkpoint of step {state.best_global_step}, whose held-out loss is the lowest so far, is damaged or gone",
+                    where=str(best), do=f"remove {self._checkpoints}, and materialize again: training begins anew",
+                )  # fmt: skip
+            state.best_model_checkpoint = str(best)
 
     def on_step_begin(self, *_: Any, **__: Any) -> None:
         """Start the clock of a step."""
         self._step_started = time.perf_counter()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Stop here when that was asked for."""
+        """Save wherever the held-out loss is measured, since its best adapter is kept; stop here when that was asked for."""
+        control.should_save |= control.should_evaluate
         if self.is_stopping:
             control.should_save = control.should_training_stop = True
 
@@ -117,7 +125,8 @@ class Recorder(TrainerCallback):
             self._rewrite(rows)
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """A checkpoint counts from now on; the steps before it are on disk."""
+        """A checkpoint counts from now on, the steps before it are on disk, and older ones can go."""
         with self._path.open("rb") as stream:
             os.fsync(stream.fileno())
         seal(path_of(self._checkpoints, state.global_step))
+        prune(self._checkpoints)

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from peft import LoraConfig, get_peft_model, load_peft_weights, set_peft_model_state_dict
+from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, load_peft_weights, set_peft_model_state_dict
 from transformers import PrinterCallback, set_seed
 from trl import SFTConfig, SFTTrainer
 
@@ -22,15 +22,17 @@ from medvl_lib.errors import HeavyStepFailed, MedVLError
 from medvl_lib.files import write_json
 from medvl_lib.hardware import Profile
 from medvl_lib.images import ImageStore
+from medvl_lib.models.hashes import frozen_hashes
 from medvl_lib.models.loading import Loaded, load, num_parameters, parameters_by_part, serializing
 from medvl_lib.models.spec import ModelSpec
 from medvl_lib.provenance import Fact
+from medvl_lib.step import Report
 from medvl_lib.tables import write_table
 from medvl_lib.training.checkpoints import is_complete, newest_complete, path_of, step_of
 from medvl_lib.training.choice import chosen, mixed, num_by_dataset
-from medvl_lib.training.frozen import FROZEN_TENSORS, FrozenTensor, compare, frozen_hashes
+from medvl_lib.training.frozen import FROZEN_TENSORS, FrozenTensor, compare
 from medvl_lib.training.recipe import Recipe, Stage
-from medvl_lib.training.recorder import Recorder, Report, stopping_at_the_next_step
+from medvl_lib.training.recorder import Recorder, stopping_at_the_next_step
 from medvl_lib.training.steps import TRAINED_ON, TRAINING_STEPS, TrainingStep
 
 CHECKPOINTS_PER_RUN = 8  # about every eighth of a run is repeated at worst after a kill; operational, not identity
@@ -50,13 +52,14 @@ def train(
     model = loaded.model if previous is not None else adapt(loaded, spec, recipe)
     pairs = chosen(read_conversations(conversations_path(chat, "train")), recipe, recipe.max_training_pairs, is_training=True)
     held_out = chosen(read_conversations(conversations_path(chat, "validation")), recipe, recipe.max_validation_pairs, is_training=False)
-    if not pairs:
-        raise MedVLError(
-            found=f"no training pair of {', '.join(recipe.pairs_per_dataset) or 'any dataset'}",
-            where=str(conversations_path(chat, "train")),
-            do="name datasets of this line in recipe.pairs_per_dataset, or check what validation rejected",
-        )  # fmt: skip
     epoch = mixed(pairs, recipe)
+    if not epoch:
+        raise MedVLError(
+            found=f"no training pair of {', '.join(recipe.pairs_per_dataset) or 'any dataset'}"
+            + (f", {len(pairs)} before mixture_weights = {dict(recipe.mixture_weights)}" if pairs else ""),
+            where=str(conversations_path(chat, "train")),
+            do="name datasets of this line in recipe.pairs_per_dataset, raise its mixture_weights, or check what validation rejected",
+        )  # fmt: skip
     reader = Reader(processor=loaded.processor, prompts=loaded.prompts, images=images)
     recorder = Recorder(checkpoints, report)
     trainer = SFTTrainer(
@@ -68,9 +71,10 @@ def train(
     train_to_the_end(trainer, recorder, checkpoints)
     write_table(directory / FROZEN_TENSORS, FrozenTensor, compare(before, frozen_hashes(trainer.model)))
     kept_step = keep_the_best(trainer, checkpoints)
+    distinct = num_by_dataset({pair.pair_id: pair for pair in epoch}.values())
     counts: dict[str, Fact] = {
-        "kept_step": kept_step, "num_training_pairs": len(pairs), "num_pairs_per_epoch": len(epoch), "num_validation_pairs": len(held_out),
-        **{f"{TRAINED_ON}{name}": count for name, count in num_by_dataset(pairs).items()},
+        "kept_step": kept_step, "num_training_pairs": sum(distinct.values()), "num_pairs_per_epoch": len(epoch),
+        "num_validation_pairs": len(held_out), **{f"{TRAINED_ON}{name}": count for name, count in distinct.items()},
     }  # fmt: skip
     return _save(directory, trainer, recorder, loaded, recipe, spec, counts)
 
@@ -101,12 +105,14 @@ def keep_the_best(trainer: SFTTrainer, checkpoints: Path) -> int:
     if best == trainer.state.global_step:
         return best
     checkpoint = path_of(checkpoints, best)
-    if not is_complete(checkpoint):
+    kept = load_peft_weights(str(checkpoint), device=str(trainer.args.device)) if is_complete(checkpoint) else {}
+    set_peft_model_state_dict(trainer.model, kept)
+    held = get_peft_model_state_dict(trainer.model, save_embedding_layers=False)
+    if kept.keys() != held.keys() or not all(torch.equal(kept[name], held[name]) for name in kept):
         raise HeavyStepFailed(
-            found=f"the checkpoint of step {best}, whose held-out loss is the lowest, is not whole", where=str(checkpoint),
-            do=f"remove {checkpoints} and train again",
+            found=f"the checkpoint of step {best}, whose held-out loss is the lowest, is damaged or not of this adapter",
+            where=str(checkpoint), do=f"remove {checkpoints}, and materialize again: training begins anew",
         )  # fmt: skip
-    set_peft_model_state_dict(trainer.model, load_peft_weights(str(checkpoint), device=str(trainer.args.device)))
     return best
 
 
@@ -137,13 +143,13 @@ def arguments(recipe: Recipe, profile: Profile, num_pairs: int, output: Path, *,
         bf16=profile.weights_dtype == "bfloat16",
         gradient_checkpointing=profile.gradient_checkpointing, gradient_checkpointing_kwargs={"use_reentrant": False},
         eval_strategy="steps" if is_validated else "no", eval_steps=validate_every or None,
-        metric_for_best_model="eval_loss" if is_validated else None, greater_is_better=False,  # its checkpoint is never rotated away
+        metric_for_best_model="eval_loss" if is_validated else None, greater_is_better=False,
         save_steps=max(1, total // CHECKPOINTS_PER_RUN),
     )  # fmt: skip
 
 
 def shared_arguments(profile: Profile, output: Path, seed: int) -> dict[str, Any]:
-    """What every training has in common: AdamW on the plain loss, rows left to our collator, every step logged, two checkpoints kept."""
+    """What every training has in common: AdamW on the plain loss, rows left to our collator, checkpoints to the recorder, each step logged."""
     return {
         "output_dir": str(output), "seed": seed, "data_seed": seed, "full_determinism": False,
         "optim": "adamw_torch", "adam_beta1": 0.9, "adam_epsilon": 1e-8, "loss_type": "nll",
@@ -151,7 +157,7 @@ def shared_arguments(profile: Profile, output: Path, seed: int) -> dict[str, Any
         "dataloader_num_workers": profile.num_workers, "dataloader_pin_memory": profile.pin_memory,
         "max_length": None, "packing": False, "completion_only_loss": False, "dataset_kwargs": {"skip_prepare_dataset": True},
         "remove_unused_columns": False, "report_to": "none", "disable_tqdm": True, "logging_steps": 1, "logging_first_step": True,
-        "save_strategy": "steps", "save_total_limit": 2,
+        "save_strategy": "steps", "save_total_limit": None,  # the recorder removes old ones
     }  # fmt: skip
 
 

@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 from medvl_lib.files import read_json
+from medvl_lib.models.spec import LANGUAGE, LORA_TENSOR
 from medvl_lib.models.weights import header
 from medvl_lib.provenance import Outcome, Rule
 from medvl_lib.tables import read_table
@@ -16,8 +17,6 @@ from medvl_lib.training.steps import TRAINING_STEPS, TrainingStep
 
 ADAPTER = "adapter_model.safetensors"
 SUMMARY = "training.json"
-LANGUAGE = "model.language_model."  # of every family that transformers builds from a tower, a projector and a language model
-TENSOR = re.compile(r"base_model\.model\.(?P<module>.+)\.lora_[AB]\.weight")
 
 
 def _losses(directory: Path) -> list[float]:
@@ -47,15 +46,15 @@ def loss_fell(directory: Path) -> Outcome:
 
 def the_best_step_was_kept(directory: Path) -> Outcome:
     """The adapter is that of the lowest held-out loss, the first of equals; the last one where none was measured."""
-    steps = list(read_table(directory / TRAINING_STEPS, TrainingStep))
+    steps = read_table(directory / TRAINING_STEPS, TrainingStep)
     measured = [step for step in steps if step.validation_loss is not None and math.isfinite(step.validation_loss)]
-    best = min(measured, key=lambda step: step.validation_loss or 0.0, default=steps[-1])
-    kept = int(read_json(directory / SUMMARY)["kept_step"])
-    loss = "" if best.validation_loss is None else f", held-out loss {best.validation_loss:.4f}"
-    return Outcome(
-        passed=kept == best.step,
-        found=f"kept is step {kept}; best of {len(measured)} measured held-out losses is step {best.step}{loss}",
-    )  # fmt: skip
+    best = min(measured, key=lambda step: step.validation_loss or 0.0, default=None)
+    summary = read_json(directory / SUMMARY)
+    kept, wanted = int(summary["kept_step"]), int(summary["num_planned_steps"]) if best is None else best.step
+    loss = (
+        "no held-out loss was measured" if best is None else f"the lowest of {len(measured)} held-out losses is {best.validation_loss:.4f}"
+    )
+    return Outcome(passed=kept == wanted, found=f"step {kept} was kept, step {wanted} should be: {loss}")
 
 
 def only_intended_weights_changed(directory: Path) -> Outcome:
@@ -72,7 +71,7 @@ def only_language_layers_are_adapted(directory: Path) -> Outcome:
         names = list(header(directory / ADAPTER))
     except (ValueError, KeyError) as error:
         return Outcome(passed=False, found=f"{ADAPTER} cannot be read: {error}", offenders=(ADAPTER,))
-    matches = [TENSOR.fullmatch(name) for name in names]
+    matches = [LORA_TENSOR.fullmatch(name) for name in names]
     astray = [
         name
         for name, match in zip(names, matches, strict=True)

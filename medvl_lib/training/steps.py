@@ -7,7 +7,7 @@ from medvl_lib.tables import Column
 
 STEPS_WHILE_RUNNING = "steps.jsonl"
 TRAINING_STEPS = "training_steps.parquet"
-TRAINED_ON = "num_training_pairs_"  # fact of an adapter, followed by a dataset's name: how many of its pairs were learned from
+TRAINED_ON = "num_training_pairs_"  # fact of an adapter, followed by a dataset's name: how many of its pairs an epoch had
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

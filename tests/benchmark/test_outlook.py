@@ -33,6 +33,9 @@ def form(number: int, group: str = "") -> Reference:
         ([closed(number) for number in range(9)], {}, False, "set primary_metric to one that these pairs have: closed_accuracy"),
         ([form(number) for number in range(9)], {"max_pairs_per_dataset": 3}, False, "3 test pairs in 3 groups"),
         ([form(number) for number in range(9)], {"datasets": ("vqa",)}, False, "0 test pairs"),
+        # the cap chooses among all pairs of a dataset, and most of these have no known facts
+        ([*(form(number) for number in range(5)), *(replace(form(number), expected=()) for number in range(5, 50))],
+         {"max_pairs_per_dataset": 8}, False, "can be judged by pair_accuracy; the gate wants 4 in 3"),
     ],
 )  # fmt: skip
 def test_the_gate_says_beforehand_whether_it_can_decide(references, changes: dict[str, object], passed: bool, says: str, tmp_path: Path):

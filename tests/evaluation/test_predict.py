@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 
 from medvl_lib.audit import AuditSpec, write_audit
@@ -21,7 +22,7 @@ from medvl_lib.evaluation.predictions import FLOORS, PREDICTIONS, VARIANTS, Pred
 from medvl_lib.evaluation.spec import EvaluationSpec
 from medvl_lib.models.loading import load
 from medvl_lib.models.merging import write_merged
-from medvl_lib.models.weights import MERGED_RULES
+from medvl_lib.models.weights import MERGED_RULES, held_bytes
 from medvl_lib.tables import read_table
 from medvl_lib.training.recipe import Stage
 from medvl_lib.training.route import train
@@ -137,7 +138,7 @@ def test_the_control_is_asked_of_those_with_an_adapter(said: Path):
 
 
 def test_only_variants_that_fit_into_memory_together_share_a_round(trial: Trial, variants: list[Weights]):
-    size = {item.directory: sum(path.stat().st_size for path in item.directory.glob("*.safetensors")) for item in variants}
+    size = {item.directory: held_bytes(item.directory, "float32") for item in variants}
 
     def rounds(budget_bytes: float) -> list[list[str]]:
         profile = replace(trial.profile, memory_budget_bytes=int(2 * budget_bytes), memory_margin_share=0.0)
@@ -160,6 +161,18 @@ def _killed(*_: object) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def _out_of_memory(*_: object) -> None:
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+
+def test_a_device_without_room_is_told_with_its_cure(trial: Trial, variants: list[Weights], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(footprint, "measure", _out_of_memory)
+    probe = Probe(spec=TINY, evaluation=ASKED, profile=trial.profile, images=trial.images, conversations=[])
+    with pytest.raises(HeavyStepFailed, match="measured base alone ran out of memory") as refused:
+        list(measure_all(variants[:1], probe))
+    assert "lower prediction_batch" in refused.value.do
+
+
 def test_a_measuring_process_that_is_killed_is_named(trial: Trial, variants: list[Weights], monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(footprint, "measure", _killed)
     probe = Probe(spec=TINY, evaluation=ASKED, profile=trial.profile, images=trial.images, conversations=[])
@@ -174,6 +187,17 @@ def test_a_merged_model_is_the_base_but_for_what_was_adapted(merged: Path, tmp_p
     weights = load_file(tmp_path / "model.safetensors")
     name = next(name for name in weights if name.startswith("visual."))
     weights[name] = weights[name] + 1e-3
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    failed = {rule.name: rule.holds(tmp_path).offenders for rule in MERGED_RULES if not rule.holds(tmp_path).passed}
+    assert failed == {"only_adapted_linears_differ_from_the_base": (name,)}
+
+
+def test_a_half_merged_model_is_none(trial: Trial, merged: Path, tmp_path: Path):
+    for path in merged.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    weights, base = load_file(tmp_path / "model.safetensors"), load_file(trial.base / "model.safetensors")
+    name = "model.layers.0.mlp.up_proj.weight"
+    weights[name] = base[name].to(weights[name].dtype)
     save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
     failed = {rule.name: rule.holds(tmp_path).offenders for rule in MERGED_RULES if not rule.holds(tmp_path).passed}
     assert failed == {"only_adapted_linears_differ_from_the_base": (name,)}

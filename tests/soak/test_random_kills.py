@@ -36,6 +36,7 @@ pytestmark = pytest.mark.soak
 
 NUM_STEPS = 24
 NUM_RANDOM, NUM_DURING_A_SAVE = 12, 8
+SAVE_SECONDS = 0.06  # about what a save and its seal take
 KILLS_PER_TRAINING = 2  # the second one hits a run that has resumed already
 RECIPE = (
     f"\n[lines.documents.recipe]\nmax_steps = {NUM_STEPS}\nmax_training_pairs = 48\nmax_validation_pairs = 4\nvalidations_per_epoch = 3\n"
@@ -106,13 +107,14 @@ def _kill_at_random(training: Training, moments: random.Random, seconds: float) 
     return "too late"
 
 
-def _kill_during_a_save(training: Training) -> str:
-    """Kill as soon as a checkpoint is there that does not count yet; returns which files it had."""
+def _kill_during_a_save(training: Training, moments: random.Random) -> str:
+    """Kill some milliseconds after a checkpoint has begun, while it does not count yet; returns how many files it had."""
     process = training.start()
     known = {path for path in training.checkpoints if (path / COMPLETE).is_file()}
     while process.poll() is None:
         for path in training.checkpoints:
             if path not in known and not (path / COMPLETE).is_file():
+                time.sleep(moments.uniform(0.0, SAVE_SECONDS))
                 os.kill(process.pid, signal.SIGKILL)
                 process.wait()
                 if path.is_dir() and not (path / COMPLETE).is_file():
@@ -140,7 +142,7 @@ def test_twenty_kills_leave_bit_identical_weights_and_every_step_once(training: 
             where = "too late"
             while where == "too late":
                 shutil.rmtree(training.workspace.root / "adapter", ignore_errors=True)
-                where = _kill_during_a_save(training) if is_in_save else _kill_at_random(training, moments, seconds)
+                where = _kill_during_a_save(training, moments) if is_in_save else _kill_at_random(training, moments, seconds)
             said.append(where)
         weights, rows, _ = training.finish()
         assert weights == undisturbed, said

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from medvl_lib.files import read_json, write_json
-from medvl_lib.training.checkpoints import COMPLETE, is_complete, newest_complete, seal, step_of
+from medvl_lib.training.checkpoints import COMPLETE, is_complete, newest_complete, path_of, prune, seal, step_of
 
 
 def checkpoint(directory: Path, step: int) -> Path:
@@ -104,3 +104,17 @@ def test_what_is_no_checkpoint_is_left_alone(tmp_path: Path):
 
 def test_a_run_that_never_started_has_none(tmp_path: Path):
     assert newest_complete(tmp_path / "nowhere", 24) is None
+
+
+def test_old_checkpoints_go_but_for_two_and_what_each_of_them_calls_the_best(tmp_path: Path):
+    for step, best in ((1, 1), (2, 1), (3, 1), (4, 4), (5, 4)):
+        checkpoint = path_of(tmp_path, step)
+        checkpoint.mkdir()
+        (checkpoint / "trainer_state.json").write_text(f'{{"best_global_step": {best}}}')
+        seal(checkpoint)
+        if step == 4:  # the better one is there; until a newer one is, a kill may still lead back to step 3, whose best is step 1
+            prune(tmp_path)
+            assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-1", "checkpoint-3", "checkpoint-4"]
+    path_of(tmp_path, 6).mkdir()  # cut short: it does not count
+    prune(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-4", "checkpoint-5", "checkpoint-6"]

@@ -2,7 +2,9 @@
 the model's, or a resumed run would end at other weights than an undisturbed one.
 """
 
+import json
 import math
+import os
 import signal
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,14 +18,15 @@ from trl import SFTTrainer
 
 from medvl_lib.batches import Collator, Reader, training_batch
 from medvl_lib.chat import conversations_path, read_conversations
-from medvl_lib.errors import HeavyStepFailed
+from medvl_lib.errors import HeavyStepFailed, MedVLError
 from medvl_lib.files import read_json, sha256_of_file
 from medvl_lib.hardware import Profile
+from medvl_lib.models.hashes import frozen_hashes
 from medvl_lib.models.loading import load
 from medvl_lib.provenance import Fact
 from medvl_lib.tables import read_table
 from medvl_lib.training.checkpoints import newest_complete
-from medvl_lib.training.frozen import FROZEN_TENSORS, compare, frozen_hashes
+from medvl_lib.training.frozen import FROZEN_TENSORS, compare
 from medvl_lib.training.recipe import Recipe, Stage
 from medvl_lib.training.route import adapt, arguments, keep_the_best, settle, train
 from medvl_lib.training.rules import ADAPTER, RULES, SUMMARY
@@ -122,7 +125,8 @@ def test_a_run_that_was_cut_ends_at_bit_identical_weights(trial: Trial, tmp_path
     assert [rule.name for rule in RULES if not rule.holds(tmp_path / "resumed").passed] == []
 
 
-GETS_WORSE = replace(RECIPE, learning_rate=0.3, validations_per_epoch=3)  # of 3 steps an epoch: the held-out loss is measured at each
+# The held-out loss is measured at each of 17 steps and best after one of the first, while checkpoints are due at every second step.
+GETS_WORSE = replace(RECIPE, learning_rate=0.05, warmup_share=0.0, max_steps=17, validations_per_epoch=3)
 
 
 def _kept_and_best(directory: Path) -> tuple[int, int]:
@@ -134,10 +138,11 @@ def _kept_and_best(directory: Path) -> tuple[int, int]:
 def test_the_adapter_of_the_lowest_held_out_loss_is_kept_and_not_the_last(trial: Trial, tmp_path: Path) -> None:
     _run(trial, tmp_path / "adapter", tmp_path / "checkpoints", recipe=GETS_WORSE)
     kept, best = _kept_and_best(tmp_path / "adapter")
-    assert kept == best < 6
+    assert kept == best < 17
+    assert kept % 2  # no checkpoint was due there
     saved, of_best, of_last = (
         load_file(path / ADAPTER)
-        for path in (tmp_path / "adapter", tmp_path / f"checkpoints/checkpoint-{best}", tmp_path / "checkpoints/checkpoint-6")
+        for path in (tmp_path / "adapter", tmp_path / f"checkpoints/checkpoint-{best}", tmp_path / "checkpoints/checkpoint-17")
     )
     assert all(torch.equal(saved[name], of_best[name]) for name in of_best)
     assert not all(torch.equal(saved[name], of_last[name]) for name in of_last)
@@ -157,7 +162,7 @@ def test_a_run_that_was_cut_and_moved_after_its_best_step_still_keeps_it(trial: 
 def test_a_best_checkpoint_that_is_gone_is_named_and_no_other_is_kept(trial: Trial, tmp_path: Path) -> None:
     trainer = _trainer(trial, trial.profile, RECIPE, tmp_path)
     trainer.state.best_global_step, trainer.state.global_step = 2, 6
-    with pytest.raises(HeavyStepFailed, match="checkpoint of step 2"):
+    with pytest.raises(HeavyStepFailed, match="checkpoint of step 2, .* damaged or not of this adapter"):
         keep_the_best(trainer, tmp_path)
 
 
@@ -167,6 +172,28 @@ def test_a_pair_of_a_heavier_dataset_comes_more_often_in_an_epoch(trial: Trial, 
     assert (facts["num_training_pairs"], facts["num_training_pairs_invented"]) == (12, 12)
     assert 12 < facts["num_pairs_per_epoch"] < 24
     assert facts["num_steps"] == math.ceil(facts["num_pairs_per_epoch"] / 4)
+
+
+def test_a_damaged_best_checkpoint_is_told_when_training_goes_on_and_not_at_its_end(trial: Trial, tmp_path: Path) -> None:
+    with pytest.raises(_Killed):
+        _run(trial, tmp_path / "cut", tmp_path / "b", report=_kill_after(8), recipe=GETS_WORSE)
+    best = json.loads(max((tmp_path / "b").glob("checkpoint-*/trainer_state.json"), key=os.path.getmtime).read_text())["best_global_step"]
+    (tmp_path / "b" / f"checkpoint-{best}" / ADAPTER).write_bytes(b"")
+    said: list[dict] = []
+    with pytest.raises(HeavyStepFailed, match=f"step {best}, whose held-out loss is the lowest so far, is damaged or gone"):
+        _run(trial, tmp_path / "resumed", tmp_path / "b", recipe=GETS_WORSE, report=said.append)
+    assert said == []
+
+
+def test_weights_that_leave_nothing_of_an_epoch_are_named(trial: Trial, tmp_path: Path) -> None:
+    with pytest.raises(MedVLError, match="12 before mixture_weights = {'invented': 0.001}"):
+        _run(trial, tmp_path / "adapter", tmp_path / "checkpoints", recipe=replace(RECIPE, mixture_weights={"invented": 0.001}))
+
+
+def test_pairs_that_a_weight_leaves_out_of_every_epoch_are_not_counted_as_trained_on(trial: Trial, tmp_path: Path) -> None:
+    recipe = replace(RECIPE, max_steps=1, mixture_weights={"invented": 0.5}, validations_per_epoch=0)
+    facts = _run(trial, tmp_path / "adapter", tmp_path / "checkpoints", recipe=recipe)
+    assert 0 < facts["num_training_pairs_invented"] == facts["num_training_pairs"] == facts["num_pairs_per_epoch"] < 12
 
 
 def test_a_frozen_tensor_that_changes_is_seen_in_bytes_and_in_scales(trial: Trial) -> None:

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from medvl_lib.benchmark.gate import Gate
+from medvl_lib.errors import InputRefused
 from medvl_lib.evaluation.metrics import METRICS
 from medvl_lib.evaluation.predictions import REFERENCES, Reference
 from medvl_lib.evaluation.spec import EvaluationSpec, first_asked
@@ -31,7 +32,10 @@ def outlook(gate: Gate, evaluation: EvaluationSpec) -> Rule:
 def the_gate_can_decide(gate: Gate, evaluation: EvaluationSpec, directory: Path) -> Outcome:
     """As many test pairs as the gate wants have what its primary metric needs; fewer are inconclusive whatever the model says."""
     metric = METRICS[gate.primary_metric]
-    asked = list(_asked(read_table(directory / REFERENCES, Reference), gate, evaluation))
+    try:
+        asked = list(_asked(read_table(directory / REFERENCES, Reference), gate, evaluation))
+    except InputRefused as refusal:
+        return Outcome(passed=True, found=f"not asked: {refusal.found}")  # another rule says so, and blocks
     judged = [reference for reference in asked if metric.applies_to(reference)]
     num_pairs, num_groups = len(judged), len({(reference.dataset, reference.group_id) for reference in judged})
     others = {name for name, other in METRICS.items() if any(map(other.applies_to, asked))}

@@ -149,7 +149,7 @@ def arguments(recipe: Recipe, profile: Profile, num_pairs: int, output: Path, *,
 
 
 def shared_arguments(profile: Profile, output: Path, seed: int) -> dict[str, Any]:
-    """What every training has in common: AdamW on the plain loss, rows left to our collator, checkpoints to the recorder, each step logged."""
+    """What every training has in common: AdamW on the plain loss, rows left to our collator, old checkpoints to the recorder."""
     return {
         "output_dir": str(output), "seed": seed, "data_seed": seed, "full_determinism": False,
         "optim": "adamw_torch", "adam_beta1": 0.9, "adam_epsilon": 1e-8, "loss_type": "nll",

@@ -1,7 +1,8 @@
-"""What the UI shows of a written directory and of a verdict: counts, columns and places; never a row of a dataset."""
+"""What the UI shows of a written directory and of a verdict: counts, columns and places; rows only as ``medvl_lib.examples`` allows."""
 
 import dagster as dg
 
+from medvl_lib.examples import render_examples
 from medvl_lib.provenance import Artifact, Verdict
 from medvl_lib.step import Step
 from medvl_lib.tables import columns
@@ -32,6 +33,7 @@ def result(step: Step, artifact: Artifact) -> dg.MaterializeResult:
             "dagster/uri": dg.MetadataValue.path(str(artifact.directory)),
             "fingerprint": artifact.fingerprint,
             "reused": artifact.reused,
+            **({} if step.examples is None else {"examples": dg.MetadataValue.md(render_examples(artifact.directory, step.examples))}),
         },
     )
 

@@ -29,7 +29,7 @@ from medvl_lib.rules import columns_are_as_declared, outcome, rule, stream
 from medvl_lib.split import SPLIT, SplitRow, placed
 from medvl_lib.tables import TableWriter, num_rows
 
-REVISION = 2  # references hold the question; answer_type and modality are slices
+REVISION = 3  # references hold licence and question; answer_type and modality are slices
 COUNTS = "counts.json"
 SLICES = ("document_type", "specialty", "answer_type", "modality")  # publishers' labels that are reported apart, where a pair has them
 GLYPH_HEIGHT = "glyph_height_pixels"  # the metadata key under which a dataset that draws its pages says how tall a lower-case x is
@@ -85,7 +85,8 @@ def to_reference(pair: Pair, row: SplitRow) -> Reference:
     slices = {key: pair.metadata[key] for key in SLICES if pair.metadata.get(key)}
     return Reference(
         pair_id=pair.pair_id, dataset=pair.dataset, split=row.split, group_id=row.group_id, language=pair.language,
-        request=pair.request.strip(), response=pair.response.strip(), expected=pair.expected, slices={**slices, "language": pair.language},
+        licence=pair.licence, request=pair.request.strip(), response=pair.response.strip(), expected=pair.expected,
+        slices={**slices, "language": pair.language},
         glyph_height_pixels=_glyph_height_pixels(pair),
     )  # fmt: skip
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from medvl_lib.examples import Examples
 from medvl_lib.provenance import Artifact, Fact, Rule, digest, fingerprint, resolve, reusable, write_step
 from medvl_lib.workspace import Workspace
 
@@ -79,6 +80,8 @@ class Step:
     """What must be true of the written directory."""
     write: Callable[[Call], Mapping[str, Fact]]
     table: Table | None = None
+    examples: Examples | None = None
+    """Rows that the UI shows, where every dataset that they come from may be shown."""
     process: str | None = None
     """The heavy process that runs it (``prepare``, ``train``, ``predict``); None: the run's own."""
     observe: Callable[[Workspace, Inputs], str] | None = None

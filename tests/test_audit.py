@@ -11,10 +11,10 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from medvl_lib import audit as room
-from medvl_lib.audit import AUDIT, AuditedPicture, AuditRow, AuditSpec, write_audit
+from medvl_lib.audit import AUDIT, EXAMPLES, AuditExample, AuditRow, AuditSpec, write_audit
 from medvl_lib.chat import read_conversations, write_chat
 from medvl_lib.errors import MedVLError
 from medvl_lib.evaluation.predictions import REFERENCES, Reference
@@ -24,6 +24,7 @@ from medvl_lib.pairs import PAIRS, Pair
 from medvl_lib.prompts import read_prompt_format
 from medvl_lib.split import SplitSpec, write_split
 from medvl_lib.tables import read_table, write_table
+from medvl_lib.tokenization import TokenizedPicture
 
 SPEC = AuditSpec(max_tokens=200, min_glyph_height_pixels=5.0)
 MAX_PIXELS = 28 * 28 * 20
@@ -37,9 +38,9 @@ TEMPLATE = """\
 {% endif %}"""
 
 
-def write_model(directory: Path, merges: list[tuple[str, str]] | None = None) -> Path:
-    """A model directory in the hub's layout without weights: one byte is one token, but for ``merges``."""
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+def write_model(directory: Path, merges: list[tuple[str, str]] | None = None, *, unknown: str = "", template: str = TEMPLATE) -> Path:
+    """A model directory in the hub's layout without weights: one byte is one token, but for ``merges`` and ``unknown`` ones."""
+    alphabet = sorted(set(pre_tokenizers.ByteLevel.alphabet()) - set(unknown))
     vocabulary = {symbol: index for index, symbol in enumerate([*alphabet, *("".join(pair) for pair in merges or [])])}
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=merges or []))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
@@ -51,7 +52,7 @@ def write_model(directory: Path, merges: list[tuple[str, str]] | None = None) ->
     write_json(directory / "config.json", {"model_type": "qwen2_5_vl", "image_token_id": tokenizer.token_to_id("<|image_pad|>")})
     size = {"shortest_edge": 56 * 56, "longest_edge": 12_845_056}
     write_json(directory / "preprocessor_config.json", {"patch_size": 14, "merge_size": 2, "size": size})
-    (directory / "chat_template.jinja").write_text(TEMPLATE)
+    (directory / "chat_template.jinja").write_text(template)
     return directory
 
 
@@ -104,12 +105,13 @@ def failing(directory: Path) -> dict[str, tuple[str, ...]]:
 
 def test_golden_row(tmp_path, store):
     scan = picture(store, 224, 168)
-    seen = AuditedPicture(image_id=scan, width_pixels=224, height_pixels=168, seen_width_pixels=140, seen_height_pixels=84, num_tokens=15)
+    seen = TokenizedPicture(image_id=scan, width_pixels=224, height_pixels=168, seen_width_pixels=140, seen_height_pixels=84, num_tokens=15)
     # <|im_start|>user\n 6, <|vision_start|> and <|vision_end|> 2, picture 15, question 20, <|im_end|>\n 2, <|im_start|>assistant\n 11
     assert rows(written(tmp_path, store, pair(1, scan))) == [
         AuditRow(
-            pair_id="slake/000001", split="train", num_tokens=61, num_prompt_tokens=56, num_target_tokens=5, num_image_tokens=15,
-            num_foreign_special_tokens=0, glyph_height_pixels=6.0, pictures=(seen,),
+            pair_id="slake/000001", dataset="slake", split="train", num_tokens=61, num_prompt_tokens=56, num_target_tokens=5,
+            has_exact_target=True, num_image_tokens=15, num_foreign_special_tokens=0, num_lost_texts=0, glyph_height_pixels=6.0,
+            pictures=(seen,),
         )
     ]  # fmt: skip
 
@@ -121,8 +123,44 @@ def test_golden_facts(tmp_path, store):
     assert facts == {
         "num_conversations": 3, "num_tokens": 62 + 57 + 60, "num_image_tokens": 16 + 6 + 12, "num_target_tokens": 5 + 10 + 5,
         "longest_tokens": 62, "smallest_glyph_pixels": 12.0, "shortest_example": "slake/000002", "longest_example": "slake/000001",
-        "largest_picture_example": "slake/000001",
+        "most_image_tokens_example": "slake/000003",  # the next one: 000001 is an example already
     }  # fmt: skip
+
+
+def examples(directory: Path) -> list[AuditExample]:
+    return list(read_table(directory / EXAMPLES, AuditExample))
+
+
+def test_golden_example(tmp_path, store):
+    [example] = examples(written(tmp_path, store, pair(1, picture(store, 224, 168), picture(store, 56, 56), request="Größe? µ")))
+    assert example == AuditExample(
+        pair_id="slake/000001", dataset="slake", split="train", licence="CC-BY-4.0",
+        chosen_for="shortest", num_prompt_tokens=53, num_target_tokens=5,
+        prompt="<|im_start|>user\n<|vision_start|><|image_pad|> x 15<|vision_end|><|vision_start|><|image_pad|> x 4<|vision_end|>"
+        "Größe? µ<|im_end|>\n<|im_start|>assistant\n",
+        target="Lung<|im_end|>", pictures="224 x 168 -> 140 x 84, 15 tokens; 56 x 56 -> 56 x 56, 4 tokens",
+    )  # fmt: skip
+
+
+def test_three_examples_are_distinct_and_say_what_they_were_chosen_for(tmp_path, store):
+    page, scan = picture(store, 112, 112), picture(store, 56, 56)
+    sizes = (
+        pair(1, page, response="Lung " * 20),
+        pair(2, page),
+        pair(3, scan, publisher_split="test"),
+        pair(4, response="Left lung"),
+        pair(5),
+    )
+    found = examples(written(tmp_path, store, *sizes))
+    assert [(each.pair_id, each.chosen_for) for each in found] == [
+        ("slake/000005", "shortest"), ("slake/000001", "longest"), ("slake/000002", "most_image_tokens"),  # 000001 has as many
+    ]  # fmt: skip
+
+
+def test_fewer_conversations_are_all_examples(tmp_path, store):
+    directory = written(tmp_path, store, pair(1), pair(2, response="Left lung"))
+    assert [(each.pair_id, each.chosen_for) for each in examples(directory)] == [("slake/000001", "shortest"), ("slake/000002", "longest")]
+    assert failing(directory) == {}
 
 
 def test_the_counts_are_those_of_the_batch_that_is_trained_on(tmp_path, store):
@@ -191,9 +229,40 @@ def test_what_a_model_should_not_see_breaks_its_rules(tmp_path, store, changes, 
     assert failing(directory) == dict.fromkeys(rules, ("slake/000002",))
 
 
-def test_an_answer_whose_first_letter_is_joined_to_the_prompt_is_found(tmp_path, store):
-    directory = written(tmp_path, store, pair(1), merges=[("Ċ", "L")])
+@pytest.mark.parametrize("merges", [[("Ċ", "L")], [("Ċ", "L"), ("L", "u")]])  # with the second one all counts add up
+def test_an_answer_whose_first_letter_is_joined_to_the_prompt_is_found(tmp_path, store, merges):
+    directory = written(tmp_path, store, pair(1), merges=merges)
     assert failing(directory) == {"answers_begin_at_a_token": ("slake/000001",)}
+
+
+MICRO = "Âµ"  # the two bytes of a µ, as a byte-level tokenizer writes them
+
+
+@pytest.mark.parametrize("lossy", [{"unknown": MICRO}, {"template": TEMPLATE.replace("part['text']", "part['text'] | replace('µ', 'u')")}])
+@pytest.mark.parametrize("changes", [{"request": "How many µmol?"}, {"response": "4 µmol"}])
+def test_a_text_that_its_tokens_no_longer_say_is_found(tmp_path, store, lossy, changes):
+    model = write_model(tmp_path / "model", **lossy)
+    write_audit(tmp_path, chat(tmp_path, pair(1), pair(2, picture(store, 56, 56), **changes)), model, store, SPEC, max_pixels=MAX_PIXELS)
+    is_lost = "request" in changes or "unknown" in lossy  # the template writes no answer
+    assert failing(tmp_path) == ({"texts_survive_the_tokenizer": ("slake/000002",)} if is_lost else {})
+    assert any("µ" not in each.prompt + each.target for each in examples(tmp_path) if each.pair_id == "slake/000002") == is_lost
+
+
+def test_a_template_that_asks_nothing_is_found_in_every_conversation(tmp_path, store):
+    model = write_model(tmp_path / "model", template=TEMPLATE.replace("{{ part['text'] }}", ""))
+    write_audit(tmp_path, chat(tmp_path, pair(1), pair(2)), model, store, SPEC, max_pixels=MAX_PIXELS)
+    assert failing(tmp_path) == {"texts_survive_the_tokenizer": ("slake/000001", "slake/000002")}
+
+
+def test_a_letter_that_the_tokenizer_composes_is_the_same_letter(tmp_path, store):
+    model = write_model(tmp_path / "model")
+    tokenizer = Tokenizer.from_file(str(model / "tokenizer.json"))
+    tokenizer.normalizer = normalizers.NFC()  # as Qwen's
+    tokenizer.save(str(model / "tokenizer.json"))
+    decomposed = pair(1, request="Gro\u0308ße?", response="Ha\u0308matom")
+    write_audit(tmp_path, chat(tmp_path, decomposed), model, store, SPEC, max_pixels=MAX_PIXELS)
+    assert failing(tmp_path) == {}
+    assert examples(tmp_path)[0].target == "Hämatom<|im_end|>"
 
 
 def test_references_of_another_chat_are_refused(tmp_path, store):
@@ -213,7 +282,9 @@ def test_a_ribbon_is_refused_by_its_picture(tmp_path, store):
 def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("sound")
     store = ImageStore(root / "images")
-    return written(root, store, pair(1, picture(store, 112, 112)), pair(2, picture(store, 56, 56), publisher_split="test"))
+    page, scan = picture(store, 112, 112), picture(store, 56, 56)
+    shown = pair(1), pair(2, page, request="Which organ is this, and which side?"), pair(3, page)
+    return written(root, store, *shown, pair(4, scan, publisher_split="test"))  # the last one is no example
 
 
 def last(**changes: object) -> Callable[[Path], None]:
@@ -229,6 +300,18 @@ def huge_picture(directory: Path) -> None:
     write_table(directory / AUDIT, AuditRow, [*before, replace(row, pictures=(replace(row.pictures[0], seen_width_pixels=99_999),))])
 
 
+def first_example(**changes: object) -> Callable[[Path], None]:
+    def damage(directory: Path) -> None:
+        row, *after = examples(directory)
+        write_table(directory / EXAMPLES, AuditExample, [replace(row, **changes), *after])
+
+    return damage
+
+
+def fewer_examples(directory: Path) -> None:
+    write_table(directory / EXAMPLES, AuditExample, examples(directory)[1:])
+
+
 def tighter(**limits: float) -> Callable[[Path], None]:
     return lambda directory: write_json(directory / "spec.json", {**read_json(directory / "spec.json"), **limits})
 
@@ -240,10 +323,15 @@ def tighter(**limits: float) -> Callable[[Path], None]:
         (last(pictures=()), "image_tokens_are_present_and_complete"),
         (last(num_target_tokens=1, num_prompt_tokens=49), "every_answer_has_target_tokens"),
         (last(num_prompt_tokens=44), "answers_begin_at_a_token"),
+        (last(has_exact_target=False), "answers_begin_at_a_token"),
         (last(num_foreign_special_tokens=1), "texts_hold_no_special_tokens"),
+        (last(num_lost_texts=1), "texts_survive_the_tokenizer"),
         (last(glyph_height_pixels=4.9), "text_is_legible"),
+        (fewer_examples, "examples_are_of_this_audit"),
+        (first_example(pair_id="slake/000002"), "examples_are_of_this_audit"),
+        (first_example(dataset="clinical_documents"), "examples_are_of_this_audit"),
         (huge_picture, "pictures_are_within_the_pixel_budget"),
-        (tighter(max_tokens=61), "nothing_is_truncated"),
+        (tighter(max_tokens=77), "nothing_is_truncated"),
         (tighter(max_pixels=112 * 112 - 1), "pictures_are_within_the_pixel_budget"),
         (tighter(min_glyph_height_pixels=12.1), "text_is_legible"),
     ],
@@ -254,11 +342,12 @@ def test_damage_breaks_exactly_its_rule(tmp_path, sound, damage, rule):
     assert list(failing(directory)) == [rule]
 
 
-def test_a_lost_column_breaks_exactly_its_rule(tmp_path, sound):
+@pytest.mark.parametrize("name", [AUDIT, EXAMPLES])
+def test_an_added_column_breaks_exactly_its_rule(tmp_path, sound, name):
     directory = shutil.copytree(sound, tmp_path / "audit")
-    table = pq.read_table(directory / AUDIT)
-    pq.write_table(table.append_column("note", table["pair_id"]), directory / AUDIT)
-    assert failing(directory) == {"columns_are_as_declared": (AUDIT,)}
+    table = pq.read_table(directory / name)
+    pq.write_table(table.append_column("note", table["pair_id"]), directory / name)
+    assert failing(directory) == {"columns_are_as_declared": (name,)}
 
 
 @pytest.mark.parametrize(("name", "value"), [("max_tokens", 0), ("min_glyph_height_pixels", -0.5)])

@@ -1,15 +1,21 @@
 """What is trained on. If these passed wrongly, a model would learn to repeat prompts, or never learn to stop."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
+from medvl_lib.audit import AUDIT, EXAMPLES, AuditExample, AuditRow, AuditSpec, write_audit
 from medvl_lib.batches import IGNORE_INDEX, Reader, answer_labels, prompt_batch, training_batch
 from medvl_lib.chat import Conversation, conversations_path, read_conversations
 from medvl_lib.errors import MedVLError
 from medvl_lib.models.loading import load
+from medvl_lib.pairs import SPLITS
+from medvl_lib.tables import read_table
 from tests.torch_fixtures import TINY, Trial
 
 X = IGNORE_INDEX
+LIMITS = AuditSpec(max_tokens=4096, min_glyph_height_pixels=1.0)
 
 
 def _reader(trial: Trial) -> Reader:
@@ -37,6 +43,25 @@ def test_the_trained_labels_decode_to_exactly_the_answer(trial: Trial):
     for labels, conversation in zip(batch["labels"], conversations, strict=True):
         answer = conversation.messages[-1]["content"][0]["text"]
         assert reader.processor.tokenizer.decode(labels[labels != X]) == answer + "<|im_end|>"
+
+
+def test_the_audit_counts_the_very_labels_that_are_trained_on_and_shows_their_text(trial: Trial, tmp_path: Path):
+    reader = _reader(trial)
+    write_audit(tmp_path, trial.chat, trial.base, trial.images, LIMITS, max_pixels=TINY.max_pixels)
+    examples = {example.pair_id: example for example in read_table(tmp_path / EXAMPLES, AuditExample)}
+    rows = list(read_table(tmp_path / AUDIT, AuditRow))
+    assert (len(rows), len(examples)) == (20, 3)
+    conversations = {item.pair_id: item for split in SPLITS for item in read_conversations(conversations_path(trial.chat, split))}
+    for row in rows:
+        [ids], [labels] = (training_batch(reader, [conversations[row.pair_id]])[name] for name in ("input_ids", "labels"))
+        trained = labels != X
+        assert (row.num_tokens, row.num_target_tokens) == (len(ids), int(trained.sum()))
+        if example := examples.get(row.pair_id):
+            assert example.target == reader.processor.tokenizer.decode(ids[trained])
+            num_image_tokens = int((ids == reader.prompts.image_token_id).sum())
+            image_token = reader.prompts.image_token
+            read = reader.processor.tokenizer.decode(ids[~trained])
+            assert example.prompt == read.replace(image_token * num_image_tokens, f"{image_token} x {num_image_tokens}")
 
 
 def test_every_tensor_of_the_processor_stays_in_the_batch(trial: Trial):

@@ -61,7 +61,7 @@ def test_golden_reference(tmp_path):
     directory = written(tmp_path, pair(7, metadata=metadata, expected=(potassium,)))
     assert list(read_table(directory / REFERENCES, Reference)) == [
         Reference(
-            pair_id="slake/000007", dataset="slake", split="train", group_id="subject:p7", language="en",
+            pair_id="slake/000007", dataset="slake", split="train", group_id="subject:p7", language="en", licence="CC-BY-4.0",
             request="Which organ is this?", response="Lung",
             expected=(potassium,), slices={"document_type": "lab_results", "language": "en"}, glyph_height_pixels=7.5,
         )

@@ -12,7 +12,19 @@ from types import ModuleType
 
 import pytest
 
-from medvl_lib import audit, chat, images, near_duplicates, pairs, prompts, raw_records, split, validation, vision_tokens
+from medvl_lib import (
+    audit,
+    chat,
+    images,
+    near_duplicates,
+    pairs,
+    prompts,
+    raw_records,
+    split,
+    tokenization,
+    validation,
+    vision_tokens,
+)
 from medvl_lib.audit import AuditSpec
 from medvl_lib.benchmark import promotion, rows
 from medvl_lib.benchmark.promotion import Gate, Guardrail
@@ -192,7 +204,7 @@ def test_where_and_how_fast_it_runs_moves_nothing(name: str):
     [
         (split, {"split"}), (chat, {"chat"}), (audit, {"audit"}), (model_spec, WEIGHTS), (recipe_room, TRAINED),
         (near_duplicates, {"near_duplicates"}), (overfit, {"overfit"}),
-        (evaluation_spec, {"predictions"}), (floors, {"predictions"}), (vision_tokens, {"audit"}),
+        (evaluation_spec, {"predictions"}), (floors, {"predictions"}), (vision_tokens, {"audit"}), (tokenization, {"audit"}),
         (prompts, {"audit", "predictions"} | TRAINED), (images, {"near_duplicates", "audit", "predictions"} | TRAINED),
         (scores, {"scores"}), (rows, {"benchmark"}), (promotion, {"promotion"}),
     ],

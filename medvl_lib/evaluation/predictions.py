@@ -30,6 +30,7 @@ class Reference:
     split: Annotated[Split, Column("the split it fell into")]
     group_id: Annotated[str, Column("patient or document: the unit of splitting and of error bars")]
     language: Annotated[str, Column("ISO 639-1 code")]
+    licence: Annotated[str, Column("SPDX identifier, or the publisher's words, for this very picture and text")]
     request: Annotated[str, Column("the question")]
     response: Annotated[str, Column("the answer that is wanted")]
     expected: Annotated[tuple[Triple, ...], Column("facts that the answer must state")]

@@ -142,7 +142,7 @@ def _floor_findings(held_out: Sequence[ReadingPage]) -> Iterator[Finding]:
 
 def _reference(page: ReadingPage) -> Reference:
     return Reference(
-        pair_id=page.page_id, dataset="reading_pages", split="test", group_id=page.page_id, language="en",
+        pair_id=page.page_id, dataset="reading_pages", split="test", group_id=page.page_id, language="en", licence="CC0-1.0",
         request=page.request, response=page.response,
         expected=page.facts, slices={}, glyph_height_pixels=drawn_pages.x_height_pixels(page.style),
     )  # fmt: skip

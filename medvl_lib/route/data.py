@@ -8,8 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from medvl_lib import audit, chat, images, near_duplicates, pairs, prompts, raw_records, split, validation, vision_tokens
+from medvl_lib import audit, chat, images, near_duplicates, pairs, prompts, raw_records, split, tokenization, validation, vision_tokens
+from medvl_lib.benchmark.outlook import outlook
 from medvl_lib.datasets import DATASETS
+from medvl_lib.examples import Examples
 from medvl_lib.images import ImageStore
 from medvl_lib.lines import DatasetRun, Line
 from medvl_lib.models.weights import BASE_RULES
@@ -103,7 +105,8 @@ def data_steps(line: Line) -> tuple[Step, ...]:
         ),
         Step(
             name="chat", owner=name, description=sign(chat.__name__), reads=(source("split", name, split.RULES), *_validated(line)),
-            version=code_version(chat.REVISION, name, line.datasets), rules=chat.RULES,
+            version=code_version(chat.REVISION, name, line.datasets),
+            rules=(*chat.RULES, outlook(line.gate, line.evaluation)),
             write=lambda call: chat.write_chat(call.directory, call.read("split", name), validated(call)),
         ),
     )  # fmt: skip
@@ -116,10 +119,14 @@ def audit_step(line: Line) -> Step:
         name="audit", owner=name, description=sign(audit.__name__),
         reads=(source("chat", name, chat.RULES), source("base_model", name, BASE_RULES)),
         version=code_version(
-            audit.REVISION, prompts.REVISION, vision_tokens.REVISION, images.REVISION, name, line.audit, line.model.max_pixels
+            audit.REVISION, tokenization.REVISION, prompts.REVISION, vision_tokens.REVISION, images.REVISION, name, line.audit,
+            line.model.max_pixels,
         ), rules=audit.RULES,
         write=lambda call: audit.write_audit(
             call.directory, call.read("chat", name), call.read("base_model", name), ImageStore(call.workspace.images), line.audit,
             max_pixels=line.model.max_pixels),
         table=Table(file=audit.AUDIT, model=audit.AuditRow),
+        examples=Examples(
+            file=audit.EXAMPLES, model=audit.AuditExample,
+            shown_licences={dataset: DATASETS[dataset].licence for dataset in line.datasets if DATASETS[dataset].may_be_shown}),
     )  # fmt: skip

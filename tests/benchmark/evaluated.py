@@ -46,7 +46,8 @@ def reference(number: int) -> Reference:
     """A page that states two values; even pages are laboratory sheets."""
     expected = (Triple(term="Potassium", value="4.1", unit="mmol/L"), Triple(term="Sodium", value=str(100 + number), unit="mmol/L"))
     return Reference(
-        pair_id=f"p{number:03}", dataset="forms", split="test", group_id=f"doc{number:03}", language="en", request="?", response="",
+        pair_id=f"p{number:03}", dataset="forms", split="test", group_id=f"doc{number:03}", language="en", licence="CC0-1.0",
+        request="?", response="",
         expected=expected,
         slices={"document_type": "lab" if number % 2 == 0 else "icu"}, glyph_height_pixels=None,
     )  # fmt: skip

@@ -12,7 +12,8 @@ def reference(
     number: int, response: str, *facts: tuple[str, str, str], dataset: str = "labs", request: str = "What is it?",
 ) -> Reference:  # fmt: skip
     return Reference(
-        pair_id=f"{dataset}/{number}", dataset=dataset, split="train", group_id=str(number), language="en", request=request,
+        pair_id=f"{dataset}/{number}", dataset=dataset, split="train", group_id=str(number), language="en", licence="CC0-1.0",
+        request=request,
         response=response,
         expected=tuple(Triple(term=term, value=value, unit=unit) for term, value, unit in facts), slices={}, glyph_height_pixels=None,
     )  # fmt: skip

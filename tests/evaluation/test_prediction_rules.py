@@ -20,7 +20,8 @@ ANSWERS_EACH_PAIR, HAS_LATENCY = "every_variant_answers_every_pair_once", "laten
 
 def reference(pair_id: str) -> Reference:
     return Reference(
-        pair_id=pair_id, dataset="labs", split="test", group_id=pair_id, language="en", request="?", response=f"answer {pair_id}",
+        pair_id=pair_id, dataset="labs", split="test", group_id=pair_id, language="en", licence="CC0-1.0",
+        request="?", response=f"answer {pair_id}",
         expected=(), slices={}, glyph_height_pixels=None,
     )  # fmt: skip
 

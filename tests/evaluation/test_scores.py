@@ -21,7 +21,8 @@ POTASSIUM = (Triple(term="Potassium", value="4.1", unit="mmol/L"),)
 
 def reference(pair_id: str, *, split: str = "test", expected: tuple[Triple, ...] = POTASSIUM, response: str = "") -> Reference:
     return Reference(
-        pair_id=pair_id, dataset="forms", split=split, group_id=f"doc-{pair_id}", language="en", request="?", response=response,
+        pair_id=pair_id, dataset="forms", split=split, group_id=f"doc-{pair_id}", language="en", licence="CC0-1.0",
+        request="?", response=response,
         expected=expected,
         slices={"document_type": "lab"}, glyph_height_pixels=None,
     )  # fmt: skip

@@ -11,7 +11,8 @@ from medvl_lib.evaluation.predictions import Reference
 def reference(answer_type: str | None, response: str = "yes") -> Reference:
     slices = {} if answer_type is None else {"answer_type": answer_type}
     return Reference(
-        pair_id="vqa/1", dataset="vqa", split="test", group_id="1", language="en", request="?", response=response, expected=(),
+        pair_id="vqa/1", dataset="vqa", split="test", group_id="1", language="en", licence="CC0-1.0",
+        request="?", response=response, expected=(),
         slices=slices, glyph_height_pixels=None,
     )  # fmt: skip
 

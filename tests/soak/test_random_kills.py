@@ -97,10 +97,13 @@ def training(tmp_path_factory: pytest.TempPathFactory) -> Training:
 def _kill_at_random(training: Training, moments: random.Random, seconds: float) -> str:
     """Kill somewhere between the start of the process and the end of training; returns where it was."""
     process = training.start()
-    time.sleep(moments.uniform(0.0, seconds))
-    process.kill()
-    status = process.wait()
-    return f"after step {training.num_steps}" if status == -signal.SIGKILL else "too late"
+    try:
+        process.wait(moments.uniform(0.0, seconds))
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+        return f"at random, after step {training.num_steps}"
+    return "too late"
 
 
 def _kill_during_a_save(training: Training) -> str:

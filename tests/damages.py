@@ -1,0 +1,302 @@
+"""One damage for every rule of the route: what to do to a written directory so that exactly this rule fails.
+
+In: a copy of a directory as its step wrote it. Out: the same directory, damaged where it stands. A rule without an entry here fails
+``tests/test_damages.py``.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from medvl_lib import audit, chat, near_duplicates, raw_records, split
+from medvl_lib.benchmark import promotion
+from medvl_lib.benchmark.tables import TABLES
+from medvl_lib.evaluation import scores
+from medvl_lib.evaluation.predictions import FLOORS, PREDICTIONS, REFERENCES, VARIANTS, Prediction, Reference, VariantMeasurement
+from medvl_lib.files import read_json, write_json
+from medvl_lib.image_facts import IMAGE_FACTS, ImageRow
+from medvl_lib.models.shipped import ORIGIN, RANDOM
+from medvl_lib.models.weights import INT8_MARK, MERGED_TENSORS, NF4_MARK, MergedTensor
+from medvl_lib.pairs import PAIRS, REJECTIONS, Pair, Rejection
+from medvl_lib.tables import read_table, write_table
+from medvl_lib.training.frozen import FROZEN_TENSORS, FrozenTensor
+from medvl_lib.training.rules import ADAPTER, SUMMARY
+from medvl_lib.training.steps import TRAINING_STEPS, TrainingStep
+
+Damage = Callable[[Path], None]
+Rows = list[Any]
+
+
+def rewritten(file: str, model: type, change: Callable[[Rows], Sequence[Any]]) -> Damage:
+    """A table with other rows of its own model."""
+
+    def damage(directory: Path) -> None:
+        write_table(directory / file, model, change(list(read_table(directory / file, model))))
+
+    return damage
+
+
+def at(index: int, **changes: object) -> Callable[[Rows], Rows]:
+    """One row with other values; -1 is the last."""
+    return lambda rows: [replace(row, **changes) if place == index % len(rows) else row for place, row in enumerate(rows)]
+
+
+def first_where(holds: Callable[[Any], bool], **changes: object) -> Callable[[Rows], Rows]:
+    """The first row that is such, with other values."""
+    return lambda rows: at(next(index for index, row in enumerate(rows) if holds(row)), **changes)(rows)
+
+
+def like_the_first(*names: str, other: Callable[[Any], bool] = lambda _: True) -> Callable[[Rows], Rows]:
+    """The last row that is such with some values of the first."""
+
+    def change(rows: Rows) -> Rows:
+        index = max(index for index, row in enumerate(rows) if other(row))
+        return at(index, **{name: getattr(rows[0], name) for name in names})(rows)
+
+    return change
+
+
+def repeated(rows: Rows) -> Rows:
+    """The first row twice."""
+    return [*rows, rows[0]]
+
+
+def added_column(file: str) -> Damage:
+    """A column that nobody declared."""
+
+    def damage(directory: Path) -> None:
+        table = pq.read_table(directory / file)
+        pq.write_table(table.append_column("note", table[table.column_names[0]]), directory / file)
+
+    return damage
+
+
+def rejected_instead(directory: Path) -> None:
+    """Two thirds of the kept pairs among the rejections."""
+    kept, rejections = list(read_table(directory / PAIRS, Pair)), list(read_table(directory / REJECTIONS, Rejection))
+    left_out = [replace(rejections[0], pair_id=pair.pair_id) for pair in kept[len(kept) // 3 :]]
+    write_table(directory / PAIRS, Pair, kept[: len(kept) // 3])
+    write_table(directory / REJECTIONS, Rejection, [*rejections, *left_out])
+
+
+def first_conversation(change: Callable[[dict[str, Any]], None]) -> Damage:
+    """The first conversation that is trained on, changed."""
+
+    def damage(directory: Path) -> None:
+        path = chat.conversations_path(directory, "train")
+        line, *lines = path.read_text(encoding="utf-8").splitlines()
+        conversation = json.loads(line)
+        change(conversation)
+        path.write_text("\n".join([json.dumps(conversation, ensure_ascii=False), *lines, ""]), encoding="utf-8")
+
+    return damage
+
+
+def one_conversation_fewer(directory: Path) -> None:
+    """The last conversation that is trained on is gone."""
+    path = chat.conversations_path(directory, "train")
+    path.write_text("".join(path.read_text(encoding="utf-8").splitlines(keepends=True)[:-1]), encoding="utf-8")
+
+
+def user_twice(conversation: dict[str, Any]) -> None:
+    """A second user message in a row."""
+    conversation["messages"].insert(0, {"role": "user", "content": [{"type": "text", "text": "Hello"}]})
+
+
+def no_placeholder(conversation: dict[str, Any]) -> None:
+    """No place for the picture."""
+    content = conversation["messages"][0]["content"]
+    content[:] = [part for part in content if part["type"] != "image"]
+
+
+def blank_at_the_end(conversation: dict[str, Any]) -> None:
+    """An answer that ends with white space."""
+    conversation["messages"][-1]["content"][0]["text"] += " "
+
+
+def changed_json(file: str, **changes: object) -> Damage:
+    """Other values in a JSON file."""
+    return lambda directory: write_json(directory / file, {**read_json(directory / file), **changes})
+
+
+def one_step_more_planned(directory: Path) -> None:
+    """One step more was planned than was done."""
+    planned = read_json(directory / SUMMARY)["num_planned_steps"]
+    changed_json(SUMMARY, num_planned_steps=planned + 1)(directory)
+
+
+def another_step_kept(directory: Path) -> None:
+    """The adapter is that of another step than the best one."""
+    changed_json(SUMMARY, kept_step=read_json(directory / SUMMARY)["kept_step"] - 1)(directory)
+
+
+def renamed_tensor(file: str, old_end: str, new: str) -> Damage:
+    """The first tensor whose name ends so has another name, and everything else is as it was."""
+
+    def damage(directory: Path) -> None:
+        for path in sorted(directory.glob(file)):
+            data = path.read_bytes()
+            end = 8 + int.from_bytes(data[:8], "little")
+            header = json.loads(data[8:end])
+            if found := [name for name in sorted(header) if name.endswith(old_end)]:
+                header[new] = header.pop(found[0])
+                text = json.dumps(header).encode()
+                path.write_bytes(len(text).to_bytes(8, "little") + text + data[end:])
+                return
+        raise AssertionError(f"no tensor {old_end}")
+
+    return damage
+
+
+def outside_the_language_model(mark: str) -> Damage:
+    """A linear of the vision tower is quantized."""
+    return renamed_tensor("*.safetensors", mark, f"visual.merger{mark}")
+
+
+def without(name: str) -> Damage:
+    """A file is gone."""
+    return lambda directory: (directory / name).unlink()
+
+
+def unanswered_pair(rows: Rows) -> Rows:
+    """One variant has not answered one pair."""
+    gone = (rows[-1].variant, rows[-1].condition, rows[-1].pair_id)
+    return [row for row in rows if (row.variant, row.condition, row.pair_id) != gone]
+
+
+def silent_base(rows: Rows) -> Rows:
+    """The base model says nothing."""
+    return [replace(row, answer="") if row.variant == "base" else row for row in rows]
+
+
+def table_of(name: str, change: Callable[[Rows], Sequence[Any]]) -> Damage:
+    """A table of the benchmark with other rows."""
+    return rewritten(f"{name}.parquet", TABLES[name], change)
+
+
+def audited(change: Callable[[Rows], Rows]) -> Damage:
+    """Other rows in the audit."""
+    return rewritten(audit.AUDIT, audit.AuditRow, change)
+
+
+def nearly_twice(kind: str) -> Damage:
+    """A text or picture of the test split that stands nearly so in train."""
+    row = near_duplicates.NearDuplicate(
+        kind=kind, held_out_id="a", held_out_split="test", other_id="b", other_split="train", similarity=0.99
+    )  # fmt: skip
+    return rewritten(near_duplicates.NEAR_DUPLICATES, near_duplicates.NearDuplicate, lambda rows: [*rows, row])
+
+
+IS_TEST = {"other": lambda row: row.split == "test"}
+WEIGHTS: dict[str, Damage] = {
+    "weights_are_whole": without("preprocessor_config.json"),
+    "weights_are_trained": changed_json(ORIGIN, weights=RANDOM),
+}
+TRAINED: dict[str, Damage] = {
+    "every_step_was_done_once": one_step_more_planned,
+    "loss_is_finite": rewritten(TRAINING_STEPS, TrainingStep, lambda rows: at(len(rows) // 2, loss=float("nan"))(rows)),
+    "the_best_step_was_kept": another_step_kept,
+    "only_intended_weights_changed": rewritten(FROZEN_TENSORS, FrozenTensor, at(0, sha256_after="0" * 64)),
+    "only_language_layers_are_adapted": renamed_tensor(ADAPTER, "lora_A.weight", "base_model.model.model.visual.merger.lora_A.weight"),
+}
+DAMAGES: dict[str, dict[str, Damage]] = {
+    "raw_records": {"raw_files_are_there": rewritten(raw_records.MANIFEST, raw_records.RawFile, lambda _: [])},
+    "pairs": {
+        "pairs_were_read": rewritten(PAIRS, Pair, lambda _: []),
+        "pair_ids_are_unique": rewritten(PAIRS, Pair, repeated),
+        "columns_are_as_declared": added_column(REJECTIONS),
+    },
+    "validated_pairs": {
+        "columns_are_as_declared": added_column(REJECTIONS),
+        "nothing_is_lost": rewritten(PAIRS, Pair, lambda rows: rows[:-1]),
+        "every_image_opens": rewritten(IMAGE_FACTS, ImageRow, first_where(lambda row: row.is_readable, is_readable=False)),
+        "response_is_never_empty": rewritten(PAIRS, Pair, at(0, response=" \u200b")),
+        "no_pair_stands_twice": rewritten(PAIRS, Pair, like_the_first("image_ids", "request", "response")),
+        "every_rejection_says_why": rewritten(REJECTIONS, Rejection, at(0, detail="")),
+        "rejected_share_is_within_budget": rejected_instead,
+    },
+    "split": {
+        "columns_are_as_declared": added_column(split.SPLIT),
+        "every_pair_has_a_split": rewritten(split.SPLIT, split.SplitRow, like_the_first("pair_id")),
+        "no_group_in_two_splits": rewritten(split.SPLIT, split.SplitRow, like_the_first("group_id", **IS_TEST)),
+        "no_image_in_two_splits": rewritten(split.SPLIT, split.SplitRow, like_the_first("image_ids", **IS_TEST)),
+        "train_is_not_empty": rewritten(
+            split.SPLIT, split.SplitRow, lambda rows: [replace(row, split="test") if row.split == "train" else row for row in rows]
+        ),
+        "test_is_not_empty": rewritten(
+            split.SPLIT, split.SplitRow, lambda rows: [replace(row, split="benchmark") if row.split == "test" else row for row in rows]
+        ),
+    },
+    "near_duplicates": {
+        "columns_are_as_declared": added_column(near_duplicates.NEAR_DUPLICATES),
+        "no_text_stands_nearly_twice": nearly_twice("text"),
+        "no_picture_stands_nearly_twice": nearly_twice("picture"),
+    },
+    "chat": {
+        "the_gate_can_decide": rewritten(REFERENCES, Reference, lambda rows: [replace(row, expected=()) for row in rows]),
+        "columns_are_as_declared": added_column(REFERENCES),
+        "every_pair_became_a_conversation": one_conversation_fewer,
+        "roles_alternate_and_end_with_the_assistant": first_conversation(user_twice),
+        "every_image_has_its_placeholder": first_conversation(no_placeholder),
+        "every_answer_is_trimmed_text": first_conversation(blank_at_the_end),
+    },
+    "base_model": WEIGHTS,
+    "nf4_model": {**WEIGHTS, "only_language_linears_are_in_four_bits": outside_the_language_model(NF4_MARK)},
+    "int8_model": {**WEIGHTS, "only_language_linears_are_in_eight_bits": outside_the_language_model(INT8_MARK)},
+    "merged_model": {
+        **WEIGHTS,
+        "only_adapted_linears_differ_from_the_base": rewritten(
+            MERGED_TENSORS, MergedTensor, first_where(lambda row: not row.is_adapted, sha256_in_base="0" * 64)
+        ),
+    },
+    "audit": {
+        "columns_are_as_declared": added_column(audit.EXAMPLES),
+        "image_tokens_are_present_and_complete": audited(at(0, pictures=())),
+        "nothing_is_truncated": changed_json(audit.SPEC, max_tokens=20),
+        "every_answer_has_target_tokens": audited(lambda rows: at(0, num_target_tokens=1, num_prompt_tokens=rows[0].num_tokens - 1)(rows)),
+        "answers_begin_at_a_token": audited(at(0, has_exact_target=False)),
+        "texts_hold_no_special_tokens": audited(at(0, num_foreign_special_tokens=1)),
+        "texts_survive_the_tokenizer": audited(at(0, num_lost_texts=1)),
+        "pictures_are_within_the_pixel_budget": changed_json(audit.SPEC, max_pixels=28 * 28),
+        "text_is_legible": audited(at(0, glyph_height_pixels=1.0)),
+        "examples_are_of_this_audit": rewritten(audit.EXAMPLES, audit.AuditExample, at(0, dataset="mtsamples")),
+    },
+    "overfit": {**TRAINED, "pairs_were_learned": rewritten(TRAINING_STEPS, TrainingStep, at(-1, loss=1e6))},
+    "adapter": {**TRAINED, "loss_fell": rewritten(TRAINING_STEPS, TrainingStep, at(-1, loss=1e6))},
+    "predictions": {
+        "every_variant_answers_every_pair_once": rewritten(
+            PREDICTIONS, Prediction, lambda rows: rows[:-1] if rows[-1].condition == "as_is" else [rows[0], *rows]
+        ),
+        "latencies_are_measured": rewritten(
+            PREDICTIONS, Prediction, first_where(lambda row: row.variant not in FLOORS, latency_seconds=float("inf"))
+        ),
+        "an_adapter_takes_its_own_size": rewritten(
+            VARIANTS, VariantMeasurement, first_where(lambda row: row.adapter_bytes is not None, adapter_bytes=10**12)
+        ),
+        "outputs_are_not_degenerate": rewritten(PREDICTIONS, Prediction, silent_base),
+    },
+    "scores": {
+        "every_test_pair_is_predicted": rewritten(scores.SCORES, scores.Score, unanswered_pair),
+        "no_answer_is_scored_twice": rewritten(scores.SCORES, scores.Score, repeated),
+        "scores_are_in_range": rewritten(scores.SCORES, scores.Score, at(0, value=1.5, reason=None)),
+        "few_scores_are_missing": rewritten(scores.SCORES, scores.Score, at(0, value=None, reason="the scorer failed")),
+    },
+    "benchmark": {
+        "tables_are_as_declared": added_column("memory.parquet"),
+        "every_row_has_an_interval": table_of("benchmark_rows", first_where(lambda row: row.num_clusters > 1, ci_low=None)),
+        "no_orphan_scores": table_of(
+            "benchmark_rows", lambda rows: rows[:1] if rows[0].slice != "all" else [row for row in rows if row != rows[0]]
+        ),
+        "every_read_row_is_accounted_for": table_of("dataset_counts", first_where(lambda row: row.outcome == "read", num_pairs=10**6)),
+    },
+    "promotion": {
+        "one_decision_was_made": rewritten(promotion.PROMOTION_DECISIONS, promotion.Decision, repeated),
+        "the_verdict_follows_the_numbers": rewritten(
+            promotion.PROMOTION_DECISIONS, promotion.Decision, at(0, verdict="promote", ci_low=-0.1)
+        ),
+    },
+}  # fmt: skip

@@ -25,6 +25,7 @@ from medvl_lib.pointer import Served, move_pointer, read_pointer
 from medvl_lib.provenance import Artifact, Fact, ancestor, code_version, digest, read_artifact
 from medvl_lib.route.data import sign, source
 from medvl_lib.route.models import further_models, merged_steps, trained_on
+from medvl_lib.route.promoting import promotion_step
 from medvl_lib.step import Call, Inputs, Step, Table
 from medvl_lib.training import rules as training_rules
 from medvl_lib.training.steps import TRAINED_ON
@@ -121,11 +122,7 @@ def judging_steps(line: Line, profile: Profile) -> tuple[Step, ...]:
             reads=(source("scores", name, scores.RULES), source("predictions", name, prediction_rules.RULES), adapter),
             version=code_version(rows.REVISION, rows.REVISIONS, name, line.evaluation), rules=rows.RULES, write=measure,
         ),
-        Step(
-            name="promotion", owner=name, description=sign(promotion.__name__), reads=(source("scores", name, scores.RULES),),
-            version=code_version(promotion.REVISION, promotion.REVISIONS, name, line.gate), rules=promotion.RULES,
-            write=lambda call: promotion.write_promotion(call.directory, call.read("scores", name), line.gate, name),
-        ),
+        promotion_step(line),
     )  # fmt: skip
 
 

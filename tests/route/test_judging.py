@@ -33,8 +33,9 @@ def _decision(workspace: Workspace, adapter: Artifact, *, verdict: str = "promot
     scores = _written(workspace, "scores", [predictions], f"scores of {adapter.fingerprint}")
     decision = Decision(
         line="documents", evaluation_id="e", gate_id="g", verdict=verdict, reasons=("because",), primary_metric="pair_accuracy",
-        challenger="adapter", champion="base", num_pairs=60, num_clusters=60, difference=0.1, ci_low=0.05, ci_high=0.15, p_value=0.01,
-        minimum_detectable_difference=0.05, image_difference=0.1, image_ci_low=0.05, image_ci_high=0.15,
+        challenger="adapter", champion="base", look=1, alpha=0.03, is_worn=False, num_pairs=60, num_clusters=60, difference=0.1,
+        ci_low=0.05, ci_high=0.15, p_value=0.01, minimum_detectable_difference=0.05, image_difference=0.1, image_ci_low=0.05,
+        image_ci_high=0.15,
     )  # fmt: skip
 
     def write(directory: Path) -> dict[str, str]:

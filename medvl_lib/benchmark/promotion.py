@@ -3,7 +3,8 @@
 In: the scores of one evaluation, a gate, and which look at this test set it is. Out: one ``Decision`` on the adapter, since nothing else
 can be promoted. It is made pair by pair on the test split alone, in this order (facts on evaluation, section 6.3):
 
-1. *Validity*: rivals and floors answered the very pairs that the challenger answered, and hardly a score is missing.
+1. *Validity*: rivals and floors answered the very pairs that the challenger answered, hardly a score is missing, and neither challenger nor
+   champion was trained on a subject of the test set, under another split (``leaks``).
 2. *Decidability*: fewer than 50 pairs or 7 clusters decide nothing, whatever the numbers say: 5 documents cannot give p below 0.0625. Every
    interval and p is held to the alpha of this look, a share of the gate's error for all looks (``looks``).
 3. *Superiority* over each rival: champion and base; before the first promotion base and, where it was predicted, nf4 (either may be what
@@ -23,6 +24,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
+from medvl_lib.benchmark import leaks as leaks_room
 from medvl_lib.benchmark import looks
 from medvl_lib.benchmark.gate import Gate, Guardrail
 from medvl_lib.benchmark.looks import Look, alpha_of, write_look
@@ -37,7 +39,7 @@ from medvl_lib.provenance import Fact, Outcome, Rule, digest
 from medvl_lib.tables import Column, read_table, write_table
 
 REVISION = 3  # the error is a budget for all looks at one test set
-REVISIONS = (REVISION, looks.REVISION, statistics.REVISION, SCHEMA_VERSION)
+REVISIONS = (REVISION, looks.REVISION, leaks_room.REVISION, statistics.REVISION, SCHEMA_VERSION)
 PROMOTION_DECISIONS = "promotion_decisions.parquet"
 
 CHALLENGER: Variant = "adapter"  # what serving serves when it wins
@@ -265,8 +267,11 @@ def champion_of(scores: Iterable[Score]) -> Variant:
     return "champion" if any(score.variant == "champion" for score in scores) else "base"
 
 
-def decide(scores: Sequence[Score], gate: Gate, champion: Variant, line: str, *, look: int = 1) -> Decision:
-    """The gate's verdict on one evaluation; raises InputRefused when the scores are of several."""
+def decide(scores: Sequence[Score], gate: Gate, champion: Variant, line: str, *, look: int = 1, leaks: Sequence[str] = ()) -> Decision:
+    """The gate's verdict on one evaluation; raises InputRefused when the scores are of several.
+
+    ``look`` counts the looks at this test set, ``leaks`` say which model learned from it.
+    """
     evaluations = sorted({score.evaluation_id for score in scores})
     if len(evaluations) != 1:
         raise InputRefused(
@@ -278,7 +283,7 @@ def decide(scores: Sequence[Score], gate: Gate, champion: Variant, line: str, *,
     table = _table(scores, gate)
     rivals = _rivals(table, champion)
     found = effect = None
-    if problems := _invalid(table, gate, rivals):
+    if problems := [*leaks, *_invalid(table, gate, rivals)]:
         findings = [_Finding("inconclusive", problem) for problem in problems]
     else:
         found, effect = _compare_valid(table, judging, rivals[0]), _image_effect(table, judging)
@@ -295,10 +300,12 @@ def decide(scores: Sequence[Score], gate: Gate, champion: Variant, line: str, *,
     )  # fmt: skip
 
 
-def write_promotion(directory: Path, scores_directory: Path, gate: Gate, line: str, look: Look) -> dict[str, Fact]:
+def write_promotion(
+    directory: Path, scores_directory: Path, gate: Gate, line: str, look: Look, leaks: Sequence[str] = ()
+) -> dict[str, Fact]:
     """Decide on the scores and write the one row; returns verdict, deciding reason and numbers."""
     scores = list(read_table(scores_directory / SCORES, Score))
-    decision = decide(scores, gate, champion_of(scores), line, look=look.number)
+    decision = decide(scores, gate, champion_of(scores), line, look=look.number, leaks=leaks)
     write_table(directory / PROMOTION_DECISIONS, Decision, [decision])
     return {
         "schema_version": SCHEMA_VERSION, "verdict": decision.verdict, "reason": decision.reasons[0], "champion": decision.champion,

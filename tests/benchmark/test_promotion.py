@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from medvl_lib.benchmark import looks, promotion
+from medvl_lib.benchmark import leaks, looks, promotion
 from medvl_lib.benchmark.gate import Gate, Guardrail
 from medvl_lib.benchmark.looks import Look
 from medvl_lib.benchmark.promotion import (
@@ -300,7 +300,14 @@ def test_only_the_adapter_can_be_promoted():
 
 
 def test_the_revisions_name_every_room_that_makes_the_decision():
-    assert promotion.REVISIONS == (promotion.REVISION, looks.REVISION, statistics.REVISION, SCHEMA_VERSION)
+    assert promotion.REVISIONS == (promotion.REVISION, looks.REVISION, leaks.REVISION, statistics.REVISION, SCHEMA_VERSION)
+
+
+def test_a_model_that_learned_from_the_test_set_is_not_compared():
+    found = scores(60, base=noise(1), adapter=better(noise(2), 0.2))
+    decision = decide(found, Gate(), "base", "documents", leaks=("not comparable: the champion ...",))
+    assert (decision.verdict, decision.difference, decision.num_pairs) == ("inconclusive", None, 0)
+    assert decision.reasons == ("not comparable: the champion ...",)
 
 
 def test_a_later_look_asks_for_more():

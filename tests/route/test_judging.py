@@ -11,7 +11,8 @@ from medvl_lib.benchmark.promotion import PROMOTION_DECISIONS, Decision
 from medvl_lib.lines import DOCUMENTS
 from medvl_lib.pointer import Served, move_pointer, read_pointer
 from medvl_lib.provenance import Artifact, write_step
-from medvl_lib.route.judging import JUDGED_AGAINST, champion_of, serve
+from medvl_lib.route.champion import JUDGED_AGAINST, champion_of
+from medvl_lib.route.judging import serve
 from medvl_lib.tables import write_table
 from medvl_lib.workspace import Workspace
 

@@ -23,10 +23,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -38,9 +38,12 @@ from medvl_lib.files import read_json, write_json
 from medvl_lib.images import ImageStore, rgb_pixels
 from medvl_lib.pairs import Split
 from medvl_lib.provenance import Fact, Outcome, Rule
-from medvl_lib.rules import columns_are_as_declared, no_rows, stream
+from medvl_lib.rules import batches, columns_are_as_declared, no_rows, stream
 from medvl_lib.split import SPLIT, placed
-from medvl_lib.tables import Column, write_table
+from medvl_lib.tables import Column, TableWriter
+
+if TYPE_CHECKING:
+    from datasketch import MinHash
 
 REVISION = 1  # first version
 NEAR_DUPLICATES = "near_duplicates.parquet"
@@ -61,8 +64,11 @@ MIN_CORRELATION = 0.95
 LITERALS = (SHINGLE_WORDS, MIN_SHINGLES, MIN_JACCARD, BANDS, BAND_ROWS, MAX_HASH_DISTANCE, COMPARED_SIDE, MIN_CORRELATION)
 BATCH = 512
 WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W\u3040-\u30ff\u3400-\u9fff]+")  # a Chinese or Japanese character is a word
-BAND_COLUMNS = pa.schema([("row", pa.int64()), ("split", pa.string()), ("band", pa.int8()), ("bucket", pa.int64())])
-TEXT_COLUMNS = pa.schema([("row", pa.int64()), ("pair_id", pa.string()), ("split", pa.string()), ("text", pa.string())])
+BUCKET_COLUMNS = pa.schema([("row", pa.int64()), ("split", pa.string()), ("buckets", pa.list_(pa.int64()))])
+CANDIDATE_COLUMNS = pa.schema([("held_out", pa.int64()), ("other", pa.int64())])
+TEXT_COLUMNS = pa.schema([
+    ("row", pa.int64()), ("pair_id", pa.string()), ("split", pa.string()), ("start", pa.int64()), ("num_bytes", pa.int64()),
+])  # fmt: skip
 PICTURE_COLUMNS = pa.schema([
     ("image_id", pa.string()), ("split", pa.string()), ("hash", pa.int64()), ("chunk", pa.int8()), ("bucket", pa.int64()),
 ])  # fmt: skip
@@ -88,11 +94,12 @@ def write_near_duplicates(directory: Path, split_directory: Path, validated: Map
             **_write_texts(place, split_directory, validated),
             "num_pictures": _write_pictures(place / "pictures.parquet", split_directory, images),
         }
-        found = [*_similar_texts(place), *_similar_pictures(place / "pictures.parquet", images)]
-    write_table(directory / NEAR_DUPLICATES, NearDuplicate, found)
-    facts: dict[str, Fact] = {
-        **counts, **{f"num_near_duplicate_{kind}s": sum(row.kind == kind for row in found) for kind in ("text", "picture")},
-    }  # fmt: skip
+        found = {"num_near_duplicate_texts": 0, "num_near_duplicate_pictures": 0}
+        with TableWriter(directory / NEAR_DUPLICATES, NearDuplicate) as suspicions:
+            for row in chain(_similar_texts(place), _similar_pictures(place / "pictures.parquet", images)):
+                suspicions.write(row)
+                found[f"num_near_duplicate_{row.kind}s"] += 1
+    facts: dict[str, Fact] = {**counts, **found}
     write_json(directory / COUNTS, facts)
     return facts
 
@@ -111,12 +118,17 @@ def jaccard(left: frozenset[str], right: frozenset[str]) -> float:
 
 def buckets(shingled: frozenset[str]) -> list[int]:
     """One number per band; two texts of similarity s share one with probability 1 - (1 - s^6)^21."""
-    from datasketch import MinHash  # brings SciPy: 0.6 s that the graph need not wait for when it loads
-
-    hashed = MinHash(num_perm=BANDS * BAND_ROWS, seed=MINHASH_SEED)
+    hashed = _new_minhash().copy()  # its permutations are drawn once: a fifth of the time of a text
     hashed.update_batch([shingle.encode() for shingle in sorted(shingled)])
     values = np.asarray(hashed.hashvalues, dtype="<u8")
     return [_number(values[band * BAND_ROWS : (band + 1) * BAND_ROWS].tobytes()) for band in range(BANDS)]
+
+
+@lru_cache(maxsize=1)
+def _new_minhash() -> "MinHash":
+    from datasketch import MinHash  # brings SciPy: 0.6 s that the graph need not wait for when it loads
+
+    return MinHash(num_perm=BANDS * BAND_ROWS, seed=MINHASH_SEED)
 
 
 def _number(data: bytes) -> int:
@@ -124,50 +136,75 @@ def _number(data: bytes) -> int:
 
 
 def _write_texts(place: Path, split_directory: Path, validated: Mapping[str, Path]) -> dict[str, int]:
-    """Tables of the texts and of their buckets."""
+    """The texts in one file; tables of where each stands there, and of its buckets, one for each band."""
     num_texts = num_short = 0
-    with pq.ParquetWriter(place / "texts.parquet", TEXT_COLUMNS) as texts, pq.ParquetWriter(place / "bands.parquet", BAND_COLUMNS) as bands:
+    with (
+        (place / "texts").open("wb") as written,
+        pq.ParquetWriter(place / "texts.parquet", TEXT_COLUMNS) as texts,
+        pq.ParquetWriter(place / "buckets.parquet", BUCKET_COLUMNS) as bucketed,
+    ):
         for batch in _batches(placed(split_directory, validated)):
             text_rows: list[dict[str, Any]] = []
-            band_rows: list[dict[str, Any]] = []
+            bucket_rows: list[dict[str, Any]] = []
             for pair, row in batch:
                 shingled = shingles(pair.response)
                 if len(shingled) < MIN_SHINGLES:
                     num_short += 1
                     continue
-                text_rows.append({"row": num_texts, "pair_id": pair.pair_id, "split": row.split, "text": pair.response})
-                band_rows += [
-                    {"row": num_texts, "split": row.split, "band": band, "bucket": bucket} for band, bucket in enumerate(buckets(shingled))
-                ]
+                start = written.tell()
+                text_rows.append({
+                    "row": num_texts, "pair_id": pair.pair_id, "split": row.split, "start": start,
+                    "num_bytes": written.write(pair.response.encode()),
+                })  # fmt: skip
+                bucket_rows.append({"row": num_texts, "split": row.split, "buckets": buckets(shingled)})
                 num_texts += 1
             texts.write_table(pa.Table.from_pylist(text_rows, schema=TEXT_COLUMNS))
-            bands.write_table(pa.Table.from_pylist(band_rows, schema=BAND_COLUMNS))
+            bucketed.write_table(pa.Table.from_pylist(bucket_rows, schema=BUCKET_COLUMNS))
     return {"num_texts": num_texts, "num_texts_too_short": num_short}
 
 
-_SIMILAR_TEXTS = """
-    with ends as (
-        select band, bucket, split, unnest([min(row), max(row)]) as row from read_parquet($bands) group by band, bucket, split
-    ), candidates as (
-        select distinct if(ends.split = 'train', held.row, least(held.row, ends.row)) as held_out,
-               if(ends.split = 'train', ends.row, greatest(held.row, ends.row)) as other
-        from read_parquet($bands) held join ends using (band, bucket)
-        where held.split <> 'train' and ends.split <> held.split
+_CANDIDATES = """
+    with bucketed as (
+        select row, split, buckets[$band] as bucket from read_parquet($buckets)
+    ), ends as (
+        select bucket, split, unnest([min(row), max(row)]) as row from bucketed group by bucket, split
     )
-    select held.pair_id, held.split, held.text, other.pair_id, other.split, other.text
-    from candidates join read_parquet($texts) held on held.row = held_out join read_parquet($texts) other on other.row = candidates.other
-    order by held_out, candidates.other"""
+    select distinct if(ends.split = 'train', held.row, least(held.row, ends.row)) as held_out,
+           if(ends.split = 'train', ends.row, greatest(held.row, ends.row)) as other
+    from bucketed held join ends using (bucket)
+    where held.split <> 'train' and ends.split <> held.split"""
+
+
+def _write_candidates(place: Path) -> None:
+    """A table of the texts that share a bucket, a band at a time: of all bands together there are twenty-one buckets a text."""
+    with pq.ParquetWriter(place / "candidates.parquet", CANDIDATE_COLUMNS) as writer:
+        for band in range(1, BANDS + 1):  # as SQL counts
+            for batch in batches(_CANDIDATES, buckets=place / "buckets.parquet", band=band):
+                writer.write_table(pa.table(list(map(list, zip(*batch, strict=True))), schema=CANDIDATE_COLUMNS))
+
+
+_SIMILAR_TEXTS = """
+    select held, other
+    from (select distinct held_out, other as other_row from read_parquet($candidates)) candidates
+    join read_parquet($texts) held on held.row = held_out join read_parquet($texts) other on other.row = other_row
+    order by held_out, other_row"""
 
 
 def _similar_texts(place: Path) -> Iterator[NearDuplicate]:
-    for held_out, split, text, other, other_split, other_text in stream(
-        _SIMILAR_TEXTS, bands=place / "bands.parquet", texts=place / "texts.parquet"
-    ):
-        similarity = jaccard(shingles(text), shingles(other_text))
-        if similarity >= MIN_JACCARD:
-            yield NearDuplicate(
-                kind="text", held_out_id=held_out, held_out_split=split, other_id=other, other_split=other_split, similarity=similarity
-            )
+    _write_candidates(place)
+    with (place / "texts").open("rb") as texts:
+        for held, other in stream(_SIMILAR_TEXTS, candidates=place / "candidates.parquet", texts=place / "texts.parquet"):
+            similarity = jaccard(*(shingles(_text(texts, each)) for each in (held, other)))
+            if similarity >= MIN_JACCARD:
+                yield NearDuplicate(
+                    kind="text", held_out_id=held["pair_id"], held_out_split=held["split"], other_id=other["pair_id"],
+                    other_split=other["split"], similarity=similarity,
+                )  # fmt: skip
+
+
+def _text(texts: BinaryIO, row: Mapping[str, Any]) -> str:
+    texts.seek(row["start"])
+    return texts.read(row["num_bytes"]).decode()
 
 
 # -- pictures -----------------------------------------------------------------------------------------------------------

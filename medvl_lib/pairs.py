@@ -9,10 +9,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
-from medvl_lib.errors import InputRefused
 from medvl_lib.images import ImageStore
 from medvl_lib.provenance import Fact, Outcome, Rule
-from medvl_lib.tables import Column, TableWriter, num_rows, read_column, require_schema
+from medvl_lib.rules import SHOWN_OFFENDERS, columns_are_as_declared, stream
+from medvl_lib.tables import Column, TableWriter, num_rows
 
 REVISION = 1  # first version
 PAIRS = "pairs.parquet"
@@ -145,27 +145,16 @@ def has_pairs(directory: Path) -> Outcome:
 
 def pair_ids_are_unique(directory: Path) -> Outcome:
     """No id stands for two pairs."""
-    seen: set[str] = set()
-    twice: list[str] = []
-    for pair_id in read_column(directory / PAIRS, "pair_id"):
-        if pair_id in seen:
-            twice.append(pair_id)
-        seen.add(pair_id)
-    return Outcome(passed=not twice, found=f"{len(twice)} repeated ids among {len(seen)}", offenders=tuple(twice[:10]))
-
-
-def columns_are_as_declared(directory: Path) -> Outcome:
-    """Both tables have the declared schema."""
-    for name, model in ((PAIRS, Pair), (REJECTIONS, Rejection)):
-        try:
-            require_schema(directory / name, model)
-        except InputRefused as error:
-            return Outcome(passed=False, found=error.found, offenders=(name,))
-    return Outcome(passed=True, found="pairs.parquet and rejections.parquet have the declared columns")
+    question = """select pair_id, count(*) - 1 as num_more from read_parquet($pairs, file_row_number = true)
+        group by pair_id having num_more > 0 order by min(file_row_number)"""
+    twice = {str(pair_id): int(num_more) for pair_id, num_more in stream(question, pairs=directory / PAIRS)}
+    num_more = sum(twice.values())
+    found = f"{num_more} repeated ids among {num_rows(directory / PAIRS) - num_more}"
+    return Outcome(passed=not twice, found=found, offenders=tuple(twice)[:SHOWN_OFFENDERS])
 
 
 RULES = (
     Rule(name="pairs_were_read", sentence="The raw files hold at least one pair.", holds=has_pairs),
     Rule(name="pair_ids_are_unique", sentence="No id stands for two pairs.", holds=pair_ids_are_unique),
-    Rule(name="columns_are_as_declared", sentence="The tables have the declared columns.", holds=columns_are_as_declared),
+    columns_are_as_declared({PAIRS: Pair, REJECTIONS: Rejection}),
 )

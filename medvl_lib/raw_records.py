@@ -4,9 +4,11 @@ In: a raw folder. Out: ``manifest.parquet`` with path, size and hash of every fi
 only where size or modification time differ from the manifest before; the modification time itself is never identity.
 """
 
+import os
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Annotated
 
@@ -47,17 +49,31 @@ def observe(folder: Path, memory: Path, *, cure: str) -> tuple[RawFile, ...]:
     Raises InputMissing with ``cure`` when the folder is not there or empty.
     """
     where = str(folder.resolve())
-    known = {(row.folder, row.path, row.num_bytes, row.modified_ns): row.sha256 for row in _remembered(memory)}
-    seen: list[_Observed] = []
-    for path in sorted(item for item in folder.rglob("*") if item.is_file()):
-        name, facts = path.relative_to(folder).as_posix(), path.stat()
-        sha256 = known.get((where, name, facts.st_size, facts.st_mtime_ns)) or sha256_of_file(path)
-        seen.append(_Observed(folder=where, path=name, num_bytes=facts.st_size, modified_ns=facts.st_mtime_ns, sha256=sha256))
+    known = {(row.path, row.num_bytes, row.modified_ns): row.sha256 for row in _remembered(memory) if row.folder == where}
+    seen: list[tuple[RawFile, int]] = []
+    for name in _names(folder):
+        path = folder / name
+        facts = path.stat()
+        sha256 = known.pop((name, facts.st_size, facts.st_mtime_ns), None) or sha256_of_file(path)
+        seen.append((RawFile(path=name, num_bytes=facts.st_size, sha256=sha256), facts.st_mtime_ns))
     if not seen:
         found = "a file, where a folder should be" if folder.is_file() else "no files" if folder.is_dir() else "no such folder"
         raise InputMissing(found=found, where=str(folder), do=cure)
-    write_whole(memory, lambda temporary: write_table(temporary, _Observed, seen))
-    return tuple(RawFile(path=row.path, num_bytes=row.num_bytes, sha256=row.sha256) for row in seen)
+    write_whole(memory, lambda temporary: write_table(temporary, _Observed, (_observed(where, *each) for each in seen)))
+    return tuple(file for file, _ in seen)
+
+
+def _names(folder: Path) -> list[str]:
+    """The paths of the files below a folder, in their order; a folder behind a link is not looked into."""
+    found: list[str] = []
+    for place, _, names in os.walk(folder):
+        below = Path(place).relative_to(folder)
+        found += [(below / name).as_posix() for name in names if Path(place, name).is_file()]
+    return sorted(found, key=lambda name: name.split("/"))
+
+
+def _observed(where: str, file: RawFile, modified_ns: int) -> _Observed:
+    return _Observed(folder=where, path=file.path, num_bytes=file.num_bytes, modified_ns=modified_ns, sha256=file.sha256)
 
 
 def _remembered(memory: Path) -> Iterator[_Observed]:
@@ -69,6 +85,8 @@ def _remembered(memory: Path) -> Iterator[_Observed]:
 
 def require_unchanged(manifest: Path, files: tuple[RawFile, ...], folder: Path, dataset: str) -> None:
     """Refuse a raw folder that is not what the manifest observed: an upload is going on, or has come since."""
+    if all(listed == found for listed, found in zip_longest(read_table(manifest / MANIFEST, RawFile), files)):
+        return
     listed = {file.path: file.sha256 for file in read_table(manifest / MANIFEST, RawFile)}
     found = {file.path: file.sha256 for file in files}
     changed = sorted(path for path in listed | found if listed.get(path) != found.get(path))

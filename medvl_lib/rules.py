@@ -5,6 +5,7 @@ In: Parquet files on disk. Out: rows, outcomes and rules. What a table means is 
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import duckdb
@@ -15,22 +16,41 @@ from medvl_lib.tables import require_schema
 
 SHOWN_OFFENDERS = 10  # enough to find the cause; the event log never shrinks
 BATCH_ROWS = 20_000  # rows in memory at a time; Great Expectations takes about 0.6 s for so many and hardly less for few
+STREAM_ROWS = 2048  # DuckDB's own step: a row may hold long texts
+BOUNDS: Mapping[str, str | int] = {"memory_limit": "128MiB", "threads": 2}
+"""Of DuckDB, which takes 80 % of the machine's memory and all of its cores otherwise: what is more goes to disk, so that memory stays flat
+however long a table is. Threads are few since each holds buffers of its own within the limit."""
+NO_BOUNDS: Mapping[str, str | int] = {}
 
 Parameter = Path | str | int | float | list[str]
 
 
+def _answer(question: str, num_rows: int, parameters: Mapping[str, Parameter]) -> Iterator[list[tuple[Any, ...]]]:
+    """Within ``BOUNDS`` where that can be: DuckDB cannot sort long texts by way of the disk, and is asked again without them then."""
+    values = {name: str(value) if isinstance(value, Path) else value for name, value in parameters.items()}
+    has_begun = False
+    with TemporaryDirectory(prefix="medvl-") as overflow:
+        for bounds in (BOUNDS, NO_BOUNDS):
+            try:
+                with duckdb.connect(config={**bounds, "temp_directory": overflow}) as connection:
+                    answer = connection.execute(question, values)
+                    while batch := answer.fetchmany(num_rows):
+                        has_begun = True
+                        yield batch
+                return
+            except duckdb.OutOfMemoryException:
+                if has_begun or not bounds:
+                    raise
+
+
 def batches(question: str, **parameters: Parameter) -> Iterator[list[tuple[Any, ...]]]:
     """The rows that answer an SQL question, some thousands at a time; it reads a table as ``read_parquet($name)``."""
-    with duckdb.connect() as connection:
-        values = {name: str(value) if isinstance(value, Path) else value for name, value in parameters.items()}
-        answer = connection.execute(question, values)
-        while batch := answer.fetchmany(BATCH_ROWS):
-            yield batch
+    yield from _answer(question, BATCH_ROWS, parameters)
 
 
 def stream(question: str, **parameters: Parameter) -> Iterator[tuple[Any, ...]]:
     """The rows that answer an SQL question, one at a time."""
-    for batch in batches(question, **parameters):
+    for batch in _answer(question, STREAM_ROWS, parameters):
         yield from batch
 
 

@@ -22,6 +22,7 @@ from medvl_lib.errors import InputRefused
 
 Row = TypeVar("Row")
 BATCH_ROWS = 2048  # a few MB of text: memory stays flat however long the table is
+PRE_BUFFER = False  # Arrow's own choice reads the whole file ahead, and keeps it in memory until it is closed
 SCALARS = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
 
 
@@ -173,7 +174,7 @@ def _record(row: Any) -> dict[str, Any]:
 def read_table(path: Path, model: type[Row]) -> Iterator[Row]:
     """The rows of a Parquet file in order; a file with another schema is refused by column name."""
     require_schema(path, model)
-    with pq.ParquetFile(path) as file:
+    with pq.ParquetFile(path, pre_buffer=PRE_BUFFER) as file:
         for batch in file.iter_batches(batch_size=BATCH_ROWS):
             for record in batch.to_pylist():
                 yield _row(model, record)
@@ -181,7 +182,7 @@ def read_table(path: Path, model: type[Row]) -> Iterator[Row]:
 
 def read_column(path: Path, name: str) -> Iterator[Any]:
     """The values of one column in order, whatever other columns the file has."""
-    with pq.ParquetFile(path) as file:
+    with pq.ParquetFile(path, pre_buffer=PRE_BUFFER) as file:
         for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=[name]):
             yield from batch.column(name).to_pylist()
 

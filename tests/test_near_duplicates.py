@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from scipy.fft import dctn
@@ -127,6 +129,22 @@ def test_the_hash_is_that_of_scipys_cosine_transform():
     lowest = dctn(room._gray(picture, 32), type=2)[:8, :8].flatten()
     bits = "".join(str(int(value > np.median(lowest))) for value in lowest)
     assert room.perceptual_hash(picture) % 2**64 == int(bits, 2)
+
+
+def test_the_buckets_of_all_bands_are_never_in_memory_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    num_texts = 20_000
+    numbers = np.arange(num_texts * room.BANDS, dtype=np.int64)
+    numbers[-1] = numbers[room.BANDS - 1]  # the last text and the first share the bucket of their last band
+    buckets = pa.ListArray.from_arrays(np.arange(0, len(numbers) + 1, room.BANDS, dtype=np.int32), numbers)
+    splits = ["train"] * (num_texts // 2) + ["test"] * (num_texts // 2)
+    columns = pa.table([np.arange(num_texts), splits, buckets], schema=room.BUCKET_COLUMNS)
+    pq.write_table(columns, tmp_path / "buckets.parquet", row_group_size=room.BATCH)
+
+    bounds = {"memory_limit": "12MiB", "threads": 1, "max_temp_directory_size": "0KiB"}  # a band needs 6 of these MiB, all need 24
+    monkeypatch.setattr("medvl_lib.rules.BOUNDS", bounds)
+    monkeypatch.setattr("medvl_lib.rules.duckdb.OutOfMemoryException", MemoryError)  # what is too much is not tried again without bounds
+    room._write_candidates(tmp_path)
+    assert pq.read_table(tmp_path / "candidates.parquet").to_pylist() == [{"held_out": num_texts - 1, "other": 0}]
 
 
 def test_nothing_but_the_result_is_left_behind(tmp_path: Path):

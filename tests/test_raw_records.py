@@ -46,6 +46,20 @@ def test_every_file_is_seen_by_its_path_in_order(folder: Path):
     assert files[1] == RawFile(path="rows.csv", num_bytes=3, sha256=SHA256_OF_ABC)
 
 
+def test_the_order_is_pathlibs_and_a_folder_behind_a_link_is_not_looked_into(folder: Path, tmp_path: Path):
+    for name in ("images.txt", "images-2/1.png", "images/a/b.png"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(name)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "3.png").write_text("3")
+    (folder / "link").symlink_to(tmp_path / "elsewhere")
+    (folder / "nowhere.png").symlink_to(tmp_path / "gone.png")
+    (folder / "linked.png").symlink_to(tmp_path / "elsewhere" / "3.png")
+    paths = ["images/1.png", "images/a/b.png", "images-2/1.png", "images.txt", "linked.png", "rows.csv"]
+    assert [file.path for file in seen(folder)] == paths
+    assert paths == [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if path.is_file()]
+
+
 def change(folder: Path):
     (folder / "rows.csv").write_text("abx")
 

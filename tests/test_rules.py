@@ -4,6 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+import duckdb
+import pytest
+
 from medvl_lib.rules import batches, columns_are_as_declared, no_rows, rule, stream
 from medvl_lib.tables import Column, write_table
 
@@ -28,6 +31,24 @@ def test_rows_come_in_order_and_in_batches(tmp_path, monkeypatch):
     path = table(tmp_path, "c", "a", "b")
     assert list(batches("select name from read_parquet($rows)", rows=path)) == [[("c",), ("a",)], [("b",)]]
     assert list(stream("select name from read_parquet($rows) where name > $least", rows=path, least="a")) == [("c",), ("b",)]
+
+
+def test_questions_are_asked_within_bounds_and_leave_nothing_on_the_disk(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    question = "select current_setting('memory_limit'), current_setting('threads'), current_setting('temp_directory')"
+    [(memory, threads, overflow)] = stream(question)
+    assert (memory, threads) == ("128.0 MiB", 2)
+    assert Path(overflow).parent == tmp_path
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_cannot_be_answered_within_bounds_is_answered_without(tmp_path, monkeypatch):
+    monkeypatch.setattr("medvl_lib.rules.BOUNDS", {"memory_limit": "8MiB", "threads": 1})
+    path = table(tmp_path, *(f"{number * 7919 % 50_021:06}" * 50 for number in range(50_021)))  # 15 MB in no order
+    with pytest.raises(duckdb.OutOfMemoryException), duckdb.connect(config={"memory_limit": "8MiB", "threads": 1}) as connection:
+        connection.execute("select name from read_parquet($rows) order by name", {"rows": str(path)}).fetchall()
+    found = stream("select name from read_parquet($rows) order by name", rows=path)
+    assert [name[:6] for (name,) in found] == [f"{number:06}" for number in range(50_021)]
 
 
 def test_all_offenders_are_counted_and_ten_are_named(tmp_path):

@@ -26,7 +26,6 @@ no: ``answer_type`` tells these ("closed") from the others ("open"). About a ten
 
 import functools
 import hashlib
-from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -56,28 +55,29 @@ def _bytes(row: Mapping[str, Any]) -> bytes | None:
     return (row["image"] or {}).get("bytes") or None
 
 
-def _parts_by_picture(root: Path, parts: list[Split]) -> dict[str, set[Split]]:
-    """In which parts each picture occurs, by its SHA-256."""
-    found: dict[str, set[Split]] = defaultdict(set)
+def _homes(root: Path, parts: list[Split]) -> dict[bytes, Split | None]:
+    """The part in which each picture occurs, by its SHA-256; None where there are several. All pictures' hashes are in memory at a time."""
+    found: dict[bytes, Split | None] = {}
     for part in parts:
         for _, row in _rows(root, part, IMAGE):
             if (data := _bytes(row)) is not None:
-                found[hashlib.sha256(data).hexdigest()].add(part)
+                digest = hashlib.sha256(data).digest()
+                found[digest] = part if found.setdefault(digest, part) == part else None
     return found
 
 
-def _reading(row: Mapping[str, Any], pair_id: str, part: Split, source: str, licence: str, homes: Mapping[str, set[Split]]) -> Reading:
+def _reading(row: Mapping[str, Any], pair_id: str, part: Split, source: str, licence: str, homes: Mapping[bytes, Split | None]) -> Reading:
     data = _bytes(row)
     if data is None:
         path = (row["image"] or {}).get("path")
         detail = "the row has no picture" if not path else f"the row names {path} but does not hold it"
         return Rejection(pair_id=pair_id, dataset=NAME, source=source, stage="read", reason="image_missing", detail=detail)
-    image_id = hashlib.sha256(data).hexdigest()
+    digest = hashlib.sha256(data).digest()
     answer = row["answer"] or ""
     kind = "closed" if answer.strip().rstrip(".").casefold() in CLOSED_ANSWERS else "open"
     pair = Pair(
         pair_id=pair_id, dataset=NAME, image_ids=(), request=row["question"] or "", response=answer, expected=(), subject_id=None,
-        document_id=f"{NAME}/{image_id[:16]}", publisher_split=part if homes[image_id] == {part} else None, language="en", source=source,
+        document_id=f"{NAME}/{digest.hex()[:16]}", publisher_split=homes[digest], language="en", source=source,
         licence=licence, metadata={"answer_type": kind, "publisher_split": part},
     )  # fmt: skip
     return Draft(pair=pair, images=(ImageSource(name=pair_id, data=functools.partial(bytes, data)),))
@@ -89,7 +89,7 @@ def read(root: Path) -> Iterator[Reading]:
     if not parts:
         raise raw_folder.missing(NAME, root, " / ".join(f"{part}-*.parquet" for part in PARTS))
     licence = INVENTED_LICENCE if raw_folder.is_invented(root) else LICENCE
-    homes = _parts_by_picture(root, parts)
+    homes = _homes(root, parts)
     for part in parts:
         for number, (source, row) in enumerate(_rows(root, part, COLUMNS)):
             yield _reading(row, f"{NAME}/{part}/{number:06d}", part, source, licence, homes)

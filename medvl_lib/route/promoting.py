@@ -6,6 +6,7 @@ decision's identity: one more look is another decision, and the same look is nev
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from medvl_lib.benchmark import promotion
@@ -29,18 +30,18 @@ def promotion_step(line: Line) -> Step:
     """The decision on the last stage's adapter."""
     name = line.name
 
-    def predicted(workspace: Workspace, inputs: Inputs) -> tuple[Artifact, Look]:
+    def look_now(workspace: Workspace, inputs: Inputs) -> tuple[Artifact, Look]:
         predictions = ancestor(workspace, inputs[f"scores/{name}"], "predictions", name)
         challenger = ancestor(workspace, predictions, line.stages[-1].name, name).data_version
         return predictions, next_look(workspace, name, challenger, judged_pairs(predictions.directory / REFERENCES, line.gate))
 
     def observe(workspace: Workspace, inputs: Inputs) -> str:
-        predictions, look = predicted(workspace, inputs)
+        predictions, look = look_now(workspace, inputs)
         return json.dumps([look.number, leaks(workspace, line, predictions, look)])
 
     def write(call: Call) -> dict[str, Fact]:
-        _, look = predicted(call.workspace, call.inputs)
-        [_, leaked] = json.loads(call.observed)
+        [number, leaked] = json.loads(call.observed)  # what its name was made from, whatever was decided beside it meanwhile
+        look = replace(look_now(call.workspace, call.inputs)[1], number=number)
         return promotion.write_promotion(call.directory, call.read("scores", name), line.gate, name, look, leaks=leaked)
 
     return Step(

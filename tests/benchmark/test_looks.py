@@ -71,11 +71,6 @@ def test_the_same_challenger_on_grown_data_is_a_look(evaluate: Evaluate):
     assert [look_of(evaluated) for evaluated in same] == [1, 2, 1, 2]
 
 
-def test_a_decision_that_compared_nothing_was_no_look(evaluate: Evaluate):
-    assert read_decision(evaluate(60, weights="w1", gate=Gate(primary_metric="token_f1")).promotion.directory).difference is None
-    assert look_of(evaluate(60, weights="w2")) == 1
-
-
 def test_each_line_of_the_demo_has_a_budget_of_its_own(evaluate: Evaluate):
     evaluated = evaluate(60)
     pairs = judged_pairs(evaluated.predictions.directory / REFERENCES, Gate())

@@ -215,6 +215,18 @@ def test_every_challenger_is_a_look_and_going_back_to_the_first_is_none(lab: Lab
     assert read_decision(decided[1].directory).alpha == pytest.approx(read_decision(decided[0].directory).alpha / 4)
 
 
+def test_another_number_is_another_decision(lab: Lab):
+    now = lab.chat(seed=2)
+    first = lab.scored(lab.adapter("a", now), now)
+    lost = lab.promoted()
+    lab.scored(lab.adapter("b", now), now)
+    lab.promoted()
+    shutil.rmtree(lost.directory)  # against all advice
+    write_json(lab.workspace.current("scores", LINE.name), {"fingerprint": first.fingerprint})
+    anew = lab.promoted()
+    assert (anew.facts["look"], anew.reused, anew.directory == lost.directory) == (2, False, False)
+
+
 def test_another_line_has_a_budget_of_its_own(lab: Lab):
     now = lab.chat(seed=2)
     lab.scored(lab.adapter("a", now), now)

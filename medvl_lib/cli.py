@@ -62,10 +62,11 @@ def _own_raw_folder(settings: Settings, name: str) -> Path:
 def sql(arguments: argparse.Namespace) -> int:
     """Ask the published benchmark, read-only."""
     from medvl_lib.benchmark.publish import ask
-    from medvl_lib.benchmark.terminal import render_table
+    from medvl_lib.benchmark.terminal import render_csv, render_json, render_table
 
     answer = ask(Workspace(root=read_settings().data_root), arguments.question)
-    print(render_table(answer.columns, answer.rows))
+    render = {"table": render_table, "csv": render_csv, "json": render_json}[arguments.form]
+    print(render(answer.columns, answer.rows))
     return 0
 
 
@@ -114,7 +115,10 @@ def parser() -> argparse.ArgumentParser:
 
     verb = verbs.add_parser("sql", help="ask the published benchmark")
     verb.add_argument("question", metavar="QUESTION", help="an SQL question, or the name of a table or view: leaderboard")
-    verb.set_defaults(run=sql)
+    form = verb.add_mutually_exclusive_group()
+    form.add_argument("--csv", dest="form", action="store_const", const="csv", help="print every value whole, as comma-separated lines")
+    form.add_argument("--json", dest="form", action="store_const", const="json", help="print every value whole, as a list of objects")
+    verb.set_defaults(run=sql, form="table")
     return whole
 
 

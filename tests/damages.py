@@ -298,5 +298,6 @@ DAMAGES: dict[str, dict[str, Damage]] = {
         "the_verdict_follows_the_numbers": rewritten(
             promotion.PROMOTION_DECISIONS, promotion.Decision, at(0, verdict="promote", ci_low=-0.1)
         ),
+        "the_test_set_is_not_worn": rewritten(promotion.PROMOTION_DECISIONS, promotion.Decision, at(0, is_worn=True)),
     },
 }  # fmt: skip

@@ -3,6 +3,7 @@
 If these passed wrongly, a mistake would end in a traceback, and invented files could land among a user's own.
 """
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -79,6 +80,19 @@ def test_a_published_store_answers_by_name_and_by_question(settings: Path, capsy
     assert capsys.readouterr().out.endswith("(0 rows)\n")
     assert main(["sql", "select 1 as one, 'two' as two"]) == 0
     assert capsys.readouterr().out == "one  two\n---  ---\n  1  two\n(1 row)\n"
+
+
+def test_an_answer_can_be_had_whole_for_a_program(settings: Path, capsys: pytest.CaptureFixture[str]):
+    publish(Workspace(root=settings.parent / "data"))
+    question = "select repeat('long ', 100) as words, 1 / 3 as third"
+    assert main(["sql", question]) == 0
+    assert "…" in capsys.readouterr().out
+    assert main(["sql", "--csv", question]) == 0
+    assert capsys.readouterr().out == f"words,third\n{'long ' * 100},{1 / 3}\n"
+    assert main(["sql", question, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == [{"words": "long " * 100, "third": 1 / 3}]
+    with pytest.raises(SystemExit, match="2"):
+        main(["sql", question, "--json", "--csv"])
 
 
 def test_a_question_that_is_no_sql_is_refused_with_the_databases_words(settings: Path, capsys: pytest.CaptureFixture[str]):

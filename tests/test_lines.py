@@ -93,8 +93,8 @@ EVALUATION = {
     "further_variants": ("int8",),
 }  # fmt: skip
 GATE = {
-    "primary_metric": "token_f1", "datasets": ("mtsamples",), "min_pairs": 60, "min_clusters": 7, "confidence": 0.9,
-    "floors": ("floor_empty",), "guardrails": (Guardrail(metric="token_f1", margin=0.1),), "max_unscored_share": 0.02,
+    "primary_metric": "token_f1", "datasets": ("mtsamples",), "min_pairs": 60, "min_clusters": 8, "confidence": 0.9,
+    "worn_after": 9, "floors": ("floor_empty",), "guardrails": (Guardrail(metric="token_f1", margin=0.1),), "max_unscored_share": 0.02,
 }  # fmt: skip
 MODEL = {
     "source": ({"source": "tiny", "revision": ""}, WEIGHTS), "hub_id": ({"hub_id": "Qwen/other"}, WEIGHTS),

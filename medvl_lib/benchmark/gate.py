@@ -33,8 +33,11 @@ class Gate:
     datasets: tuple[str, ...] = ()
     """The test sets that decide; empty for every one that has the primary metric."""
     min_pairs: int = 50  # below, 20 % discordant answers hide a gain of 18 points (McNemar at 80 % power)
-    min_clusters: int = 6  # 2 / 2^5 = 0.0625: five clusters can never be significant
+    min_clusters: int = 7  # 2 / 2^7 = 0.016: six clusters cannot give p below 0.031, and the first look wants 0.030
     confidence: float = 0.95
+    """That nothing is wrongly shown on one test set, over all looks at it together; ``looks`` says what one look gets."""
+    worn_after: int = 10
+    """Looks at one test set after which it is called worn: the eleventh shows differences from 1.5 times what the first showed."""
     floors: tuple[Variant, ...] = FLOORS
     """Answers that need no model: each has to be beaten."""
     guardrails: tuple[Guardrail, ...] = ()
@@ -49,6 +52,8 @@ class Gate:
             raise ValueError(f"min_pairs = {self.min_pairs!r} must be 1 or more")
         if self.min_clusters < 2:
             raise ValueError(f"min_clusters = {self.min_clusters!r} must be 2 or more: one cluster has no interval")
+        if self.worn_after < 1:
+            raise ValueError(f"worn_after = {self.worn_after!r} must be 1 or more")
         if not self.floors or not set(self.floors) <= set(FLOORS):
             raise ValueError(f"floors = {list(self.floors)!r} must name one or more of {', '.join(FLOORS)}")
         if not 0 <= self.max_unscored_share < 0.5:

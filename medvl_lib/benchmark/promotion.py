@@ -1,10 +1,12 @@
 """Promotion: may the challenger replace the champion? Promote, reject or inconclusive, with the reasons in words.
 
-In: the scores of one evaluation and a gate. Out: one ``Decision`` on the adapter, since nothing else can be promoted. It is made pair by
-pair on the test split alone, in this order (facts on evaluation, section 6.3):
+In: the scores of one evaluation, a gate, and which look at this test set it is. Out: one ``Decision`` on the adapter, since nothing else
+can be promoted. It is made pair by pair on the test split alone, in this order (facts on evaluation, section 6.3):
 
-1. *Validity*: rivals and floors answered the very pairs that the challenger answered, and hardly a score is missing.
-2. *Decidability*: fewer than 50 pairs or 6 clusters decide nothing, whatever the numbers say: 5 documents cannot give p below 0.0625.
+1. *Validity*: rivals and floors answered the very pairs that the challenger answered, hardly a score is missing, and neither challenger nor
+   champion was trained on a subject of the test set, under another split (``leaks``).
+2. *Decidability*: fewer than 50 pairs or 7 clusters decide nothing, whatever the numbers say: 5 documents cannot give p below 0.0625. Every
+   interval and p is held to the alpha of this look, a share of the gate's error for all looks (``looks``).
 3. *Superiority* over each rival: champion and base; before the first promotion base and, where it was predicted, nf4 (either may be what
    is served without an adapter). The lower end of the paired interval over clusters lies above 0. An upper end below 0 rejects.
    The sign-flip p must agree, since the bootstrap alone is too narrow for few clusters (with no true difference its lower end lies above 0
@@ -15,29 +17,29 @@ pair on the test split alone, in this order (facts on evaluation, section 6.3):
 6. *Guardrails*: no other metric falls by more than its margin.
 
 Everything else is inconclusive, with the smallest difference that these pairs could have shown. Moving the pointer is not done here.
-
-Left out for later: a refusal where a changed split put a test subject into the training manifest of challenger or champion, and a budget
-for repeated looks at the same test set (each look has its own 5 % here).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
+from medvl_lib.benchmark import leaks as leaks_room
+from medvl_lib.benchmark import looks
 from medvl_lib.benchmark.gate import Gate, Guardrail
+from medvl_lib.benchmark.looks import Look, alpha_of, write_look
 from medvl_lib.benchmark.tables import SCHEMA_VERSION
 from medvl_lib.errors import InputRefused
 from medvl_lib.evaluation import statistics
 from medvl_lib.evaluation.metrics import METRICS
 from medvl_lib.evaluation.predictions import Condition, Variant
 from medvl_lib.evaluation.scores import SCORES, Score
-from medvl_lib.evaluation.statistics import MAX_EXACT_CLUSTERS, Difference, paired_difference
+from medvl_lib.evaluation.statistics import MAX_EXACT_CLUSTERS, Difference, paired_difference, smallest_p
 from medvl_lib.provenance import Fact, Outcome, Rule, digest
 from medvl_lib.tables import Column, read_table, write_table
 
-REVISION = 2  # answers must use the image; nf4 is a rival before the first promotion
-REVISIONS = (REVISION, statistics.REVISION, SCHEMA_VERSION)
+REVISION = 3  # the error is a budget for all looks at one test set
+REVISIONS = (REVISION, looks.REVISION, leaks_room.REVISION, statistics.REVISION, SCHEMA_VERSION)
 PROMOTION_DECISIONS = "promotion_decisions.parquet"
 
 CHALLENGER: Variant = "adapter"  # what serving serves when it wins
@@ -58,20 +60,23 @@ class Decision:
     primary_metric: Annotated[str, Column("the metric that decides")]
     challenger: Annotated[str, Column("the variant that wants to be served")]
     champion: Annotated[str, Column("the variant that it is held against")]
+    look: Annotated[int, Column("which look at this test set it is: challengers that were compared on it, this one included")]
+    alpha: Annotated[float, Column("two-sided error of this look: its share of what the gate allows all looks together")]
+    is_worn: Annotated[bool, Column("whether the test set was looked at more often than the gate calls sound")]
     num_pairs: Annotated[int, Column("test pairs that both were scored on")]
     num_clusters: Annotated[int, Column("patients or documents that these pairs belong to")]
     difference: Annotated[float | None, Column("challenger minus champion, positive is better; null where they cannot be compared")]
-    ci_low: Annotated[float | None, Column("lower end of its interval over clusters")]
-    ci_high: Annotated[float | None, Column("upper end of its interval over clusters")]
+    ci_low: Annotated[float | None, Column("lower end of its interval over clusters, of confidence 1 - alpha")]
+    ci_high: Annotated[float | None, Column("upper end of its interval over clusters, of confidence 1 - alpha")]
     p_value: Annotated[float | None, Column("two-sided sign-flip permutation over clusters; exact up to 20 clusters")]
     minimum_detectable_difference: Annotated[
-        float | None, Column("true difference that would be shown with 80 % probability; null where the clusters show no spread")
+        float | None, Column("true difference that this look would show with 80 % probability; null where the clusters show no spread")
     ]
     image_difference: Annotated[
         float | None, Column("challenger on the pictures minus on blank ones, positive is better; null where blank ones were not shown")
     ]
-    image_ci_low: Annotated[float | None, Column("lower end of its interval over clusters")]
-    image_ci_high: Annotated[float | None, Column("upper end of its interval over clusters")]
+    image_ci_low: Annotated[float | None, Column("lower end of its interval over clusters, of confidence 1 - alpha")]
+    image_ci_high: Annotated[float | None, Column("upper end of its interval over clusters, of confidence 1 - alpha")]
 
 
 class _Scored(NamedTuple):
@@ -157,7 +162,9 @@ def _compare_valid(table: _Table, gate: Gate, others: _Answers) -> Difference:
 
 
 def _in_words(found: Difference, gate: Gate, others: _Answers, metric: str) -> str:
-    interval = "no interval" if found.ci_low is None else f"{gate.confidence:.0%} interval {found.ci_low:+.3f} to {found.ci_high:+.3f}"
+    interval = (
+        "no interval" if found.ci_low is None else f"{100 * gate.confidence:.4g} % interval {found.ci_low:+.3f} to {found.ci_high:+.3f}"
+    )
     turned = "" if METRICS[metric].is_higher_better else " (less is better: sign turned)"
     return (
         f"{metric}{turned}: {_MINE} minus {others} is {found.difference:+.3f} ({interval}, p = {found.p_value:.4f}, "
@@ -237,15 +244,22 @@ def _findings(table: _Table, gate: Gate, rivals: Sequence[_Answers], effect: Dif
 
 
 def _too_few(found: Difference, gate: Gate, rival: _Answers) -> _Finding | None:
-    if found.num_pairs >= gate.min_pairs and found.num_clusters >= gate.min_clusters:
+    """Why so many pairs decide nothing, if they do not."""
+    is_enough = found.num_pairs >= gate.min_pairs and found.num_clusters >= gate.min_clusters
+    alpha, lowest = 1 - gate.confidence, smallest_p(found.num_clusters)
+    if is_enough and lowest <= alpha:
         return None
+    counted = f"{found.num_pairs} pairs in {found.num_clusters} clusters (needed: {gate.min_pairs} in {gate.min_clusters})"
+    least = f"{found.num_clusters} clusters cannot give p below {lowest:.4f}, and this look needs {alpha:.2g}; " if lowest > alpha else ""
     said = _in_words(found, gate, rival, gate.primary_metric)
-    lowest = f"{found.num_clusters} clusters cannot give p below {2 / 2**found.num_clusters:.4f}; " if found.num_clusters < 6 else ""
-    return _Finding(
-        "inconclusive",
-        f"not decidable with {found.num_pairs} pairs in {found.num_clusters} clusters (needed: {gate.min_pairs} in {gate.min_clusters}): "
-        f"{lowest}{_least_visible(found)}; {said}",
-    )
+    return _Finding("inconclusive", f"not decidable with {counted}: {least}{_least_visible(found)}; {said}")
+
+
+def _wear(gate: Gate, look: int) -> str:
+    """What this look may err, and whether there were too many."""
+    share = f"look {look} at this test set: {alpha_of(look, gate):.2%} of the {1 - gate.confidence:.2%} of error for all looks together"
+    worn = f"; the set is worn, which {gate.worn_after} looks make it: collect fresh test documents"
+    return share + (worn if look > gate.worn_after else "")
 
 
 def champion_of(scores: Iterable[Score]) -> Variant:
@@ -253,37 +267,45 @@ def champion_of(scores: Iterable[Score]) -> Variant:
     return "champion" if any(score.variant == "champion" for score in scores) else "base"
 
 
-def decide(scores: Sequence[Score], gate: Gate, champion: Variant, line: str) -> Decision:
-    """The gate's verdict on one evaluation; raises InputRefused when the scores are of several."""
+def decide(scores: Sequence[Score], gate: Gate, champion: Variant, line: str, *, look: int = 1, leaks: Sequence[str] = ()) -> Decision:
+    """The gate's verdict on one evaluation; raises InputRefused when the scores are of several.
+
+    ``look`` counts the looks at this test set, ``leaks`` say which model learned from it.
+    """
     evaluations = sorted({score.evaluation_id for score in scores})
     if len(evaluations) != 1:
         raise InputRefused(
             found=f"scores of {len(evaluations)} evaluations: {', '.join(evaluations)}", where=f"scores of {line}",
             do="give the gate the scores of one evaluation: materialize the scores, then the promotion",
         )  # fmt: skip
+    alpha = alpha_of(look, gate)
+    judging = replace(gate, confidence=1 - alpha)
     table = _table(scores, gate)
     rivals = _rivals(table, champion)
     found = effect = None
-    if problems := _invalid(table, gate, rivals):
+    if problems := [*leaks, *_invalid(table, gate, rivals)]:
         findings = [_Finding("inconclusive", problem) for problem in problems]
     else:
-        found, effect = _compare_valid(table, gate, rivals[0]), _image_effect(table, gate)
-        few = _too_few(found, gate, rivals[0])
-        findings = _findings(table, gate, rivals, effect) if few is None else [few]
+        found, effect = _compare_valid(table, judging, rivals[0]), _image_effect(table, judging)
+        few = _too_few(found, judging, rivals[0])
+        findings = _findings(table, judging, rivals, effect) if few is None else [few]
     return Decision(
         line=line, evaluation_id=evaluations[0], gate_id=digest(gate), verdict=findings[0].verdict,
-        reasons=tuple(finding.reason for finding in findings), primary_metric=gate.primary_metric, challenger=CHALLENGER,
-        champion=champion, num_pairs=found.num_pairs if found else 0, num_clusters=found.num_clusters if found else 0,
+        reasons=(*(finding.reason for finding in findings), *([_wear(gate, look)] if found else [])), primary_metric=gate.primary_metric,
+        challenger=CHALLENGER, champion=champion, look=look, alpha=alpha, is_worn=look > gate.worn_after,
+        num_pairs=found.num_pairs if found else 0, num_clusters=found.num_clusters if found else 0,
         difference=found and found.difference, ci_low=found and found.ci_low, ci_high=found and found.ci_high,
         p_value=found and found.p_value, minimum_detectable_difference=found and found.minimum_detectable_difference,
         image_difference=effect and effect.difference, image_ci_low=effect and effect.ci_low, image_ci_high=effect and effect.ci_high,
     )  # fmt: skip
 
 
-def write_promotion(directory: Path, scores_directory: Path, gate: Gate, line: str) -> dict[str, Fact]:
+def write_promotion(
+    directory: Path, scores_directory: Path, gate: Gate, line: str, look: Look, leaks: Sequence[str] = ()
+) -> dict[str, Fact]:
     """Decide on the scores and write the one row; returns verdict, deciding reason and numbers."""
     scores = list(read_table(scores_directory / SCORES, Score))
-    decision = decide(scores, gate, champion_of(scores), line)
+    decision = decide(scores, gate, champion_of(scores), line, look=look.number, leaks=leaks)
     write_table(directory / PROMOTION_DECISIONS, Decision, [decision])
     return {
         "schema_version": SCHEMA_VERSION, "verdict": decision.verdict, "reason": decision.reasons[0], "champion": decision.champion,
@@ -291,6 +313,7 @@ def write_promotion(directory: Path, scores_directory: Path, gate: Gate, line: s
         "difference": decision.difference, "ci_low": decision.ci_low, "ci_high": decision.ci_high,
         "p_value": decision.p_value, "minimum_detectable_difference": decision.minimum_detectable_difference,
         "image_difference": decision.image_difference, "image_ci_low": decision.image_ci_low, "image_ci_high": decision.image_ci_high,
+        "alpha": decision.alpha, "is_worn": decision.is_worn, **write_look(directory, look, is_compared=decision.difference is not None),
     }  # fmt: skip
 
 
@@ -324,11 +347,25 @@ def the_verdict_follows_the_numbers(directory: Path) -> Outcome:
     return Outcome(passed=not wrong, found=f"{len(wrong)} verdicts that the numbers do not carry", offenders=tuple(wrong))
 
 
+def the_test_set_is_not_worn(directory: Path) -> Outcome:
+    """The test set was not looked at more often than the gate calls sound."""
+    rows = list(read_table(directory / PROMOTION_DECISIONS, Decision))
+    found = "; ".join(f"look {row.look} at this test set, which may err in {row.alpha:.2%}" for row in rows)
+    worn = tuple(row.line for row in rows if row.is_worn)
+    return Outcome(passed=not worn, found=found + ("; it is worn: collect fresh test documents" if worn else ""), offenders=worn)
+
+
 RULES = (
     Rule(name="one_decision_was_made", sentence="There is one decision, and it says why.", holds=one_decision_was_made),
     Rule(
         name="the_verdict_follows_the_numbers",
         sentence="Nothing is promoted unless it is better than the champion and on blank pictures, each by an interval above zero.",
         holds=the_verdict_follows_the_numbers,
+    ),
+    Rule(
+        name="the_test_set_is_not_worn",
+        sentence="The test set was not looked at so often that only large differences can still be seen on it.",
+        holds=the_test_set_is_not_worn,
+        is_blocking=False,
     ),
 )

@@ -214,6 +214,9 @@ create table promotion_decisions (
     primary_metric varchar not null,
     challenger varchar not null,
     champion varchar not null,
+    look bigint not null,
+    alpha double not null,
+    is_worn boolean not null,
     num_pairs bigint not null,
     num_clusters bigint not null,
     difference double,
@@ -237,16 +240,19 @@ comment on column promotion_decisions.reasons is 'why, in words, the deciding on
 comment on column promotion_decisions.primary_metric is 'the metric that decides';
 comment on column promotion_decisions.challenger is 'the variant that wants to be served';
 comment on column promotion_decisions.champion is 'the variant that it is held against';
+comment on column promotion_decisions.look is 'which look at this test set it is: challengers that were compared on it, this one included';
+comment on column promotion_decisions.alpha is 'two-sided error of this look: its share of what the gate allows all looks together';
+comment on column promotion_decisions.is_worn is 'whether the test set was looked at more often than the gate calls sound';
 comment on column promotion_decisions.num_pairs is 'test pairs that both were scored on';
 comment on column promotion_decisions.num_clusters is 'patients or documents that these pairs belong to';
 comment on column promotion_decisions.difference is 'challenger minus champion, positive is better; null where they cannot be compared';
-comment on column promotion_decisions.ci_low is 'lower end of its interval over clusters';
-comment on column promotion_decisions.ci_high is 'upper end of its interval over clusters';
+comment on column promotion_decisions.ci_low is 'lower end of its interval over clusters, of confidence 1 - alpha';
+comment on column promotion_decisions.ci_high is 'upper end of its interval over clusters, of confidence 1 - alpha';
 comment on column promotion_decisions.p_value is 'two-sided sign-flip permutation over clusters; exact up to 20 clusters';
-comment on column promotion_decisions.minimum_detectable_difference is 'true difference that would be shown with 80 % probability; null where the clusters show no spread';
+comment on column promotion_decisions.minimum_detectable_difference is 'true difference that this look would show with 80 % probability; null where the clusters show no spread';
 comment on column promotion_decisions.image_difference is 'challenger on the pictures minus on blank ones, positive is better; null where blank ones were not shown';
-comment on column promotion_decisions.image_ci_low is 'lower end of its interval over clusters';
-comment on column promotion_decisions.image_ci_high is 'upper end of its interval over clusters';
+comment on column promotion_decisions.image_ci_low is 'lower end of its interval over clusters, of confidence 1 - alpha';
+comment on column promotion_decisions.image_ci_high is 'upper end of its interval over clusters, of confidence 1 - alpha';
 comment on column promotion_decisions.fingerprint is 'directory of the decision below promotion/<line>/';
 comment on column promotion_decisions.decided_at is 'when the gate decided, ISO 8601 in UTC';
 comment on column promotion_decisions.is_current is 'whether it is the current decision of its line';
@@ -345,6 +351,7 @@ select
     p.verdict,
     p.reasons[1] as reason,
     p.champion,
+    p.look,
     p.difference as paired_difference,
     p.ci_low as paired_ci_low,
     p.ci_high as paired_ci_high,
@@ -363,6 +370,8 @@ order by a.line, a.dataset, a.metric;
 comment on view did_finetuning_help is 'Is the adapter better than the base model, and is it certain? The gate''s verdict stands beside the metric that it decides by.';
 comment on column did_finetuning_help.adapter_minus_base is 'difference of two means, without an interval: the paired one is the gate''s';
 comment on column did_finetuning_help.paired_difference is 'challenger minus champion on the same pairs, over all datasets of the gate';
+comment on column did_finetuning_help.paired_ci_low is 'lower end of its interval, as wide as this look at the test set asks: 1 - alpha of promotion_decisions';
+comment on column did_finetuning_help.paired_ci_high is 'upper end of that interval';
 comment on column did_finetuning_help.image_difference is 'what the picture adds: adapter on the pictures minus on blank ones, over all datasets of the gate';
 
 create view training_curve as

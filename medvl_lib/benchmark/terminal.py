@@ -1,12 +1,19 @@
-"""A table for the terminal: aligned, three significant digits, ``-`` for null.
+"""An answer as text: a table for a person, aligned and shortened; CSV or JSON for a program, whole.
 
-In: column names and rows, as ``publish.ask`` gives them. Out: text. Rounding happens here and nowhere before.
+In: column names and rows, as ``publish.ask`` gives them. Out: text. Rounding and cutting happen in ``render_table`` and nowhere before.
 """
 
+import csv
+import io
+import json
+import math
 import unicodedata
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
+
+from medvl_lib.errors import MedVLError
 
 SIGNIFICANT_DIGITS = 3
 WIDEST_CELL = 120
@@ -37,7 +44,7 @@ def render_cell(value: Any) -> str:
 
 
 def _cut(text: str) -> str:
-    """A cell of a terminal's table; longer ones are cut visibly, and whole in any other client."""
+    """A cell of a terminal's table; longer ones are cut visibly, and whole in CSV and JSON."""
     return text if _width(text) <= WIDEST_CELL else text[: WIDEST_CELL - 1] + "…"
 
 
@@ -60,3 +67,36 @@ def render_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     rule = "  ".join("-" * width for width in widths)
     count = f"({len(rows)} row{'' if len(rows) == 1 else 's'})"
     return "\n".join([line(cells[0]), rule, *(line(texts) for texts in cells[1:]), count])
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON has it, nothing rounded: dates and ids as text, and so what is no finite number."""
+    if isinstance(value, Decimal):
+        return float(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]  # pyright: ignore[reportUnknownVariableType]
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
+
+
+def render_json(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """A list with an object for each row; raises MedVLError for two columns of one name, of which an object could hold only one."""
+    if twice := [name for name, number in Counter(columns).items() if number > 1]:
+        raise MedVLError(
+            found=f"{len(twice)} names that several columns have, first {twice[0]!r}", where="the columns of the answer",
+            do=f'give each a name of its own, such as `select a.mean as "adapter_{twice[0]}"`, or ask for --csv',
+        )  # fmt: skip
+    return json.dumps([dict(zip(columns, map(_plain, row), strict=True)) for row in rows], ensure_ascii=False, indent=1)
+
+
+def render_csv(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """Lines of comma-separated values under their names; null is an empty field, a list or a map is JSON."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    for row in map(_plain, rows):
+        writer.writerow([json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else value for value in row])
+    return text.getvalue().removesuffix("\n")

@@ -126,6 +126,11 @@ def estimate(clusters: ClusterSums, *, confidence: float = 0.95) -> Estimate:
     return Estimate(mean=clusters.mean, ci_low=low, ci_high=high, num_pairs=num_pairs, num_clusters=clusters.num_clusters)
 
 
+def smallest_p(num_clusters: int) -> float:
+    """What ``sign_flip_p`` of so many clusters can at least be."""
+    return 2 / 2**num_clusters if num_clusters <= MAX_EXACT_CLUSTERS else 1 / (1 + NUM_SIGN_FLIPS)
+
+
 def sign_flip_p(sums: Floats, *, seed: int = SEED) -> float:
     """How often the clusters' differences would add up to as much, either way, if each had either sign: exact for 20 clusters or fewer."""
     tolerance = 1e-9 * float(np.abs(sums).sum())  # equal patterns add up in another order
@@ -135,12 +140,19 @@ def sign_flip_p(sums: Floats, *, seed: int = SEED) -> float:
         for value in sums[1:]:
             totals = np.concatenate([totals + value, totals - value])
         return float(np.mean(np.abs(totals) >= reached))
-    flips = np.random.default_rng(seed)
     hits = 0
-    for start in range(0, NUM_SIGN_FLIPS, CHUNK):
-        signs = flips.integers(0, 2, (min(CHUNK, NUM_SIGN_FLIPS - start), len(sums)), dtype=np.int8) * 2 - 1
+    for packed in _flips(len(sums), seed):
+        signs = np.unpackbits(packed, axis=1, count=len(sums)).view(np.int8) * 2 - 1
         hits += int(np.count_nonzero(np.abs(signs @ sums) >= reached))
     return (1 + hits) / (1 + NUM_SIGN_FLIPS)
+
+
+@lru_cache(maxsize=8)
+def _flips(num_clusters: int, seed: int) -> tuple[NDArray[np.uint8], ...]:
+    """Which clusters (column) change their sign in each draw (row), a bit each, in chunks. Cached: a test set's comparisons share it."""
+    draws = np.random.default_rng(seed)
+    sizes = (min(CHUNK, NUM_SIGN_FLIPS - start) for start in range(0, NUM_SIGN_FLIPS, CHUNK))
+    return tuple(np.packbits(draws.integers(0, 2, (size, num_clusters), dtype=np.int8).view(np.uint8), axis=1) for size in sizes)
 
 
 def standard_error(clusters: ClusterSums) -> float | None:

@@ -5,7 +5,6 @@ In: a line and a profile. Out: steps, and the served pointer moved when a decisi
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from filelock import FileLock
 
@@ -22,36 +21,15 @@ from medvl_lib.images import ImageStore
 from medvl_lib.lines import Line
 from medvl_lib.models.weights import BASE_RULES
 from medvl_lib.pointer import Served, move_pointer, read_pointer
-from medvl_lib.provenance import Artifact, Fact, ancestor, code_version, digest, read_artifact
+from medvl_lib.provenance import Artifact, Fact, ancestor, code_version
+from medvl_lib.route.champion import JUDGED_AGAINST, Champion, champion_of, weights_step
 from medvl_lib.route.data import sign, source
 from medvl_lib.route.models import further_models, merged_steps, trained_on
+from medvl_lib.route.promoting import promotion_step
 from medvl_lib.step import Call, Inputs, Step, Table
 from medvl_lib.training import rules as training_rules
 from medvl_lib.training.steps import TRAINED_ON
 from medvl_lib.workspace import Workspace
-
-JUDGED_AGAINST = "champion"  # fact of predictions: identity of what was served then, empty before the first promotion
-
-
-class Champion(NamedTuple):
-    """The served adapter, and the weights that it was trained on: it is never put on others."""
-
-    adapter: Artifact
-    weights: Artifact
-
-    @property
-    def data_version(self) -> str:
-        """Identity of both."""
-        return digest([self.weights.data_version, self.adapter.data_version])
-
-
-def champion_of(workspace: Workspace, line: Line, adapter: Artifact, weights: str) -> Champion | None:
-    """What is served, where it is another adapter than ``adapter``; None before the first promotion. ``weights`` names their step."""
-    pointer = read_pointer(workspace, line.name)
-    if pointer is None or pointer.data_version == adapter.data_version:
-        return None
-    served = read_artifact(workspace.directory(pointer.stage, line.name, pointer.fingerprint))
-    return Champion(adapter=served, weights=ancestor(workspace, served, weights, line.name))
 
 
 def judging_steps(line: Line, profile: Profile) -> tuple[Step, ...]:
@@ -122,11 +100,7 @@ def judging_steps(line: Line, profile: Profile) -> tuple[Step, ...]:
             reads=(source("scores", name, scores.RULES), source("predictions", name, prediction_rules.RULES), adapter),
             version=code_version(rows.REVISION, rows.REVISIONS, name, line.evaluation), rules=rows.RULES, write=measure,
         ),
-        Step(
-            name="promotion", owner=name, description=sign(promotion.__name__), reads=(source("scores", name, scores.RULES),),
-            version=code_version(promotion.REVISION, promotion.REVISIONS, name, line.gate), rules=promotion.RULES,
-            write=lambda call: promotion.write_promotion(call.directory, call.read("scores", name), line.gate, name),
-        ),
+        promotion_step(line),
     )  # fmt: skip
 
 
@@ -185,7 +159,7 @@ def serve(workspace: Workspace, line: Line, decision_artifact: Artifact) -> Move
         still = f"{line.name} still serves {f'the adapter {pointer.fingerprint}' if pointer else 'the model without an adapter'}"
         if decision.verdict != "promote":
             return Moved(served=None, sentence=f"{decision.verdict}: {decision.reasons[0]}; {still}")
-        champion = champion_of(workspace, line, adapter, _weights_step(adapter))
+        champion = champion_of(workspace, line, adapter, weights_step(adapter))
         if ("" if champion is None else champion.data_version) != predictions.facts[JUDGED_AGAINST]:
             return Moved(served=None, sentence=f"promote, but decided against another champion; predict again; {still}")
         served = Served(
@@ -195,8 +169,3 @@ def serve(workspace: Workspace, line: Line, decision_artifact: Artifact) -> Move
         is_new = (pointer is None or pointer.data_version != served.data_version) and move_pointer(workspace, served)
     sentence = f"promote: {decision.reasons[0]}; {line.name} serves the adapter {adapter.fingerprint}"
     return Moved(served=served if is_new else None, sentence=sentence)
-
-
-def _weights_step(adapter: Artifact) -> str:
-    """The step whose weights an adapter was trained on."""
-    return next(key.split("/")[0] for key in adapter.inputs if key.split("/")[0] in {"nf4_model", "base_model"})

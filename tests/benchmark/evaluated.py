@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medvl_lib.benchmark import promotion, rows
-from medvl_lib.benchmark.promotion import Gate, write_promotion
+from medvl_lib.benchmark.gate import Gate
+from medvl_lib.benchmark.looks import judged_pairs, next_look
+from medvl_lib.benchmark.promotion import write_promotion
 from medvl_lib.benchmark.rows import write_benchmark
 from medvl_lib.benchmark.tables import DatasetCount
 from medvl_lib.evaluation import scores
@@ -101,8 +103,19 @@ def _write_steps(directory: Path) -> dict[str, int]:
 Evaluate = Callable[..., Evaluated]
 
 
-def run(root: Path, num_documents: int, *, weights: str = "w1", gate: Gate | None = None, **right: Callable[[int], int]) -> Evaluated:
-    """Predict, score, measure and judge ``num_documents`` pages; ``right`` says how many of a page's two values each variant states."""
+def run(
+    root: Path,
+    num_documents: int,
+    *,
+    weights: str = "w1",
+    challenger: str | None = None,
+    gate: Gate | None = None,
+    **right: Callable[[int], int],
+) -> Evaluated:
+    """Predict, score, measure and judge ``num_documents`` pages; ``right`` says how many of a page's two values each variant states.
+
+    ``weights`` names the evaluation, and the adapter too unless ``challenger`` does.
+    """
     workspace = Workspace(root=root)
     said = {"base": lambda _: 0, "nf4": lambda _: 0, "adapter": lambda number: 1 + number % 2, **right}
     said |= dict.fromkeys(FLOORS, lambda _: 0)
@@ -117,13 +130,11 @@ def run(root: Path, num_documents: int, *, weights: str = "w1", gate: Gate | Non
         adapter_directory=adapter.directory, dataset_counts=COUNTS,
     ))  # fmt: skip
     judge(workspace, benchmark, rows.RULES)
+    gate = gate or Gate()
+    look = next_look(workspace, "documents", challenger or f"{weights}-adapter", judged_pairs(predictions.directory / REFERENCES, gate))
     decided = write_step(
-        workspace,
-        "promotion",
-        "documents",
-        "v1",
-        [scored],
-        lambda folder: write_promotion(folder, scored.directory, gate or Gate(), "documents"),
-    )
+        workspace, "promotion", "documents", f"v1 look {look.number}", [scored],
+        lambda folder: write_promotion(folder, scored.directory, gate, "documents", look),
+    )  # fmt: skip
     judge(workspace, decided, promotion.RULES)
     return Evaluated(workspace=workspace, predictions=predictions, adapter=adapter, scores=scored, benchmark=benchmark, promotion=decided)

@@ -12,6 +12,7 @@ from medvl_lib.evaluation.statistics import (
     paired_difference,
     resampled_means,
     sign_flip_p,
+    smallest_p,
     standard_error,
     student_quantile,
 )
@@ -76,6 +77,11 @@ def test_coverage_is_nearly_nominal_at_fifty_clusters():
 @pytest.mark.parametrize(("num_clusters", "p"), [(4, 0.125), (5, 0.0625), (6, 0.03125), (8, 2 / 2**8), (20, 2 / 2**20)])
 def test_the_smallest_exact_p(num_clusters: int, p: float):
     assert sign_flip_p(np.arange(1.0, num_clusters + 1)) == p
+
+
+@pytest.mark.parametrize("num_clusters", [5, 6, 20, 21, 300])
+def test_no_p_is_below_the_smallest_that_is_said(num_clusters: int):
+    assert sign_flip_p(np.ones(num_clusters)) == smallest_p(num_clusters)
 
 
 def test_the_exact_p_by_hand():

@@ -11,7 +11,8 @@ from medvl_lib.benchmark.promotion import PROMOTION_DECISIONS, Decision
 from medvl_lib.lines import DOCUMENTS
 from medvl_lib.pointer import Served, move_pointer, read_pointer
 from medvl_lib.provenance import Artifact, write_step
-from medvl_lib.route.judging import JUDGED_AGAINST, champion_of, serve
+from medvl_lib.route.champion import JUDGED_AGAINST, champion_of
+from medvl_lib.route.judging import serve
 from medvl_lib.tables import write_table
 from medvl_lib.workspace import Workspace
 
@@ -33,8 +34,9 @@ def _decision(workspace: Workspace, adapter: Artifact, *, verdict: str = "promot
     scores = _written(workspace, "scores", [predictions], f"scores of {adapter.fingerprint}")
     decision = Decision(
         line="documents", evaluation_id="e", gate_id="g", verdict=verdict, reasons=("because",), primary_metric="pair_accuracy",
-        challenger="adapter", champion="base", num_pairs=60, num_clusters=60, difference=0.1, ci_low=0.05, ci_high=0.15, p_value=0.01,
-        minimum_detectable_difference=0.05, image_difference=0.1, image_ci_low=0.05, image_ci_high=0.15,
+        challenger="adapter", champion="base", look=1, alpha=0.03, is_worn=False, num_pairs=60, num_clusters=60, difference=0.1,
+        ci_low=0.05, ci_high=0.15, p_value=0.01, minimum_detectable_difference=0.05, image_difference=0.1, image_ci_low=0.05,
+        image_ci_high=0.15,
     )  # fmt: skip
 
     def write(directory: Path) -> dict[str, str]:

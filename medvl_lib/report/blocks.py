@@ -30,6 +30,16 @@ class Table:
     columns: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
 
+    @property
+    def number_columns(self) -> frozenset[int]:
+        """Which columns hold a number, and nothing else but gaps: they stand to the right."""
+        places = range(1, len(self.columns))
+        return frozenset(
+            place for place in places
+            if any(row[place].value is not None for row in self.rows)
+            and all(row[place].value is not None or row[place].text == NONE for row in self.rows)
+        )  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:

@@ -4,8 +4,7 @@ In: nothing. Out: the row types of a report, and its JSON there and back. Rows o
 unrounded. Finding them is ``gather``'s work, showing them ``layout``'s.
 """
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from pydantic import TypeAdapter
 
@@ -36,7 +35,7 @@ class AuditedPart:
 class Audit:
     """What the audit counted, and the limits that it held the conversations to."""
 
-    limits: dict[str, float]
+    limits: dict[str, int | float]
     parts: tuple[AuditedPart, ...]
 
 
@@ -148,7 +147,7 @@ class Report:
 
 def as_json(report: Report) -> str:
     """The report for machines: the same content, every number unrounded."""
-    return json.dumps(asdict(report), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    return TypeAdapter(Report).dump_json(report, indent=1).decode() + "\n"
 
 
 def from_json(text: str) -> Report:

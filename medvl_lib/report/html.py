@@ -9,7 +9,6 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
-from markupsafe import Markup
 
 from medvl_lib.report.blocks import Block, Figure, Quotes, Table
 from medvl_lib.report.content import Report
@@ -25,7 +24,6 @@ def _template() -> Template:
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters["drawn"] = Markup  # our own SVG, whose labels ElementTree has escaped
     environment.filters["kind"] = _kind
     return environment.get_template(TEMPLATE)
 

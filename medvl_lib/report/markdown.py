@@ -11,7 +11,7 @@ from medvl_lib.report.blocks import Block, Figure, Quotes, Table
 from medvl_lib.report.content import Example, Report
 from medvl_lib.report.layout import sections
 
-ESCAPED = re.compile(r"([\\`*_{}\[\]<>#|~])")
+ESCAPED = re.compile(r"([\\`*\[\]<>#|~]|(?<!\w)_|_(?!\w))")  # an underscore inside a word marks nothing up
 
 
 def render_markdown(report: Report) -> str:
@@ -64,5 +64,6 @@ def _example(example: Example) -> Iterator[str]:
 
 
 def _fenced(text: str) -> str:
-    fence = "`" * (1 + max((len(run) for run in re.findall("`+", text)), default=2))
+    """A text between fences that are longer than any in it."""
+    fence = "`" * (1 + max([2, *map(len, re.findall("`+", text))]))
     return f"{fence}text\n{text}\n{fence}"

@@ -40,7 +40,7 @@ def verdict(report: Report) -> Iterator[Block]:
     yield f"{decision.verdict.upper()}. {decision.reasons[0]}"
     rows = [
         ("challenger minus champion", decision.difference, decision.ci_low, decision.ci_high),
-        ("with the picture minus with a blank one", decision.image_difference, decision.image_ci_low, decision.image_ci_high),
+        ("picture minus blank picture", decision.image_difference, decision.image_ci_low, decision.image_ci_high),
     ]
     marks = [Mark(label=name, mean=mean, low=low, high=high, is_emphasized=True) for name, mean, low, high in rows if mean is not None]
     if marks:
@@ -65,8 +65,8 @@ def comparison(report: Report) -> Iterator[Block]:
     for (dataset, metric), mine in _by_metric(report, rows):
         yield _compared(dataset, metric, mine)
     yield (
-        "Intervals are 95 %, by bootstrap over patients or documents. Overlap of two intervals is no test: the gate compares pair by pair. "
-        "A percentage is shown for reading only."
+        "Intervals are 95 %, by bootstrap over patients or documents. Whether two of them overlap is no test: the gate compares pair by "
+        "pair. A percentage is shown for reading only."
     )
 
 
@@ -78,11 +78,17 @@ def _compared(dataset: str, metric: str, rows: Sequence[BenchmarkRow]) -> Table:
         ("variant", "mean", "from", "to", "minus base", "change", "pairs", "clusters", "unscored", "empty", "cut"), (
             (
                 words(row.variant), share(row.mean), share(row.ci_low), share(row.ci_high),
-                share(None if base is None else row.mean - base, signed=True), percent(_change(row.mean, base)), row.num_pairs,
-                row.num_clusters, row.num_unscored, row.num_empty, row.num_cut,
+                *_against(row, base), row.num_pairs, row.num_clusters, row.num_unscored, row.num_empty, row.num_cut,
             ) for row in rows
         ),
     )  # fmt: skip
+
+
+def _against(row: BenchmarkRow, base: float | None) -> tuple[Cell, Cell]:
+    """A mean minus that of base, and the change in percent; nothing for base itself."""
+    if base is None or row.variant == "base":
+        return share(None), percent(None)
+    return share(row.mean - base, signed=True), percent(_change(row.mean, base))
 
 
 def _change(value: float | None, base: float | None) -> float | None:

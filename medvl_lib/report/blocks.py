@@ -32,13 +32,9 @@ class Table:
 
     @property
     def number_columns(self) -> frozenset[int]:
-        """Which columns hold a number, and nothing else but gaps: they stand to the right."""
+        """Which columns hold numbers and gaps alone: they stand to the right."""
         places = range(1, len(self.columns))
-        return frozenset(
-            place for place in places
-            if any(row[place].value is not None for row in self.rows)
-            and all(row[place].value is not None or row[place].text == NONE for row in self.rows)
-        )  # fmt: skip
+        return frozenset(place for place in places if all(row[place].value is not None or row[place].text == NONE for row in self.rows))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,10 +70,9 @@ def cell(value: object) -> Cell:
     """Any value: a number keeps itself behind what is shown of it."""
     if isinstance(value, Cell):
         return value
-    if value is None:
-        return Cell(text=NONE)
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return Cell(text=render_cell(value), value=value if is_number else None)
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return Cell(text=render_cell(value), value=value)
+    return Cell(text=NONE if value is None else render_cell(value))
 
 
 def share(value: float | None, *, signed: bool = False) -> Cell:

@@ -7,7 +7,7 @@ made from. Out: the value. Pairs are quoted only of the datasets that the caller
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from medvl_lib import audit
 from medvl_lib.benchmark.promotion import read_decision
@@ -24,7 +24,6 @@ from medvl_lib.workspace import Workspace
 
 BESIDE = "near_duplicates"  # judges the split, and is an input of nothing
 OTHER_VERSION = "(defined by another version of MedVL)"
-Row = TypeVar("Row")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +101,8 @@ def gather(workspace: Workspace, judged: Judged, shown: Collection[str]) -> Repo
 
 
 def _table(directory: Path, name: str) -> tuple[Any, ...]:
-    return tuple(read_table(directory / f"{name}.parquet", TABLES[name]))
+    model: type[Any] = TABLES[name]
+    return tuple(read_table(directory / f"{name}.parquet", model))
 
 
 def _audit(directory: Path) -> Audit:
@@ -173,9 +173,10 @@ def _record(artifact: Artifact) -> Record:
 def _verdicts(artifact: Artifact) -> Iterator[Verdict]:
     """What was said of exactly these contents."""
     path = artifact.directory / VERDICTS
-    said: dict[str, Any] = read_json(path) if path.is_file() else {"data_version": None}
-    if said["data_version"] != artifact.data_version:
+    judged: dict[str, Any] = read_json(path) if path.is_file() else {"data_version": None}
+    if judged["data_version"] != artifact.data_version:
         return
-    for entry in said["verdicts"]:
-        outcome = Outcome(**{**entry["outcome"], "offenders": tuple(entry["outcome"]["offenders"])})
+    for entry in judged["verdicts"]:
+        said: dict[str, Any] = entry["outcome"]
+        outcome = Outcome(passed=said["passed"], found=said["found"], offenders=tuple(said["offenders"]))
         yield Verdict(rule=entry["rule"], bounds=entry["bounds"], is_blocking=entry["is_blocking"], outcome=outcome)

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from xml.etree.ElementTree import Element, SubElement, tostring
 
-WIDTH, LABELS, VALUES, ROW, MARGIN = 720, 190, 170, 22, 26  # pixels of the picture's own grid; it scales with the page
+WIDTH, LABELS, VALUES, ROW, MARGIN, LEFT = 720, 190, 170, 22, 26, 48  # pixels of the picture's own grid; it scales with the page
 CURVES_HEIGHT = 260
 NUM_TICKS = 5
 STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)  # what a tick may count in, times a power of ten
@@ -117,8 +117,8 @@ def draw_curves(curves: Mapping[str, Points], *, title: str) -> str:
     ends = "; ".join(f"{name} from {points[0][1]:.3g} to {points[-1][1]:.3g}" for name, points in drawn.items())
     svg = _svg(CURVES_HEIGHT, title, ends)
     steps = [x for points in drawn.values() for x, _ in points]
-    across = _axis(steps, 48, WIDTH - 12, has_zero=True)
-    up = _axis([y for points in drawn.values() for _, y in points], CURVES_HEIGHT - MARGIN, 26, has_zero=True)
+    across = _axis(steps, LEFT, WIDTH - MARGIN, has_zero=True)
+    up = _axis([y for points in drawn.values() for _, y in points], CURVES_HEIGHT - MARGIN, MARGIN, has_zero=True)
     _grid(svg, across, up)
     for (name, points), kind in zip(drawn.items(), ("faint", "accent"), strict=False):
         _curve(svg, across, up, points, kind)

@@ -37,7 +37,7 @@ def _by_metric(report: Report, rows: Iterable[BenchmarkRow]) -> list[tuple[tuple
 def verdict(report: Report) -> Iterator[Block]:
     """The gate's verdict, its numbers as a picture and a table, and every reason."""
     decision = report.decision
-    yield f"{decision.verdict.upper()}. {decision.reasons[0]}"
+    yield f"{decision.verdict.capitalize()}: {decision.reasons[0]}"
     rows = [
         ("challenger minus champion", decision.difference, decision.ci_low, decision.ci_high),
         ("picture minus blank picture", decision.image_difference, decision.image_ci_low, decision.image_ci_high),

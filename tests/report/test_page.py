@@ -20,7 +20,7 @@ from tests.report.reported import HIDDEN
 KEY = ("variant", "condition", "dataset", "split", "slice", "metric")
 NUMBERS = {"mean": "mean", "from": "ci_low", "to": "ci_high", "pairs": "num_pairs", "clusters": "num_clusters"}
 QUESTION = f"select {', '.join(KEY)}, {', '.join(NUMBERS.values())} from benchmark_rows"  # noqa: S608 (our own names)
-VOID = {"meta", "img"}
+VOID = {"meta", "img", "wbr"}
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ from xml.etree.ElementTree import Element, fromstring
 
 import pytest
 
-from medvl_lib.report.pictures import LABELS, VALUES, WIDTH, Mark, draw_curves, draw_intervals
+from medvl_lib.report.pictures import CURVES_HEIGHT, LABELS, LEFT, MARGIN, VALUES, WIDTH, Mark, draw_curves, draw_intervals
 
 SPACE = "{http://www.w3.org/2000/svg}"
 FIRST, LAST = LABELS + 12, WIDTH - VALUES - 12
@@ -43,7 +43,6 @@ def test_a_curve_passes_through_its_points_and_an_empty_one_is_left_out():
     drawn = fromstring(draw_curves({"training": [(0.0, 2.0), (10.0, 1.0)], "held out": []}, title="loss"))  # noqa: S314 (our own drawing)
     curve, legend = drawn.findall(f"{SPACE}polyline")
     points = [tuple(map(float, point.split(","))) for point in curve.get("points").split()]
-    assert points[0][0] == 48
-    assert points[1][0] == WIDTH - 12
-    assert points[1][1] == pytest.approx((points[0][1] + 234) / 2)
+    assert (points[0][0], points[1][0]) == (LEFT, WIDTH - MARGIN)
+    assert points[1][1] == pytest.approx((points[0][1] + CURVES_HEIGHT - MARGIN) / 2)
     assert legend.get("points").startswith(str(WIDTH - 280))

@@ -11,12 +11,13 @@ from typing import Any
 
 from medvl_lib import audit
 from medvl_lib.benchmark.promotion import read_decision
+from medvl_lib.benchmark.publish import has_passed
 from medvl_lib.benchmark.tables import TABLES
 from medvl_lib.errors import InputMissing
 from medvl_lib.evaluation.metrics import METRICS
 from medvl_lib.evaluation.parquet_sql import query
 from medvl_lib.files import read_json
-from medvl_lib.provenance import PROVENANCE, VERDICTS, Artifact, Outcome, Verdict, ancestor, read_artifact
+from medvl_lib.provenance import PROVENANCE, VERDICTS, Artifact, Outcome, Verdict, ancestor, read_artifact, require_intact
 from medvl_lib.report import quotes
 from medvl_lib.report.content import REVISION, Audit, AuditedPart, MetricNote, Record, Report
 from medvl_lib.tables import read_table
@@ -35,7 +36,10 @@ class Judged:
 
 
 def find(workspace: Workspace, line: str, evaluation_id: str | None = None) -> Judged:
-    """The current evaluation of a line, or a named one; raises InputMissing where it was not measured or not decided on."""
+    """The current evaluation of a line, or a named one, of which all blocking checks passed.
+
+    Raises InputMissing where it was not measured, or not decided on.
+    """
     benchmark = _current(workspace, line) if evaluation_id is None else _named(workspace, line, evaluation_id)
     scores = benchmark.inputs[f"scores/{line}"]
     decided = [found for found in _written(workspace, "promotion", line) if found.inputs.get(f"scores/{line}") == scores]
@@ -48,7 +52,9 @@ def find(workspace: Workspace, line: str, evaluation_id: str | None = None) -> J
 
 
 def _written(workspace: Workspace, step: str, line: str) -> list[Artifact]:
-    return [read_artifact(path) for path in workspace.written(step) if path.parent.name == line and (path / VERDICTS).is_file()]
+    """What a step wrote for a line, and passed."""
+    found = [read_artifact(path) for path in workspace.written(step) if path.parent.name == line]
+    return [artifact for artifact in found if has_passed(artifact)]
 
 
 def _last(artifacts: list[Artifact]) -> Artifact:
@@ -77,11 +83,16 @@ def _named(workspace: Workspace, line: str, evaluation_id: str) -> Artifact:
 
 
 def gather(workspace: Workspace, judged: Judged, shown: Collection[str]) -> Report:
-    """Everything that is known of an evaluation; ``shown`` names the datasets whose rows, pictures and answers may be shown."""
+    """Everything that is known of an evaluation; ``shown`` names the datasets whose rows, pictures and answers may be shown.
+
+    Raises InputMissing where a directory that it was made from is gone, InputRefused where one is damaged.
+    """
     line = judged.benchmark.name
     predictions = ancestor(workspace, judged.benchmark, "predictions", line)
     scores = ancestor(workspace, judged.benchmark, "scores", line)
-    chat = ancestor(workspace, predictions, "chat", line)
+    chat, audited = (ancestor(workspace, predictions, step, line) for step in ("chat", "audit"))
+    for artifact in (judged.benchmark, judged.promotion, predictions, scores, chat, audited):
+        require_intact(artifact)
     decision = read_decision(judged.promotion.directory)
     tables: dict[str, tuple[Any, ...]] = {name: _table(judged.benchmark.directory, name) for name in TABLES if name != "scores"}
     answered = quotes.Answered(
@@ -94,7 +105,7 @@ def gather(workspace: Workspace, judged: Judged, shown: Collection[str]) -> Repo
     return Report(
         revision=REVISION, line=line, evaluation_id=str(judged.benchmark.facts["evaluation_id"]), decision=decision,
         decided_at=read_json(judged.promotion.directory / PROVENANCE)["finished_at"],
-        audit=_audit(ancestor(workspace, predictions, "audit", line).directory), metrics=_metrics(tables["evaluations"][0].metric_versions),
+        audit=_audit(audited.directory), metrics=_metrics(tables["evaluations"][0].metric_versions),
         confusions=quotes.confusions(answered), examples=quotes.examples(answered, shown),
         records=tuple(map(_record, _lineage(workspace, judged))), **tables,
     )  # fmt: skip

@@ -2,19 +2,22 @@
 
 import base64
 import io
+import shutil
 from dataclasses import replace
 
 import pytest
 from PIL import Image
 
 from medvl_lib.benchmark.publish import ask
-from medvl_lib.errors import InputMissing
+from medvl_lib.errors import InputMissing, InputRefused
 from medvl_lib.evaluation.metrics import METRICS
+from medvl_lib.files import read_json, write_json
 from medvl_lib.report import gather as room
 from medvl_lib.report.content import as_json, from_json
 from medvl_lib.report.gather import find, gather
+from medvl_lib.workspace import Workspace
 from tests.benchmark.evaluated import run
-from tests.report.reported import PLANTED, SHOWN
+from tests.report.reported import PLANTED, SHOWN, reported
 
 
 def test_the_worst_pairs_are_those_of_the_lowest_score_and_of_the_largest_loss(report):
@@ -113,9 +116,35 @@ def test_the_decision_is_the_one_on_the_same_scores(tmp_path):
 
 def test_what_was_not_measured_or_not_decided_on_is_said_with_its_cure(tmp_path):
     with pytest.raises(InputMissing, match="no evaluation of documents"):
-        find(run(tmp_path / "other", 8).workspace.__class__(root=tmp_path), "documents")
+        find(Workspace(root=tmp_path), "documents")
     workspace = run(tmp_path, 8).workspace
     for path in workspace.written("promotion"):
         path.rename(path.with_name(f".{path.name}"))
     with pytest.raises(InputMissing, match="no decision on evaluation"):
         find(workspace, "documents")
+
+
+def test_what_did_not_pass_is_no_evaluation(tmp_path):
+    evaluated = run(tmp_path, 8)
+    verdicts = evaluated.promotion.directory / "verdicts.json"
+    said = read_json(verdicts)
+    said["verdicts"][0]["outcome"]["passed"] = False
+    write_json(verdicts, said)
+    with pytest.raises(InputMissing, match="no decision on evaluation"):
+        find(evaluated.workspace, "documents")
+
+
+def test_a_damaged_directory_is_not_reported_on(tmp_path):
+    evaluated = reported(tmp_path)
+    (evaluated.predictions.directory / "predictions.parquet").write_bytes(b"cut off")
+    with pytest.raises(InputRefused, match="a damaged directory"):
+        gather(evaluated.workspace, find(evaluated.workspace, "documents"), SHOWN)
+
+
+def test_a_directory_that_is_gone_is_named(tmp_path):
+    evaluated = reported(tmp_path)
+    [audited] = evaluated.workspace.written("audit")
+    shutil.rmtree(audited)
+    with pytest.raises(InputMissing) as refusal:
+        gather(evaluated.workspace, find(evaluated.workspace, "documents"), SHOWN)
+    assert refusal.value.where == str(audited)

@@ -4,6 +4,7 @@ contains, ask the network for something, or hand on rows that may not be shown.
 
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
 
@@ -144,8 +145,6 @@ def test_page_and_markdown_have_the_same_sections(page, report):
 
 
 def test_a_line_without_closed_questions_has_no_section_of_them(report):
-    from dataclasses import replace
-
     assert "confusion" not in [section.key for section in sections(replace(report, confusions=()))]
 
 
@@ -162,3 +161,11 @@ def test_markdown_marks_nothing_up_that_a_dataset_contains(report):
 def test_the_same_report_is_the_same_page(report):
     assert render_html(report) == render_html(report)
     assert render_markdown(report) == render_markdown(report)
+
+
+def test_a_decision_without_numbers_is_still_told(report):
+    nothing = dict.fromkeys(("difference", "ci_low", "ci_high", "p_value", "image_difference", "image_ci_low", "image_ci_high"))
+    decision = replace(report.decision, verdict="inconclusive", reasons=("not comparable: 3 pairs",), **nothing)
+    page = render_html(replace(report, decision=decision))
+    assert "Inconclusive: not comparable: 3 pairs" in page
+    assert {row["what"]: row["value"] for row in read_table_of(page, "decision")}["challenger minus champion"] == "–"

@@ -61,10 +61,11 @@ class Picture:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Example:
-    """A test pair as it was asked, wanted and answered. Only of datasets that may be shown; long texts are cut."""
+    """A test pair as it was asked, wanted and answered. Only one that may be shown; long texts are cut."""
 
     pair_id: str
     dataset: str
+    licence: str
     pictures: tuple[Picture, ...]
     request: str
     wanted: str
@@ -76,9 +77,10 @@ class Example:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Withheld:
-    """Test pairs that are no examples because nothing of their dataset may be shown."""
+    """Test pairs that are no examples because the data card does not say that they may be shown under this licence."""
 
     dataset: str
+    licence: str
     num_pairs: int
 
 

@@ -1,10 +1,10 @@
 """Gather: one evaluation's directories as one ``Report``.
 
 In: a benchmark directory and the decision on the same scores. Everything else is found by provenance: the very directories that these were
-made from. Out: the value. Pairs are quoted only of the datasets that the caller says may be shown.
+made from. Out: the value. Pairs are quoted only where the caller says that they may be.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,9 +82,10 @@ def _named(workspace: Workspace, line: str, evaluation_id: str) -> Artifact:
     return _last(found)
 
 
-def gather(workspace: Workspace, judged: Judged, shown: Collection[str]) -> Report:
-    """Everything that is known of an evaluation; ``shown`` names the datasets whose rows, pictures and answers may be shown.
+def gather(workspace: Workspace, judged: Judged, shown: Mapping[str, str]) -> Report:
+    """Everything that is known of an evaluation.
 
+    ``shown`` names the datasets whose rows, pictures and answers may be shown, and the licence for which their cards say so.
     Raises InputMissing where a directory that it was made from is gone, InputRefused where one is damaged.
     """
     line = judged.benchmark.name

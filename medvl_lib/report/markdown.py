@@ -56,7 +56,7 @@ def _table(table: Table) -> str:
 def _example(example: Example) -> Iterator[str]:
     scores = ", ".join(f"{variant} {score:.3f}" for variant, score in example.scores.items())
     yield f"#### {_plain(example.pair_id)}"
-    yield f"{_plain(example.dataset)}: {scores}; {len(example.pictures)} pictures, shown in the page"
+    yield f"{_plain(example.dataset)}, {_plain(example.licence)}: {scores}; {len(example.pictures)} pictures, shown in the page"
     texts = {"Asked": example.request, "Wanted": example.wanted, **{f"Said by {name}": text for name, text in example.said.items()}}
     for name, text in texts.items():
         yield f"{name}:"

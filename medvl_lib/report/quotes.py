@@ -6,9 +6,10 @@ of the others it is said how many there were. What is worst is told by the gate'
 
 import base64
 import io
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -42,10 +43,11 @@ class Answered:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Ranked:
-    """A test pair's dataset, and its scores by variant."""
+    """A test pair's dataset and licence, and its scores by variant."""
 
     pair_id: str
     dataset: str
+    licence: str
     scores: Mapping[str, float]
 
     def loss(self, sign: int) -> float:
@@ -70,10 +72,10 @@ def confusions(answered: Answered) -> tuple[Confusions, ...]:
     return tuple(Confusions(dataset=dataset, variant=variant, counts=counts) for (dataset, variant), counts in found.items())
 
 
-def examples(answered: Answered, shown: Collection[str]) -> Examples:
+def examples(answered: Answered, shown: Mapping[str, str]) -> Examples:
     """The pairs that the adapter did worst on, and those where it lost most against base, as far as they may be shown."""
     ranked = _ranked(answered)
-    may = [row for row in ranked if row.dataset in shown]
+    may = [row for row in ranked if shown.get(row.dataset) == row.licence]
     sign = 1 if METRICS[answered.metric].is_higher_better else -1
     lowest = sorted(may, key=lambda row: (sign * row.scores["adapter"], row.pair_id))[:NUM_EXAMPLES]
     losers = [row for row in may if "base" in row.scores and row.loss(sign) > 0]
@@ -81,28 +83,35 @@ def examples(answered: Answered, shown: Collection[str]) -> Examples:
     quoted = _quoted(answered, [*lowest, *lost])
     return Examples(
         lowest=tuple(quoted[row.pair_id] for row in lowest), lost=tuple(quoted[row.pair_id] for row in lost),
-        withheld=tuple(found for found in _tested(answered) if found.dataset not in shown),
+        withheld=tuple(found for found in _tested(answered) if shown.get(found.dataset) != found.licence),
     )  # fmt: skip
 
 
-def _tested(answered: Answered) -> list[Withheld]:
-    """How many test pairs each dataset has, whatever metric they are scored by."""
-    question = "select dataset, count(distinct pair_id) from read_parquet($scores) where split = 'test' group by dataset order by dataset"
-    return [Withheld(dataset=dataset, num_pairs=count) for dataset, count in stream(question, scores=answered.scores / SCORES)]
+def _tested(answered: Answered) -> Iterator[Withheld]:
+    """How many test pairs there are of each dataset and licence, whatever metric they are scored by."""
+    rows = stream(
+        """
+        select r.dataset, r.licence, count(distinct pair_id) from read_parquet($scores) s join read_parquet($references) r using (pair_id)
+        where s.split = 'test' group by all order by all
+        """,
+        scores=answered.scores / SCORES, references=answered.predictions / REFERENCES,
+    )  # fmt: skip
+    return (Withheld(dataset=dataset, licence=licence, num_pairs=count) for dataset, licence, count in rows)
 
 
 def _ranked(answered: Answered) -> list[_Ranked]:
     rows = stream(
         """
-        select pair_id, any_value(dataset), list(variant order by variant), list(value order by variant) from read_parquet($scores)
-        where split = 'test' and condition = 'as_is' and list_contains($compared, variant) and metric = $metric and value is not null
+        select pair_id, any_value(r.dataset), any_value(r.licence), list(variant order by variant), list(value order by variant)
+        from read_parquet($scores) s join read_parquet($references) r using (pair_id)
+        where s.split = 'test' and condition = 'as_is' and list_contains($compared, variant) and metric = $metric and value is not null
         group by pair_id having list_contains(list(variant), 'adapter') order by pair_id
         """,
-        scores=answered.scores / SCORES, metric=answered.metric, compared=list(COMPARED),
+        scores=answered.scores / SCORES, references=answered.predictions / REFERENCES, metric=answered.metric, compared=list(COMPARED),
     )  # fmt: skip
     return [
-        _Ranked(pair_id=pair_id, dataset=dataset, scores=dict(zip(variants, values, strict=True)))
-        for pair_id, dataset, variants, values in rows
+        _Ranked(pair_id=pair_id, dataset=dataset, licence=licence, scores=dict(zip(variants, values, strict=True)))
+        for pair_id, dataset, licence, variants, values in rows
     ]
 
 
@@ -111,22 +120,26 @@ def _quoted(answered: Answered, rows: Sequence[_Ranked]) -> dict[str, Example]:
     chosen = {row.pair_id: row for row in rows}
     pictures = _pictures(answered, chosen)
     found: dict[str, Example] = {}
-    rows_of_text = stream(
+    for pair_id, request, wanted, variants, answers in _texts(answered, list(chosen)):
+        row, said = chosen[pair_id], dict(zip(variants, answers, strict=True))
+        found[pair_id] = Example(
+            pair_id=pair_id, dataset=row.dataset, licence=row.licence, pictures=pictures[pair_id], request=_cut(request),
+            wanted=_cut(wanted), said={variant: _cut(said[variant]) for variant in COMPARED if variant in said},
+            scores={variant: row.scores[variant] for variant in COMPARED if variant in row.scores},
+        )  # fmt: skip
+    return found
+
+
+def _texts(answered: Answered, chosen: list[str]) -> Iterator[tuple[Any, ...]]:
+    """(pair, request, wanted, variants, their answers) of the chosen pairs."""
+    return stream(
         """
         select pair_id, any_value(request), any_value(response), list(variant), list(answer)
         from read_parquet($predictions) p join read_parquet($references) r using (pair_id)
         where condition = 'as_is' and list_contains($chosen, pair_id) group by pair_id
         """,
-        predictions=answered.predictions / PREDICTIONS, references=answered.predictions / REFERENCES, chosen=list(chosen),
+        predictions=answered.predictions / PREDICTIONS, references=answered.predictions / REFERENCES, chosen=chosen,
     )  # fmt: skip
-    for pair_id, request, wanted, variants, answers in rows_of_text:
-        row, said = chosen[pair_id], dict(zip(variants, answers, strict=True))
-        found[pair_id] = Example(
-            pair_id=pair_id, dataset=row.dataset, pictures=pictures[pair_id], request=_cut(request), wanted=_cut(wanted),
-            said={variant: _cut(said[variant]) for variant in COMPARED if variant in said},
-            scores={variant: row.scores[variant] for variant in COMPARED if variant in row.scores},
-        )  # fmt: skip
-    return found
 
 
 def _pictures(answered: Answered, chosen: Collection[str]) -> dict[str, tuple[Picture, ...]]:

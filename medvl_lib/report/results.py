@@ -198,6 +198,6 @@ def examples(report: Report) -> Iterator[Block]:
             yield f"On no shown test pair did the adapter score below base by {metric}."
     for withheld in report.examples.withheld:
         yield (
-            f"No text, picture or answer of {withheld.dataset} is shown ({withheld.num_pairs} test pairs): its data card does not say that "
-            "they may be."
+            f"No text, picture or answer of {withheld.dataset} under the licence {withheld.licence!r} is shown "
+            f"({withheld.num_pairs} test pairs): the data card does not say that they may be."
         )

@@ -5,7 +5,7 @@ store's ``benchmark_rows.parquet``, and the rules that hold the four together.
 """
 
 import shutil
-from collections.abc import Collection
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
@@ -33,7 +33,7 @@ NUMBERS = {
 """Columns of the page's table -> those of the store."""
 
 
-def write_report(directory: Path, workspace: Workspace, judged: Judged, shown: Collection[str]) -> dict[str, Fact]:
+def write_report(directory: Path, workspace: Workspace, judged: Judged, shown: Mapping[str, str]) -> dict[str, Fact]:
     """Write one report in its three forms; returns the verdict and how much is quoted."""
     report = gather(workspace, judged, shown)
     for name, render in RENDERED.items():
@@ -45,9 +45,9 @@ def write_report(directory: Path, workspace: Workspace, judged: Judged, shown: C
     }  # fmt: skip
 
 
-def _quoted(report: Report) -> set[tuple[str, str]]:
-    """(dataset, pair) of each example."""
-    return {(example.dataset, example.pair_id) for example in (*report.examples.lowest, *report.examples.lost)}
+def _quoted(report: Report) -> set[tuple[str, str, str]]:
+    """(dataset, licence, pair) of each example."""
+    return {(example.dataset, example.licence, example.pair_id) for example in (*report.examples.lowest, *report.examples.lost)}
 
 
 def _value(directory: Path) -> Report:
@@ -77,15 +77,15 @@ def all_forms_say_the_same(directory: Path) -> Outcome:
     return outcome(different, f"files are not what {MACHINE} says")
 
 
-def only_what_may_be_shown_is_quoted(shown: Collection[str], directory: Path) -> Outcome:
-    """Every example is a pair of a dataset whose card allows it."""
+def only_what_may_be_shown_is_quoted(shown: Mapping[str, str], directory: Path) -> Outcome:
+    """Every example is a pair of a dataset, and under a licence, for which the data card allows it."""
     quoted = _quoted(_value(directory))
-    offenders = sorted(pair_id for dataset, pair_id in quoted if dataset not in shown)
-    return outcome(offenders, f"of {len(quoted)} examples are of datasets that may not be shown")
+    offenders = sorted(pair_id for dataset, licence, pair_id in quoted if shown.get(dataset) != licence)
+    return outcome(offenders, f"of {len(quoted)} examples may not be shown")
 
 
-def rules(shown: Collection[str]) -> tuple[Rule, ...]:
-    """What must be true of a written report; ``shown`` names the datasets that may be quoted."""
+def rules(shown: Mapping[str, str]) -> tuple[Rule, ...]:
+    """What must be true of a written report; ``shown`` names the datasets that may be quoted, and under which licence."""
     return (
         Rule(
             name="every_row_stands_in_the_page", sentence="Every benchmark row stands in the page, with the numbers that the store has.",
@@ -95,7 +95,7 @@ def rules(shown: Collection[str]) -> tuple[Rule, ...]:
             name="all_forms_say_the_same", sentence="Page, Markdown and JSON say the same, and nothing else.", holds=all_forms_say_the_same,
         ),
         Rule(
-            name="only_what_may_be_shown_is_quoted", sentence="No text or picture of a dataset that may not be shown is in the report.",
-            holds=partial(only_what_may_be_shown_is_quoted, frozenset(shown)), literals=(sorted(shown),),
+            name="only_what_may_be_shown_is_quoted", sentence="No text or picture that may not be shown is in the report.",
+            holds=partial(only_what_may_be_shown_is_quoted, shown), literals=(dict(shown),),
         ),
     )  # fmt: skip

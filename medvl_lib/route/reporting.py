@@ -14,8 +14,8 @@ from medvl_lib.report.gather import Judged
 from medvl_lib.route.data import sign, source
 from medvl_lib.step import Step
 
-SHOWN = tuple(sorted(name for name, dataset in DATASETS.items() if dataset.may_be_shown))
-"""Datasets whose cards say that rows and pictures may be shown."""
+SHOWN = {name: dataset.licence for name, dataset in DATASETS.items() if dataset.may_be_shown}
+"""Datasets whose cards say that rows and pictures may be shown, and the licence for which they say so."""
 
 
 def report_step(line: Line) -> Step:

@@ -1,7 +1,7 @@
 """An evaluation to report on: sixty pages that may be shown, four closed questions of a dataset that may not, words planted in both.
 
-Page 3: neither base nor adapter states a fact. Page 7: base states both, the adapter none. Every other page: the adapter states one of two
-facts, or both on odd pages, and base none.
+Page 3: neither base nor adapter states a fact; so too page 5, which is under another licence and may not be shown. Page 7: base states
+both, the adapter none. Every other page: the adapter states one of two facts, or both on odd pages, and base none.
 """
 
 import io
@@ -22,7 +22,7 @@ from medvl_lib.tables import read_table, write_table
 from medvl_lib.workspace import Workspace
 from tests.benchmark.evaluated import Evaluated, run
 
-SHOWN = ("forms",)
+SHOWN = {"forms": "CC0-1.0"}
 PLANTED = "<script>alert('zebra')</script> | `zebra`"
 HIDDEN = "octopus"
 CLOSED = (("yes", "no", "yes"), ("yes", "yes", "yes and no"), ("no", "no", HIDDEN), ("perhaps", "no", "no"))
@@ -38,8 +38,8 @@ def png(width: int, height: int) -> bytes:
 def _questions() -> Iterator[Reference]:
     for number, (wanted, _, _) in enumerate(CLOSED):
         yield Reference(
-            pair_id=f"q{number}", dataset="secret", split="test", group_id=f"patient{number}", language="en", request=f"is it {HIDDEN}?",
-            response=wanted, expected=(), slices={"answer_type": "closed"}, glyph_height_pixels=None,
+            pair_id=f"q{number}", dataset="secret", split="test", group_id=f"patient{number}", language="en", licence="CC0-1.0",
+            request=f"is it {HIDDEN}?", response=wanted, expected=(), slices={"answer_type": "closed"}, glyph_height_pixels=None,
         )  # fmt: skip
 
 
@@ -53,11 +53,9 @@ def _answers() -> Iterator[Prediction]:
 
 
 def _plant(folder: Path) -> None:
-    """Page 3 asks for, wants and gets markup; the questions of the other dataset are asked as well."""
-    references = [
-        replace(row, request=PLANTED, response=PLANTED) if row.pair_id == "p003" else row
-        for row in read_table(folder / REFERENCES, Reference)
-    ]
+    """Page 3 asks for, wants and gets markup; page 5 is a user's own; the questions of the other dataset are asked as well."""
+    changes = {"p003": {"request": PLANTED, "response": PLANTED}, "p005": {"request": HIDDEN, "licence": "not stated"}}
+    references = [replace(row, **changes.get(row.pair_id, {})) for row in read_table(folder / REFERENCES, Reference)]
     answers = [
         replace(row, answer=PLANTED) if (row.pair_id, row.variant) == ("p003", "adapter") else row
         for row in read_table(folder / PREDICTIONS, Prediction)
@@ -103,7 +101,7 @@ def reported(root: Path) -> Evaluated:
     talked = _chat(workspace)
     evaluated = run(
         root, 60, reads=(talked, _audit(workspace, talked)), also=_plant,
-        base=lambda number: 2 if number == 7 else 0, adapter=lambda number: 0 if number in {3, 7} else 1 + number % 2,
+        base=lambda number: 2 if number == 7 else 0, adapter=lambda number: 0 if number in {3, 5, 7} else 1 + number % 2,
     )  # fmt: skip
     publish(workspace)
     return evaluated

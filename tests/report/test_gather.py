@@ -55,14 +55,16 @@ def test_a_long_text_is_cut_and_says_by_how_much():
     assert _cut("x" * (MAX_CHARACTERS + 3)).endswith("x [... 3 characters more]")
 
 
-def test_a_dataset_that_may_not_be_shown_is_counted_and_not_quoted(report):
-    assert [(withheld.dataset, withheld.num_pairs) for withheld in report.examples.withheld] == [("secret", 4)]
+def test_what_may_not_be_shown_is_counted_and_not_quoted(report):
+    found = [(withheld.dataset, withheld.licence, withheld.num_pairs) for withheld in report.examples.withheld]
+    assert found == [("forms", "not stated", 1), ("secret", "CC0-1.0", 4)]
+    assert {example.licence for example in report.examples.lowest} == {"CC0-1.0"}
 
 
 def test_where_nothing_may_be_shown_nothing_is_quoted(evaluated):
-    found = gather(evaluated.workspace, find(evaluated.workspace, "documents"), ()).examples
+    found = gather(evaluated.workspace, find(evaluated.workspace, "documents"), {}).examples
     assert (found.lowest, found.lost) == ((), ())
-    assert [(withheld.dataset, withheld.num_pairs) for withheld in found.withheld] == [("forms", 60), ("secret", 4)]
+    assert [(withheld.dataset, withheld.num_pairs) for withheld in found.withheld] == [("forms", 59), ("forms", 1), ("secret", 4)]
 
 
 def test_closed_answers_are_counted_by_what_was_wanted_and_said(report):

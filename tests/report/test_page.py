@@ -91,7 +91,7 @@ def test_nothing_of_a_dataset_can_run_or_mark_up_the_page(page):
 def test_nothing_of_a_hidden_dataset_is_in_any_form(page, report):
     for text in (page, render_markdown(report), as_json(report)):
         assert HIDDEN not in text
-    assert "No text, picture or answer of secret is shown (4 test pairs)" in page
+    assert "No text, picture or answer of secret under the licence" in page
 
 
 def test_the_page_asks_for_nothing_outside_itself(page):

@@ -28,7 +28,7 @@ def test_a_report_is_a_page_markdown_json_and_the_rows_it_was_made_of(written, e
         MACHINE,
         TEXT,
     ]
-    assert (written.facts["verdict"], written.facts["num_examples"], written.facts["num_pairs_withheld"]) == ("promote", 4, 4)
+    assert (written.facts["verdict"], written.facts["num_examples"], written.facts["num_pairs_withheld"]) == ("promote", 4, 5)
     assert all(verdict.outcome.passed for verdict in judge(evaluated.workspace, written, rules(SHOWN)))
 
 
@@ -49,4 +49,4 @@ def test_a_changed_number_in_the_page_is_found(written, tmp_path: Path):
 
 
 def test_a_report_that_quotes_what_may_no_longer_be_shown_fails(written):
-    assert [found.name for found in rules(()) if not found.holds(written.directory).passed] == ["only_what_may_be_shown_is_quoted"]
+    assert [found.name for found in rules({}) if not found.holds(written.directory).passed] == ["only_what_may_be_shown_is_quoted"]

@@ -44,7 +44,7 @@ def verdict(report: Report) -> Iterator[Block]:
     ]
     marks = [Mark(label=name, mean=mean, low=low, high=high, is_emphasized=True) for name, mean, low, high in rows if mean is not None]
     if marks:
-        caption = f"Paired differences by {words(decision.primary_metric)} with 95 % intervals; what lies right of 0 is better."
+        caption = f"Paired differences by {words(decision.primary_metric)} with the gate's intervals; what lies right of 0 is better"
         yield Figure(svg=draw_intervals(marks, title=caption, is_difference=True), caption=caption)
     yield table(
         "decision", f"The decision by {decision.primary_metric}: {decision.challenger} against {decision.champion}", ("what", "value"), (

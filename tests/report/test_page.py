@@ -7,10 +7,13 @@ import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
+from typing import get_args
 
 import pytest
 
 from medvl_lib.benchmark.publish import ask
+from medvl_lib.evaluation.predictions import Variant
+from medvl_lib.report.blocks import VARIANTS
 from medvl_lib.report.content import as_json
 from medvl_lib.report.grounds import EVERY_ROW
 from medvl_lib.report.html import read_table_of, render_html
@@ -156,6 +159,10 @@ def test_markdown_marks_nothing_up_that_a_dataset_contains(report):
     for line in outside.splitlines():
         if line.startswith("| ") and "---" not in line:
             assert "<" not in re.sub(r"\\<", "", line)
+
+
+def test_every_variant_has_its_place():
+    assert sorted(VARIANTS) == sorted(get_args(Variant))
 
 
 def test_the_same_report_is_the_same_page(report):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import get_args
 
 from medvl_lib.errors import MedVLError
+from medvl_lib.files import write_bytes
 from medvl_lib.models.spec import Family
 from medvl_lib.settings import Settings, read_settings
 from medvl_lib.workspace import Workspace
@@ -70,6 +71,36 @@ def sql(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def report(arguments: argparse.Namespace) -> int:
+    """Write what is known of a line's evaluation: a page by default, Markdown or JSON to the terminal when asked for."""
+    from medvl_lib.report import content, gather, html, markdown
+    from medvl_lib.route.reporting import SHOWN
+
+    settings = read_settings()
+    workspace = Workspace(root=settings.data_root)
+    line = _line(settings, arguments.line)
+    found = gather.gather(workspace, gather.find(workspace, line, arguments.evaluation), SHOWN)
+    text = (content.as_json if arguments.json else markdown.render_markdown if arguments.markdown else html.render_html)(found)
+    if arguments.output is None and (arguments.json or arguments.markdown):
+        print(text, end="")
+        return 0
+    path = workspace.page(line, found.evaluation_id) if arguments.output is None else Path(arguments.output)
+    write_bytes(path, text.encode())
+    print(path)
+    return 0
+
+
+def _line(settings: Settings, named: str | None) -> str:
+    """The line that is meant: the one that is named, or else the only one there is."""
+    from medvl_lib.lines import lines_of
+
+    names = [line.name for line in lines_of(settings)]
+    if named in names or (named is None and len(names) == 1):
+        return named or names[0]
+    found = f"no line was named, and there are {len(names)}" if named is None else f"the line {named!r}"
+    raise MedVLError(found=found, where=str(settings.path), do=f"name one of {', '.join(names)}")
+
+
 def pretrain_tiny(arguments: argparse.Namespace) -> int:
     """Make a small model anew: about two hours on two cores; started again with the same folder it goes on."""
     from medvl_lib.pretraining.making import make
@@ -112,6 +143,15 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("model", metavar="MODEL", choices=sorted(get_args(Family)), help=f"one of {', '.join(sorted(get_args(Family)))}")
     verb.add_argument("--output", metavar="FOLDER", required=True, help="gets the model, its card, log and figures, and checkpoints")
     verb.set_defaults(run=pretrain_tiny)
+
+    verb = verbs.add_parser("report", help="write the report of a line's evaluation, to be read, printed and signed")
+    verb.add_argument("line", nargs="?", metavar="LINE", help="which line; may be left out where there is only one")
+    form = verb.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="the same content for machines; printed, without --output")
+    form.add_argument("--markdown", action="store_true", help="the same content as Markdown; printed, without --output")
+    verb.add_argument("--evaluation", metavar="ID", help="an earlier evaluation, as the store names it; without it the current one")
+    verb.add_argument("--output", metavar="FILE", help="where to write; without it a page goes below the data root")
+    verb.set_defaults(run=report)
 
     verb = verbs.add_parser("sql", help="ask the published benchmark")
     verb.add_argument("question", metavar="QUESTION", help="an SQL question, or the name of a table or view: leaderboard")

@@ -10,6 +10,7 @@
     <data>/checkpoints/<step>/<name>/<fp>/     a training run that may be resumed
     <data>/requests/, locks/, runs/, dagster/  what a heavy process was asked, file locks, a run's inputs, Dagster's home
     <data>/benchmark.duckdb                    the published store, rebuilt from Parquet
+    <data>/reports/<line>-<evaluation>.html    a report that was asked for on the command line
 
 In: the data root, and the run that is going on (if any). Out: paths.
 """
@@ -103,3 +104,7 @@ class Workspace:
     def store(self) -> Path:
         """The published benchmark."""
         return self.root / "benchmark.duckdb"
+
+    def page(self, line: str, evaluation_id: str) -> Path:
+        """A report that was asked for on the command line; the one that the graph writes is a step's."""
+        return self.root / "reports" / f"{line}-{evaluation_id}.html"

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from medvl_lib import audit, chat, near_duplicates, raw_records, split
 from medvl_lib.benchmark import promotion
-from medvl_lib.benchmark.tables import TABLES
+from medvl_lib.benchmark.tables import TABLES, BenchmarkRow
 from medvl_lib.evaluation import scores
 from medvl_lib.evaluation.predictions import FLOORS, PREDICTIONS, REFERENCES, VARIANTS, Prediction, Reference, VariantMeasurement
 from medvl_lib.files import read_json, write_json
@@ -22,6 +22,8 @@ from medvl_lib.image_facts import IMAGE_FACTS, ImageRow
 from medvl_lib.models.shipped import ORIGIN, RANDOM
 from medvl_lib.models.weights import INT8_MARK, MERGED_TENSORS, NF4_MARK, MergedTensor
 from medvl_lib.pairs import PAIRS, REJECTIONS, Pair, Rejection
+from medvl_lib.report import written
+from medvl_lib.report.content import from_json
 from medvl_lib.tables import read_table, write_table
 from medvl_lib.training.frozen import FROZEN_TENSORS, FrozenTensor
 from medvl_lib.training.rules import ADAPTER, SUMMARY
@@ -191,6 +193,21 @@ def nearly_twice(kind: str) -> Damage:
     return rewritten(near_duplicates.NEAR_DUPLICATES, near_duplicates.NearDuplicate, lambda rows: [*rows, row])
 
 
+def added_words(directory: Path) -> None:
+    """A sentence in the page that its value does not have."""
+    path = directory / written.PAGE
+    path.write_text(path.read_text(encoding="utf-8").replace("</main>", "<p>Pathology shows a melanoma.</p></main>"), encoding="utf-8")
+
+
+def quoted_from_elsewhere(directory: Path) -> None:
+    """The first example is of a dataset that may not be shown, in every form of the report."""
+    report = from_json((directory / written.MACHINE).read_text(encoding="utf-8"))
+    first, *others = report.examples.lowest
+    examples = replace(report.examples, lowest=(replace(first, dataset="mtsamples"), *others))
+    for name, render in written.RENDERED.items():
+        (directory / name).write_bytes(render(replace(report, examples=examples)).encode())
+
+
 IS_TEST = {"other": lambda row: row.split == "test"}
 WEIGHTS: dict[str, Damage] = {
     "weights_are_whole": without("preprocessor_config.json"),
@@ -299,5 +316,10 @@ DAMAGES: dict[str, dict[str, Damage]] = {
             promotion.PROMOTION_DECISIONS, promotion.Decision, at(0, verdict="promote", ci_low=-0.1)
         ),
         "the_test_set_is_not_worn": rewritten(promotion.PROMOTION_DECISIONS, promotion.Decision, at(0, is_worn=True)),
+    },
+    "report": {
+        "every_row_stands_in_the_page": rewritten(written.ROWS, BenchmarkRow, at(0, num_pairs=10**6)),
+        "all_forms_say_the_same": added_words,
+        "only_what_may_be_shown_is_quoted": quoted_from_elsewhere,
     },
 }  # fmt: skip

@@ -13,6 +13,7 @@ import pytest
 from medvl_lib.benchmark.publish import publish
 from medvl_lib.cli import main
 from medvl_lib.workspace import Workspace
+from tests.report.reported import reported
 
 SETTINGS = 'data_root = "data"\nscale = "tiny"\nprofile = "cpu"\n[datasets.clinical_documents]\n'
 
@@ -116,3 +117,55 @@ def test_a_reader_that_has_seen_enough_is_no_error(settings: Path, monkeypatch: 
         process.stdin.close()
         assert process.stderr.read() == b""
     assert process.returncode == 0
+
+
+@pytest.fixture
+def evaluated(settings: Path) -> Path:
+    """A data root with an evaluation of the settings' one line."""
+    reported(settings.parent / "data")
+    return settings.parent / "data"
+
+
+def test_a_report_is_a_page_below_the_data_root(evaluated: Path, capsys: pytest.CaptureFixture[str]):
+    assert main(["report"]) == 0
+    [page] = (evaluated / "reports").iterdir()
+    assert capsys.readouterr().out == f"{page}\n"
+    assert page.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+
+
+def test_a_report_for_machines_is_printed_or_written_where_it_is_wanted(
+    evaluated: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    assert main(["report", "documents", "--json"]) == 0
+    printed = capsys.readouterr().out
+    assert json.loads(printed)["decision"]["verdict"] == "promote"
+    assert main(["report", "documents", "--json", "--output", str(tmp_path / "r.json")]) == 0
+    assert (tmp_path / "r.json").read_text(encoding="utf-8") == printed
+    assert main(["report", "--markdown"]) == 0
+    assert "# documents: promote" in capsys.readouterr().out
+    assert not (evaluated / "reports").exists()
+
+
+def test_a_report_quotes_only_datasets_whose_cards_allow_it(evaluated: Path, capsys: pytest.CaptureFixture[str]):
+    assert main(["report", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["examples"]
+    assert (found["lowest"], found["lost"]) == ([], [])
+    assert [withheld["dataset"] for withheld in found["withheld"]] == ["forms", "forms", "secret"]
+
+
+def test_a_report_on_an_unknown_line_or_evaluation_is_refused_with_what_there_is(evaluated: Path, capsys: pytest.CaptureFixture[str]):
+    assert main(["report", "document"]) == 2
+    assert "name one of documents" in capsys.readouterr().err
+    assert main(["report", "--evaluation", "e1"]) == 2
+    assert "no evaluation 'e1'" in capsys.readouterr().err
+
+
+def test_of_two_lines_one_must_be_named(settings: Path, capsys: pytest.CaptureFixture[str]):
+    settings.write_text(SETTINGS + '[lines.second]\nlike = "documents"\n')
+    assert main(["report"]) == 2
+    assert "name one of documents, second" in capsys.readouterr().err
+
+
+def test_a_report_before_the_first_evaluation_says_what_to_do(settings: Path, capsys: pytest.CaptureFixture[str]):
+    assert main(["report"]) == 2
+    assert "materialize documents/benchmark" in capsys.readouterr().err

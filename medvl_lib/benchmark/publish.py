@@ -44,7 +44,7 @@ class _Written:
     is_current: bool
 
 
-def _has_passed(artifact: Artifact) -> bool:
+def has_passed(artifact: Artifact) -> bool:
     """Whether every blocking rule of its time passed on exactly these contents; rules added since do not unpublish history."""
     path = artifact.directory / VERDICTS
     if not path.is_file():
@@ -59,7 +59,7 @@ def _standing(directory: Path) -> str:
     if damage(directory) is not None:
         return "damaged"
     artifact = read_artifact(directory)
-    if not _has_passed(artifact):
+    if not has_passed(artifact):
         return "not_passed"
     return "published" if artifact.facts.get("schema_version") == SCHEMA_VERSION else "other_schema_version"
 

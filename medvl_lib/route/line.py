@@ -1,6 +1,6 @@
 """All steps of a line, in order.
 
-In: a line and a profile. Out: steps from the split to the promotion decision.
+In: a line and a profile. Out: steps from the split to the promotion decision, and the report on it.
 """
 
 from medvl_lib.hardware import Profile
@@ -8,9 +8,13 @@ from medvl_lib.lines import Line
 from medvl_lib.route.data import audit_step, data_steps
 from medvl_lib.route.judging import judging_steps
 from medvl_lib.route.models import model_steps, stage_steps
+from medvl_lib.route.reporting import report_step
 from medvl_lib.step import Step
 
 
 def line_steps(line: Line, profile: Profile) -> tuple[Step, ...]:
     """Every step of one line; which line it is nobody asks."""
-    return (*data_steps(line), *model_steps(line, profile), audit_step(line), *stage_steps(line, profile), *judging_steps(line, profile))
+    return (
+        *data_steps(line), *model_steps(line, profile), audit_step(line), *stage_steps(line, profile), *judging_steps(line, profile),
+        report_step(line),
+    )  # fmt: skip

@@ -1,6 +1,6 @@
 """A workspace in which one evaluation was predicted, scored, benchmarked and judged, all through the real steps."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -104,25 +104,25 @@ Evaluate = Callable[..., Evaluated]
 
 
 def run(
-    root: Path,
-    num_documents: int,
-    *,
-    weights: str = "w1",
-    challenger: str | None = None,
-    gate: Gate | None = None,
-    **right: Callable[[int], int],
-) -> Evaluated:
+    root: Path, num_documents: int, *, weights: str = "w1", challenger: str | None = None, gate: Gate | None = None,
+    reads: Sequence[Artifact] = (), also: Callable[[Path], None] = lambda _: None, **right: Callable[[int], int],
+) -> Evaluated:  # fmt: skip
     """Predict, score, measure and judge ``num_documents`` pages; ``right`` says how many of a page's two values each variant states.
 
-    ``weights`` names the evaluation, and the adapter too unless ``challenger`` does.
+    ``weights`` names the evaluation, and the adapter too unless ``challenger`` does; ``reads`` are what the predictions were made from, and
+    ``also`` adds to what was predicted.
     """
     workspace = Workspace(root=root)
     said = {"base": lambda _: 0, "nf4": lambda _: 0, "adapter": lambda number: 1 + number % 2, **right}
     said |= dict.fromkeys(FLOORS, lambda _: 0)
     adapter = write_step(workspace, "adapter", "documents", "v1", [], _write_steps)
-    predictions = write_step(
-        workspace, "predictions", "documents", weights, [], lambda folder: _write_predictions(folder, num_documents, said, weights)
-    )
+
+    def predict(folder: Path) -> dict[str, int]:
+        _write_predictions(folder, num_documents, said, weights)
+        also(folder)
+        return {}
+
+    predictions = write_step(workspace, "predictions", "documents", weights, reads, predict)
     scored = write_step(workspace, "scores", "documents", "v1", [predictions], lambda folder: write_scores(folder, predictions.directory))
     judge(workspace, scored, scores.RULES)
     benchmark = write_step(workspace, "benchmark", "documents", "v1", [scored, predictions, adapter], lambda folder: write_benchmark(

@@ -13,7 +13,7 @@ from medvl_lib.evaluation.metrics.tokens import UnscorableError, words
 LABELS = frozenset(["yes", "no"])
 
 
-def _stated(answer: str) -> str | None:
+def stated_label(answer: str) -> str | None:
     """The only label in an answer, as a word of its own; of both, the one that it begins with. None for none, and for "yes and no"."""
     said = words(answer)
     named = LABELS.intersection(said)
@@ -33,10 +33,10 @@ def closed_accuracy(answer: str, wanted: str) -> float:
     >>> closed_accuracy("Yes, there is a fracture.", "yes"), closed_accuracy("yes and no", "yes"), closed_accuracy("it looks normal", "no")
     (1.0, 0.0, 0.0)
     """
-    label = _stated(wanted)
+    label = stated_label(wanted)
     if label is None:
         raise UnscorableError("the wanted answer of a closed question is neither yes nor no")
-    return float(_stated(answer) == label)
+    return float(stated_label(answer) == label)
 
 
 def closed_unparsable(answer: str, wanted: str) -> float:
@@ -45,9 +45,9 @@ def closed_unparsable(answer: str, wanted: str) -> float:
     >>> closed_unparsable("I cannot determine this", "yes"), closed_unparsable("no", "yes")
     (1.0, 0.0)
     """
-    if _stated(wanted) is None:
+    if stated_label(wanted) is None:
         raise UnscorableError("the wanted answer of a closed question is neither yes nor no")
-    return float(_stated(answer) is None)
+    return float(stated_label(answer) is None)
 
 
 def open_exact(answer: str, wanted: str) -> float:

@@ -1,0 +1,157 @@
+"""What a report says: one frozen value, from which page, Markdown and JSON are all written.
+
+In: nothing. Out: the row types of a report, and its JSON there and back. Rows of the benchmark store are kept as they stand in it,
+unrounded. Finding them is ``gather``'s work, showing them ``layout``'s.
+"""
+
+from dataclasses import dataclass
+
+from pydantic import TypeAdapter
+
+from medvl_lib.benchmark.promotion import Decision
+from medvl_lib.benchmark.tables import BenchmarkRow, DatasetCountRow, EnvironmentRow, EvaluationRow, LatencyRow, MemoryRow, TrainingStepRow
+from medvl_lib.provenance import Fact, Verdict
+
+REVISION = 1  # first version; raised whenever a report of the same evaluation would say something else
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditedPart:
+    """What the model sees of one dataset in one split."""
+
+    dataset: str
+    split: str
+    num_conversations: int
+    mean_tokens: float
+    longest_tokens: int
+    mean_image_tokens: float
+    mean_target_tokens: float
+    """Answer and end token: what is trained on."""
+    smallest_glyph_pixels: float | None
+    """Least height of a lower-case x as the model sees it; None where no height is known."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Audit:
+    """What the audit counted, and the limits that it held the conversations to."""
+
+    limits: dict[str, int | float]
+    parts: tuple[AuditedPart, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Confusions:
+    """Answers to the closed questions of one dataset's test split by one variant: how often which answer was wanted and which was said."""
+
+    dataset: str
+    variant: str
+    counts: dict[str, dict[str, int]]
+    """Wanted (yes, no, other) -> said (yes, no, unparsable) -> pairs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Picture:
+    """A picture of an example, scaled down."""
+
+    image_id: str
+    width_pixels: int
+    height_pixels: int
+    data_uri: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Example:
+    """A test pair as it was asked, wanted and answered. Only one that may be shown; long texts are cut."""
+
+    pair_id: str
+    dataset: str
+    licence: str
+    pictures: tuple[Picture, ...]
+    request: str
+    wanted: str
+    said: dict[str, str]
+    """Variant -> its answer."""
+    scores: dict[str, float]
+    """Variant -> its score on the gate's primary metric."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Withheld:
+    """Test pairs that are no examples because the data card does not say that they may be shown under this licence."""
+
+    dataset: str
+    licence: str
+    num_pairs: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Examples:
+    """The test pairs that say most about an adapter's failures."""
+
+    lowest: tuple[Example, ...]
+    """Where the adapter scored lowest."""
+    lost: tuple[Example, ...]
+    """Where it lost most against the base model; empty where it lost nothing."""
+    withheld: tuple[Withheld, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricNote:
+    """What a metric of this evaluation measures."""
+
+    name: str
+    version: str
+    is_higher_better: bool
+    definition: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """One directory that the evaluation was made of, and what its checks said."""
+
+    step: str
+    name: str
+    fingerprint: str
+    data_version: str
+    code_version: str
+    finished_at: str
+    inputs: dict[str, str]
+    """``step/name`` of every direct input -> its fingerprint."""
+    facts: dict[str, Fact]
+    verdicts: tuple[Verdict, ...]
+    """Empty where the directory was never judged."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """Everything that is said of one evaluation of a line."""
+
+    revision: int
+    line: str
+    evaluation_id: str
+    decision: Decision
+    decided_at: str
+    evaluations: tuple[EvaluationRow, ...]
+    environments: tuple[EnvironmentRow, ...]
+    dataset_counts: tuple[DatasetCountRow, ...]
+    audit: Audit
+    training_steps: tuple[TrainingStepRow, ...]
+    metrics: tuple[MetricNote, ...]
+    benchmark_rows: tuple[BenchmarkRow, ...]
+    latencies: tuple[LatencyRow, ...]
+    memory: tuple[MemoryRow, ...]
+    confusions: tuple[Confusions, ...]
+    examples: Examples
+    records: tuple[Record, ...]
+    """From the raw files to the decision."""
+
+
+def as_json(report: Report) -> str:
+    """The report for machines: the same content, every number unrounded."""
+    return TypeAdapter(Report).dump_json(report, indent=1).decode() + "\n"
+
+
+def from_json(text: str) -> Report:
+    """The report that ``as_json`` wrote; raises pydantic's ValidationError for anything else."""
+    return TypeAdapter(Report).validate_json(text)

@@ -1,0 +1,194 @@
+"""Gather: one evaluation's directories as one ``Report``.
+
+In: a benchmark directory and the decision on the same scores. Everything else is found by provenance: the very directories that these were
+made from. Out: the value. Pairs are quoted only where the caller says that they may be.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from medvl_lib import audit
+from medvl_lib.benchmark.promotion import read_decision
+from medvl_lib.benchmark.publish import has_passed
+from medvl_lib.benchmark.tables import TABLES
+from medvl_lib.errors import InputMissing
+from medvl_lib.evaluation.metrics import METRICS
+from medvl_lib.evaluation.parquet_sql import query
+from medvl_lib.files import read_json
+from medvl_lib.provenance import PROVENANCE, VERDICTS, Artifact, Outcome, Verdict, ancestor, read_artifact, require_intact
+from medvl_lib.report import quotes
+from medvl_lib.report.content import REVISION, Audit, AuditedPart, MetricNote, Record, Report
+from medvl_lib.tables import read_table
+from medvl_lib.workspace import Workspace
+
+BESIDE = "near_duplicates"  # judges the split, and is an input of nothing
+OTHER_VERSION = "(defined by another version of MedVL)"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """The two ends of an evaluation: its means, and the decision on them."""
+
+    benchmark: Artifact
+    promotion: Artifact
+
+
+def find(workspace: Workspace, line: str, evaluation_id: str | None = None) -> Judged:
+    """The current evaluation of a line, or a named one, of which all blocking checks passed.
+
+    Raises InputMissing where it was not measured, or not decided on.
+    """
+    benchmark = _current(workspace, line) if evaluation_id is None else _named(workspace, line, evaluation_id)
+    scores = benchmark.inputs[f"scores/{line}"]
+    decided = [found for found in _written(workspace, "promotion", line) if found.inputs.get(f"scores/{line}") == scores]
+    if not decided:
+        raise InputMissing(
+            found=f"no decision on evaluation {benchmark.facts['evaluation_id']}", where=str(workspace.step("promotion", line)),
+            do=f"materialize {line}/promotion",
+        )  # fmt: skip
+    return Judged(benchmark=benchmark, promotion=_last(decided))
+
+
+def _written(workspace: Workspace, step: str, line: str) -> list[Artifact]:
+    """What a step wrote for a line, and passed."""
+    found = [read_artifact(path) for path in workspace.written(step) if path.parent.name == line]
+    return [artifact for artifact in found if has_passed(artifact)]
+
+
+def _last(artifacts: list[Artifact]) -> Artifact:
+    return max(artifacts, key=lambda found: (read_json(found.directory / PROVENANCE)["finished_at"], found.fingerprint))
+
+
+def _current(workspace: Workspace, line: str) -> Artifact:
+    pointer = workspace.current("benchmark", line)
+    if not pointer.is_file():
+        raise InputMissing(
+            found=f"no evaluation of {line} has passed its checks yet", where=str(pointer), do=f"materialize {line}/benchmark"
+        )
+    return read_artifact(workspace.directory("benchmark", line, read_json(pointer)["fingerprint"]))
+
+
+def _named(workspace: Workspace, line: str, evaluation_id: str) -> Artifact:
+    measured = _written(workspace, "benchmark", line)
+    found = [artifact for artifact in measured if artifact.facts["evaluation_id"] == evaluation_id]
+    if not found:
+        known = ", ".join(sorted({str(artifact.facts["evaluation_id"]) for artifact in measured}))
+        raise InputMissing(
+            found=f"no evaluation {evaluation_id!r}", where=str(workspace.step("benchmark", line)),
+            do=f"name one of {known}" if known else f"materialize {line}/benchmark",
+        )  # fmt: skip
+    return _last(found)
+
+
+def gather(workspace: Workspace, judged: Judged, shown: Mapping[str, str]) -> Report:
+    """Everything that is known of an evaluation.
+
+    ``shown`` names the datasets whose rows, pictures and answers may be shown, and the licence for which their cards say so.
+    Raises InputMissing where a directory that it was made from is gone, InputRefused where one is damaged.
+    """
+    line = judged.benchmark.name
+    predictions = ancestor(workspace, judged.benchmark, "predictions", line)
+    scores = ancestor(workspace, judged.benchmark, "scores", line)
+    chat, audited = (ancestor(workspace, predictions, step, line) for step in ("chat", "audit"))
+    for artifact in (judged.benchmark, judged.promotion, predictions, scores, chat, audited):
+        require_intact(artifact)
+    decision = read_decision(judged.promotion.directory)
+    tables: dict[str, tuple[Any, ...]] = {name: _table(judged.benchmark.directory, name) for name in TABLES if name != "scores"}
+    answered = quotes.Answered(
+        predictions=predictions.directory,
+        scores=scores.directory,
+        chat=chat.directory,
+        images=workspace.images,
+        metric=decision.primary_metric,
+    )
+    return Report(
+        revision=REVISION, line=line, evaluation_id=str(judged.benchmark.facts["evaluation_id"]), decision=decision,
+        decided_at=read_json(judged.promotion.directory / PROVENANCE)["finished_at"],
+        audit=_audit(audited.directory), metrics=_metrics(tables["evaluations"][0].metric_versions),
+        confusions=quotes.confusions(answered), examples=quotes.examples(answered, shown),
+        records=tuple(map(_record, _lineage(workspace, judged))), **tables,
+    )  # fmt: skip
+
+
+def _table(directory: Path, name: str) -> tuple[Any, ...]:
+    model: type[Any] = TABLES[name]
+    return tuple(read_table(directory / f"{name}.parquet", model))
+
+
+def _audit(directory: Path) -> Audit:
+    rows = query(
+        """
+        select dataset, split, count(*), avg(num_tokens), max(num_tokens), avg(num_image_tokens), avg(num_target_tokens),
+               min(glyph_height_pixels)
+        from audit group by dataset, split order by dataset, list_position(['train', 'validation', 'test', 'benchmark'], split)
+        """,
+        {"audit": directory / audit.AUDIT},
+    )
+    parts = (
+        AuditedPart(
+            dataset=dataset, split=split, num_conversations=count, mean_tokens=mean, longest_tokens=longest, mean_image_tokens=image,
+            mean_target_tokens=target, smallest_glyph_pixels=glyph,
+        ) for dataset, split, count, mean, longest, image, target, glyph in rows
+    )  # fmt: skip
+    return Audit(limits=read_json(directory / audit.SPEC), parts=tuple(parts))
+
+
+def _metrics(versions: dict[str, str]) -> tuple[MetricNote, ...]:
+    """Each metric that was scored; its definition is today's, and is left out where the version is another one."""
+    notes: list[MetricNote] = []
+    for name, version in versions.items():
+        known = METRICS.get(name)
+        is_this = known is not None and str(known.version) == version
+        notes.append(MetricNote(
+            name=name, version=version, is_higher_better=known is None or known.is_higher_better,
+            definition=known.definition if known and is_this else OTHER_VERSION, source=known.source if known and is_this else "",
+        ))  # fmt: skip
+    return tuple(notes)
+
+
+def _lineage(workspace: Workspace, judged: Judged) -> list[Artifact]:
+    """Every directory behind the decision, inputs before what was made of them, and the one that judges the split."""
+    found: dict[str, Artifact] = {}
+
+    def visit(artifact: Artifact) -> None:
+        for key, fingerprint in artifact.inputs.items():
+            if f"{key}/{fingerprint}" not in found:
+                step, name = key.split("/")
+                visit(read_artifact(workspace.directory(step, name, fingerprint)))
+        found[f"{artifact.key}/{artifact.fingerprint}"] = artifact
+        if artifact.step == "split":
+            found.update((f"{beside.key}/{beside.fingerprint}", beside) for beside in _beside(workspace, artifact))
+
+    visit(judged.benchmark)
+    visit(judged.promotion)
+    return list(found.values())
+
+
+def _beside(workspace: Workspace, split: Artifact) -> Iterator[Artifact]:
+    """The newest search for what stands nearly twice in this very split, if there was one."""
+    made = [found for found in _written(workspace, BESIDE, split.name) if found.inputs.get(split.key) == split.fingerprint]
+    if made:
+        yield _last(made)
+
+
+def _record(artifact: Artifact) -> Record:
+    written = read_json(artifact.directory / PROVENANCE)
+    return Record(
+        step=artifact.step, name=artifact.name, fingerprint=artifact.fingerprint, data_version=artifact.data_version,
+        code_version=written["code_version"], finished_at=written["finished_at"], inputs=dict(artifact.inputs), facts=dict(artifact.facts),
+        verdicts=tuple(_verdicts(artifact)),
+    )  # fmt: skip
+
+
+def _verdicts(artifact: Artifact) -> Iterator[Verdict]:
+    """What was said of exactly these contents."""
+    path = artifact.directory / VERDICTS
+    judged: dict[str, Any] = read_json(path) if path.is_file() else {"data_version": None}
+    if judged["data_version"] != artifact.data_version:
+        return
+    for entry in judged["verdicts"]:
+        said: dict[str, Any] = entry["outcome"]
+        outcome = Outcome(passed=said["passed"], found=said["found"], offenders=tuple(said["offenders"]))
+        yield Verdict(rule=entry["rule"], bounds=entry["bounds"], is_blocking=entry["is_blocking"], outcome=outcome)

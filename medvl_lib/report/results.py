@@ -1,0 +1,203 @@
+"""The results of an evaluation as blocks: verdict, comparison, cost, controls, slices, closed answers and examples.
+
+In: a ``Report``. Out: the blocks of one section each. Changes against the base model are turned into percentages here, for the eye alone.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
+
+from medvl_lib.benchmark.rows import ALL
+from medvl_lib.benchmark.tables import BenchmarkRow, LatencyRow
+from medvl_lib.report.blocks import NONE, Block, Cell, Figure, Quotes, Table, interval, megabytes, percent, place, share, table, words
+from medvl_lib.report.content import Confusions, Report
+from medvl_lib.report.pictures import Mark, draw_intervals
+
+
+def _answers(row: BenchmarkRow) -> str:
+    """Who answered, and under which condition."""
+    return words(row.variant) if row.condition == "as_is" else f"{words(row.variant)}, {words(row.condition)}"
+
+
+def _test_rows(report: Report) -> list[BenchmarkRow]:
+    """What the gate and the leaderboard may look at."""
+    return sorted(
+        (row for row in report.benchmark_rows if row.split == "test"), key=lambda row: (row.condition != "as_is", place(row.variant))
+    )
+
+
+def _by_metric(report: Report, rows: Iterable[BenchmarkRow]) -> list[tuple[tuple[str, str], list[BenchmarkRow]]]:
+    """(dataset, metric) and its rows; the gate's metric first."""
+
+    def key(row: BenchmarkRow) -> tuple[bool, str, str]:
+        return row.metric != report.decision.primary_metric, row.dataset, row.metric
+
+    return [((found[1], found[2]), list(mine)) for found, mine in groupby(sorted(rows, key=key), key)]
+
+
+def verdict(report: Report) -> Iterator[Block]:
+    """The gate's verdict, its numbers as a picture and a table, and every reason."""
+    decision = report.decision
+    yield f"{decision.verdict.capitalize()}: {decision.reasons[0]}"
+    rows = [
+        ("challenger minus champion", decision.difference, decision.ci_low, decision.ci_high),
+        ("picture minus blank picture", decision.image_difference, decision.image_ci_low, decision.image_ci_high),
+    ]
+    marks = [Mark(label=name, mean=mean, low=low, high=high, is_emphasized=True) for name, mean, low, high in rows if mean is not None]
+    if marks:
+        caption = f"Paired differences by {words(decision.primary_metric)} with the gate's intervals; what lies right of 0 is better"
+        yield Figure(svg=draw_intervals(marks, title=caption, is_difference=True), caption=caption)
+    yield table(
+        "decision", f"The decision by {decision.primary_metric}: {decision.challenger} against {decision.champion}", ("what", "value"), (
+            ("verdict", decision.verdict),
+            *((f"{name}{end}", share(value, signed=True)) for name, *values in rows
+              for end, value in zip(("", ": interval from", ": interval to"), values, strict=True)),
+            ("p value", decision.p_value), ("smallest difference that could be shown", decision.minimum_detectable_difference),
+            ("test pairs", decision.num_pairs), ("patients or documents", decision.num_clusters), ("decided at", report.decided_at),
+        ),
+    )  # fmt: skip
+    yield table("reasons", "Every reason, the deciding one first", ("number", "reason"), enumerate(decision.reasons, start=1))
+    yield "Blinded ratings by experts were not collected: this version has no place for them yet."
+
+
+def comparison(report: Report) -> Iterator[Block]:
+    """The three-way table of base, NF4 and adapter, with further variants, for each dataset and metric."""
+    rows = [row for row in _test_rows(report) if row.slice == ALL and row.condition == "as_is" and not row.variant.startswith("floor_")]
+    for (dataset, metric), mine in _by_metric(report, rows):
+        yield _compared(dataset, metric, mine)
+    yield (
+        "Intervals are 95 %, by bootstrap over patients or documents. Whether two of them overlap is no test: the gate compares pair by "
+        "pair. A percentage is shown for reading only."
+    )
+
+
+def _compared(dataset: str, metric: str, rows: Sequence[BenchmarkRow]) -> Table:
+    base = next((row.mean for row in rows if row.variant == "base"), None)
+    better = "higher" if rows[0].is_higher_better else "lower"
+    return table(
+        f"compared-{dataset}-{metric}", f"{metric} on {dataset}, test split ({better} is better)",
+        ("variant", "mean", "from", "to", "minus base", "change", "pairs", "clusters", "unscored", "empty", "cut"), (
+            (
+                words(row.variant), share(row.mean), share(row.ci_low), share(row.ci_high),
+                *_against(row, base), row.num_pairs, row.num_clusters, row.num_unscored, row.num_empty, row.num_cut,
+            ) for row in rows
+        ),
+    )  # fmt: skip
+
+
+def _against(row: BenchmarkRow, base: float | None) -> tuple[Cell, Cell]:
+    """A mean minus that of base, and the change in percent; nothing for base itself."""
+    if base is None or row.variant == "base":
+        return share(None), percent(None)
+    return share(row.mean - base, signed=True), percent(_change(row.mean, base))
+
+
+def _change(value: float | None, base: float | None) -> float | None:
+    """Percent that ``value`` is above ``base``; None where there is nothing to compare with."""
+    return 100 * (value / base - 1) if base and value is not None else None
+
+
+def cost(report: Report) -> Iterator[Block]:
+    """Memory of each variant, and seconds per answer on each dataset."""
+    memory = sorted(report.memory, key=lambda row: place(row.variant))
+    base = next((row.memory_after_load_bytes for row in memory if row.variant == "base"), None)
+    yield table(
+        "memory", "Memory in 10^6 bytes, each variant alone in a fresh process",
+        ("variant", "precision", "after loading", "change", "peak", "adapter", "seconds to load"), (
+            (
+                words(row.variant), _precision(report)[row.variant], megabytes(row.memory_after_load_bytes),
+                percent(_change(row.memory_after_load_bytes, base)), megabytes(row.memory_peak_bytes), megabytes(row.adapter_bytes),
+                row.load_seconds,
+            ) for row in memory
+        ),
+    )  # fmt: skip
+    timed = [row for row in report.latencies if row.split == "test" and row.condition == "as_is"]
+    for dataset, rows in groupby(sorted(timed, key=lambda row: (row.dataset, place(row.variant))), lambda row: row.dataset):
+        yield _latencies(dataset, list(rows))
+
+
+def _precision(report: Report) -> Mapping[str, str | None]:
+    return {row.variant: row.precision for row in report.evaluations}
+
+
+def _latencies(dataset: str, rows: Sequence[LatencyRow]) -> Table:
+    base = next((row.mean_seconds_per_answer for row in rows if row.variant == "base"), None)
+    return table(
+        f"latency-{dataset}", f"Seconds per answer on {dataset}: the wall time of a batch by its answers",
+        ("variant", "mean", "change", "median", "95th percentile", "slowest", "answers", "batches", "batch size", "tokens per answer"), (
+            (
+                words(row.variant), row.mean_seconds_per_answer, percent(_change(row.mean_seconds_per_answer, base)),
+                row.p50_seconds_per_answer, row.p95_seconds_per_answer, row.max_seconds_per_answer, row.num_answers, row.num_batches,
+                row.batch_size, row.mean_answer_tokens,
+            ) for row in rows
+        ),
+    )  # fmt: skip
+
+
+def controls(report: Report) -> Iterator[Block]:
+    """For each dataset and metric, everyone's interval on one axis."""
+    rows = [row for row in _test_rows(report) if row.slice == ALL]
+    for (dataset, metric), mine in _by_metric(report, rows):
+        better = "higher" if mine[0].is_higher_better else "lower"
+        caption = f"{metric} on {dataset}, with 95 % intervals, {mine[0].num_pairs} pairs ({better} is better)"
+        marks = [
+            Mark(label=_answers(row), mean=row.mean, low=row.ci_low, high=row.ci_high, is_emphasized=_answers(row) == "adapter")
+            for row in mine
+        ]
+        yield Figure(svg=draw_intervals(marks, title=caption), caption=caption)
+
+
+def slices(report: Report) -> Iterator[Block]:
+    """The gate's metric by slice, for each variant."""
+    rows = [
+        row for row in _test_rows(report)
+        if row.slice != ALL and row.condition == "as_is" and row.metric == report.decision.primary_metric
+        and not row.variant.startswith("floor_")
+    ]  # fmt: skip
+    variants = list(dict.fromkeys(row.variant for row in rows))
+    for dataset, mine in groupby(sorted(rows, key=lambda row: (row.dataset, row.slice)), lambda row: row.dataset):
+        found = {name: {row.variant: row for row in group} for name, group in groupby(mine, lambda row: row.slice)}
+        yield table(
+            f"slices-{dataset}", f"{report.decision.primary_metric} on {dataset} by slice: mean and 95 % interval",
+            ("slice", "pairs", *map(words, variants)), (
+                (name, max(row.num_pairs for row in by.values()), *(_interval_cell(by.get(variant)) for variant in variants))
+                for name, by in found.items()
+            ),
+        )  # fmt: skip
+
+
+def _interval_cell(row: BenchmarkRow | None) -> Cell:
+    """Mean and interval in one cell; the number behind it is the mean."""
+    return Cell(text=NONE) if row is None else Cell(text=interval(row.mean, row.ci_low, row.ci_high), value=row.mean)
+
+
+def confusion(report: Report) -> Iterator[Block]:
+    """A matrix for each variant that answered closed questions."""
+    for matrix in sorted(report.confusions, key=lambda found: (found.dataset, place(found.variant))):
+        if not matrix.variant.startswith("floor_"):
+            yield _matrix(matrix)
+
+
+def _matrix(matrix: Confusions) -> Table:
+    said = tuple(next(iter(matrix.counts.values())))
+    return table(
+        f"confusion-{matrix.dataset}-{matrix.variant}", f"{words(matrix.variant)} on {matrix.dataset}: number of pairs",
+        ("wanted", *(f"said {word}" for word in said)), ((wanted, *counts.values()) for wanted, counts in matrix.counts.items()),
+    )  # fmt: skip
+
+
+def examples(report: Report) -> Iterator[Block]:
+    """What is quoted of the pairs, and a sentence for each dataset of which nothing may be."""
+    metric = report.decision.primary_metric
+    if not report.examples.lowest:
+        yield f"No test pair that may be shown has a score of {metric}."
+    else:
+        yield Quotes(title=f"Where the adapter scored lowest by {metric}", examples=report.examples.lowest)
+        if report.examples.lost:
+            yield Quotes(title=f"Where it lost most against base by {metric}", examples=report.examples.lost)
+        else:
+            yield f"On no shown test pair did the adapter score below base by {metric}."
+    for withheld in report.examples.withheld:
+        yield (
+            f"No text, picture or answer of {withheld.dataset} under the licence {withheld.licence!r} is shown "
+            f"({withheld.num_pairs} test pairs): the data card does not say that they may be."
+        )

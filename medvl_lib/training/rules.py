@@ -46,15 +46,16 @@ def loss_fell(directory: Path) -> Outcome:
 
 def the_best_step_was_kept(directory: Path) -> Outcome:
     """The adapter is that of the lowest held-out loss, the first of equals; the last one where none was measured."""
-    steps = read_table(directory / TRAINING_STEPS, TrainingStep)
+    steps = list(read_table(directory / TRAINING_STEPS, TrainingStep))
     measured = [step for step in steps if step.validation_loss is not None and math.isfinite(step.validation_loss)]
     best = min(measured, key=lambda step: step.validation_loss or 0.0, default=None)
     summary = read_json(directory / SUMMARY)
-    kept, wanted = int(summary["kept_step"]), int(summary["num_planned_steps"]) if best is None else best.step
+    kept, last = int(summary["kept_step"]), (int(summary["num_planned_steps"]), steps[-1].step)  # another rule compares them
+    wanted = last if best is None else (best.step,)
     loss = (
         "no held-out loss was measured" if best is None else f"the lowest of {len(measured)} held-out losses is {best.validation_loss:.4f}"
     )
-    return Outcome(passed=kept == wanted, found=f"step {kept} was kept, step {wanted} should be: {loss}")
+    return Outcome(passed=kept in wanted, found=f"step {kept} was kept, step {wanted[0]} should be: {loss}")
 
 
 def only_intended_weights_changed(directory: Path) -> Outcome:

@@ -9,9 +9,10 @@ import pytest
 
 from medvl_assets.dataset_assets import dataset_assets
 from medvl_assets.definitions import definitions
-from medvl_assets.instance import end_dead_runs, instance_home
+from medvl_assets.instance import instance_home
 from medvl_assets.jobs import EVERYTHING, REHEARSAL
-from medvl_assets.resources import run_lock, workspace_resource
+from medvl_assets.resources import workspace_resource
+from medvl_assets.runs import end_dead_runs, run_lock
 from medvl_lib.hardware import PROFILES
 from medvl_lib.lines import dataset_runs, lines_of
 from medvl_lib.route.data import dataset_steps
@@ -30,9 +31,10 @@ def settings(tmp_path: Path) -> Settings:
     return read_settings(tmp_path / "dagster_project.toml")
 
 
-def _materialize(settings: Settings) -> dg.ExecuteInProcessResult:
+def _materialize(settings: Settings, instance: dg.DagsterInstance | None = None) -> dg.ExecuteInProcessResult:
     [run] = dataset_runs(settings)
-    return dg.materialize(dataset_assets(run), resources={"workspace": workspace_resource(settings)}, raise_on_error=False)
+    resources = {"workspace": workspace_resource(settings)}
+    return dg.materialize(dataset_assets(run), resources=resources, raise_on_error=False, instance=instance)
 
 
 def test_every_step_is_an_asset_and_every_rule_a_check_of_it(settings: Settings):
@@ -90,3 +92,17 @@ def test_a_run_whose_process_is_gone_is_ended_and_a_living_one_is_not(tmp_path: 
             assert end_dead_runs(instance, workspace) == [dead.run_id]
         assert instance.get_run_by_id(dead.run_id).status == dg.DagsterRunStatus.FAILURE
         assert instance.get_run_by_id(alive.run_id).status == dg.DagsterRunStatus.STARTED
+
+
+def test_a_run_ends_the_dead_ones_whose_place_in_the_queue_it_would_wait_for(settings: Settings):
+    workspace = Workspace(root=settings.data_root)
+    with dg.DagsterInstance.from_config(instance_home(workspace)) as instance:
+        storage = instance.event_log_storage
+        dead = instance.create_run_for_job(dg.job(name="killed")(lambda: None), status=dg.DagsterRunStatus.STARTED)
+        with run_lock(workspace, dead.run_id):
+            pass
+        storage.set_concurrency_slots("gpu", 1)
+        assert storage.claim_concurrency_slot("gpu", dead.run_id, "training").is_claimed
+        assert _materialize(settings, instance).success
+        assert instance.get_run_by_id(dead.run_id).status == dg.DagsterRunStatus.FAILURE
+        assert storage.get_concurrency_info("gpu").active_slot_count == 0

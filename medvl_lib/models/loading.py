@@ -9,6 +9,7 @@ import json
 import re
 import shutil
 import time
+import warnings
 from collections import Counter
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
@@ -122,14 +123,14 @@ def _require_family(directory: Path, spec: ModelSpec) -> None:
     if packed := config.get("quantization_config"):
         method = packed.get("quant_method", "unknown")
         raise MedVLError(
-            found=f"weights that are quantized already ({method})", where=str(directory / "config.json"),
+            found=f"weights that are quantized already ({method})", where=f"config.json of {spec.path or spec.hub_id}",
             do="name the checkpoint in 16 bit: MedVL makes NF4 and int8 of it, and trains adapters on these",
         )  # fmt: skip
     found = config["model_type"]
     if found != spec.family:
         raise MedVLError(
             found=f"model_type {found!r}",
-            where=str(directory / "config.json"),
+            where=f"config.json of {spec.path or spec.hub_id}",
             do=f"this line is set up for {spec.family!r}: name such a model",
         )
 
@@ -183,11 +184,23 @@ def count_quantized(model: torch.nn.Module) -> dict[str, int]:
 
 
 def _from_pretrained(directory: Path, profile: Profile, quantization: BitsAndBytesConfig | None = None) -> PreTrainedModel:
-    return AutoModelForImageTextToText.from_pretrained(
-        directory, dtype=DTYPES[profile.weights_dtype], attn_implementation=profile.attention,
+    model, said = AutoModelForImageTextToText.from_pretrained(
+        directory, dtype=DTYPES[profile.weights_dtype], attn_implementation=profile.attention, output_loading_info=True,
         device_map={"": profile.device},  # named: "auto" splits on unified memory, and without one NF4 lands on the CPU on a Mac
         **({} if quantization is None else {"quantization_config": quantization}),
     )  # fmt: skip
+    _require_all_weights(directory, said)
+    return model
+
+
+def _require_all_weights(directory: Path, said: Mapping[str, Any]) -> None:
+    """Refuse weights that are not those of their config.json: the library fills in random numbers for what is absent, and goes on."""
+    for what in ("missing_keys", "mismatched_keys", "unexpected_keys"):
+        if names := sorted(map(str, said.get(what) or ())):
+            raise MedVLError(
+                found=f"{len(names)} {what.removesuffix('_keys')} tensors, the first is {names[0]}", where=str(directory),
+                do="bring the checkpoint's own config.json and weights, whole: no number is made up for a tensor that is not there",
+            )  # fmt: skip
 
 
 def _keep_autograd(model: torch.nn.Module) -> None:
@@ -203,6 +216,8 @@ def load(directory: Path, spec: ModelSpec, profile: Profile, *, adapter: Path | 
     with quiet():
         model = _from_pretrained(directory, profile)
     _keep_autograd(model)
+    # said at every product of an int8 model; how its inputs are cast is LLM.int8's own
+    warnings.filterwarnings("ignore", message="MatMul8bitLt: inputs will be cast")
     held = "nf4+" if getattr(model, "is_loaded_in_4bit", False) else "int8+" if getattr(model, "is_loaded_in_8bit", False) else ""
     if adapter is not None:
         model = PeftModel.from_pretrained(model, adapter, is_trainable=is_trainable)

@@ -8,6 +8,7 @@ REVISION = 2  # the small models are trained; first version of what models.loadi
 
 Family = Literal["qwen2_5_vl"]
 Source = Literal["tiny", "hub", "directory"]
+HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +33,10 @@ class ModelSpec:
 
     def __post_init__(self) -> None:
         """Refuse a spec that leaves open which weights are meant."""
+        if self.source == "hub" and not HUB_ID.fullmatch(self.hub_id):
+            raise ValueError(f"hub_id {self.hub_id!r} is no repository of the hub: write owner/name, without an address")
+        if self.max_pixels < 1:
+            raise ValueError(f"max_pixels = {self.max_pixels!r} must be 1 or more")
         if self.source == "hub" and len(self.revision) != 40:
             raise ValueError(f"revision {self.revision!r} of {self.hub_id} is not a commit of 40 hexadecimal digits: pin one")
         if self.source != "hub" and self.revision:

@@ -123,7 +123,10 @@ def weights_are_whole(directory: Path) -> Outcome:
         count = len(tensors(directory))
     except (ValueError, KeyError) as error:
         return Outcome(passed=False, found=f"a weight file cannot be read: {error}")
-    return Outcome(passed=count > 0 and not missing, found=f"{count} tensors, {len(missing)} files missing", offenders=tuple(missing))
+    named = f": {', '.join(missing[:3])}" if missing else ""
+    return Outcome(
+        passed=count > 0 and not missing, found=f"{count} tensors, {len(missing)} files missing{named}", offenders=tuple(missing)
+    )
 
 
 def _only_language_linears(directory: Path, mark: str, bits: str) -> Outcome:

@@ -4,7 +4,6 @@ In: nothing. Out: ``Recipe`` and ``Stage``. The defaults of the documents line s
 number that decides the weights is written down by whoever decides it.
 """
 
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ REVISION = 3  # the adapter of the lowest held-out loss is kept; first version o
 
 Objective = Literal["generate"]
 POSITIVE = ("learning_rate", "num_epochs", "effective_batch", "max_gradient_norm", "lora_rank", "lora_alpha")
+MOST_COPIES = 100  # of a pair in one epoch
 NOT_NEGATIVE = ("max_steps", "weight_decay", "seed", "max_training_pairs", "max_validation_pairs", "validations_per_epoch")
 
 
@@ -49,8 +49,8 @@ class Recipe:
     """Which datasets are trained on, and the most training pairs of each (the first by a seeded hash of their ids; 0 for all); one that is
     not named gives none, to the held-out loss neither. Empty: all pairs of all datasets."""
     mixture_weights: Mapping[str, float]
-    """How often a pair of a dataset comes in one epoch, by the dataset's name: 2.5 is twice, and half of the pairs a third time; 0.5 is
-    half of them; 1 where a dataset is not named."""
+    """How often a pair of a dataset comes in one epoch, by the dataset's name: 2.5 is twice, and about half of them a third time; 0.5 is
+    about half of them, in every epoch the same ones by a seeded hash of their ids; 1 where a dataset is not named."""
     max_training_pairs: int
     """Most pairs that are trained on (the first by a seeded hash of their ids); 0 for all."""
     max_validation_pairs: int
@@ -84,9 +84,10 @@ def _require_counts(pairs_per_dataset: Mapping[str, int]) -> None:
 
 def _require_weights(mixture_weights: Mapping[str, float]) -> None:
     for name, weight in mixture_weights.items():
-        if not 0 < weight < math.inf:
+        if not 0 < weight <= MOST_COPIES:
             raise ValueError(
-                f"mixture_weights: {name} = {weight!r} must be positive; to leave a dataset out, name the others in pairs_per_dataset"
+                f"mixture_weights: {name} = {weight!r} must be above 0 and at most {MOST_COPIES}; "
+                "to leave a dataset out, name the others in pairs_per_dataset"
             )
 
 

@@ -238,7 +238,7 @@ def test_a_token_that_cannot_be_sent_is_not_quoted(user: User, token: str):
     [
         ("mine/from", REVISION, "no such repository"),
         (HUB_ID, "f" * 40, "no such revision"),
-        ("mine//forms", REVISION, "'mine//forms' is no hub id"),
+        ("mine/for--ms", REVISION, "'mine/for--ms' is no hub id"),
     ],
 )
 def test_a_misspelt_id_or_revision_is_named(user: User, hub_id: str, revision: str, found: str):

@@ -171,3 +171,28 @@ def test_a_saved_eight_bit_model_loads_with_the_same_outputs_and_holds_less(tria
     assert len(kept) == 28
     assert all(".language_model." in name for name in kept)
     assert resident_bytes(narrow.model) < resident_bytes(wide.model)
+
+
+@pytest.mark.parametrize(("change", "says"), [("removed", "1 missing tensors"), ("added", "1 unexpected tensors"), ("cut", "1 mismatched")])
+def test_weights_that_are_not_those_of_their_config_are_refused_by_name(change: str, says: str, trial: Trial, tmp_path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    for path in trial.base.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    values, name = load_file(trial.base / "model.safetensors"), "model.layers.0.mlp.down_proj.weight"
+    whole = values.pop(name)
+    if change == "added":
+        values |= {name: whole, "model.layers.0.mlp.more.weight": whole.clone()}
+    elif change == "cut":
+        values[name] = whole[:64].clone()
+    save_file(values, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises((MedVLError, RuntimeError), match=says if change != "cut" else "mismatch"):
+        load(tmp_path, TINY, trial.profile)
+
+
+@pytest.mark.parametrize(
+    "hub_id", ["../../etc", "Qwen 2.5", "", "https://huggingface.co/Qwen/Qwen2.5-VL-7B-Instruct", "forms", "mine//forms"]
+)
+def test_what_is_no_repository_is_refused_by_the_settings(hub_id: str) -> None:
+    with pytest.raises(ValueError, match="is no repository of the hub"):
+        replace(DOCUMENTS.model, hub_id=hub_id)

@@ -9,7 +9,6 @@ import gc
 import multiprocessing
 import os
 import signal
-import sys
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -21,13 +20,14 @@ import torch
 from medvl_lib.chat import Conversation
 from medvl_lib.errors import HeavyStepFailed
 from medvl_lib.evaluation.answering import Speaker, Weights
+from medvl_lib.evaluation.fresh import context
 from medvl_lib.evaluation.spec import EvaluationSpec
 from medvl_lib.hardware import Profile, peak_memory_bytes
 from medvl_lib.images import Pictures
 from medvl_lib.models.loading import load, num_parameters
 from medvl_lib.models.spec import ModelSpec
 
-ANSWER_TOKENS = 32  # the peak lies where the whole batch of prompts is read; what later tokens add is small beside it
+ANSWER_TOKENS = 16  # the peak lies where the whole batch of prompts is read; what later tokens add is small beside it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,10 +61,7 @@ def measure_all(weights: Sequence[Weights], probe: Probe) -> Iterator[tuple[Weig
 
     Raises HeavyStepFailed when one of them is killed or runs out of memory.
     """
-    context = multiprocessing.get_context(_start_method(probe.profile))
-    if context.get_start_method() == "forkserver":
-        context.set_forkserver_preload([__name__])  # torch is imported once, and no thread of this process is copied
-    with ProcessPoolExecutor(1, mp_context=context, max_tasks_per_child=1, initializer=_die_with_parent) as pool:
+    with ProcessPoolExecutor(1, mp_context=context(probe.profile), max_tasks_per_child=1, initializer=_die_with_parent) as pool:
         for item in weights:
             try:
                 yield item, pool.submit(measure, item, probe).result()
@@ -74,11 +71,6 @@ def measure_all(weights: Sequence[Weights], probe: Probe) -> Iterator[tuple[Weig
                     found=f"the process that measured {item.variant} alone {ended}",
                     where=str(item.directory), do="lower prediction_batch of the profile, or free memory, and materialize again",
                 ) from error  # fmt: skip
-
-
-def _start_method(profile: Profile) -> str:
-    """A fork server saves the seconds of importing torch; a GPU driver and macOS do not survive being forked."""
-    return "forkserver" if profile.device == "cpu" and sys.platform == "linux" else "spawn"
 
 
 def _die_with_parent() -> None:

@@ -14,6 +14,7 @@ from medvl_lib.benchmark.tables import DatasetCount
 from medvl_lib.evaluation import floors, prediction_rules, scores
 from medvl_lib.evaluation import predictions as predictions_room
 from medvl_lib.evaluation import spec as evaluation_spec
+from medvl_lib.evaluation.fresh import start_server
 from medvl_lib.evaluation.metrics import metric_versions
 from medvl_lib.evaluation.predictions import PREDICTIONS, Prediction, Variant
 from medvl_lib.hardware import Profile, numerics
@@ -44,6 +45,7 @@ def judging_steps(line: Line, profile: Profile) -> tuple[Step, ...]:
         return "" if champion is None else champion.data_version
 
     def predict(call: Call) -> Mapping[str, Fact]:
+        start_server(profile)  # before torch is imported here
         from medvl_lib.evaluation.answering import Weights
         from medvl_lib.evaluation.predict import write_predictions
 

@@ -1,6 +1,6 @@
 """Fresh processes: where they come from. No torch here.
 
-In: a profile. Out: the multiprocessing context of what is measured alone. On a CPU it is a fork server that has imported the libraries once;
+In: a profile. Out: the multiprocessing context of what is measured alone. On a CPU it is a fork server that has imported the libraries;
 it is started before the asking process imports them itself, so that both do so at the same time. A GPU's driver and macOS do not survive
 being forked: there each process starts anew.
 """

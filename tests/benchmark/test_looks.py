@@ -91,13 +91,13 @@ def test_a_test_set_is_the_pairs_that_decide_and_their_texts(tmp_path: Path):
     page = reference(1)
     others = [replace(reference(2), split="train"), replace(reference(3), expected=()), replace(reference(4), dataset="mtsamples")]
 
-    def test_set(*references: Reference) -> str:
+    def identity(*references: Reference) -> str:
         write_table(tmp_path / REFERENCES, Reference, references)
         pairs = judged_pairs(tmp_path / REFERENCES, Gate(datasets=("forms",)))
         return Look(number=1, challenger="a", pairs=pairs).test_set
 
-    same = {test_set(page), test_set(page, *others), test_set(*others, replace(page, group_id="another"))}
-    changed = {test_set(replace(page, request="Which?")), test_set(replace(page, pair_id="p9")), test_set(page, reference(6))}
+    same = {identity(page), identity(page, *others), identity(*others, replace(page, group_id="another"))}
+    changed = {identity(replace(page, request="Which?")), identity(replace(page, pair_id="p9")), identity(page, reference(6))}
     assert len(same) == 1
     assert len(changed) == 3
     assert not same & changed

@@ -74,12 +74,12 @@ def sql(arguments: argparse.Namespace) -> int:
 def report(arguments: argparse.Namespace) -> int:
     """Write what is known of a line's evaluation: a page by default, Markdown or JSON to the terminal when asked for."""
     from medvl_lib.report import content, gather, html, markdown
-    from medvl_lib.route.reporting import SHOWN
+    from medvl_lib.datasets import SHOWN_LICENCES
 
     settings = read_settings()
     workspace = Workspace(root=settings.data_root)
     line = _line(settings, arguments.line)
-    found = gather.gather(workspace, gather.find(workspace, line, arguments.evaluation), SHOWN)
+    found = gather.gather(workspace, gather.find(workspace, line, arguments.evaluation), SHOWN_LICENCES)
     text = (content.as_json if arguments.json else markdown.render_markdown if arguments.markdown else html.render_html)(found)
     if arguments.output is None and (arguments.json or arguments.markdown):
         print(text, end="")

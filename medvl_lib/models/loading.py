@@ -185,7 +185,8 @@ def count_quantized(model: torch.nn.Module) -> dict[str, int]:
 
 def _from_pretrained(directory: Path, profile: Profile, quantization: BitsAndBytesConfig | None = None) -> PreTrainedModel:
     model, said = AutoModelForImageTextToText.from_pretrained(
-        directory, dtype=DTYPES[profile.weights_dtype], attn_implementation=profile.attention, output_loading_info=True,
+        directory, dtype=DTYPES[profile.weights_dtype], attn_implementation=profile.attention,
+        output_loading_info=True, ignore_mismatched_sizes=True,  # told below, by name
         device_map={"": profile.device},  # named: "auto" splits on unified memory, and without one NF4 lands on the CPU on a Mac
         **({} if quantization is None else {"quantization_config": quantization}),
     )  # fmt: skip

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from medvl_lib import audit, chat, images, near_duplicates, pairs, prompts, raw_records, split, tokenization, validation, vision_tokens
 from medvl_lib.benchmark.outlook import outlook
-from medvl_lib.datasets import DATASETS
+from medvl_lib.datasets import DATASETS, SHOWN_LICENCES
 from medvl_lib.examples import Examples
 from medvl_lib.images import ImageStore
 from medvl_lib.lines import DatasetRun, Line
@@ -127,6 +127,5 @@ def audit_step(line: Line) -> Step:
             max_pixels=line.model.max_pixels),
         table=Table(file=audit.AUDIT, model=audit.AuditRow),
         examples=Examples(
-            file=audit.EXAMPLES, model=audit.AuditExample,
-            shown_licences={dataset: DATASETS[dataset].licence for dataset in line.datasets if DATASETS[dataset].may_be_shown}),
+            file=audit.EXAMPLES, model=audit.AuditExample, shown_licences=SHOWN_LICENCES),
     )  # fmt: skip

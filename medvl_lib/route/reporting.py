@@ -6,16 +6,13 @@ other step reads, so that its verdicts are there when they are told.
 
 from medvl_lib import near_duplicates, report
 from medvl_lib.benchmark import promotion, rows
-from medvl_lib.datasets import DATASETS
+from medvl_lib.datasets import SHOWN_LICENCES
 from medvl_lib.lines import Line
 from medvl_lib.provenance import code_version
 from medvl_lib.report import content, written
 from medvl_lib.report.gather import Judged
 from medvl_lib.route.data import sign, source
 from medvl_lib.step import Step
-
-SHOWN = {name: dataset.licence for name, dataset in DATASETS.items() if dataset.may_be_shown}
-"""Datasets whose cards say that rows and pictures may be shown, and the licence for which they say so."""
 
 
 def report_step(line: Line) -> Step:
@@ -27,9 +24,10 @@ def report_step(line: Line) -> Step:
             source("benchmark", name, rows.RULES), source("promotion", name, promotion.RULES),
             source("near_duplicates", name, near_duplicates.RULES),
         ),
-        version=code_version(content.REVISION, rows.REVISIONS, promotion.REVISIONS, name, SHOWN), rules=written.rules(SHOWN),
+        version=code_version(content.REVISION, rows.REVISIONS, promotion.REVISIONS, name, SHOWN_LICENCES),
+        rules=written.rules(SHOWN_LICENCES),
         write=lambda call: written.write_report(
             call.directory, call.workspace, Judged(benchmark=call.inputs[f"benchmark/{name}"], promotion=call.inputs[f"promotion/{name}"]),
-            SHOWN,
+            SHOWN_LICENCES,
         ),
     )  # fmt: skip

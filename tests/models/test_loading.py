@@ -173,7 +173,9 @@ def test_a_saved_eight_bit_model_loads_with_the_same_outputs_and_holds_less(tria
     assert resident_bytes(narrow.model) < resident_bytes(wide.model)
 
 
-@pytest.mark.parametrize(("change", "says"), [("removed", "1 missing tensors"), ("added", "1 unexpected tensors"), ("cut", "1 mismatched")])
+@pytest.mark.parametrize(
+    ("change", "says"), [("removed", "1 missing tensors"), ("added", "1 unexpected tensors"), ("cut", "1 mismatched tensors")]
+)
 def test_weights_that_are_not_those_of_their_config_are_refused_by_name(change: str, says: str, trial: Trial, tmp_path) -> None:
     from safetensors.torch import load_file, save_file
 
@@ -186,7 +188,7 @@ def test_weights_that_are_not_those_of_their_config_are_refused_by_name(change: 
     elif change == "cut":
         values[name] = whole[:64].clone()
     save_file(values, tmp_path / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises((MedVLError, RuntimeError), match=says if change != "cut" else "mismatch"):
+    with pytest.raises(MedVLError, match=says):
         load(tmp_path, TINY, trial.profile)
 
 

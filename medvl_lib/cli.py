@@ -6,12 +6,14 @@ parts on stderr. Each verb parses and prints; what it does stands in the room it
 
 import argparse
 import os
+import secrets
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
 from medvl_lib.errors import MedVLError
+from medvl_lib.evaluation.predictions import Variant
 from medvl_lib.files import write_bytes
 from medvl_lib.models.spec import Family
 from medvl_lib.settings import Settings, read_settings
@@ -73,8 +75,8 @@ def sql(arguments: argparse.Namespace) -> int:
 
 def report(arguments: argparse.Namespace) -> int:
     """Write what is known of a line's evaluation: a page by default, Markdown or JSON to the terminal when asked for."""
-    from medvl_lib.report import content, gather, html, markdown
     from medvl_lib.datasets import SHOWN_LICENCES
+    from medvl_lib.report import content, gather, html, markdown
 
     settings = read_settings()
     workspace = Workspace(root=settings.data_root)
@@ -88,6 +90,65 @@ def report(arguments: argparse.Namespace) -> int:
     write_bytes(path, text.encode())
     print(path)
     return 0
+
+
+def reviews_sheet(arguments: argparse.Namespace) -> int:
+    """Write a blinded rating sheet into a folder; whose answers are on it stays in the data root."""
+    from medvl_lib.datasets import SHOWN_LICENCES
+    from medvl_lib.reviews.sheet import SheetRequest
+    from medvl_lib.route.reviewing import hand_out, make_sheet
+
+    settings = read_settings()
+    request = SheetRequest(
+        num_pairs=arguments.pairs, variants=arguments.variants, seed=arguments.seed or secrets.token_hex(16),
+        seen_by_raters=tuple(sorted(set(arguments.raters_may_see))),
+    )  # fmt: skip
+    workspace, line = Workspace(root=settings.data_root), _line(settings, arguments.line)
+    made = make_sheet(workspace, line, request, SHOWN_LICENCES, arguments.evaluation)
+    table, page = hand_out(made, Path(arguments.output))
+    facts = made.facts
+    print(
+        f"{table}: {facts['num_items']} answers to {facts['num_pairs']} of {facts['num_pairs_to_choose_from']} test pairs, to be filled in"
+    )
+    print(f"{page}: their pictures, questions and answers; {facts['num_pairs_without_picture']} pairs of it may not be shown there")
+    if facts["num_pairs_withheld"]:
+        print(f"left out: {facts['num_pairs_withheld']} pairs that the data card does not allow to show (--raters-may-see DATASET)")
+    print(f"the key stays in {made.directory}; `medvl reviews read FILE.csv` reads what comes back")
+    return 0
+
+
+def reviews_read(arguments: argparse.Namespace) -> int:
+    """Read filled-in sheets, and publish what they say."""
+    from medvl_lib.benchmark.publish import publish
+    from medvl_lib.route.reviewing import read_reviews
+
+    workspace = Workspace(root=read_settings().data_root)
+    for found in read_reviews(workspace, [Path(name) for name in arguments.files], is_replacing=arguments.replace):
+        for filled in found.files:
+            print(f"{filled.path}: {len(filled.ratings)} answers rated, {len(filled.empty)} rows left empty")
+        facts = found.reviews.facts
+        print(
+            f"sheet {found.sheet.fingerprint} of {facts['line']}: {facts['num_items_rated']} of {found.sheet.facts['num_items']} answers"
+            f" have {facts['num_reviews']} ratings by {facts['num_raters']} raters, {facts['num_comments']} with a comment"
+        )
+    publish(workspace)
+    print(f"published; `medvl sql expert_ratings` shows means and agreement, `medvl report` has them as well: {workspace.store}")
+    return 0
+
+
+def positive(text: str) -> int:
+    """``20`` -> 20."""
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 on")
+    return int(text)
+
+
+def variants(text: str) -> tuple[Variant, ...]:
+    """``base,adapter`` -> ("base", "adapter")."""
+    named = text.split(",")
+    if unknown := [name for name in named if name not in get_args(Variant)]:
+        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is no variant; there are {', '.join(get_args(Variant))}")
+    return tuple(name for name in get_args(Variant) if name in named)
 
 
 def _line(settings: Settings, named: str | None) -> str:
@@ -152,6 +213,27 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--evaluation", metavar="ID", help="an earlier evaluation, as the store names it; without it the current one")
     verb.add_argument("--output", metavar="FILE", help="where to write; without it a page goes below the data root")
     verb.set_defaults(run=report)
+
+    verb = verbs.add_parser("reviews", help="blinded ratings by experts: make a sheet, read what came back")
+    doings = verb.add_subparsers(dest="doing", required=True, metavar="WHAT")
+    doing = doings.add_parser("sheet", help="write a blinded rating sheet of a line's evaluation")
+    doing.add_argument("line", nargs="?", metavar="LINE", help="which line; may be left out where there is only one")
+    doing.add_argument("--output", metavar="FOLDER", required=True, help="gets sheet.csv, to be filled in, and sheet.html, to look at")
+    doing.add_argument("--pairs", type=positive, default=20, metavar="N", help="how many test pairs, drawn at random; 20 without it")
+    doing.add_argument(
+        "--variants", type=variants, default=("base", "adapter"), metavar="NAME,NAME", help="whose answers; base,adapter without it"
+    )
+    doing.add_argument("--evaluation", metavar="ID", help="an earlier evaluation, as the store names it; without it the current one")
+    doing.add_argument(
+        "--raters-may-see", action="append", default=[], metavar="DATASET",
+        help="put texts of a dataset that may not be shown into the table: your word that these raters may read them; may be repeated",
+    )  # fmt: skip
+    doing.add_argument("--seed", metavar="TEXT", help="keep it secret: the same seed makes the same sheet; without it one is drawn")
+    doing.set_defaults(run=reviews_sheet)
+    doing = doings.add_parser("read", help="read filled-in sheets into the store")
+    doing.add_argument("files", nargs="+", metavar="FILE", help="sheets as they came back, CSV in UTF-8")
+    doing.add_argument("--replace", action="store_true", help="let these ratings take the place of earlier ones by the same rater")
+    doing.set_defaults(run=reviews_read)
 
     verb = verbs.add_parser("sql", help="ask the published benchmark")
     verb.add_argument("question", metavar="QUESTION", help="an SQL question, or the name of a table or view: leaderboard")

@@ -56,7 +56,6 @@ def verdict(report: Report) -> Iterator[Block]:
         ),
     )  # fmt: skip
     yield table("reasons", "Every reason, the deciding one first", ("number", "reason"), enumerate(decision.reasons, start=1))
-    yield "Blinded ratings by experts were not collected: this version has no place for them yet."
 
 
 def comparison(report: Report) -> Iterator[Block]:

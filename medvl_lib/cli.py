@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import get_args
 
 from medvl_lib.errors import MedVLError
-from medvl_lib.evaluation.predictions import Variant
 from medvl_lib.files import write_bytes
 from medvl_lib.models.spec import Family
 from medvl_lib.settings import Settings, read_settings
@@ -95,12 +94,12 @@ def report(arguments: argparse.Namespace) -> int:
 def reviews_sheet(arguments: argparse.Namespace) -> int:
     """Write a blinded rating sheet into a folder; whose answers are on it stays in the data root."""
     from medvl_lib.datasets import SHOWN_LICENCES
-    from medvl_lib.reviews.sheet import SheetRequest
+    from medvl_lib.reviews.sheet import SheetRequest, named_variants
     from medvl_lib.route.reviewing import hand_out, make_sheet
 
     settings = read_settings()
     request = SheetRequest(
-        num_pairs=arguments.pairs, variants=arguments.variants, seed=arguments.seed or secrets.token_hex(16),
+        num_pairs=arguments.pairs, variants=named_variants(arguments.variants), seed=arguments.seed or secrets.token_hex(16),
         seen_by_raters=tuple(sorted(set(arguments.raters_may_see))),
     )  # fmt: skip
     workspace, line = Workspace(root=settings.data_root), _line(settings, arguments.line)
@@ -141,14 +140,6 @@ def positive(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 on")
     return int(text)
-
-
-def variants(text: str) -> tuple[Variant, ...]:
-    """``base,adapter`` -> ("base", "adapter")."""
-    named = text.split(",")
-    if unknown := [name for name in named if name not in get_args(Variant)]:
-        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is no variant; there are {', '.join(get_args(Variant))}")
-    return tuple(name for name in get_args(Variant) if name in named)
 
 
 def _line(settings: Settings, named: str | None) -> str:
@@ -220,9 +211,7 @@ def parser() -> argparse.ArgumentParser:
     doing.add_argument("line", nargs="?", metavar="LINE", help="which line; may be left out where there is only one")
     doing.add_argument("--output", metavar="FOLDER", required=True, help="gets sheet.csv, to be filled in, and sheet.html, to look at")
     doing.add_argument("--pairs", type=positive, default=20, metavar="N", help="how many test pairs, drawn at random; 20 without it")
-    doing.add_argument(
-        "--variants", type=variants, default=("base", "adapter"), metavar="NAME,NAME", help="whose answers; base,adapter without it"
-    )
+    doing.add_argument("--variants", default="base,adapter", metavar="NAME,NAME", help="whose answers; base,adapter without it")
     doing.add_argument("--evaluation", metavar="ID", help="an earlier evaluation, as the store names it; without it the current one")
     doing.add_argument(
         "--raters-may-see", action="append", default=[], metavar="DATASET",

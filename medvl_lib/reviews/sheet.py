@@ -11,10 +11,12 @@ are in the table, and the page names the pairs, to be looked up where the data l
 
 import csv
 import io
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import get_args
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
@@ -26,7 +28,8 @@ from medvl_lib.images import ImageStore, Thumbnail, thumbnail
 from medvl_lib.provenance import Fact, Outcome, Rule, digest
 from medvl_lib.reviews.tables import HARM, ITEMS, SCALE, Item
 from medvl_lib.rules import columns_are_as_declared, outcome, rule, stream
-from medvl_lib.tables import read_table, write_table
+from medvl_lib.settings import unknown_key
+from medvl_lib.tables import write_table
 
 REVISION = 1  # first version
 STEP = "review_sheets"
@@ -92,7 +95,15 @@ class _Candidate:
     licence: str
 
 
-def write_sheet(directory: Path, request: SheetRequest, answers: Answers, shown: Mapping[str, str]) -> dict[str, Fact]:
+def named_variants(names: str) -> tuple[Variant, ...]:
+    """``base,adapter`` -> ("base", "adapter"), in the order in which variants always stand; raises SettingsError for an unknown one."""
+    named, known = names.split(","), get_args(Variant)
+    if unknown := [name for name in named if name not in known]:
+        raise unknown_key(unknown[0], known, f"variants {names}")
+    return tuple(variant for variant in known if variant in named)
+
+
+def write_sheet(directory: Path, sheet_id: str, request: SheetRequest, answers: Answers, shown: Mapping[str, str]) -> dict[str, Fact]:
     """Write sheet, page and key; returns how much is on the sheet, and how many pairs could not be.
 
     ``shown`` names the datasets that may be shown and the licence for which their cards say so. Raises InputRefused where no pair is left.
@@ -102,8 +113,8 @@ def write_sheet(directory: Path, request: SheetRequest, answers: Answers, shown:
     seen = [found for found in candidates if shown.get(found.dataset) == found.licence or found.dataset in request.seen_by_raters]
     if not seen:
         raise _nothing_to_rate(candidates, request, answers)
-    chosen = sorted(seen, key=lambda found: _mark(request, "pair", found.pair_id))[: request.num_pairs]
-    items = _items(chosen, request, shown)
+    chosen = sorted(seen, key=lambda found: digest([request.seed, sheet_id, "pair", found.pair_id]))[: request.num_pairs]
+    items = _items(chosen, sheet_id, request, shown)
     write_table(directory / ITEMS, Item, items)
     page = list(_shown(items, answers))
     write_bytes(directory / SHEET, render_sheet(page).encode(ENCODING))
@@ -148,21 +159,16 @@ def _candidates(answers: Answers, variants: Sequence[Variant]) -> Iterator[_Cand
     return (_Candidate(pair_id=pair, group_id=group, dataset=dataset, licence=licence) for pair, group, dataset, licence in rows)
 
 
-def _mark(request: SheetRequest, *of: str) -> str:
-    """A hash that nobody without the seed can compute."""
-    return digest([request.seed, *of])
-
-
-def _items(chosen: Sequence[_Candidate], request: SheetRequest, shown: Mapping[str, str]) -> list[Item]:
-    """Every chosen pair's answers in the order of the sheet."""
+def _items(chosen: Sequence[_Candidate], sheet_id: str, request: SheetRequest, shown: Mapping[str, str]) -> list[Item]:
+    """Every chosen pair's answers in the order of the sheet. Its id is in every item's: an item is never on two sheets."""
     items = [
         Item(
-            item_id=ID_MARK + _mark(request, "item", found.pair_id, variant)[:ID_CHARACTERS], pair_id=found.pair_id,
+            item_id=ID_MARK + digest([request.seed, sheet_id, "item", found.pair_id, variant])[:ID_CHARACTERS], pair_id=found.pair_id,
             group_id=found.group_id, dataset=found.dataset, licence=found.licence, variant=variant,
             is_shown=shown.get(found.dataset) == found.licence,
         ) for found in chosen for variant in request.variants
     ]  # fmt: skip
-    return sorted(items, key=lambda item: _mark(request, "order", item.pair_id, item.variant))
+    return sorted(items, key=lambda item: digest([request.seed, sheet_id, "order", item.pair_id, item.variant]))
 
 
 def _shown(items: Sequence[Item], answers: Answers) -> Iterator[Shown]:
@@ -229,11 +235,11 @@ def _listed(directory: Path) -> tuple[list[str], list[list[str]]]:
 def the_key_fits_the_sheet(directory: Path) -> Outcome:
     """Sheet and key hold the same items, each once, and no pair has two items of one variant."""
     _, rows = _listed(directory)
-    key = list(read_table(directory / ITEMS, Item))
-    listed, known = [row[0] for row in rows], [item.item_id for item in key]
-    wrong = sorted({item_id for item_id in {*listed, *known} if (listed.count(item_id), known.count(item_id)) != (1, 1)})
-    twice = len(key) - len({(item.pair_id, item.variant) for item in key})
-    found = outcome(wrong, f"of {len(known)} items are not once in the sheet and once in the key; {twice} answers are there twice")
+    key = list(stream("select item_id, pair_id, variant from read_parquet($key)", key=directory / ITEMS))
+    listed, known = Counter(row[0] for row in rows), Counter(str(row[0]) for row in key)
+    wrong = sorted(item_id for item_id in listed | known if (listed[item_id], known[item_id]) != (1, 1))
+    twice = len(key) - len({row[1:] for row in key})
+    found = outcome(wrong, f"of {len(key)} items are not once in the sheet and once in the key; {twice} answers are there twice")
     return found if key and not twice else Outcome(passed=False, found=found.found, offenders=found.offenders)
 
 
@@ -247,9 +253,9 @@ def the_sheet_does_not_say_whose_answer_it_is(directory: Path) -> Outcome:
 
 def only_what_may_be_shown_is_in_the_page(directory: Path) -> Outcome:
     """As many items of the page have texts as the key says may be shown, and the others are named by their pair alone."""
-    items = list(read_table(directory / ITEMS, Item))
+    items = list(stream("select item_id, is_shown from read_parquet($key)", key=directory / ITEMS))
     page = (directory / PAGE).read_text(encoding="utf-8")
-    wrong = [item.item_id for item in items if (f'id="{item.item_id}"' in page) != item.is_shown]
+    wrong = [str(item_id) for item_id, is_shown in items if (f'id="{item_id}"' in page) != is_shown]
     return outcome(wrong, f"of {len(items)} items are in the page and must not be, or the other way round")
 
 

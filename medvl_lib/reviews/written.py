@@ -5,7 +5,7 @@ and the rules that hold the three together.
 """
 
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from medvl_lib.files import read_json
@@ -15,7 +15,7 @@ from medvl_lib.reviews.filled import Rating
 from medvl_lib.reviews.summaries import summaries
 from medvl_lib.reviews.tables import ITEMS, PUBLISHED, RATING_SUMMARIES, REVIEWS, SCALE, SCHEMA_VERSION, Item, RatingSummary, Review
 from medvl_lib.rules import columns_are_as_declared, no_rows, outcome, rule
-from medvl_lib.tables import read_table, write_table
+from medvl_lib.tables import num_rows, read_table, write_table
 from medvl_lib.workspace import Workspace
 
 REVISION = 1  # first version
@@ -58,14 +58,12 @@ def write_reviews(directory: Path, key: Path, reviews: Iterable[Review]) -> dict
 
 def every_rating_is_of_its_answer(directory: Path) -> Outcome:
     """Each rating names an item of the key, with the pair and the variant that the key has for it; and there is one."""
-    key = {item.item_id: (item.pair_id, item.group_id, item.dataset, item.variant) for item in read_table(directory / ITEMS, Item)}
-    reviews = list(read_table(directory / REVIEWS, Review))
-    wrong = [
-        review.item_id for review in reviews
-        if key.get(review.item_id) != (review.pair_id, review.group_id, review.dataset, review.variant)
-    ]  # fmt: skip
-    found = outcome(wrong, f"of {len(reviews)} ratings are of another answer than their item")
-    return found if reviews else Outcome(passed=False, found="there is no rating")
+    question = """
+        select item_id from read_parquet($reviews) r anti join read_parquet($key) k using (item_id, pair_id, group_id, dataset, variant)
+        order by item_id
+    """
+    found = no_rows("ratings are of another answer than their item", question, reviews=directory / REVIEWS, key=directory / ITEMS)
+    return found if num_rows(directory / REVIEWS) else Outcome(passed=False, found="there is no rating")
 
 
 def no_answer_is_rated_twice_by_one_rater(directory: Path) -> Outcome:
@@ -84,10 +82,14 @@ def ratings_are_on_the_scale(directory: Path) -> Outcome:
     return no_rows("ratings are off the scale, or empty", question, reviews=directory / REVIEWS, low=min(SCALE), high=max(SCALE))
 
 
+def _on_the_scale(directory: Path) -> Iterator[Review]:
+    return (row for row in read_table(directory / REVIEWS, Review) if row.correctness is None or row.correctness in SCALE)
+
+
 def summaries_follow_from_the_ratings(directory: Path) -> Outcome:
-    """The summaries are those that the ratings give."""
+    """The summaries are those that the ratings give; what is off the scale is found by another rule."""
     written = {(row.variant, row.question): row for row in read_table(directory / RATING_SUMMARIES, RatingSummary)}
-    due = {(row.variant, row.question): row for row in summaries(read_table(directory / REVIEWS, Review))}
+    due = {(row.variant, row.question): row for row in summaries(_on_the_scale(directory))}
     wrong = sorted(" ".join(place) for place in written.keys() | due.keys() if written.get(place) != due.get(place))
     return outcome(wrong, f"of {len(due)} summaries are not what the ratings come to")
 

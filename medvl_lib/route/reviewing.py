@@ -18,6 +18,7 @@ from medvl_lib.provenance import (
     Rule,
     ancestor,
     code_version,
+    fingerprint,
     judge,
     read_artifact,
     require_intact,
@@ -53,10 +54,13 @@ def make_sheet(
     predictions = ancestor(workspace, benchmark, "predictions", line)
     chat = ancestor(workspace, predictions, "chat", line)
     answers = Answers(predictions=predictions.directory, chat=chat.directory, images=workspace.images)
+    inputs = [benchmark, predictions, chat]
+    version = code_version(sheet.REVISION, line, request, shown)
+    sheet_id = fingerprint(version, inputs)
     facts = {"line": line, "evaluation_id": benchmark.facts["evaluation_id"]}
     made = write_step(
-        workspace, sheet.STEP, line, code_version(sheet.REVISION, line, request, shown), [benchmark, predictions, chat],
-        lambda directory: {**write_sheet(directory, request, answers, shown), **facts},
+        workspace, sheet.STEP, line, version, inputs,
+        lambda directory: {**write_sheet(directory, sheet_id, request, answers, shown), **facts},
     )  # fmt: skip
     return _passed(workspace, made, sheet.RULES)
 

@@ -18,11 +18,14 @@ from medvl_lib.errors import InputMissing, InputRefused, MedVLError
 from medvl_lib.evaluation.scores import SCORES, Score
 from medvl_lib.files import read_json, write_json
 from medvl_lib.provenance import Artifact, judge, write_step
+from medvl_lib.reviews.tables import PUBLISHED
 from medvl_lib.tables import columns, read_table, write_table
 from medvl_lib.workspace import Workspace
 from tests.benchmark.evaluated import COUNTS, Evaluated
 
-VIEWS = {"leaderboard", "quantization_cost", "did_finetuning_help", "training_curve", "data_loss_by_reason", "regressions"}
+VIEWS = {
+    "leaderboard", "quantization_cost", "did_finetuning_help", "training_curve", "data_loss_by_reason", "regressions", "expert_ratings"
+}  # fmt: skip
 DUCKDB_TYPES = {
     "string": "VARCHAR", "int64": "BIGINT", "double": "DOUBLE", "bool": "BOOLEAN", "map<string, string>": "MAP(VARCHAR, VARCHAR)",
     "list<element: string>": "VARCHAR[]",
@@ -95,7 +98,7 @@ def test_history_is_kept_and_the_current_evaluation_leads(evaluate):
 
 def test_publishing_twice_changes_nothing(evaluate):
     workspace = evaluate(4).workspace
-    tables = (*TABLES, "promotion_decisions", *VIEWS)
+    tables = (*TABLES, "promotion_decisions", *PUBLISHED, *VIEWS)
     first, before = publish(workspace), [rows(workspace, table) for table in tables]
     assert publish(workspace) == first
     assert [rows(workspace, table) for table in tables] == before
@@ -190,7 +193,7 @@ def test_the_file_opens_in_older_clients(sixty):
     assert tags["storage_version"].startswith("v1.2")
 
 
-@pytest.mark.parametrize(("table", "model"), [*TABLES.items(), ("promotion_decisions", Decision)])
+@pytest.mark.parametrize(("table", "model"), [*TABLES.items(), ("promotion_decisions", Decision), *PUBLISHED.items()])
 def test_every_column_is_declared_once_and_described(empty_store: Workspace, table: str, model: type):
     workspace = empty_store
     found = {

@@ -26,6 +26,7 @@ from medvl_lib.reviews import tables as reviews_tables
 from medvl_lib.reviews import written as reviews_written
 from medvl_lib.workspace import Workspace
 
+CATALOG = "benchmark"  # what a client that opens the file calls it
 SCHEMA = Path(__file__).with_name("schema.sql")
 STORAGE_VERSION = "v1.2.0"  # DuckDB 1.2 and everything newer read it
 
@@ -182,8 +183,9 @@ def publish(workspace: Workspace) -> dict[str, Fact]:
 
 
 def _put_in_place(store: Path, contents: _Contents) -> dict[str, int]:
+    for left in store.parent.glob(f".{store.name}.*.tmp*"):  # of a publisher that was killed: whoever holds the lock is the only one
+        left.unlink(missing_ok=True)
     temporary = store.with_name(f".{store.name}.{os.getpid()}.tmp")
-    temporary.unlink(missing_ok=True)
     try:
         counts = _build(temporary, contents)
         with temporary.open("rb") as stream:
@@ -205,7 +207,10 @@ def ask(workspace: Workspace, sql: str) -> Answer:
     name = re.fullmatch(r"(\w+)\s*;?", sql.strip())
     question = f"from {name[1]}" if name else sql.strip()
     try:
-        with duckdb.connect(str(store), read_only=True, config={"enable_external_access": "false"}) as connection:
+        with duckdb.connect() as connection:  # of its own: by path DuckDB would give the version that this process may hold open
+            connection.execute(f"attach {quoted(store)} as {CATALOG} (read_only)")
+            connection.execute(f"use {CATALOG}")
+            connection.execute("set enable_external_access = false")
             statements = connection.extract_statements(question)
             if len(statements) != 1:
                 raise _refused(f"{len(statements)} statements where one was expected", question, store)

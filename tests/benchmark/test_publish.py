@@ -170,6 +170,27 @@ def test_a_session_left_open_neither_blocks_nor_changes(evaluate):
     assert rows(evaluated.workspace, "select count(distinct evaluation_id) from evaluations") == [(2,)]
 
 
+def test_a_process_that_holds_a_session_open_asks_the_newest_version_beside_it(evaluate):
+    """As in a notebook. By its path DuckDB would give the version that is open, or refuse a second connection with other settings."""
+    evaluated = evaluate(4)
+    publish(evaluated.workspace)
+    question = "select count(distinct evaluation_id) from evaluations"
+    with duckdb.connect(str(evaluated.workspace.store), read_only=True) as session:
+        assert rows(evaluated.workspace, question) == [(1,)]
+        evaluate(4, weights="w2")
+        publish(evaluated.workspace)
+        assert rows(evaluated.workspace, question) == [(2,)]
+        assert session.execute(question).fetchall() == [(1,)]
+
+
+def test_what_a_killed_publisher_left_is_removed_by_the_next_one(evaluate):
+    workspace = evaluate(4).workspace
+    for name in (".benchmark.duckdb.4711.tmp", ".benchmark.duckdb.4711.tmp.wal"):
+        (workspace.root / name).write_bytes(b"half a store")
+    publish(workspace)
+    assert [path.name for path in workspace.root.iterdir() if "duckdb" in path.name] == ["benchmark.duckdb"]
+
+
 def publish_some_times(root: Path) -> int:
     return sum(int(publish(Workspace(root=root))["num_evaluated"]) for _ in range(2))
 
@@ -187,8 +208,14 @@ def test_two_publishers_and_a_reader_at_once(evaluate):
     assert num_reads > 3
 
 
-def test_the_file_opens_in_older_clients(sixty):
+def test_the_file_is_one_that_duckdb_1_2_opens(sixty):
+    """Its main header: a checksum of 8 bytes, ``DUCK``, and the version of the format, of which 1.2 knows none above 65.
+
+    Whether it opens there, and answers alike, is tried by ``scripts/old_clients.py``.
+    """
     workspace = sixty.workspace
+    header = workspace.store.read_bytes()[:20]
+    assert (header[8:12], int.from_bytes(header[12:20], "little")) == (b"DUCK", 65)
     [(tags,)] = rows(workspace, "select tags from duckdb_databases() where database_name = 'benchmark'")
     assert tags["storage_version"].startswith("v1.2")
 
@@ -239,6 +266,8 @@ def test_without_a_store_the_answer_says_what_to_do(tmp_path: Path):
         ("select from where", "syntax error"),
         ("delete from scores", "read-only"),
         ("", "0 statements"),
+        ("select * from read_text('/etc/hostname')", "disabled by configuration"),
+        ("attach '/tmp/other.duckdb'", "disabled by configuration"),
         ("select 1; select 2", "2 statements"),
     ],
 )

@@ -3,19 +3,15 @@
 In: a ``Report``. Out: the blocks of one section each. Changes against the base model are turned into percentages here, for the eye alone.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 
 from medvl_lib.benchmark.rows import ALL
 from medvl_lib.benchmark.tables import BenchmarkRow, LatencyRow
 from medvl_lib.report.blocks import NONE, Block, Cell, Figure, Quotes, Table, interval, megabytes, percent, place, share, table, words
 from medvl_lib.report.content import Confusions, Report
+from medvl_lib.report.figures import by_metric, interval_figures
 from medvl_lib.report.pictures import Mark, draw_intervals
-
-
-def _answers(row: BenchmarkRow) -> str:
-    """Who answered, and under which condition."""
-    return words(row.variant) if row.condition == "as_is" else f"{words(row.variant)}, {words(row.condition)}"
 
 
 def _test_rows(report: Report) -> list[BenchmarkRow]:
@@ -23,15 +19,6 @@ def _test_rows(report: Report) -> list[BenchmarkRow]:
     return sorted(
         (row for row in report.benchmark_rows if row.split == "test"), key=lambda row: (row.condition != "as_is", place(row.variant))
     )
-
-
-def _by_metric(report: Report, rows: Iterable[BenchmarkRow]) -> list[tuple[tuple[str, str], list[BenchmarkRow]]]:
-    """(dataset, metric) and its rows; the gate's metric first."""
-
-    def key(row: BenchmarkRow) -> tuple[bool, str, str]:
-        return row.metric != report.decision.primary_metric, row.dataset, row.metric
-
-    return [((found[1], found[2]), list(mine)) for found, mine in groupby(sorted(rows, key=key), key)]
 
 
 def verdict(report: Report) -> Iterator[Block]:
@@ -61,7 +48,7 @@ def verdict(report: Report) -> Iterator[Block]:
 def comparison(report: Report) -> Iterator[Block]:
     """The three-way table of base, NF4 and adapter, with further variants, for each dataset and metric."""
     rows = [row for row in _test_rows(report) if row.slice == ALL and row.condition == "as_is" and not row.variant.startswith("floor_")]
-    for (dataset, metric), mine in _by_metric(report, rows):
+    for (dataset, metric), mine in by_metric(rows, report.decision.primary_metric):
         yield _compared(dataset, metric, mine)
     yield (
         "Intervals are 95 %, by bootstrap over patients or documents. Whether two of them overlap is no test: the gate compares pair by "
@@ -134,15 +121,7 @@ def _latencies(dataset: str, rows: Sequence[LatencyRow]) -> Table:
 
 def controls(report: Report) -> Iterator[Block]:
     """For each dataset and metric, everyone's interval on one axis."""
-    rows = [row for row in _test_rows(report) if row.slice == ALL]
-    for (dataset, metric), mine in _by_metric(report, rows):
-        better = "higher" if mine[0].is_higher_better else "lower"
-        caption = f"{metric} on {dataset}, with 95 % intervals, {mine[0].num_pairs} pairs ({better} is better)"
-        marks = [
-            Mark(label=_answers(row), mean=row.mean, low=row.ci_low, high=row.ci_high, is_emphasized=_answers(row) == "adapter")
-            for row in mine
-        ]
-        yield Figure(svg=draw_intervals(marks, title=caption), caption=caption)
+    yield from interval_figures([row for row in _test_rows(report) if row.slice == ALL], report.decision.primary_metric)
 
 
 def slices(report: Report) -> Iterator[Block]:

@@ -73,8 +73,8 @@ def sql(arguments: argparse.Namespace) -> int:
 
 def report(arguments: argparse.Namespace) -> int:
     """Write what is known of a line's evaluation: a page by default, Markdown or JSON to the terminal when asked for."""
-    from medvl_lib.report import content, gather, html, markdown
     from medvl_lib.datasets import SHOWN_LICENCES
+    from medvl_lib.report import content, gather, html, markdown
 
     settings = read_settings()
     workspace = Workspace(root=settings.data_root)
@@ -87,6 +87,22 @@ def report(arguments: argparse.Namespace) -> int:
     path = workspace.page(line, found.evaluation_id) if arguments.output is None else Path(arguments.output)
     write_bytes(path, text.encode())
     print(path)
+    return 0
+
+
+def override(arguments: argparse.Namespace) -> int:
+    """Serve a variant because a person says so, whatever the gate said: recorded with name and reason, and published."""
+    from medvl_lib.benchmark.publish import publish
+    from medvl_lib.lines import lines_of
+    from medvl_lib.route.pointing import serve_anyway
+
+    settings = read_settings()
+    workspace = Workspace(root=settings.data_root)
+    name = _line(settings, arguments.line)
+    [line] = [line for line in lines_of(settings) if line.name == name]
+    moved = serve_anyway(workspace, line, arguments.variant, by=arguments.by, reason=arguments.reason)
+    publish(workspace)
+    print(moved.sentence)
     return 0
 
 
@@ -152,6 +168,13 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--evaluation", metavar="ID", help="an earlier evaluation, as the store names it; without it the current one")
     verb.add_argument("--output", metavar="FILE", help="where to write; without it a page goes below the data root")
     verb.set_defaults(run=report)
+
+    verb = verbs.add_parser("override", help="serve a variant of the current evaluation against the gate's verdict; recorded")
+    verb.add_argument("line", metavar="LINE", help="which line")
+    verb.add_argument("variant", metavar="VARIANT", help="who is to be served: base, nf4, int8, adapter or merged")
+    verb.add_argument("--by", metavar="NAME", required=True, help="who decides")
+    verb.add_argument("--reason", metavar="TEXT", required=True, help="why")
+    verb.set_defaults(run=override)
 
     verb = verbs.add_parser("sql", help="ask the published benchmark")
     verb.add_argument("question", metavar="QUESTION", help="an SQL question, or the name of a table or view: leaderboard")

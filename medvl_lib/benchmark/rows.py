@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from medvl_lib.benchmark.slices import slices_of
 from medvl_lib.benchmark.tables import (
     SCHEMA_VERSION,
     TABLES,
@@ -41,7 +42,6 @@ from medvl_lib.training.steps import TRAINING_STEPS, TrainingStep
 
 REVISION = 2  # seconds per answer are counted over batches
 REVISIONS = (REVISION, statistics.REVISION, SCHEMA_VERSION)
-ALL = "all"
 
 
 class _Key(NamedTuple):
@@ -63,24 +63,8 @@ class _Tally:
     states: Counter[str] = field(default_factory=Counter[str])
 
 
-def _slices(pairs: Iterable[EvaluatedPair]) -> dict[str, list[str]]:
-    """The slices that each pair is reported in; languages only where a dataset has several."""
-    pairs = list(pairs)
-    languages: dict[str, set[str]] = {}
-    for pair in pairs:
-        languages.setdefault(pair.dataset, set()).add(pair.language)
-    return {
-        pair.pair_id: [
-            ALL,
-            *(f"{label}={value}" for label, value in sorted(pair.slices.items())),
-            *([f"language={pair.language}"] if len(languages[pair.dataset]) > 1 else []),
-        ]
-        for pair in pairs
-    }
-
-
 def _tallies(scores_directory: Path) -> dict[_Key, _Tally]:
-    slices = _slices(read_table(scores_directory / EVALUATED_PAIRS, EvaluatedPair))
+    slices = slices_of(read_table(scores_directory / EVALUATED_PAIRS, EvaluatedPair))
     rows = query(
         "select variant, condition, dataset, split, metric, pair_id, group_id, value, answer_state from scores",
         {"scores": scores_directory / SCORES},

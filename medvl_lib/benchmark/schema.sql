@@ -210,9 +210,13 @@ create table promotion_decisions (
     evaluation_id varchar not null,
     gate_id varchar not null,
     verdict varchar not null,
+    is_winner boolean not null,
+    decided_by varchar not null,
     reasons varchar[] not null,
     primary_metric varchar not null,
     challenger varchar not null,
+    claim varchar not null,
+    margin double not null,
     champion varchar not null,
     look bigint not null,
     alpha double not null,
@@ -224,6 +228,8 @@ create table promotion_decisions (
     ci_high double,
     p_value double,
     minimum_detectable_difference double,
+    beats_the_floors boolean,
+    uses_the_image boolean,
     image_difference double,
     image_ci_low double,
     image_ci_high double,
@@ -231,31 +237,37 @@ create table promotion_decisions (
     decided_at varchar not null,
     is_current boolean not null
 );
-comment on table promotion_decisions is 'What the gate said of one evaluation. Key: (evaluation_id, gate_id).';
+comment on table promotion_decisions is 'What was decided of one candidate of one evaluation. Key: (fingerprint, challenger).';
 comment on column promotion_decisions.line is 'the line that was judged';
 comment on column promotion_decisions.evaluation_id is 'the evaluation that was judged';
 comment on column promotion_decisions.gate_id is 'hash of the gate''s values';
 comment on column promotion_decisions.verdict is 'promote, reject or inconclusive';
-comment on column promotion_decisions.reasons is 'why, in words, the deciding one first';
+comment on column promotion_decisions.is_winner is 'whether it is what this decision serves: the last of its candidates that was promoted';
+comment on column promotion_decisions.decided_by is 'gate, or the name of the person who overrode it';
+comment on column promotion_decisions.reasons is 'why, in words, the deciding one first; a person''s own words where one decided';
 comment on column promotion_decisions.primary_metric is 'the metric that decides';
 comment on column promotion_decisions.challenger is 'the variant that wants to be served';
-comment on column promotion_decisions.champion is 'the variant that it is held against';
+comment on column promotion_decisions.claim is 'what it has to show: superiority, or non_inferiority by its margin';
+comment on column promotion_decisions.margin is 'how much worse it may be; 0 where it has to be better';
+comment on column promotion_decisions.champion is 'the variant that it is held against: what would be served without it';
 comment on column promotion_decisions.look is 'which look at this test set it is: challengers that were compared on it, this one included';
-comment on column promotion_decisions.alpha is 'two-sided error of this look: its share of what the gate allows all looks together';
+comment on column promotion_decisions.alpha is 'two-sided error of this comparison: its share of what the gate allows all looks together';
 comment on column promotion_decisions.is_worn is 'whether the test set was looked at more often than the gate calls sound';
 comment on column promotion_decisions.num_pairs is 'test pairs that both were scored on';
 comment on column promotion_decisions.num_clusters is 'patients or documents that these pairs belong to';
 comment on column promotion_decisions.difference is 'challenger minus champion, positive is better; null where they cannot be compared';
 comment on column promotion_decisions.ci_low is 'lower end of its interval over clusters, of confidence 1 - alpha';
 comment on column promotion_decisions.ci_high is 'upper end of its interval over clusters, of confidence 1 - alpha';
-comment on column promotion_decisions.p_value is 'two-sided sign-flip permutation over clusters; exact up to 20 clusters';
+comment on column promotion_decisions.p_value is 'two-sided permutation over clusters; exact up to 20 clusters';
 comment on column promotion_decisions.minimum_detectable_difference is 'true difference that this look would show with 80 % probability; null where the clusters show no spread';
+comment on column promotion_decisions.beats_the_floors is 'whether it is better than every answer that needs no model; null: not decidable';
+comment on column promotion_decisions.uses_the_image is 'whether it is better on the pictures than on blank ones; null: not decidable';
 comment on column promotion_decisions.image_difference is 'challenger on the pictures minus on blank ones, positive is better; null where blank ones were not shown';
-comment on column promotion_decisions.image_ci_low is 'lower end of its interval over clusters, of confidence 1 - alpha';
-comment on column promotion_decisions.image_ci_high is 'upper end of its interval over clusters, of confidence 1 - alpha';
-comment on column promotion_decisions.fingerprint is 'directory of the decision below promotion/<line>/';
-comment on column promotion_decisions.decided_at is 'when the gate decided, ISO 8601 in UTC';
-comment on column promotion_decisions.is_current is 'whether it is the current decision of its line';
+comment on column promotion_decisions.image_ci_low is 'lower end of its interval over clusters, of this look''s confidence';
+comment on column promotion_decisions.image_ci_high is 'upper end of its interval over clusters, of this look''s confidence';
+comment on column promotion_decisions.fingerprint is 'directory of the decision below promotion/<line>/, or override/<line>/ where a person decided';
+comment on column promotion_decisions.decided_at is 'when it was decided, ISO 8601 in UTC';
+comment on column promotion_decisions.is_current is 'whether it is the gate''s current decision of its line; never of an override';
 
 -- Views, named for the question. "Newest" is the current evaluation of a line, or else the last one that was made.
 
@@ -363,7 +375,8 @@ join leaderboard b on b.evaluation_id = a.evaluation_id and b.dataset = a.datase
     and b.condition = 'as_is'
 left join leaderboard q on q.evaluation_id = a.evaluation_id and q.dataset = a.dataset and q.metric = a.metric and q.variant = 'nf4'
     and q.condition = 'as_is'
-left join promotion_decisions p on p.evaluation_id = a.evaluation_id and p.primary_metric = a.metric
+left join promotion_decisions p on p.evaluation_id = a.evaluation_id and p.primary_metric = a.metric and p.challenger = a.variant
+    and p.decided_by = 'gate'
 where a.variant = 'adapter' and a.condition = 'as_is'
 qualify row_number() over (partition by a.line, a.dataset, a.metric order by p.is_current desc, p.decided_at desc, p.fingerprint) = 1
 order by a.line, a.dataset, a.metric;

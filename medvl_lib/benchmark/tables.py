@@ -13,7 +13,7 @@ from medvl_lib.pairs import Split
 from medvl_lib.tables import Column
 from medvl_lib.training.steps import TrainingStep
 
-SCHEMA_VERSION = 4  # a decision says which look it was; raised with any change of a table: others are not published
+SCHEMA_VERSION = 5  # a decision for each candidate; raised with any change of a table: others are not published
 
 EvaluationId = Annotated[str, Column("the evaluation: one set of answers, scored by one version of the metrics")]
 LineName = Annotated[str, Column("the line that was evaluated")]

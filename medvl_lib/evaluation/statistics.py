@@ -15,7 +15,7 @@ interval, p and the smallest difference that the data could have shown. No metri
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from statistics import NormalDist
@@ -198,3 +198,19 @@ def paired_difference(pairs: Iterable[tuple[str, float, float]], *, confidence: 
         minimum_detectable_difference=minimum_detectable_difference(clusters, confidence=confidence),
         num_pairs=found.num_pairs, num_clusters=found.num_clusters,
     )  # fmt: skip
+
+
+def holm_alphas(p_values: Mapping[str, float], alpha: float) -> dict[str, float]:
+    """The error that each of several tests is held to so that all together err in ``alpha``, by name, the smallest p first.
+
+    The i-th smallest of m is held to alpha / (m - i + 1); from the first that does not keep it on, all are held to that one's share, and
+    none is shown (Holm 1979, Scand J Stat 6, 65).
+    """
+    alphas: dict[str, float] = {}
+    share, has_failed = alpha, False
+    for number, name in enumerate(sorted(p_values, key=lambda name: (p_values[name], name))):
+        if not has_failed:
+            share = alpha / (len(p_values) - number)
+            has_failed = p_values[name] > share
+        alphas[name] = share
+    return alphas

@@ -12,7 +12,7 @@ from medvl_lib.benchmark.promotion import Decision
 from medvl_lib.benchmark.tables import BenchmarkRow, DatasetCountRow, EnvironmentRow, EvaluationRow, LatencyRow, MemoryRow, TrainingStepRow
 from medvl_lib.provenance import Fact, Verdict
 
-REVISION = 1  # first version; raised whenever a report of the same evaluation would say something else
+REVISION = 2  # every candidate's decision, and overrides; raised whenever a report of the same evaluation would say something else
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,7 +130,10 @@ class Report:
     revision: int
     line: str
     evaluation_id: str
-    decision: Decision
+    decisions: tuple[Decision, ...]
+    """The gate's, on each candidate, in its order."""
+    overrides: tuple[Decision, ...]
+    """Those of persons, on the same evaluation, the newest last."""
     decided_at: str
     evaluations: tuple[EvaluationRow, ...]
     environments: tuple[EnvironmentRow, ...]
@@ -145,6 +148,11 @@ class Report:
     examples: Examples
     records: tuple[Record, ...]
     """From the raw files to the decision."""
+
+    @property
+    def decision(self) -> Decision:
+        """The gate's on the first candidate: what the line trains."""
+        return self.decisions[0]
 
 
 def as_json(report: Report) -> str:

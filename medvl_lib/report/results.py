@@ -6,7 +6,8 @@ In: a ``Report``. Out: the blocks of one section each. Changes against the base 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 
-from medvl_lib.benchmark.rows import ALL
+from medvl_lib.benchmark.promotion import Decision, winner_of
+from medvl_lib.benchmark.slices import ALL
 from medvl_lib.benchmark.tables import BenchmarkRow, LatencyRow
 from medvl_lib.report.blocks import NONE, Block, Cell, Figure, Quotes, Table, interval, megabytes, percent, place, share, table, words
 from medvl_lib.report.content import Confusions, Report
@@ -35,28 +36,46 @@ def _by_metric(report: Report, rows: Iterable[BenchmarkRow]) -> list[tuple[tuple
 
 
 def verdict(report: Report) -> Iterator[Block]:
-    """The gate's verdict, its numbers as a picture and a table, and every reason."""
-    decision = report.decision
+    """What is served because of the evaluation; each candidate's verdict, its numbers as a picture and a table, and every reason."""
+    decision, winner = report.decision, winner_of(report.decisions)
     yield f"{decision.verdict.capitalize()}: {decision.reasons[0]}"
+    yield f"What the gate serves from now on: {words(winner.challenger)}." if winner else "The gate leaves in place what was served."
+    for one in report.overrides:
+        yield f"{one.decided_by} decided otherwise, for {words(one.challenger)}: {one.reasons[0]}"
+    for candidate in report.decisions:
+        yield from _candidate(candidate, report.decided_at)
+    yield "Blinded ratings by experts were not collected: this version has no place for them yet."
+
+
+def _candidate(decision: Decision, decided_at: str) -> Iterator[Block]:
+    """One candidate's decision."""
+    name = decision.challenger
     rows = [
-        ("challenger minus champion", decision.difference, decision.ci_low, decision.ci_high),
-        ("picture minus blank picture", decision.image_difference, decision.image_ci_low, decision.image_ci_high),
+        (f"{words(name)} minus {words(decision.champion)}", decision.difference, decision.ci_low, decision.ci_high),
+        (f"{words(name)}: picture minus blank picture", decision.image_difference, decision.image_ci_low, decision.image_ci_high),
     ]
-    marks = [Mark(label=name, mean=mean, low=low, high=high, is_emphasized=True) for name, mean, low, high in rows if mean is not None]
+    marks = [Mark(label=label, mean=mean, low=low, high=high, is_emphasized=True) for label, mean, low, high in rows if mean is not None]
     if marks:
         caption = f"Paired differences by {words(decision.primary_metric)} with the gate's intervals; what lies right of 0 is better"
         yield Figure(svg=draw_intervals(marks, title=caption, is_difference=True), caption=caption)
+    asked = f"may be worse by less than {decision.margin}" if decision.margin else "must be better"
     yield table(
-        "decision", f"The decision by {decision.primary_metric}: {decision.challenger} against {decision.champion}", ("what", "value"), (
+        f"decision-{name}", f"{name} against {decision.champion} by {decision.primary_metric}: it {asked}", ("what", "value"), (
             ("verdict", decision.verdict),
-            *((f"{name}{end}", share(value, signed=True)) for name, *values in rows
+            *((f"{label}{end}", share(value, signed=True)) for label, *values in rows
               for end, value in zip(("", ": interval from", ": interval to"), values, strict=True)),
             ("p value", decision.p_value), ("smallest difference that could be shown", decision.minimum_detectable_difference),
-            ("test pairs", decision.num_pairs), ("patients or documents", decision.num_clusters), ("decided at", report.decided_at),
+            ("better than every floor", _yes_or_no(decision.beats_the_floors)), ("uses the picture", _yes_or_no(decision.uses_the_image)),
+            ("test pairs", decision.num_pairs), ("patients or documents", decision.num_clusters), ("look at this test set", decision.look),
+            ("decided at", decided_at),
         ),
     )  # fmt: skip
-    yield table("reasons", "Every reason, the deciding one first", ("number", "reason"), enumerate(decision.reasons, start=1))
-    yield "Blinded ratings by experts were not collected: this version has no place for them yet."
+    caption = f"Every reason for {decision.verdict} on {name}, the deciding one first"
+    yield table(f"reasons-{name}", caption, ("number", "reason"), enumerate(decision.reasons, start=1))
+
+
+def _yes_or_no(answer: bool | None) -> str:
+    return "not decidable" if answer is None else "yes" if answer else "no"
 
 
 def comparison(report: Report) -> Iterator[Block]:

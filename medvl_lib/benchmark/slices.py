@@ -1,0 +1,26 @@
+"""Slices: the labels by which test pairs are reported, and guarded, separately.
+
+In: evaluated pairs. Out: for each pair the names of its slices. Means of slices are ``rows``'s, their guardrails ``findings``'s.
+"""
+
+from collections.abc import Iterable
+
+from medvl_lib.evaluation.scores import EvaluatedPair
+
+ALL = "all"
+
+
+def slices_of(pairs: Iterable[EvaluatedPair]) -> dict[str, list[str]]:
+    """The slices that each pair is in: all, each of its labels, and its language where its dataset has several."""
+    pairs = list(pairs)
+    languages: dict[str, set[str]] = {}
+    for pair in pairs:
+        languages.setdefault(pair.dataset, set()).add(pair.language)
+    return {
+        pair.pair_id: [
+            ALL,
+            *(f"{label}={value}" for label, value in sorted(pair.slices.items())),
+            *([f"language={pair.language}"] if len(languages[pair.dataset]) > 1 else []),
+        ]
+        for pair in pairs
+    }

@@ -98,8 +98,7 @@ def override(arguments: argparse.Namespace) -> int:
 
     settings = read_settings()
     workspace = Workspace(root=settings.data_root)
-    name = _line(settings, arguments.line)
-    [line] = [line for line in lines_of(settings) if line.name == name]
+    line = {line.name: line for line in lines_of(settings)}[_line(settings, arguments.line)]
     moved = serve_anyway(workspace, line, arguments.variant, by=arguments.by, reason=arguments.reason)
     publish(workspace)
     print(moved.sentence)

@@ -277,5 +277,6 @@ def _cost_limit(trial: Trial, limit: CostLimit) -> Finding:
     if not ours or not others:
         unknown = trial.mine if not ours else champion
         return Finding("guardrail", "inconclusive", f"limit on {limit.measure}: it is not known of {unknown}")
+    ratio = f"{ours / others:.2f} times (at most {limit.max_ratio})"
     said = f"limit on {limit.measure}: {trial.mine} {ours:.4g}, {champion} {others:.4g}: {ratio}"
     return Finding("guardrail", "promote" if ours / others <= limit.max_ratio else "reject", said)

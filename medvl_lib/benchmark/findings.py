@@ -15,7 +15,8 @@ from medvl_lib.benchmark.slices import ALL
 from medvl_lib.evaluation.predictions import Condition, Variant
 from medvl_lib.evaluation.statistics import MAX_EXACT_CLUSTERS, Difference, holm_alphas, smallest_p
 
-CONTROL: Condition = "blank_image"
+CONTROL: Condition = "blank_image"  # the one that every evaluation needs
+CONTROLS: tuple[Condition, ...] = (CONTROL, "noise_image", "shuffled_image")
 
 Verdict = Literal["promote", "reject", "inconclusive"]
 Topic = Literal["validity", "size", "rival", "cost", "floor", "image", "failures", "guardrail"]
@@ -56,11 +57,6 @@ class Trial:
     def mine(self) -> Answers:
         """The candidate's answers."""
         return Answers(self.candidate.variant)
-
-    @property
-    def blind(self) -> Answers:
-        """The candidate's answers to blank pictures."""
-        return Answers(self.candidate.variant, CONTROL)
 
     @property
     def confidence(self) -> float:
@@ -214,23 +210,31 @@ def floor(trial: Trial, other: Answers) -> Finding:
     return Finding("floor", "reject", f"does not beat {other}, which needs no model: {said}; {least_visible(found)}")
 
 
-def image_effect(trial: Trial) -> Difference | None:
-    """What the picture adds to the candidate's score; None where blank pictures were not shown for each pair."""
-    metric = trial.gate.primary_metric
-    return None if trial.comparisons.unlike(trial.mine, trial.blind, metric) else trial.against(trial.blind)
+def image_effect(trial: Trial, control: Condition = CONTROL) -> Difference | None:
+    """What the picture adds to the candidate's score; None where those of the control were not shown for each pair."""
+    blind, metric = Answers(trial.candidate.variant, control), trial.gate.primary_metric
+    return None if trial.comparisons.unlike(trial.mine, blind, metric) else trial.against(blind)
 
 
-def image(trial: Trial) -> Finding:
-    """Better on the pictures as they are than on blank ones."""
-    effect, metric = image_effect(trial), trial.gate.primary_metric
+def images(trial: Trial) -> Iterator[Finding]:
+    """Better on the pictures as they are than on blank ones, and than under every further control that was asked for."""
+    asked = (
+        control for control in CONTROLS if trial.comparisons.column(Answers(trial.candidate.variant, control), trial.gate.primary_metric)
+    )
+    yield from (_image(trial, control) for control in dict.fromkeys((CONTROL, *asked)))
+
+
+def _image(trial: Trial, control: Condition) -> Finding:
+    effect, metric = image_effect(trial, control), trial.gate.primary_metric
+    blind = Answers(trial.candidate.variant, control)
     if effect is None or effect.ci_low is None or effect.ci_high is None:
-        has_control = bool(trial.comparisons.column(trial.blind, metric))
-        unlike = trial.comparisons.unlike(trial.mine, trial.blind, metric)
-        why = unlike or "no interval over one cluster" if has_control else f"{CONTROL} was not predicted for {trial.mine}"
+        has_control = bool(trial.comparisons.column(blind, metric))
+        unlike = trial.comparisons.unlike(trial.mine, blind, metric)
+        why = unlike or "no interval over one cluster" if has_control else f"{control} was not predicted for {trial.mine}"
         return Finding("image", "inconclusive", f"whether answers use the image is unknown: {why}")
-    said = trial.words(effect, trial.blind)
+    said, other = trial.words(effect, blind), control.replace("_image", " ones")
     if effect.ci_high <= 0:
-        return Finding("image", "reject", f"answers do not use the image, blank ones do as well: {said}")
+        return Finding("image", "reject", f"answers do not use the image, {other} do as well: {said}")
     if effect.ci_low > 0 and is_shown(effect, trial.alpha):
         return Finding("image", "promote", f"answers use the image: {said}")
     return Finding("image", "inconclusive", f"that answers use the image was not shown: {said}; {least_visible(effect)}")

@@ -15,8 +15,8 @@ candidate before it that was promoted. Each is judged pair by pair on the test s
    candidate has a margin: the lower end lies above minus the margin, and it needs less memory than the champion. Of several primary
    metrics see ``gate``.
 4. *Floors*: the candidate beats every floor by interval, or it has shown nothing and is rejected.
-5. *Answers use the image*: the candidate is better on the pictures as they are than on blank ones. Without this control nothing is
-   promoted; as good without the picture rejects.
+5. *Answers use the image*: the candidate is better on the pictures as they are than on blank ones, and than on noise or another pair's
+   where these were asked for. Without the blank ones nothing is promoted; as good without the picture rejects.
 6. *Failures and guardrails*: not too many answers that cannot be read; no other metric, slice or cost is worse by more than its margin.
 
 Everything else is inconclusive, with the smallest difference that these pairs could have shown. Serving something that is no better and
@@ -173,7 +173,7 @@ def _findings(trial: Trial) -> list[Finding]:
         *(is_better(trial, rival) for rival in trial.rivals),
         *(room.saving(trial) if trial.candidate.claim == "non_inferiority" else ()),
         *(room.floor(trial, Answers(name)) for name in trial.gate.floors),
-        room.image(trial),
+        *room.images(trial),
         room.failures(trial),
         *room.guardrails(trial),
     ]

@@ -230,6 +230,17 @@ def test_a_control_that_skipped_a_pair_is_no_control():
     assert decision.reasons[0].endswith("1 pairs were answered by only one of adapter and adapter (blank_image), first p7")
 
 
+@pytest.mark.parametrize("control", ["noise_image", "shuffled_image"])
+def test_a_further_control_that_was_asked_for_counts_as_the_blank_one_does(control: str):
+    adapter = better(noise(2), 0.2)
+    found = scores(60, base=noise(1), adapter=adapter)
+    found += [score("adapter", n, adapter(n), condition=control) for n in range(60)]
+    decision = judged(found)
+    assert (decision.verdict, decision.uses_the_image) == ("reject", False)
+    assert decision.reasons[0].startswith(f"answers do not use the image, {control.split('_')[0]} ones do as well")
+    assert decision.image_ci_low > 0.3  # the numbers are of the blank ones
+
+
 def test_the_control_is_read_on_the_test_split_alone():
     found = scores(60, base=noise(1), adapter=better(noise(2), 0.2), blind=None)
     found += [score("adapter", n, 0.0, condition="blank_image", split="benchmark") for n in range(60)]

@@ -10,7 +10,7 @@ from medvl_lib.evaluation.statistics import (
     estimate,
     minimum_detectable_difference,
     paired_difference,
-    resampled_means,
+    resampled,
     sign_flip_p,
     smallest_p,
     standard_error,
@@ -30,7 +30,7 @@ def test_the_mean_is_over_pairs_and_the_clusters_are_counted():
 
 def test_two_clusters_can_be_resampled_by_hand():
     """Drawn are aa (a quarter), ab (half) or bb: means 1/3, 2/4 and 1."""
-    means = resampled_means(cluster_sums([("a", 1.0), ("a", 0.0), ("a", 0.0), ("b", 1.0)]))
+    means = resampled(cluster_sums([("a", 1.0), ("a", 0.0), ("a", 0.0), ("b", 1.0)]))
     assert set(np.round(means, 6)) == {0.333333, 0.5, 1.0}
     assert np.mean(means == 0.5) == pytest.approx(0.5, abs=0.03)
 

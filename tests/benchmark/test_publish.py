@@ -25,7 +25,7 @@ from tests.benchmark.evaluated import COUNTS, Evaluated
 VIEWS = {"leaderboard", "quantization_cost", "did_finetuning_help", "training_curve", "data_loss_by_reason", "regressions"}
 DUCKDB_TYPES = {
     "string": "VARCHAR", "int64": "BIGINT", "double": "DOUBLE", "bool": "BOOLEAN", "map<string, string>": "MAP(VARCHAR, VARCHAR)",
-    "list<element: string>": "VARCHAR[]",
+    "list<element: string>": "VARCHAR[]", "list<element: double>": "DOUBLE[]",
 }  # fmt: skip
 ADDED_WHEN_PUBLISHED = {"is_current", "decided_at", "fingerprint"}
 

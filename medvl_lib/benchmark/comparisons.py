@@ -14,7 +14,7 @@ from medvl_lib.benchmark.slices import ALL
 from medvl_lib.evaluation.metrics import METRICS
 from medvl_lib.evaluation.predictions import Condition, Variant
 from medvl_lib.evaluation.scores import Score
-from medvl_lib.evaluation.statistics import Difference, paired_difference
+from medvl_lib.evaluation.statistics import Difference, Floats, Functional, Statistics, mean, paired_difference
 
 UNPARSABLE = "closed_unparsable"  # the metric that counts closed answers without a readable choice
 FAILED_STATES = frozenset(["empty", "wrong_language"])
@@ -74,22 +74,39 @@ class Comparisons:
         ours, theirs = self.column(mine, metric), self.column(others, metric)
         if odd := sorted(ours.keys() ^ theirs.keys()):
             return f"not comparable: {len(odd)} pairs were answered by only one of {mine} and {others}, first {odd[0]}"
-        num_unscored = sum(score.value is None for score in theirs.values())
-        if num_unscored > self.gate.max_unscored_share * len(theirs):
-            return f"not comparable: {num_unscored} of {len(theirs)} answers of {others} could not be scored"
+        return self._unsound(theirs, others)
+
+    def _unsound(self, found: Mapping[str, Score], answers: Answers) -> str | None:
+        """Why no metric over these scores is sound, if none is: too many are missing, or sums would be of words and of characters."""
+        num_unscored = sum(score.value is None for score in found.values())
+        if num_unscored > self.gate.max_unscored_share * len(found):
+            return f"not comparable: {num_unscored} of {len(found)} answers of {answers} could not be scored"
+        cuts = sorted({score.signature for score in found.values() if score.signature is not None})
+        if len(cuts) > 1:
+            return f"not comparable: texts of {answers} were cut in {len(cuts)} ways, which make no one number: {' and '.join(cuts)}"
         return None
 
     def difference(self, mine: Answers, others: Answers, metric: str, *, confidence: float, within: str = ALL) -> Difference | None:
-        """Mine minus others over the pairs of a slice that both have a value of, turned so that positive is better; None without any."""
-        ours, theirs = self.column(mine, metric), self.column(others, metric)
-        sign = 1 if METRICS[metric].is_higher_better else -1
-        pairs: list[tuple[str, float, float]] = []
+        """Mine minus others over the pairs of a slice that both have a value of, turned so that positive is better.
+
+        None where there are no such pairs, or where they cannot be compared.
+        """
+        ours, theirs = (self._within(self.column(answers, metric), within) for answers in (mine, others))
+        if self._unsound(ours, mine) or self._unsound(theirs, others):
+            return None
+        sign, corpus = 1 if METRICS[metric].is_higher_better else -1, METRICS[metric].corpus
+        pairs: list[tuple[str, Statistics, Statistics]] = []
         for pair_id in sorted(ours.keys() & theirs.keys()):
             first, second = ours[pair_id], theirs[pair_id]
-            is_in = within == ALL or within in self.slices.get(pair_id, ())
-            if is_in and first.value is not None and second.value is not None:
-                pairs.append((f"{first.dataset}/{first.group_id}", sign * first.value, sign * second.value))
-        return paired_difference(pairs, confidence=confidence) if pairs else None
+            if first.value is not None and second.value is not None:
+                mine_said, they_said = (first.statistics, second.statistics) if corpus else (sign * first.value, sign * second.value)
+                pairs.append((f"{first.dataset}/{first.group_id}", mine_said, they_said))
+        functional = _turned(corpus.value, sign) if corpus else mean
+        return paired_difference(pairs, functional=functional, confidence=confidence) if pairs else None
+
+    def _within(self, found: Mapping[str, Score], name: str) -> Mapping[str, Score]:
+        """The scores of a slice."""
+        return found if name == ALL else {pair_id: score for pair_id, score in found.items() if name in self.slices.get(pair_id, ())}
 
     def failed_share(self, answers: Answers) -> float:
         """Which share of the answers (0-1) is empty, in another language, or without a readable choice."""
@@ -98,6 +115,15 @@ class Comparisons:
         failed |= {pair_id for pair_id, score in self.column(answers, UNPARSABLE).items() if score.value == 1}
         asked = {score.pair_id for score in judged}
         return len(failed & asked) / len(asked) if asked else 0.0
+
+
+def _turned(functional: Functional, sign: int) -> Functional:
+    """A corpus metric, turned so that positive is better."""
+
+    def turned(sums: Floats) -> Floats:
+        return sign * functional(sums)
+
+    return turned
 
 
 def in_words(found: Difference, mine: Answers, others: Answers, metric: str, *, confidence: float, within: str = ALL) -> str:

@@ -51,8 +51,9 @@ class Guardrail:
     def __post_init__(self) -> None:
         """Refuse a metric that does not exist, a margin that stops everything or nothing, and a slice without a name or a value."""
         _require_metric(self.metric)
-        if not 0 <= self.margin < 1:
-            raise ValueError(f"margin = {self.margin!r} of {self.metric} must be 0 or more and below 1")
+        highest = METRICS[self.metric].highest
+        if not 0 <= self.margin < highest:
+            raise ValueError(f"margin = {self.margin!r} of {self.metric} must be 0 or more and below {highest:g}")
         label, sign, value = self.slice.partition("=")
         if self.slice != "all" and not (label and sign and value):
             raise ValueError(f"slice = {self.slice!r} must be all, or label=value, or label=* for each of its values")
@@ -115,7 +116,7 @@ class Gate:
     def _require_names(self) -> None:
         """Refuse a metric, a candidate or a floor that does not exist, is named twice, or is missing."""
         for name in self.primaries:
-            _require_metric(name)
+            _require_metric(name, decides=True)
         if len(set(self.primaries)) < len(self.primaries):
             raise ValueError(f"further_primaries = {list(self.further_primaries)!r} must name none twice, nor {self.primary_metric}")
         variants = [candidate.variant for candidate in self.candidates]
@@ -130,6 +131,9 @@ class Gate:
         return (self.primary_metric, *self.further_primaries)
 
 
-def _require_metric(name: str) -> None:
+def _require_metric(name: str, *, decides: bool = False) -> None:
     if name not in METRICS:
         raise ValueError(f"{name!r} is no metric; there are {', '.join(METRICS)}")
+    if decides and not METRICS[name].is_gateable:
+        gateable = ", ".join(other for other, metric in METRICS.items() if metric.is_gateable)
+        raise ValueError(f"{name!r} is won by an answer that says everything, or nothing: no gate decides by it; name one of {gateable}")

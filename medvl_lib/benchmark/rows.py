@@ -287,7 +287,9 @@ def every_read_row_is_accounted_for(directory: Path) -> Outcome:
 RULES = (
     Rule(name="tables_are_as_declared", sentence="Every table has the declared columns.", holds=tables_are_as_declared),
     Rule(
-        name="every_row_has_an_interval", sentence="No mean stands without its interval.", holds=every_row_has_an_interval,
+        name="every_row_has_an_interval",
+        sentence="No mean stands without its interval.",
+        holds=every_row_has_an_interval,
         literals=(ranges(),),
     ),
     Rule(name="no_orphan_scores", sentence="Every score belongs to an evaluation and is counted in a row.", holds=no_orphan_scores),

@@ -13,7 +13,7 @@ from medvl_lib.pairs import Split
 from medvl_lib.tables import Column
 from medvl_lib.training.steps import TrainingStep
 
-SCHEMA_VERSION = 6  # ranges and signatures of metrics, wrong languages, masks; raised with any change of a table: others are not published
+SCHEMA_VERSION = 6  # ranges and signatures of metrics, wrong languages, masks; raised with any change of a table: no other is published
 
 EvaluationId = Annotated[str, Column("the evaluation: one set of answers, scored by one version of the metrics")]
 LineName = Annotated[str, Column("the line that was evaluated")]
@@ -94,7 +94,9 @@ class BenchmarkRow:
     metric: Annotated[str, Column("name of the metric")]
     is_higher_better: Annotated[bool, Column("whether a larger mean is better")]
     highest: Annotated[float, Column("upper end of the metric's range, which begins at 0: 1, of bleu_4 100")]
-    signature: Annotated[str | None, Column("how texts were cut and counted, of bleu_4 as sacrebleu says it; null where there is one way only")]
+    signature: Annotated[
+        str | None, Column("how texts were cut and counted, of bleu_4 as sacrebleu says it; null where there is one way only")
+    ]
     num_pairs: Annotated[int, Column("pairs behind the mean")]
     num_clusters: Annotated[int, Column("patients or documents behind the mean: the unit of the interval")]
     num_unscored: Annotated[int, Column("pairs that the scorer could not score; not in the mean")]

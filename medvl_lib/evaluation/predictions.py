@@ -36,7 +36,9 @@ class Reference:
     expected: Annotated[tuple[Triple, ...], Column("facts that the answer must state")]
     slices: Annotated[dict[str, str], Column("labels to report separately, such as document_type=lab_results")]
     glyph_height_pixels: Annotated[float | None, Column("height of a lower-case x in the stored picture; null if unknown", unit="pixels")]
-    labels: Annotated[tuple[str, ...], Column("what a closed question may be answered with, as left or both=bilateral; empty: yes and no")] = ()
+    labels: Annotated[
+        tuple[str, ...], Column("what a closed question may be answered with, such as left, or both=bilateral; empty: yes and no")
+    ] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

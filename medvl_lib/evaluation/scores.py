@@ -242,7 +242,9 @@ RULES = (
     ),
     Rule(name="no_answer_is_scored_twice", sentence="No answer is scored twice by one metric.", holds=no_answer_is_scored_twice),
     Rule(
-        name="scores_are_in_range", sentence="Every score lies within the range of its metric.", holds=scores_are_in_range,
+        name="scores_are_in_range",
+        sentence="Every score lies within the range of its metric.",
+        holds=scores_are_in_range,
         literals=(ranges(),),
     ),
     Rule(

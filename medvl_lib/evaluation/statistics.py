@@ -105,10 +105,13 @@ def cluster_sums(pairs: Iterable[tuple[str, Statistics]], functional: Functional
         raise ValueError("no values to sum up: there is no mean of nothing")
     names = {name: place for place, name in enumerate(sorted({cluster for cluster, _ in found}))}
     index = np.array([names[cluster] for cluster, _ in found])
-    columns = np.array([statistics for _, statistics in found], dtype=np.float64).reshape(len(found), -1).T
-    counts = np.bincount(index).astype(np.float64)
-    sums = [np.bincount(index, weights=column) for column in columns]  # added one by one, in the order of the pairs
-    return ClusterSums(sums=np.stack([*sums, counts] if functional is mean else sums), counts=counts, functional=functional)
+    added = np.array([statistics for _, statistics in found], dtype=np.float64).reshape(len(found), -1)
+    if functional is mean:
+        added = np.column_stack([added, np.ones(len(found))])
+    sums = np.zeros((added.shape[1], len(names)))
+    for row, column in zip(sums, added.T, strict=True):
+        np.add.at(row, index, column)  # one by one, in the order of the pairs
+    return ClusterSums(sums=sums, counts=np.bincount(index).astype(np.float64), functional=functional)
 
 
 @lru_cache(maxsize=8)
@@ -249,7 +252,7 @@ def paired_difference(
         p_value = sign_flip_p(clusters.sums[0])
     else:
         clusters = cluster_sums(((cluster, (*_several(first), *_several(second))) for cluster, first, second in pairs), _minus(functional))
-        p_value = swap_p(*np.split(clusters.sums, 2), functional)
+        p_value = swap_p(*_halves(clusters.sums, axis=0), functional)
     found = estimate(clusters, confidence=confidence)
     return Difference(
         difference=found.mean, ci_low=found.ci_low, ci_high=found.ci_high, p_value=p_value,
@@ -274,10 +277,15 @@ def _minus(functional: Functional) -> Functional:
     """The functional of a difference: the first half of the statistics is the one variant's, the second the other's."""
 
     def minus(sums: Floats) -> Floats:
-        first, second = np.split(sums, 2, axis=-1)
+        first, second = _halves(sums, axis=-1)
         return functional(first) - functional(second)
 
     return minus
+
+
+def _halves(sums: Floats, *, axis: int) -> tuple[Floats, Floats]:
+    first, second = np.split(sums, 2, axis=axis)
+    return first, second
 
 
 def holm_alphas(p_values: Mapping[str, float], alpha: float) -> dict[str, float]:

@@ -3,8 +3,8 @@
 In: an answer and a ``Reference``. Out: a number; ``UnscorableError`` where the reference gives nothing to score against. A new metric is
 one function in the module of its family and one entry here. No file is opened, nothing is rounded, and means are ``statistics``'s.
 
-Most metrics are means: the result is the mean of what each pair scores. A *corpus metric* is not: BLEU is a function of sums over all pairs,
-so it says what a pair adds to the sums, and which function of them the result is.
+Most metrics are means: the result is the mean of what each pair scores. A *corpus metric* is not: BLEU is a function of sums over all
+pairs, so it says what a pair adds to the sums, and which function of them the result is.
 """
 
 from collections.abc import Callable
@@ -163,8 +163,8 @@ METRICS: dict[str, Metric] = {
     "bleu_4": Metric(
         name="bleu_4", score=lambda answer, reference: reports.sentence_bleu(answer, reference.response, _tokenizer(reference)),
         applies_to=_has_bleu,
-        definition="Corpus BLEU-4 of reports and transcriptions in lower case, 0 to 100: n-grams of up to four words that answers share with "
-        "the wanted texts. A pair's own score is its sentence BLEU, whose mean it is not.",
+        definition="Corpus BLEU-4 of reports and transcriptions in lower case, 0 to 100: n-grams of up to four words that answers share "
+        "with the wanted texts. A pair's own score is its sentence BLEU, whose mean it is not.",
         source="Papineni et al. 2002, ACL; sacrebleu 2.6.0, metrics/bleu.py; medvl_lib/evaluation/metrics/reports.py",
         version=1,  # first version
         highest=reports.PERFECT,
@@ -177,7 +177,7 @@ METRICS: dict[str, Metric] = {
     "rouge_l": Metric(
         name="rouge_l", score=lambda answer, reference: reports.rouge_l(answer, reference.response, reference.language),
         applies_to=_has_rouge,
-        definition="F1 of the longest common subsequence of the words (in Chinese: characters) of a report or transcription and the answer.",
+        definition="F1 of the longest common subsequence of words (in Chinese: characters) of a report or transcription and the answer.",
         source="Lin 2004, Text Summarization Branches Out; rouge-score 0.1.2; medvl_lib/evaluation/metrics/reports.py",
         version=1,  # first version
         signature=lambda reference: reports.rouge_signature(reference.language) or "",

@@ -24,8 +24,7 @@ from medvl_lib.evaluation.metrics.languages import HAN, WITHOUT_SPACES
 from medvl_lib.evaluation.metrics.tokens import UnscorableError
 
 if TYPE_CHECKING:  # takes a third of a second to import: only where something is scored
-    from sacrebleu.metrics import BLEU
-    from sacrebleu.metrics.bleu import BLEUScore
+    from sacrebleu.metrics.bleu import BLEU, BLEUScore
 
 MASK = re.compile(r"_{3,}|\bX{4,}\b")  # XXX alone is a karyotype
 ORDERS = 4
@@ -56,7 +55,7 @@ def bleu_tokenizer(language: str) -> str | None:
 
 @lru_cache(maxsize=4)
 def _sacrebleu(tokenizer: str, *, is_sentence: bool) -> "BLEU":
-    from sacrebleu.metrics import BLEU
+    from sacrebleu.metrics.bleu import BLEU
 
     return BLEU(lowercase=True, tokenize=tokenizer, effective_order=is_sentence)
 
@@ -167,8 +166,8 @@ def rouge_l(answer: str, wanted: str, language: str) -> float:
 
     1: the same words in the same order; 0: none in common, and for an empty answer. English equals rouge-score 0.1.2
     (``rougeL`` without stemming), whose tokenizer knows ASCII alone: other languages have words of any letters, and Chinese has single
-    characters beside Latin words and numbers. The library itself is not asked: it takes 2 s and SciPy to import, and 120 ms for two texts of
-    400 words where this takes 0.5. Lin 2004, ACL workshop Text Summarization Branches Out.
+    characters beside Latin words and numbers. The library itself is not asked: it takes 2 s and SciPy to import, and 120 ms for two texts
+    of 400 words where this takes 0.5. Lin 2004, ACL workshop Text Summarization Branches Out.
 
     >>> rouge_l("the lungs are clear", "lungs clear", "en")
     0.6666666666666666

@@ -30,8 +30,8 @@ CHINESE_YES_NO: Labels = (  # what SLAKE's Chinese questions are answered with, 
     "no=否=不=不是=不是的=没=没有=无=不包含=不包括=不存在=不可以=不能=不会=不对=不正确=错误",
 )
 NOTHING_SAID = (  # what begins like a label and answers nothing
-    "no idea", "no way to tell", "no way of knowing", "no information", "no answer", "是否", "无法", "没法", "没有办法", "没办法", "没有信息",
-    "没有足够", "不能确定", "不能判断", "不能回答", "有可能", "有时", "有限", "无关", "无回声",
+    "no idea", "no way to tell", "no way of knowing", "no information", "no answer", "是否", "无法", "没法", "没有办法", "没办法",
+    "没有信息", "没有足够", "不能确定", "不能判断", "不能回答", "有可能", "有时", "有限", "无关", "无回声",
 )  # fmt: skip
 NEGATORS = frozenset(["not", "no", "without", "never", "neither", "nor", "cannot", "isn", "aren", "wasn", "doesn", "don", "can"])
 CONTRACTED = frozenset(["isn", "aren", "wasn", "doesn", "don", "can"])  # deny only before a t: isn't

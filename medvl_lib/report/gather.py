@@ -151,7 +151,7 @@ def _metrics(versions: dict[str, str]) -> tuple[MetricNote, ...]:
         known = METRICS.get(name)
         is_this = known is not None and str(known.version) == version
         notes.append(MetricNote(
-            name=name, version=version, is_higher_better=known is None or known.is_higher_better,
+            name=name, version=version, is_higher_better=known is None or known.is_higher_better, highest=known.highest if known else 1.0,
             definition=known.definition if known and is_this else OTHER_VERSION, source=known.source if known and is_this else "",
         ))  # fmt: skip
     return tuple(notes)

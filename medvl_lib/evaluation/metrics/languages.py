@@ -16,8 +16,9 @@ SCRIPTS: dict[str, frozenset[str]] = {
     **dict.fromkeys(["ru", "uk", "bg"], frozenset(["cyrillic"])), **dict.fromkeys(["ar", "fa"], frozenset(["arabic"])),
 }  # fmt: skip
 """Language -> the scripts it is written in. Of any other language nothing is said."""
+_LATIN = "A-Za-z\u00c0-\u024f"
 _UNIT = re.compile(
-    rf"(?P<latin>[A-Za-z\u00c0-\u024f]{{2,}})|(?P<han>[{HAN}])|(?P<kana>[\u3040-\u30ff])|(?P<hangul>[\uac00-\ud7a3]+)"
+    rf"(?P<latin>(?<![{_LATIN}])(?<!\b[A-Za-z]-)[{_LATIN}]{{2,}})|(?P<han>[{HAN}])|(?P<kana>[\u3040-\u30ff])|(?P<hangul>[\uac00-\ud7a3]+)"
     r"|(?P<cyrillic>[\u0400-\u04ff]+)|(?P<arabic>[\u0600-\u06ff]+)"
 )
 
@@ -25,7 +26,8 @@ _UNIT = re.compile(
 def _units(text: str, known: frozenset[str] = frozenset()) -> Counter[str]:
     """How many words, or characters where words do not stand apart, a text has of each script.
 
-    Those that are ``known`` do not count, nor does what is all capitals: CT and MRI are the same in every language.
+    Those that are ``known`` do not count, nor does what is all capitals, or hangs on one letter: CT, MRI and X-ray are
+    said in every language.
     """
     found = (unit for unit in _UNIT.finditer(text) if not unit[0].isupper() and unit[0].casefold() not in known)
     return Counter(unit.lastgroup or "" for unit in found)

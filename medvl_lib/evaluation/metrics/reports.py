@@ -46,6 +46,14 @@ def _unmasked(text: str) -> str:
     return MASK.sub(" ", text)
 
 
+def _wanted(text: str) -> str:
+    """The wanted text without marks; raises UnscorableError where nothing is left."""
+    text = _unmasked(text)
+    if not any(map(str.isalnum, text)):
+        raise UnscorableError("the wanted answer has no word")
+    return text
+
+
 def bleu_tokenizer(language: str) -> str | None:
     """What sacrebleu calls the way to cut a language; None where there is none here."""
     if language == "zh":
@@ -70,10 +78,7 @@ def bleu_signature(tokenizer: str) -> str:
 
 @lru_cache(maxsize=2)  # asked for its score, then for its counts
 def _sentence(answer: str, wanted: str, tokenizer: str) -> "BLEUScore":
-    score = _sacrebleu(tokenizer, is_sentence=True).sentence_score(_unmasked(answer), [_unmasked(wanted)])
-    if not score.ref_len:
-        raise UnscorableError("the wanted answer has no word")
-    return score
+    return _sacrebleu(tokenizer, is_sentence=True).sentence_score(_unmasked(answer), [_wanted(wanted)])
 
 
 def sentence_bleu(answer: str, wanted: str, tokenizer: str) -> float:
@@ -176,9 +181,9 @@ def rouge_l(answer: str, wanted: str, language: str) -> float:
     if found is None:
         raise UnscorableError(f"no way to cut texts in {language!r}")
     cut = found[1]
-    said, meant = cut(_unmasked(answer)), cut(_unmasked(wanted))
+    said, meant = cut(_unmasked(answer)), cut(_wanted(wanted))
     if not meant:
-        raise UnscorableError("the wanted answer has no word")
+        raise UnscorableError("the wanted answer has no word in the letters of its language")
     length = _longest_common(said, meant)
     if not length:
         return 0.0

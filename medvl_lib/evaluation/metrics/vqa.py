@@ -123,9 +123,11 @@ def stated_label(answer: str, labels: Labels = YES_NO) -> str | None:
     found = list(_mentions(said, labels))
     if len({mention.label for mention in found}) < 2:
         return found[0].label if found else None
-    first, others = found[0], [mention for mention in found if mention.label != found[0].label]
-    is_first_word = all(token.text in ARTICLES for token in said[: first.start])
-    return first.label if is_first_word and others[0].start - first.end > 1 else None
+    first = found[0]
+    begins = all(token.text in ARTICLES for token in said[: first.start])
+    others = [mention for mention in found if mention.label not in {first.label, None}]
+    is_beside = bool(others) and others[0].start - first.end <= 1
+    return first.label if begins and not is_beside else None
 
 
 def _wanted(wanted: str, labels: Labels) -> str:

@@ -15,9 +15,9 @@ from typing import Any
 from PIL import Image
 
 from medvl_lib.chat import conversations_path, read_conversations
-from medvl_lib.evaluation.metrics import ANSWER_TYPE, METRICS
+from medvl_lib.evaluation.metrics import METRICS
 from medvl_lib.evaluation.metrics.vqa import YES_NO, labels_of, names, stated_label
-from medvl_lib.evaluation.predictions import PREDICTIONS, REFERENCES
+from medvl_lib.evaluation.predictions import ANSWER_TYPE, PREDICTIONS, REFERENCES
 from medvl_lib.evaluation.scores import SCORES
 from medvl_lib.images import ImageStore, rgb_pixels
 from medvl_lib.report.content import Confusions, Example, Examples, Picture, Withheld

@@ -1,5 +1,5 @@
-"""If these passed wrongly, a Chinese abbreviation would be called a foreign answer and score nothing, or an answer in the wrong language would
-count among the merely wrong ones.
+"""If these passed wrongly, a Chinese abbreviation would be called a foreign answer and score nothing, or an answer in the wrong language
+would count among the merely wrong ones.
 """
 
 import pytest
@@ -40,7 +40,7 @@ def test_an_answer_in_another_script_is_told(answer: str, wanted: str, language:
         ("", "左肺", "zh"),
         ("4.1", "the value is 4.1", "en"),
         ("μ α β", "the mean", "en"),  # signs, not a language
-        ("die linke Lunge", "the left lung", "en"),  # one script: not told apart
+        ("le poumon gauche", "the left lung", "en"),  # one script: not told apart
         ("the left lung", "左肺", "en"),  # the pair's own language and its answer do not agree
         ("左肺", "the left lung", "zh"),
         ("左肺", "左肺", "ja"),

@@ -80,7 +80,7 @@ def test_each_answer_has_a_score_of_each_metric_that_applies(tmp_path: Path):
 def test_a_pair_without_triples_is_scored_as_text(tmp_path: Path):
     directory = scored(tmp_path, [reference("p1", expected=(), response="left lung clear")], [prediction("p1", "left lung")])
     values = {row.metric: row.value for row in read_table(directory / SCORES, Score)}
-    assert values == {"token_f1": pytest.approx(0.8), "rouge_l": pytest.approx(0.8), "bleu_4": pytest.approx(60.65, abs=0.01)}
+    assert values == {"rouge_l": pytest.approx(0.8), "bleu_4": pytest.approx(60.65, abs=0.01)}
 
 
 def test_a_corpus_metric_leaves_what_is_summed_and_how_it_was_cut(tmp_path: Path):
@@ -92,7 +92,7 @@ def test_a_corpus_metric_leaves_what_is_summed_and_how_it_was_cut(tmp_path: Path
     assert found["p2", "bleu_4"].statistics == (3, 4, 3, 2, 1, 0, 3, 2, 1, 0)
     assert "tok:13a" in found["p1", "bleu_4"].signature
     assert "tok:zh" in found["p2", "bleu_4"].signature
-    assert {(row.statistics, row.signature) for row in found.values() if row.metric == "token_f1"} == {((), None)}
+    assert {row.statistics for row in found.values() if row.metric == "rouge_l"} == {()}
     assert failures(directory) == []
 
 
@@ -100,7 +100,7 @@ def test_masks_are_counted_and_earn_nothing(tmp_path: Path):
     report = reference("p1", expected=(), response="___ year old, seen on ___: clear")
     directory = scored(tmp_path, [report], [prediction("p1", "___ ___ ___")])
     found = {row.metric: (row.value, row.num_masks) for row in read_table(directory / SCORES, Score)}
-    assert found == {"token_f1": (0.0, 3), "bleu_4": (0.0, 3), "rouge_l": (0.0, 3)}
+    assert found == {"bleu_4": (0.0, 3), "rouge_l": (0.0, 3)}
     facts = write_scores(directory, predicted(tmp_path, [report], [prediction("p1", "clear")]))
     assert facts["num_masks_in_references"] == 2
 
@@ -208,11 +208,11 @@ def test_an_evaluation_is_known_by_its_answers_and_by_how_they_were_scored(tmp_p
 
 def test_every_metric_has_its_own_range(tmp_path: Path):
     directory = scored(tmp_path, [reference("p1", expected=(), response="left lung clear")], [prediction("p1", "left lung clear")])
-    assert {row.metric: row.value for row in read_table(directory / SCORES, Score)} == {"token_f1": 1, "rouge_l": 1, "bleu_4": 100}
+    assert {row.metric: row.value for row in read_table(directory / SCORES, Score)} == {"rouge_l": 1, "bleu_4": 100}
     assert failures(directory) == []
     replace_scores(directory, lambda row: {**row, "value": 1.5})
     outside = RULES[2].holds(directory)
-    assert (outside.passed, outside.offenders) == (False, ("p1 base rouge_l", "p1 base token_f1"))
+    assert (outside.passed, outside.offenders) == (False, ("p1 base rouge_l",))
 
 
 def test_a_dataset_with_missing_scores_is_not_hidden_by_a_larger_one(tmp_path: Path):

@@ -146,7 +146,9 @@ def test_means_are_what_they_were_before_other_functionals_came():
     """Golden numbers of the version that knew means alone; in between they are equal to the last bit."""
     values = [(f"d{n % 37}", ((n * 7919) % 101) / 101) for n in range(200)]
     found = estimate(cluster_sums(values))
-    assert (found.mean, found.ci_low, found.ci_high) == pytest.approx((0.4960891089108911, 0.4125773603202696, 0.5812517071614467), rel=1e-12)
+    assert (found.mean, found.ci_low, found.ci_high) == pytest.approx(
+        (0.4960891089108911, 0.4125773603202696, 0.5812517071614467), rel=1e-12
+    )
     pairs = [(cluster, value, ((n * 104_729) % 97) / 97) for n, (cluster, value) in enumerate(values)]
     many, few = paired_difference(pairs, confidence=0.97), paired_difference([(f"d{n % 9}", *pairs[n][1:]) for n in range(40)])
     assert (many.difference, many.ci_low, many.ci_high, many.p_value, many.minimum_detectable_difference) == pytest.approx(

@@ -16,9 +16,7 @@ from numpy.typing import NDArray
 from medvl_lib.evaluation.metrics import reports, vqa
 from medvl_lib.evaluation.metrics.documents import hallucinated_pair_rate, pair_accuracy, term_recall, value_recall
 from medvl_lib.evaluation.metrics.text import token_f1
-from medvl_lib.evaluation.predictions import Reference
-
-ANSWER_TYPE = "answer_type"  # the slice that tells closed questions from open ones, and both from reports
+from medvl_lib.evaluation.predictions import ANSWER_TYPE, Reference
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,22 +66,12 @@ def _is_open(reference: Reference) -> bool:
     return reference.slices.get(ANSWER_TYPE) == "open"
 
 
-def _is_free_text(reference: Reference) -> bool:
-    return not reference.expected and not _is_closed(reference)
-
-
-def _is_report(reference: Reference) -> bool:
-    """A report, or a page as it stands: what says so, or is neither a question of a declared type nor a list of facts."""
-    kind = reference.slices.get(ANSWER_TYPE)
-    return kind == "report" or (kind is None and not reference.expected)
-
-
 def _has_bleu(reference: Reference) -> bool:
-    return _is_report(reference) and reports.bleu_tokenizer(reference.language) is not None
+    return reference.is_report and reports.bleu_tokenizer(reference.language) is not None
 
 
 def _has_rouge(reference: Reference) -> bool:
-    return _is_report(reference) and reports.rouge_signature(reference.language) is not None
+    return reference.is_report and reports.rouge_signature(reference.language) is not None
 
 
 def _tokenizer(reference: Reference) -> str:
@@ -125,10 +113,11 @@ METRICS: dict[str, Metric] = {
         is_gateable=False,  # silence
     ),
     "token_f1": Metric(
-        name="token_f1", score=lambda answer, reference: token_f1(answer, reference.response), applies_to=_is_free_text,
-        definition="Harmonic mean of precision and recall over the tokens of answer and wanted answer, without articles.",
+        name="token_f1", score=lambda answer, reference: token_f1(answer, reference.response), applies_to=_is_open,
+        definition="Harmonic mean of precision and recall over the tokens of the answer to an open question and the wanted one, without "
+        "articles. Not of reports: there the 50 commonest words beat every floor.",
         source="https://arxiv.org/abs/1606.05250; compute_f1 in huggingface/transformers @ 0cbcecb69, data/metrics/squad_metrics.py",
-        version=1,  # first version
+        version=2,  # of open questions alone
     ),
     "closed_accuracy": Metric(
         name="closed_accuracy", score=lambda answer, reference: vqa.closed_accuracy(answer, reference.response, _labels(reference)),

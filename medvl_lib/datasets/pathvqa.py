@@ -32,7 +32,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from medvl_lib.datasets import hub_parquet, raw_folder
+from medvl_lib.datasets import hub_parquet, publisher_split, raw_folder
 from medvl_lib.pairs import Dataset, Draft, ImageSource, Pair, Reading, Rejection, Split
 
 NAME = "pathvqa"
@@ -55,15 +55,12 @@ def _bytes(row: Mapping[str, Any]) -> bytes | None:
     return (row["image"] or {}).get("bytes") or None
 
 
-def _homes(root: Path, parts: list[Split]) -> dict[bytes, Split | None]:
-    """The part in which each picture occurs, by its SHA-256; None where there are several. All pictures' hashes are in memory at a time."""
-    found: dict[bytes, Split | None] = {}
+def _seen(root: Path, parts: list[Split]) -> Iterator[tuple[bytes, Split]]:
+    """Each picture's SHA-256 with the part that it was found in."""
     for part in parts:
         for _, row in _rows(root, part, IMAGE):
             if (data := _bytes(row)) is not None:
-                digest = hashlib.sha256(data).digest()
-                found[digest] = part if found.setdefault(digest, part) == part else None
-    return found
+                yield hashlib.sha256(data).digest(), part
 
 
 def _reading(row: Mapping[str, Any], pair_id: str, part: Split, source: str, licence: str, homes: Mapping[bytes, Split | None]) -> Reading:
@@ -89,7 +86,7 @@ def read(root: Path) -> Iterator[Reading]:
     if not parts:
         raise raw_folder.missing(NAME, root, " / ".join(f"{part}-*.parquet" for part in PARTS))
     licence = INVENTED_LICENCE if raw_folder.is_invented(root) else LICENCE
-    homes = _homes(root, parts)
+    homes = publisher_split.homes(_seen(root, parts))  # all pictures' hashes are in memory at a time
     for part in parts:
         for number, (source, row) in enumerate(_rows(root, part, COLUMNS)):
             yield _reading(row, f"{NAME}/{part}/{number:06d}", part, source, licence, homes)

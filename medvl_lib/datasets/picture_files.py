@@ -1,0 +1,27 @@
+"""Pictures as files below a raw folder: which there are, and where a name in a record leads.
+
+In: a folder, and names as the publisher wrote them. Out: paths. No name is ever used as a pattern: publishers' names hold blanks and
+brackets. No picture is opened here.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+SUFFIXES = frozenset([".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".dcm", ".dicom"])
+
+
+def pictures(root: Path) -> Iterator[Path]:
+    """Every picture file below a folder, in the order of their paths; what a Mac leaves beside files (``._name``) is none."""
+    found = [path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()]
+    yield from sorted(found, key=lambda path: path.relative_to(root).parts)
+
+
+def inside(folder: Path, name: str) -> Path | None:
+    r"""Where a name leads below a folder, backslashes read as slashes (``images\train\a.jpg``); None where it leads outside.
+
+    The name alone is judged: the folder itself may be a link to another disk.
+    """
+    relative = PurePosixPath(name.replace("\\", "/"))
+    if relative.is_absolute() or ".." in relative.parts or not relative.parts or relative.parts[0].endswith(":"):
+        return None
+    return folder / relative

@@ -1,8 +1,8 @@
 """PAD-UFES-20: smartphone pictures of skin lesions with up to 21 clinical features.
 
-Pacheco et al. 2020, doi.org/10.1016/j.dib.2020.106221. Mendeley's layout (doi.org/10.17632/zr7vgbcyr2.1): ``metadata.csv`` (2,298 rows, 26 columns, LF or CRLF) and the pictures of
-``imgs_part_1`` to ``imgs_part_3``; copies nest each folder in itself, or put all pictures into one. Licence: CC BY 4.0. Patients 1,373;
-diagnoses BCC 845, ACK 730, NEV 244, SEK 235, SCC 192, MEL 52.
+Pacheco et al. 2020, doi.org/10.1016/j.dib.2020.106221. Mendeley's layout (doi.org/10.17632/zr7vgbcyr2.1): ``metadata.csv`` (2,298 rows, 26
+columns, LF or CRLF) and the pictures of ``imgs_part_1`` to ``imgs_part_3``; copies nest each folder in itself, or put all pictures into
+one. Licence: CC BY 4.0. Patients 1,373; diagnoses BCC 845, ACK 730, NEV 244, SEK 235, SCC 192, MEL 52.
 
 A row, before (shortened):
 
@@ -17,9 +17,10 @@ and the pair, after:
          metadata={"category": "BCC", "grew": "UNK", ...}, ...)
 
 The description names what a picture can show. What only the patient or the laboratory can tell (itch, growth, bleeding, a biopsy) and the
-questions about the household stay in the metadata, under the publisher's names and unchanged. An empty cell (804 rows were never asked) is left out of the metadata; UNK
-(asked, and not known) stays, as does BRASIL beside BRAZIL. A diameter of 0.0 is no measure and is not described. ``lesion_id`` is not
-unique: a lesion is (patient, lesion), and the patient is what stays in one split. A picture file that no row names is rejected, too.
+questions about the household stay in the metadata, under the publisher's names and unchanged. An empty cell (804 rows were never asked) is
+left out of the metadata; UNK (asked, and not known) stays, as does BRASIL beside BRAZIL. A diameter of 0.0 is no measure and is not
+described. ``lesion_id`` is not unique: a lesion is (patient, lesion), and the patient is what stays in one split. A picture file that no
+row names is rejected, too.
 """
 
 import functools

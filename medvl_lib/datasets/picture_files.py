@@ -7,6 +7,8 @@ brackets. No picture is opened here.
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
+from medvl_lib.files import sha256_of_file
+
 SUFFIXES = frozenset([".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".dcm", ".dicom"])
 
 
@@ -25,3 +27,22 @@ def inside(folder: Path, name: str) -> Path | None:
     if relative.is_absolute() or ".." in relative.parts or not relative.parts or relative.parts[0].endswith(":"):
         return None
     return folder / relative
+
+
+class NamedPictures:
+    """The pictures that records name below a folder, told apart by what they are and not by what they are called."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._keys: dict[str, str] = {}
+
+    def path(self, name: str) -> Path | None:
+        """Where a picture lies; None where its name leads outside."""
+        return inside(self._folder, name)
+
+    def key(self, name: str) -> str:
+        """The same for every name of one picture: its content's hash, or its name while there is no file. Each file is hashed once."""
+        if name not in self._keys:
+            path = self.path(name)
+            self._keys[name] = sha256_of_file(path) if path is not None and path.is_file() else name
+        return self._keys[name]

@@ -134,7 +134,8 @@ def rows(table: Path, root: Path, declared: ReportFormat) -> Iterator[Row]:
 def _delimited_rows(stream: TextIO, table: Path, encoding: str, declared: ReportFormat) -> Iterator[tuple[int, dict[str, str] | Damage]]:
     records = delimited.records(stream, DELIMITERS[table.suffix.lower()])
     first = next(records, None)
-    header = [cell.strip() for cell in first.cells] if first is not None and isinstance(first.cells, list) else []
+    cells = first.cells if first is not None and isinstance(first.cells, list) else []
+    header = [cell.strip() or f"column_{number}" for number, cell in enumerate(cells, start=1)]  # spreadsheets leave nameless ones behind
     if len(set(header)) < len(header):
         twice = next(name for name in header if header.count(name) > 1)
         raise InputRefused(found=f"two columns named {twice!r}", where=str(table), do="give each column a name of its own")

@@ -29,9 +29,10 @@ from medvl_lib.rules import columns_are_as_declared, outcome, rule, stream
 from medvl_lib.split import SPLIT, SplitRow, placed
 from medvl_lib.tables import TableWriter, num_rows
 
-REVISION = 3  # references hold licence and question; answer_type and modality are slices
+REVISION = 4  # category and agreement are slices
 COUNTS = "counts.json"
-SLICES = ("document_type", "specialty", "answer_type", "modality")  # publishers' labels that are reported apart, where a pair has them
+SLICES = ("document_type", "specialty", "answer_type", "modality", "category", "agreement")
+"""Publishers' labels that are reported apart, where a pair has them."""
 GLYPH_HEIGHT = "glyph_height_pixels"  # the metadata key under which a dataset that draws its pages says how tall a lower-case x is
 
 Role = Literal["user", "assistant"]

@@ -187,9 +187,11 @@ def _plain(value: Any) -> str | None:
         return value.strip()
     if isinstance(value, (bool, int, float)):
         return json.dumps(value)
-    items = cast("list[Any]", value) if isinstance(value, list) else []
+    if not isinstance(value, list):
+        return None
+    items = cast("list[Any]", value)
     texts = [item for item in items if isinstance(item, str)]
-    return BETWEEN_PICTURES.join(texts) if texts and len(texts) == len(items) else None
+    return BETWEEN_PICTURES.join(texts) if len(texts) == len(items) else None
 
 
 def columns_of(what: str, names: Mapping[str, str] | list[str], declared: ReportFormat, where: str) -> list[str]:

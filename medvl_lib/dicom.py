@@ -251,7 +251,7 @@ def _looked_up(item: "Dataset", values: NDArray[np.float64], *, is_share: bool) 
     count, first, bits = (int(part) for part in item.LUTDescriptor)
     entries: Any = item.LUTData
     if isinstance(entries, bytes):
-        order = "<" if item.is_little_endian is not False else ">"
+        order = ">" if item.original_encoding[1] is False else "<"
         entries = np.frombuffer(entries, np.uint8 if len(entries) == (count or 2**16) else f"{order}u2")
     table = np.atleast_1d(np.asarray(entries, dtype=np.float64))
     index = np.clip(np.rint(values) - first, 0, len(table) - 1).astype(np.int64)
@@ -263,7 +263,7 @@ def windowed(values: NDArray[np.float64], center: float, width: float, function:
     if not np.isfinite(center) or not width >= (1 if function == "LINEAR" else np.nextafter(0, 1)):
         raise DicomError(f"a {function[:16]} window {width:g} wide around {center:g}")
     if function == "SIGMOID":
-        return 1.0 / (1.0 + np.exp(-4.0 * (values - center) / width))
+        return 1.0 / (1.0 + np.exp(np.clip(-4.0 * (values - center) / width, -500.0, 500.0)))
     if function == "LINEAR":
         center, width = center - 0.5, width - 1.0
     elif function != "LINEAR_EXACT":

@@ -29,9 +29,10 @@ from medvl_lib.rules import columns_are_as_declared, outcome, rule, stream
 from medvl_lib.split import SPLIT, SplitRow, placed
 from medvl_lib.tables import TableWriter, num_rows
 
-REVISION = 4  # references hold the labels of closed questions
+REVISION = 4  # references hold the labels of closed questions; category and agreement are slices
 COUNTS = "counts.json"
-SLICES = ("document_type", "specialty", "answer_type", "modality")  # publishers' labels that are reported apart, where a pair has them
+SLICES = ("document_type", "specialty", "answer_type", "modality", "category", "agreement")
+"""Publishers' labels that are reported apart, where a pair has them."""
 GLYPH_HEIGHT = "glyph_height_pixels"  # the metadata key under which a dataset that draws its pages says how tall a lower-case x is
 ANSWER_LABELS = "answer_labels"  # the one under which it declares what a closed question may be answered with: "left|right|both=bilateral"
 

@@ -61,12 +61,12 @@ class Comparisons:
         """Pair -> score; empty where these were not scored by this metric."""
         return self._table.get(_Column(answers, metric), {})
 
-    def matching(self, pattern: str) -> list[str]:
-        """The slices that a guardrail names: one, or of ``label=*`` each value that a pair of the gate's has."""
+    def matching(self, pattern: str, metric: str) -> list[str]:
+        """The slices that a guardrail names: one, or of ``label=*`` each value that a pair with a score of its metric has."""
         label, _, value = pattern.partition("=")
         if value != EVERY:
             return [pattern]
-        judged = {pair_id for column, found in self._table.items() if column.metric == self.gate.primary_metric for pair_id in found}
+        judged = {pair_id for column, found in self._table.items() if column.metric == metric for pair_id in found}
         return sorted({name for pair_id in judged for name in self.slices.get(pair_id, ()) if name.startswith(f"{label}=")})
 
     def unlike(self, mine: Answers, others: Answers, metric: str) -> str | None:

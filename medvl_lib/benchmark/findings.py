@@ -252,7 +252,7 @@ def failures(trial: Trial) -> Finding:
 def guardrails(trial: Trial) -> Iterator[Finding]:
     """No other metric, no slice and no cost is worse than the champion's by more than its margin."""
     for rail in trial.gate.guardrails:
-        named = trial.comparisons.matching(rail.slice)
+        named = trial.comparisons.matching(rail.slice, rail.metric)
         if not named:
             yield Finding("guardrail", "inconclusive", f"guardrail {rail.metric} in {rail.slice}: no test pair has such a label")
         yield from (_guardrail(trial, rail, within) for within in named)

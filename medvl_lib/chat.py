@@ -20,6 +20,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Literal, NotRequired, TypedDict
 
+from medvl_lib.datasets.descriptions import ANSWER_LABELS
 from medvl_lib.errors import MedVLError
 from medvl_lib.evaluation.predictions import REFERENCES, Reference
 from medvl_lib.files import read_json, write_json
@@ -34,7 +35,6 @@ COUNTS = "counts.json"
 SLICES = ("document_type", "specialty", "answer_type", "modality", "category", "agreement")
 """Publishers' labels that are reported apart, where a pair has them."""
 GLYPH_HEIGHT = "glyph_height_pixels"  # the metadata key under which a dataset that draws its pages says how tall a lower-case x is
-ANSWER_LABELS = "answer_labels"  # the one under which it declares what a closed question may be answered with: "left|right|both=bilateral"
 
 Role = Literal["user", "assistant"]
 

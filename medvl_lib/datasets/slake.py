@@ -20,20 +20,24 @@ pictures of the other language. So the group is the picture, whatever the langua
 one part through both languages; all records of any other picture go together to where its hash says. Pictures are told apart by content, or
 by name while they are not there. Finding that out takes a first pass.
 
-``answer_type`` is the publisher's, in small letters. Closed questions are not all about yes and no: "CT or MRI?" is closed, too. An answer
-alone describes no picture, so a pair's ``description``, for models that match pictures and texts, is a template: modality and place, then
-question and answer. A repeated question and an empty answer are left to ``validation``.
+``answer_type`` is the publisher's, in small letters. Closed questions are not all about yes and no: "CT or MRI?" is closed, too. Such a
+question may be answered with whatever its content type's other choices are answered with in the same language (``answer_labels``), which a
+pass over the lists collects: no list of organs stands here. An answer alone describes no picture, so a pair's ``description``, for models
+that match pictures and texts, is a template: modality and place, then question and answer. A repeated question and an empty answer are left
+to ``validation``.
 """
 
 import functools
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from medvl_lib.datasets import json_records, publisher_split, raw_folder
-from medvl_lib.datasets.descriptions import DESCRIPTION
+from medvl_lib.datasets.descriptions import ANSWER_LABELS, DESCRIPTION
 from medvl_lib.datasets.picture_files import NamedPictures
 from medvl_lib.errors import InputRefused
 from medvl_lib.pairs import Dataset, Draft, ImageSource, Pair, Reading, Rejection, Split
@@ -54,6 +58,11 @@ PLACES: Mapping[str, tuple[str, str]] = {
 }  # fmt: skip
 """The publisher's locations, which are English in Chinese records, too, in words of both languages."""
 MODALITIES: Mapping[str, tuple[str, str]] = {"CT": ("CT", "CT"), "MRI": ("MRI", "磁共振"), "X-Ray": ("X-ray", "X光")}
+YES_OR_NO = frozenset([
+    "yes", "no", "是的", "是", "有", "有的", "包含", "包括", "存在", "可以", "能", "会", "对", "不是", "否", "没有", "无", "不包含",
+    "不包括", "不存在", "不可以", "不能", "不会", "不对", "无异常",
+])  # fmt: skip
+"""Closed answers that say yes or no; what else closed questions are answered with is a choice."""
 TEMPLATES: Mapping[str, str] = {
     "en": "{modality} of the {place}. {question} {answer}",
     "zh": "{place}{modality}图像。{question}{answer}",
@@ -105,6 +114,24 @@ def _seen(parts: list[_Part]) -> Iterator[tuple[str, Split]]:
                 yield part.pictures.key(name), part.split
 
 
+def _choice(answer: str) -> str:
+    """A closed answer as a label; empty where it says yes or no."""
+    label = answer.strip(" .。").casefold().replace("|", " ").replace("=", " ")
+    return "" if label in YES_OR_NO else label
+
+
+def _choices(parts: list[_Part]) -> Mapping[tuple[str, str], str]:
+    """Language and content type -> what such closed questions are answered with where that is not yes or no, as a label set."""
+    found: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for part in parts:
+        for raw in json_records.records(part.path):
+            with suppress(ValidationError):  # said when it is read
+                record = RawRecord.model_validate(raw)
+                if record.answer_type == "CLOSED" and (label := _choice(record.answer)):
+                    found[record.q_lang, record.content_type].add(label)
+    return {kind: "|".join(sorted(labels)) for kind, labels in found.items()}
+
+
 def _described(record: RawRecord) -> str:
     which = 0 if record.q_lang == "en" else 1
     place, modality = PLACES.get(record.location), MODALITIES.get(record.modality)
@@ -114,7 +141,15 @@ def _described(record: RawRecord) -> str:
     )  # fmt: skip
 
 
-def _reading(raw: Any, part: _Part, number: int, source: str, licence: str, homes: Mapping[str, Split | None]) -> Reading:
+class _Known(NamedTuple):
+    """What the first passes found."""
+
+    homes: Mapping[str, Split | None]
+    """Picture -> the part that it is in; None where there are several."""
+    choices: Mapping[tuple[str, str], str]
+
+
+def _reading(raw: Any, part: _Part, number: int, source: str, licence: str, known: _Known) -> Reading:
     def rejected(language: str, reason: str, detail: str) -> Rejection:
         pair_id = f"{NAME}/{part.split}/{language}/{number:06d}"
         return Rejection(pair_id=pair_id, dataset=NAME, source=source, stage="read", reason=reason, detail=detail)
@@ -133,10 +168,12 @@ def _reading(raw: Any, part: _Part, number: int, source: str, licence: str, home
         "publisher_split": part.split,
         DESCRIPTION: _described(record),
     }
+    if record.answer_type == "CLOSED" and _choice(record.answer):
+        labels[ANSWER_LABELS] = known.choices[record.q_lang, record.content_type]
     pair = Pair(
         pair_id=f"{NAME}/{part.split}/{record.q_lang}/{number:06d}", dataset=NAME, image_ids=(), request=record.question,
         response=record.answer, expected=(), subject_id=None, document_id=f"{NAME}/{key.removesuffix('/source.jpg')[:16]}",
-        publisher_split=homes[key], language=record.q_lang, source=source, licence=licence, metadata=labels,
+        publisher_split=known.homes[key], language=record.q_lang, source=source, licence=licence, metadata=labels,
     )  # fmt: skip
     return Draft(pair=pair, images=(ImageSource(name=record.img_name, data=functools.partial(Path.read_bytes, path)),))
 
@@ -145,11 +182,11 @@ def read(root: Path) -> Iterator[Reading]:
     """The records of every part that is there; raises InputMissing where there is none, InputRefused for a list that breaks off."""
     parts = _parts(root)
     licence = INVENTED_LICENCE if raw_folder.is_invented(root) else LICENCE
-    homes = publisher_split.homes(_seen(parts))
+    known = _Known(homes=publisher_split.homes(_seen(parts)), choices=_choices(parts))
     for part in parts:
         for number, raw in enumerate(json_records.records(part.path)):
             source = f"{part.path.relative_to(root).as_posix()} record {number}"
-            yield _reading(raw, part, number, source, licence, homes)
+            yield _reading(raw, part, number, source, licence, known)
 
 
 DATASET = Dataset(
@@ -159,6 +196,6 @@ DATASET = Dataset(
     source="huggingface.co/datasets/BoKelvin/SLAKE",
     may_be_shown=True,  # CC BY 4.0
     read=read,
-    revision=1,  # first version
-    literals=(tuple(TEMPLATES.items()), tuple(PLACES.items()), tuple(MODALITIES.items())),
+    revision=2,  # closed questions that are a choice declare their labels
+    literals=(tuple(TEMPLATES.items()), tuple(PLACES.items()), tuple(MODALITIES.items()), tuple(sorted(YES_OR_NO))),
 )

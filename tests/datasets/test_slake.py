@@ -8,8 +8,11 @@ from typing import Any
 import pytest
 
 from medvl_lib import sample_data
+from medvl_lib.chat import to_reference
 from medvl_lib.datasets import slake as dataset
 from medvl_lib.errors import InputMissing, InputRefused
+from medvl_lib.evaluation.metrics import METRICS
+from medvl_lib.split import SplitRow
 from tests.datasets.readings import pairs, rejections, stored_reasons
 
 REAL = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "SLAKE"
@@ -50,6 +53,21 @@ def test_a_chinese_record_is_described_in_chinese(tmp_path: Path):
     [pair] = pairs(dataset.read(folder(tmp_path, test=[asked])))
     assert (pair.pair_id, pair.language, pair.metadata["answer_type"]) == ("slake/test/zh/000000", "zh", "closed")
     assert pair.metadata["description"] == "胸部（肺）X光图像。肺部有异常吗？没有"
+
+
+def test_a_choice_may_be_answered_with_the_choices_of_its_kind_and_language(tmp_path: Path):
+    closed = {"answer_type": "CLOSED", "content_type": "Position", "question": "Where is it?"}
+    folder(
+        tmp_path,
+        train=[record(1, answer="Left", **closed), record(2, answer="Yes.", **closed), record(3, language="zh", answer="左侧", **closed)],
+        test=[record(4, answer="lower right.", **closed), record(5, answer="CT", answer_type="CLOSED"), record(6, answer="Top", **{
+            **closed, "answer_type": "OPEN",
+        })],
+    )  # fmt: skip
+    found = {pair.response: pair.metadata.get("answer_labels") for pair in pairs(dataset.read(tmp_path))}
+    assert found == {
+        "Left": "left|lower right", "lower right.": "left|lower right", "Yes.": None, "左侧": "左侧", "CT": "ct", "Top": None,
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ["validate", "validation"])
@@ -130,3 +148,18 @@ def test_every_real_row_lacks_its_picture_and_splits_and_languages_are_known_all
     assert all(len(splits) == 1 for splits in by_picture.values())  # one place for a picture, whatever the language
     tested = {pair.document_id for pair in found if pair.metadata["publisher_split"] == "test"}
     assert (len(tested), sum(by_picture[document] == {"None"} for document in tested)) == (97, 90)  # 78 are in train, 12 more in validation
+
+
+@pytest.mark.real_data
+def test_every_real_closed_question_can_be_scored():
+    """Each of the 2,893 wanted answers is read as the label that it is."""
+    if not REAL.is_dir():
+        pytest.skip(f"SLAKE is not at {REAL}")
+    closed = [pair for pair in pairs(dataset.read(REAL)) if pair.metadata["answer_type"] == "closed"]
+    accuracy, read = METRICS["closed_accuracy"], Counter[str]()
+    for pair in closed:
+        wanted = to_reference(pair, SplitRow(pair_id=pair.pair_id, dataset="slake", group_id=pair.group_id, image_ids=(), split="test"))
+        assert accuracy.score(pair.response, wanted) == 1
+        read["choice" if wanted.labels else "yes or no"] += 1
+    assert len(closed) == 2893
+    assert read["choice"] > 350

@@ -10,6 +10,8 @@ DESCRIBE: Mapping[str, str] = {"en": "Describe this medical image.", "zh": "è¯·æ
 
 DESCRIPTION = "description"
 """The metadata key under which a pair whose response is no description of the picture (an answer) has one."""
+ANSWER_LABELS = "answer_labels"
+"""The metadata key under which a closed question has what it may be answered with, ``|`` between; without it that is yes and no."""
 CATEGORY = "category"
 """The metadata key of the class that a pair's picture belongs to: a grade, a diagnosis."""
 

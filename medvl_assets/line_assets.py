@@ -10,8 +10,8 @@ from medvl_lib.benchmark.promotion import RULES as PROMOTION_RULES
 from medvl_lib.hardware import Profile
 from medvl_lib.lines import Line
 from medvl_lib.provenance import resolve
-from medvl_lib.route.judging import serve
 from medvl_lib.route.line import line_steps
+from medvl_lib.route.pointing import serve
 from medvl_lib.workspace import Workspace
 
 

@@ -30,11 +30,12 @@ from medvl_lib.rules import columns_are_as_declared, outcome, rule, stream
 from medvl_lib.split import SPLIT, SplitRow, placed
 from medvl_lib.tables import Column, TableWriter, num_rows
 
-REVISION = 4  # category and agreement are slices; all pairs in one table
+REVISION = 5  # all pairs stand in one table, too
 COUNTS = "counts.json"
 SLICES = ("document_type", "specialty", "answer_type", "modality", "category", "agreement")
 """Publishers' labels that are reported apart, where a pair has them."""
 GLYPH_HEIGHT = "glyph_height_pixels"  # the metadata key under which a dataset that draws its pages says how tall a lower-case x is
+ANSWER_LABELS = "answer_labels"  # the one under which it declares what a closed question may be answered with: "left|right|both=bilateral"
 
 Role = Literal["user", "assistant"]
 
@@ -103,8 +104,13 @@ def to_reference(pair: Pair, row: SplitRow) -> Reference:
         pair_id=pair.pair_id, dataset=pair.dataset, split=row.split, group_id=row.group_id, language=pair.language,
         licence=pair.licence, request=pair.request.strip(), response=pair.response.strip(), expected=pair.expected,
         slices={**slices, "language": pair.language},
-        glyph_height_pixels=_glyph_height_pixels(pair),
+        glyph_height_pixels=_glyph_height_pixels(pair), labels=_labels(pair),
     )  # fmt: skip
+
+
+def _labels(pair: Pair) -> tuple[str, ...]:
+    declared = pair.metadata.get(ANSWER_LABELS, "")
+    return tuple(label.strip() for label in declared.split("|")) if declared else ()
 
 
 def _glyph_height_pixels(pair: Pair) -> float | None:

@@ -90,6 +90,21 @@ def report(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def override(arguments: argparse.Namespace) -> int:
+    """Serve a variant because a person says so, whatever the gate said: recorded with name and reason, and published."""
+    from medvl_lib.benchmark.publish import publish
+    from medvl_lib.lines import lines_of
+    from medvl_lib.route.pointing import serve_anyway
+
+    settings = read_settings()
+    workspace = Workspace(root=settings.data_root)
+    line = {line.name: line for line in lines_of(settings)}[_line(settings, arguments.line)]
+    moved = serve_anyway(workspace, line, arguments.variant, by=arguments.by, reason=arguments.reason)
+    publish(workspace)
+    print(moved.sentence)
+    return 0
+
+
 def _line(settings: Settings, named: str | None) -> str:
     """The line that is meant: the one that is named, or else the only one there is."""
     from medvl_lib.lines import lines_of
@@ -152,6 +167,13 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--evaluation", metavar="ID", help="an earlier evaluation, as the store names it; without it the current one")
     verb.add_argument("--output", metavar="FILE", help="where to write; without it a page goes below the data root")
     verb.set_defaults(run=report)
+
+    verb = verbs.add_parser("override", help="serve a variant of the current evaluation against the gate's verdict; recorded")
+    verb.add_argument("line", metavar="LINE", help="which line")
+    verb.add_argument("variant", metavar="VARIANT", help="who is to be served: base, nf4, int8, adapter or merged")
+    verb.add_argument("--by", metavar="NAME", required=True, help="who decides")
+    verb.add_argument("--reason", metavar="TEXT", required=True, help="why")
+    verb.set_defaults(run=override)
 
     verb = verbs.add_parser("sql", help="ask the published benchmark")
     verb.add_argument("question", metavar="QUESTION", help="an SQL question, or the name of a table or view: leaderboard")

@@ -81,7 +81,7 @@ class Step:
     write: Callable[[Call], Mapping[str, Fact]]
     table: Table | None = None
     examples: Examples | None = None
-    """Rows that the UI shows, where every dataset that they come from may be shown."""
+    """Rows that the UI shows, as far as the data cards allow it."""
     process: str | None = None
     """The heavy process that runs it (``prepare``, ``train``, ``predict``); None: the run's own."""
     observe: Callable[[Workspace, Inputs], str] | None = None

@@ -27,7 +27,7 @@ from medvl_lib import (
 )
 from medvl_lib.audit import AuditSpec
 from medvl_lib.benchmark import promotion, rows
-from medvl_lib.benchmark.promotion import Gate, Guardrail
+from medvl_lib.benchmark.gate import Candidate, CostLimit, Gate, Guardrail
 from medvl_lib.datasets import DATASETS
 from medvl_lib.errors import MedVLError, SettingsError
 from medvl_lib.evaluation import floors, scores
@@ -93,7 +93,9 @@ EVALUATION = {
     "further_variants": ("int8",),
 }  # fmt: skip
 GATE = {
-    "primary_metric": "token_f1", "datasets": ("mtsamples",), "min_pairs": 60, "min_clusters": 8, "confidence": 0.9,
+    "primary_metric": "token_f1", "further_primaries": ("token_f1",), "cost_limits": (CostLimit(measure="latency_p95", max_ratio=2.0),),
+    "max_failed_share": 0.3, "candidates": (Candidate(variant="adapter"), Candidate(variant="nf4", margin=0.01)),
+    "datasets": ("mtsamples",), "min_pairs": 60, "min_clusters": 8, "confidence": 0.9,
     "worn_after": 9, "floors": ("floor_empty",), "guardrails": (Guardrail(metric="token_f1", margin=0.1),), "max_unscored_share": 0.02,
 }  # fmt: skip
 MODEL = {
@@ -158,6 +160,11 @@ def test_a_further_quantization_is_a_model_that_the_predictions_read():
 @pytest.mark.parametrize("name", GATE)
 def test_a_number_of_the_gate_moves_the_promotion_alone(name: str):
     assert moved_by_line(gate=replace(DOCUMENTS.gate, **{name: GATE[name]})) == {"promotion"}
+
+
+def test_who_may_be_served_is_asked_without_the_picture_too():
+    only = replace(DOCUMENTS.gate, candidates=(Candidate(variant="adapter"),))
+    assert moved_by_line(gate=only) == {"predictions", "promotion"}
 
 
 @pytest.mark.parametrize("name", [name for name, change in MODEL.items() if change])

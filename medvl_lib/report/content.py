@@ -12,7 +12,7 @@ from medvl_lib.benchmark.promotion import Decision
 from medvl_lib.benchmark.tables import BenchmarkRow, DatasetCountRow, EnvironmentRow, EvaluationRow, LatencyRow, MemoryRow, TrainingStepRow
 from medvl_lib.provenance import Fact, Verdict
 
-REVISION = 1  # first version; raised whenever a report of the same evaluation would say something else
+REVISION = 3  # ranges, signatures, declared labels; raised whenever a report of the same evaluation would say something else
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,12 +41,14 @@ class Audit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Confusions:
-    """Answers to the closed questions of one dataset's test split by one variant: how often which answer was wanted and which was said."""
+    """Answers by one variant to the closed questions of one dataset's test split that have the same labels."""
 
     dataset: str
     variant: str
+    labels: tuple[str, ...]
+    """What these questions may be answered with; empty for the sets that too few questions have, counted together."""
     counts: dict[str, dict[str, int]]
-    """Wanted (yes, no, other) -> said (yes, no, unparsable) -> pairs."""
+    """Wanted (a label, or other) -> said (a label, or unparsable) -> pairs; of rare sets, any -> right, wrong or unparsable -> pairs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +104,8 @@ class MetricNote:
     name: str
     version: str
     is_higher_better: bool
+    highest: float
+    """Upper end of its range, which begins at 0."""
     definition: str
     source: str
 
@@ -130,7 +134,10 @@ class Report:
     revision: int
     line: str
     evaluation_id: str
-    decision: Decision
+    decisions: tuple[Decision, ...]
+    """The gate's, on each candidate, in its order."""
+    overrides: tuple[Decision, ...]
+    """Those of persons, on the same evaluation, the newest last."""
     decided_at: str
     evaluations: tuple[EvaluationRow, ...]
     environments: tuple[EnvironmentRow, ...]
@@ -145,6 +152,11 @@ class Report:
     examples: Examples
     records: tuple[Record, ...]
     """From the raw files to the decision."""
+
+    @property
+    def decision(self) -> Decision:
+        """The gate's on the first candidate: what the line trains."""
+        return self.decisions[0]
 
 
 def as_json(report: Report) -> str:

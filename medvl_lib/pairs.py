@@ -144,9 +144,12 @@ def write_pairs(directory: Path, readings: Iterable[Reading], images: ImageStore
 
 
 def has_pairs(directory: Path) -> Outcome:
-    """Something was read."""
+    """Something was read; where nothing was, the reasons are counted."""
     count = num_rows(directory / PAIRS)
-    return Outcome(passed=count > 0, found=f"{count} pairs")
+    question = "select reason, count(*) as number from read_parquet($rejections) group by reason order by number desc, reason"
+    reasons = {} if count else {str(reason): int(number) for reason, number in stream(question, rejections=directory / REJECTIONS)}
+    why = f"; rejected: {', '.join(f'{number} {reason}' for reason, number in reasons.items())}" if reasons else ""
+    return Outcome(passed=count > 0, found=f"{count} pairs{why}")
 
 
 def pair_ids_are_unique(directory: Path) -> Outcome:

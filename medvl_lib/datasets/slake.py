@@ -21,16 +21,13 @@ one part through both languages; all records of any other picture go together to
 by name while they are not there. Finding that out takes a first pass.
 
 ``answer_type`` is the publisher's, in small letters. Closed questions are not all about yes and no: "CT or MRI?" is closed, too. Such a
-question may be answered with whatever its content type's other choices are answered with in the same language (``answer_labels``), which a
-pass over the lists collects: no list of organs stands here. An answer alone describes no picture, so a pair's ``description``, for models
-that match pictures and texts, is a template: modality and place, then question and answer. A repeated question and an empty answer are left
-to ``validation``.
+pair's ``answer_labels`` are all answers that the set gives to closed questions of its kind (``content_type``) and language, but yes and no.
+An answer alone describes no picture, so a pair's ``description``, for models that match pictures and texts, is a template: modality and
+place, then question and answer. A repeated question and an empty answer are left to ``validation``.
 """
 
 import functools
-from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -47,6 +44,14 @@ LICENCE = "CC-BY-4.0"
 INVENTED_LICENCE = "CC0-1.0"
 FILES = ("train.json", "validate.json", "validation.json", "test.json")
 IMAGES = "imgs"
+YES_NO: Mapping[str, frozenset[str]] = {
+    "en": frozenset(["yes", "no"]),
+    "zh": frozenset([
+        "是", "是的", "有", "包含", "包括", "存在", "可以", "能", "会", "对",
+        "不是", "否", "没有", "无", "不包含", "不包括", "不存在", "不可以", "不能", "不会", "不对",
+    ]),
+}  # fmt: skip
+"""The answers that say yes or no, by language."""
 UNKNOWN = "unknown"  # stands for the language in the id of a record that does not say it
 
 Language = Literal["en", "zh"]
@@ -58,11 +63,6 @@ PLACES: Mapping[str, tuple[str, str]] = {
 }  # fmt: skip
 """The publisher's locations, which are English in Chinese records, too, in words of both languages."""
 MODALITIES: Mapping[str, tuple[str, str]] = {"CT": ("CT", "CT"), "MRI": ("MRI", "磁共振"), "X-Ray": ("X-ray", "X光")}
-YES_OR_NO = frozenset([
-    "yes", "no", "是的", "是", "有", "有的", "包含", "包括", "存在", "可以", "能", "会", "对", "不是", "否", "没有", "无", "不包含",
-    "不包括", "不存在", "不可以", "不能", "不会", "不对", "无异常",
-])  # fmt: skip
-"""Closed answers that say yes or no; what else closed questions are answered with is a choice."""
 TEMPLATES: Mapping[str, str] = {
     "en": "{modality} of the {place}. {question} {answer}",
     "zh": "{place}{modality}图像。{question}{answer}",
@@ -106,30 +106,34 @@ def _parts(root: Path) -> list[_Part]:
     return [_Part(path, split, pictures[path.parent]) for path, split in zip(found, splits, strict=True)]
 
 
-def _seen(parts: list[_Part]) -> Iterator[tuple[str, Split]]:
-    """Each picture with the part in which a record, of whatever language, asks about it."""
+_Kind = tuple[str, str]  # language and content type
+_Labels = Mapping[_Kind, Mapping[str, str]]
+
+
+def _is_yes_or_no(record: RawRecord) -> bool:
+    return record.answer.strip().rstrip(".。").casefold() in YES_NO[record.q_lang]
+
+
+def _first_pass(parts: list[_Part]) -> tuple[dict[str, Split | None], _Labels]:
+    """The part of each picture, whatever language a record asks in; and the answers to closed questions, by kind."""
+    seen: list[tuple[str, Split]] = []
+    labels: dict[_Kind, dict[str, str]] = {}
     for part in parts:
         for raw in json_records.records(part.path):
-            if isinstance(raw, dict) and isinstance(name := raw.get("img_name"), str):  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
-                yield part.pictures.key(name), part.split
+            if (record := _valid(raw)) is None:
+                continue
+            seen.append((part.pictures.key(record.img_name), part.split))
+            if record.answer_type == "CLOSED" and record.answer.strip() and not _is_yes_or_no(record):
+                answer = record.answer.strip().replace("|", " ").replace("=", " ")  # signs of a label set
+                labels.setdefault((record.q_lang, record.content_type), {}).setdefault(answer.casefold(), answer)
+    return publisher_split.homes(seen), labels
 
 
-def _choice(answer: str) -> str:
-    """A closed answer as a label; empty where it says yes or no."""
-    label = answer.strip(" .。").casefold().replace("|", " ").replace("=", " ")
-    return "" if label in YES_OR_NO else label
-
-
-def _choices(parts: list[_Part]) -> Mapping[tuple[str, str], str]:
-    """Language and content type -> what such closed questions are answered with where that is not yes or no, as a label set."""
-    found: dict[tuple[str, str], set[str]] = defaultdict(set)
-    for part in parts:
-        for raw in json_records.records(part.path):
-            with suppress(ValidationError):  # said when it is read
-                record = RawRecord.model_validate(raw)
-                if record.answer_type == "CLOSED" and (label := _choice(record.answer)):
-                    found[record.q_lang, record.content_type].add(label)
-    return {kind: "|".join(sorted(labels)) for kind, labels in found.items()}
+def _valid(raw: Any) -> RawRecord | None:
+    try:
+        return RawRecord.model_validate(raw)
+    except ValidationError:
+        return None  # the second pass says why
 
 
 def _described(record: RawRecord) -> str:
@@ -141,15 +145,16 @@ def _described(record: RawRecord) -> str:
     )  # fmt: skip
 
 
-class _Known(NamedTuple):
-    """What the first passes found."""
+def _labels(record: RawRecord, part: _Part, closed: _Labels) -> dict[str, str]:
+    """The publisher's labels, the description, and what a closed question may be answered with."""
+    labels = {name: value for name in ("modality", "location", "content_type", "base_type") if (value := getattr(record, name))}
+    labels |= {"qid": str(record.qid), "answer_type": record.answer_type.lower(), "publisher_split": part.split}
+    if record.answer_type == "CLOSED" and not _is_yes_or_no(record) and (answers := closed.get((record.q_lang, record.content_type))):
+        labels[ANSWER_LABELS] = "|".join(sorted(answers.values()))
+    return labels | {DESCRIPTION: _described(record)}
 
-    homes: Mapping[str, Split | None]
-    """Picture -> the part that it is in; None where there are several."""
-    choices: Mapping[tuple[str, str], str]
 
-
-def _reading(raw: Any, part: _Part, number: int, source: str, licence: str, known: _Known) -> Reading:
+def _reading(raw: Any, part: _Part, number: int, source: str, licence: str, homes: Mapping[str, Split | None], closed: _Labels) -> Reading:
     def rejected(language: str, reason: str, detail: str) -> Rejection:
         pair_id = f"{NAME}/{part.split}/{language}/{number:06d}"
         return Rejection(pair_id=pair_id, dataset=NAME, source=source, stage="read", reason=reason, detail=detail)
@@ -168,12 +173,11 @@ def _reading(raw: Any, part: _Part, number: int, source: str, licence: str, know
         "publisher_split": part.split,
         DESCRIPTION: _described(record),
     }
-    if record.answer_type == "CLOSED" and _choice(record.answer):
-        labels[ANSWER_LABELS] = known.choices[record.q_lang, record.content_type]
     pair = Pair(
         pair_id=f"{NAME}/{part.split}/{record.q_lang}/{number:06d}", dataset=NAME, image_ids=(), request=record.question,
         response=record.answer, expected=(), subject_id=None, document_id=f"{NAME}/{key.removesuffix('/source.jpg')[:16]}",
-        publisher_split=known.homes[key], language=record.q_lang, source=source, licence=licence, metadata=labels,
+        publisher_split=homes[key], language=record.q_lang, source=source, licence=licence,
+        metadata=_labels(record, part, closed),
     )  # fmt: skip
     return Draft(pair=pair, images=(ImageSource(name=record.img_name, data=functools.partial(Path.read_bytes, path)),))
 
@@ -182,11 +186,11 @@ def read(root: Path) -> Iterator[Reading]:
     """The records of every part that is there; raises InputMissing where there is none, InputRefused for a list that breaks off."""
     parts = _parts(root)
     licence = INVENTED_LICENCE if raw_folder.is_invented(root) else LICENCE
-    known = _Known(homes=publisher_split.homes(_seen(parts)), choices=_choices(parts))
+    homes, closed = _first_pass(parts)
     for part in parts:
         for number, raw in enumerate(json_records.records(part.path)):
             source = f"{part.path.relative_to(root).as_posix()} record {number}"
-            yield _reading(raw, part, number, source, licence, known)
+            yield _reading(raw, part, number, source, licence, homes, closed)
 
 
 DATASET = Dataset(
@@ -196,6 +200,11 @@ DATASET = Dataset(
     source="huggingface.co/datasets/BoKelvin/SLAKE",
     may_be_shown=True,  # CC BY 4.0
     read=read,
-    revision=2,  # closed questions that are a choice declare their labels
-    literals=(tuple(TEMPLATES.items()), tuple(PLACES.items()), tuple(MODALITIES.items()), tuple(sorted(YES_OR_NO))),
+    revision=1,  # first version
+    literals=(
+        tuple(sorted((language, tuple(sorted(words))) for language, words in YES_NO.items())),
+        tuple(TEMPLATES.items()),
+        tuple(PLACES.items()),
+        tuple(MODALITIES.items()),
+    ),
 )

@@ -55,21 +55,6 @@ def test_a_chinese_record_is_described_in_chinese(tmp_path: Path):
     assert pair.metadata["description"] == "胸部（肺）X光图像。肺部有异常吗？没有"
 
 
-def test_a_choice_may_be_answered_with_the_choices_of_its_kind_and_language(tmp_path: Path):
-    closed = {"answer_type": "CLOSED", "content_type": "Position", "question": "Where is it?"}
-    folder(
-        tmp_path,
-        train=[record(1, answer="Left", **closed), record(2, answer="Yes.", **closed), record(3, language="zh", answer="左侧", **closed)],
-        test=[record(4, answer="lower right.", **closed), record(5, answer="CT", answer_type="CLOSED"), record(6, answer="Top", **{
-            **closed, "answer_type": "OPEN",
-        })],
-    )  # fmt: skip
-    found = {pair.response: pair.metadata.get("answer_labels") for pair in pairs(dataset.read(tmp_path))}
-    assert found == {
-        "Left": "left|lower right", "lower right.": "left|lower right", "Yes.": None, "左侧": "左侧", "CT": "ct", "Top": None,
-    }  # fmt: skip
-
-
 @pytest.mark.parametrize("name", ["validate", "validation"])
 def test_both_names_of_the_validation_part_are_known(name: str, tmp_path: Path):
     [pair] = pairs(dataset.read(folder(tmp_path, **{name: [record()]})))
@@ -83,6 +68,20 @@ def test_a_picture_that_another_language_has_in_another_part_has_no_publishers_s
         "slake/train/zh/000000": ("slake/xmlab1", None), "slake/train/zh/000001": ("slake/xmlab2", "train"),
         "slake/train/en/000002": ("slake/xmlab2", "train"), "slake/test/en/000000": ("slake/xmlab1", None),
         "slake/test/en/000001": ("slake/xmlab3", "test"), "slake/test/zh/000002": ("slake/xmlab3", "test"),
+    }  # fmt: skip
+
+
+def test_a_closed_question_that_is_not_about_yes_and_no_has_its_labels(tmp_path: Path):
+    closed = {"answer_type": "CLOSED", "content_type": "Modality"}
+    folder(
+        tmp_path,
+        train=[record(1, **closed), record(2, answer="CT", **closed), record(3, answer="Yes.", **closed), record(4, answer="x")],
+        test=[record(5, answer="ct", **closed), record(6, "zh", answer="是的", **closed), record(7, "zh", answer="磁共振", **closed)],
+    )
+    found = {pair.pair_id: pair.metadata.get("answer_labels") for pair in pairs(dataset.read(tmp_path))}
+    assert found == {
+        "slake/train/en/000000": "CT|MRI", "slake/train/en/000001": "CT|MRI", "slake/train/en/000002": None,
+        "slake/train/en/000003": None, "slake/test/en/000000": "CT|MRI", "slake/test/zh/000001": None, "slake/test/zh/000002": "磁共振",
     }  # fmt: skip
 
 
@@ -141,6 +140,10 @@ def test_every_real_row_lacks_its_picture_and_splits_and_languages_are_known_all
         ("train", "en"): 2534, ("train", "zh"): 2508, ("validation", "en"): 561, ("validation", "zh"): 629, ("test", "en"): 606,
         ("test", "zh"): 556,
     }  # fmt: skip
+    closed = [pair for pair in found if pair.metadata["answer_type"] == "closed"]
+    labelled = [pair for pair in closed if "answer_labels" in pair.metadata]
+    assert (len(closed), len(labelled)) == (2893, 405)
+    assert all(pair.response.casefold() in pair.metadata["answer_labels"].casefold().split("|") for pair in labelled)
     by_picture: dict[str, set[str]] = {}
     for pair in found:
         by_picture.setdefault(pair.document_id, set()).add(str(pair.publisher_split))

@@ -14,7 +14,7 @@ import pytest
 from medvl_lib import sample_data
 from medvl_lib.audit import RULES as AUDIT_RULES
 from medvl_lib.audit import write_audit
-from medvl_lib.chat import conversations_path, read_conversations
+from medvl_lib.chat import PlacedPair, conversations_path, read_conversations
 from medvl_lib.datasets.descriptions import DESCRIBE
 from medvl_lib.dicom import IDENTIFYING
 from medvl_lib.evaluation.predictions import REFERENCES, Reference
@@ -145,6 +145,10 @@ def test_the_line_keeps_patients_pictures_and_languages_together(settings: Setti
     slices = {(row.dataset, label) for row in references.values() for label in row.slices}
     assert {("knee_xray", "category"), ("knee_xray", "agreement"), ("pad_ufes_20", "category"), ("slake", "answer_type")} <= slices
     assert Counter(row.language for row in references.values()).keys() == {"en", "zh"}
+
+    together = list(read_table(directories["chat"] / PAIRS, PlacedPair))
+    assert [row.pair_id for row in together] == [row.pair_id for row in rows]
+    assert all(row.category and row.metadata["category"] == row.category for row in together if row.dataset in {"knee_xray", "pad_ufes_20"})
 
     model = shipped.DIRECTORY / line.model.family
     images = ImageStore(Workspace(root=settings.data_root).images)

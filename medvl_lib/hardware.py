@@ -7,6 +7,7 @@ Facts: the profiles' comments name them; nothing here was measured on a GB10 or 
 """
 
 import importlib.metadata
+import math
 import os
 import platform
 import re
@@ -232,6 +233,12 @@ def available_bytes(cgroup: Path = Path("/sys/fs/cgroup/memory.max")) -> int:
     available = psutil.virtual_memory().available
     limit = cgroup.read_text().strip() if cgroup.is_file() else "max"
     return min(available, int(limit)) if limit.isdigit() else available
+
+
+def room_bytes(profile: Profile) -> float:
+    """What may be taken now: what the profile grants, and no more than is available where a device has no memory of its own."""
+    granted = profile.memory_budget_bytes * (1 - profile.memory_margin_share) or math.inf
+    return granted if profile.name == "cuda" else min(granted, available_bytes())
 
 
 def _gpu() -> Gpu | None:

@@ -1,8 +1,15 @@
-"""What the UI shows of a written directory and of a verdict: counts, columns and places; rows only as ``medvl_lib.examples`` allows."""
+"""What the UI shows of a written directory and of a verdict: counts, columns and places, tables and pictures as ``medvl_lib.exhibits`` has
+them; rows only as ``medvl_lib.examples`` allows.
+"""
+
+import base64
+from collections.abc import Sequence
+from pathlib import Path
 
 import dagster as dg
 
 from medvl_lib.examples import render_examples
+from medvl_lib.exhibits import ShownPicture, ShownTable, Value
 from medvl_lib.provenance import Artifact, Verdict
 from medvl_lib.step import Step
 from medvl_lib.tables import columns
@@ -33,9 +40,38 @@ def result(step: Step, artifact: Artifact) -> dg.MaterializeResult:
             "dagster/uri": dg.MetadataValue.path(str(artifact.directory)),
             "fingerprint": artifact.fingerprint,
             "reused": artifact.reused,
+            **{exhibit.name: shown(exhibit.show(artifact.directory)) for exhibit in step.exhibits},
             **({} if step.examples is None else {"examples": dg.MetadataValue.md(render_examples(artifact.directory, step.examples))}),
         },
     )
+
+
+def shown(exhibit: ShownTable | tuple[ShownPicture, ...] | Path) -> dg.MetadataValue:
+    """An exhibit as the UI takes it: pictures as Markdown under their words, in which it shows SVG as well (tried in Chromium)."""
+    if isinstance(exhibit, ShownTable):
+        return _table(exhibit)
+    return dg.MetadataValue.path(str(exhibit)) if isinstance(exhibit, Path) else dg.MetadataValue.md("\n\n".join(map(_picture, exhibit)))
+
+
+def _table(table: ShownTable) -> dg.MetadataValue:
+    names = [column.name for column in table.columns]
+    schema = dg.TableSchema(columns=[
+        dg.TableColumn(name=column.name, type=_type([row[place] for row in table.rows]), description=column.description)
+        for place, column in enumerate(table.columns)
+    ])  # fmt: skip
+    return dg.MetadataValue.table([dg.TableRecord(dict(zip(names, row, strict=True))) for row in table.rows], schema)
+
+
+def _type(values: Sequence[Value]) -> str:
+    """What the UI calls the type of a column."""
+    known = [value for value in values if value is not None]
+    return dg.TableMetadataValue.infer_column_type(known[0]) if known else "string"
+
+
+def _picture(picture: ShownPicture) -> str:
+    data = base64.b64encode(picture.svg.encode()).decode("ascii")
+    words = picture.caption.replace("[", "(").replace("]", ")")
+    return f"{words}\n\n![{words}](data:image/svg+xml;base64,{data})"
 
 
 def check_result(step: Step, verdict: Verdict) -> dg.AssetCheckResult:

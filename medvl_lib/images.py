@@ -4,12 +4,13 @@ In: bytes as the publisher shipped them. Out: the same bytes by their SHA-256, a
 report sees. Resizing and normalizing belong to a model's processor, the way from DICOM values to a screen to ``dicom``.
 """
 
+import base64
 import hashlib
 import io
 import struct
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,7 @@ REVISION = 2  # DICOM files are pictures, too
 # All of these are Pillow's words for damaged bytes: RuntimeError is AVIF's, struct.error that of an EXIF block.
 DECODING_ERRORS = (OSError, ValueError, SyntaxError, EOFError, TypeError, RuntimeError, struct.error)
 MAX_PIXELS = 100_000_000  # a 10,000 x 10,000 picture: larger ones are decompression bombs, not radiographs
+JPEG_QUALITY = 85  # of a picture that a page shows
 UPRIGHT = {  # what undoes each EXIF orientation; Pillow's exif_transpose also rewrites all other tags, and fails on odd ones
     2: Transpose.FLIP_LEFT_RIGHT, 3: Transpose.ROTATE_180, 4: Transpose.FLIP_TOP_BOTTOM, 5: Transpose.TRANSPOSE,
     6: Transpose.ROTATE_270, 7: Transpose.TRANSVERSE, 8: Transpose.ROTATE_90,
@@ -147,3 +149,21 @@ def _from_deep_gray(values: NDArray[np.float64]) -> NDArray[np.uint8]:
         raise UnreadableImage("gray values that are infinite or no numbers")
     scaled = np.zeros_like(values) if high <= low else (values - low) * (255.0 / (high - low))
     return np.repeat(np.rint(scaled).astype(np.uint8)[:, :, None], 3, axis=2)
+
+
+class Thumbnail(NamedTuple):
+    """A picture as a page shows it."""
+
+    width_pixels: int
+    height_pixels: int
+    data_uri: str
+
+
+def thumbnail(data: bytes, max_side_pixels: int) -> Thumbnail:
+    """The pixels that a model's processor gets, scaled down for a page; raises UnreadableImage."""
+    image = Image.fromarray(rgb_pixels(data))
+    image.thumbnail((max_side_pixels, max_side_pixels))
+    written = io.BytesIO()
+    image.save(written, "JPEG", quality=JPEG_QUALITY)
+    encoded = base64.b64encode(written.getvalue()).decode("ascii")
+    return Thumbnail(width_pixels=image.width, height_pixels=image.height, data_uri=f"data:image/jpeg;base64,{encoded}")

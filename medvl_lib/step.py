@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from medvl_lib.examples import Examples
+from medvl_lib.exhibits import Exhibit
 from medvl_lib.provenance import Artifact, Fact, Rule, digest, fingerprint, resolve, reusable, write_step
 from medvl_lib.workspace import Workspace
 
@@ -82,6 +83,8 @@ class Step:
     table: Table | None = None
     examples: Examples | None = None
     """Rows that the UI shows, as far as the data cards allow it."""
+    exhibits: tuple[Exhibit, ...] = ()
+    """Tables, pictures and places that the UI shows, whatever the dataset."""
     process: str | None = None
     """The heavy process that runs it (``prepare``, ``train``, ``predict``); None: the run's own."""
     observe: Callable[[Workspace, Inputs], str] | None = None

@@ -10,6 +10,7 @@
     <data>/checkpoints/<step>/<name>/<fp>/     a training run that may be resumed
     <data>/requests/, locks/, runs/, dagster/  what a heavy process was asked, file locks, a run's inputs, Dagster's home
     <data>/benchmark.duckdb                    the published store, rebuilt from Parquet
+    <data>/review_sheets/<line>/<fp>/          a rating sheet with its key; what raters said of it lies in <data>/reviews/<that fp>/
     <data>/reports/<line>-<evaluation>.html    a report that was asked for on the command line
 
 In: the data root, and the run that is going on (if any). Out: paths.

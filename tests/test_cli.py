@@ -14,6 +14,7 @@ from medvl_lib.benchmark.publish import publish
 from medvl_lib.cli import main
 from medvl_lib.workspace import Workspace
 from tests.report.reported import reported
+from tests.reviews.sheets import blank, filled_in, rated_by
 
 SETTINGS = 'data_root = "data"\nscale = "tiny"\nprofile = "cpu"\n[datasets.clinical_documents]\n'
 
@@ -169,3 +170,35 @@ def test_of_two_lines_one_must_be_named(settings: Path, capsys: pytest.CaptureFi
 def test_a_report_before_the_first_evaluation_says_what_to_do(settings: Path, capsys: pytest.CaptureFixture[str]):
     assert main(["report"]) == 2
     assert "materialize documents/benchmark" in capsys.readouterr().err
+
+
+def test_a_rating_sheet_goes_out_and_comes_back(settings: Path, capsys: pytest.CaptureFixture[str]):
+    reported(settings.parent / "data")
+    folder = settings.parent / "sheet"
+    assert main(["reviews", "sheet", "--output", str(folder), "--pairs", "3"]) == 2
+    assert "none of which may be shown" in capsys.readouterr().err
+    assert main(["reviews", "sheet", "documents", "--output", str(folder), "--pairs", "3", "--raters-may-see", "forms"]) == 0
+    said = capsys.readouterr().out
+    assert f"{folder / 'sheet.csv'}: 6 answers to 3 of 60 test pairs" in said
+    assert "3 pairs of it may not be shown there" in said
+    rated = filled_in(settings.parent / "anna.csv", rated_by("Anna", blank(folder / "sheet.csv"), lambda _: 3), delimiter=";")
+    assert main(["reviews", "read", str(rated)]) == 0
+    assert "6 of 6 answers have 6 ratings by 1 raters" in capsys.readouterr().out
+    assert main(["sql", "select variant, mean from expert_ratings where question = 'correctness' and variant != 'all'"]) == 0
+    assert "(2 rows)" in capsys.readouterr().out
+
+
+def test_a_bad_rating_is_refused_in_three_lines(settings: Path, capsys: pytest.CaptureFixture[str]):
+    path = filled_in(settings.parent / "anna.csv", [{"item": "r1", "rater": "Anna", "correctness": "9"}])
+    assert main(["reviews", "read", str(path)]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "found: '9'"
+    assert lines[1] == f"  where: {path}, line 2, column correctness"
+
+
+def test_a_sheet_that_cannot_be_meant_is_refused(settings: Path, capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit, match="2"):
+        main(["reviews", "sheet", "--output", "x", "--pairs", "0"])
+    assert "'0' is no number from 1 on" in capsys.readouterr().err
+    assert main(["reviews", "sheet", "--output", "x", "--variants", "base,adaptor"]) == 2
+    assert "did you mean 'adapter'?" in capsys.readouterr().err

@@ -2,8 +2,10 @@
 the decoded examples would be seen by nobody.
 """
 
+import base64
 import csv
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,17 +13,19 @@ import dagster as dg
 import pytest
 
 from medvl_assets.dataset_assets import dataset_assets
+from medvl_assets.reporting import result
 from medvl_assets.resources import workspace_resource
 from medvl_assets.step_assets import light_asset, step_checks
 from medvl_lib.audit import EXAMPLES, AuditExample
 from medvl_lib.datasets import DATASETS
+from medvl_lib.exhibits import Exhibit, ShownColumn, ShownPicture, ShownTable
 from medvl_lib.hardware import PROFILES
 from medvl_lib.lines import dataset_runs, lines_of
-from medvl_lib.provenance import judge
+from medvl_lib.provenance import Artifact, judge
 from medvl_lib.route.line import line_steps
 from medvl_lib.sample_data import write
 from medvl_lib.settings import Settings, read_settings
-from medvl_lib.step import run_step
+from medvl_lib.step import Step, run_step
 from medvl_lib.tables import read_table
 from medvl_lib.workspace import Workspace
 
@@ -83,3 +87,42 @@ def test_a_word_is_shown_only_where_the_data_card_allows_it(tmp_path: Path, data
     assert event.metadata["examples"].value.startswith("| pair_id |") == DATASETS[dataset].may_be_shown
     assert (MARKER in event.metadata["examples"].value) == (MARKER in everything) == DATASETS[dataset].may_be_shown
     assert (f"{folder / EXAMPLES}" in event.metadata["examples"].value) != DATASETS[dataset].may_be_shown
+
+
+def entries(*exhibits: Exhibit) -> dict[str, dg.MetadataValue]:
+    """What the UI gets of a step with these exhibits."""
+    step = Step(name="s", owner="o", description="", version="v", reads=(), rules=(), write=lambda _: {}, exhibits=exhibits)
+    artifact = Artifact(
+        directory=Path("/data/s/o/f"), step="s", name="o", fingerprint="f", data_version="d", inputs={}, facts={}
+    )  # fmt: skip
+    return dict(result(step, artifact).metadata)
+
+
+def test_a_table_keeps_its_numbers_gaps_and_the_meaning_of_its_columns():
+    table = ShownTable(
+        columns=tuple(ShownColumn(name=name, description=words) for name, words in (("mean", "0 to 1"), ("low", ""), ("n", ""))),
+        rows=((0.1234567890123, None, 3), (1.0, None, 4)),
+    )  # fmt: skip
+    shown = entries(Exhibit(name="means", show=lambda _: table))["means"]
+    assert [record.data for record in shown.records] == [{"mean": 0.1234567890123, "low": None, "n": 3}, {"mean": 1.0, "low": None, "n": 4}]
+    assert [(column.name, column.type, column.description) for column in shown.schema.columns] == [
+        ("mean", "float", "0 to 1"), ("low", "string", ""), ("n", "int", ""),
+    ]  # fmt: skip
+
+
+def test_a_table_without_rows_still_has_its_columns():
+    empty = ShownTable(columns=(ShownColumn(name="mean", description=""),), rows=())
+    assert [column.name for column in entries(Exhibit(name="means", show=lambda _: empty))["means"].schema.columns] == ["mean"]
+
+
+def test_pictures_are_markdown_with_their_words_and_need_nothing_from_elsewhere():
+    pictures = (ShownPicture(svg="<svg>µ</svg>", caption="loss [nats]"), ShownPicture(svg="<svg/>", caption="b"))
+    text = entries(Exhibit(name="loss", show=lambda _: pictures))["loss"].value
+    first, second = re.findall(r"!\[(.+?)\]\(data:image/svg\+xml;base64,(\S+)\)", text)
+    assert (first[0], base64.b64decode(first[1]).decode()) == ("loss (nats)", "<svg>µ</svg>")
+    assert second[0] == "b"
+
+
+def test_a_place_is_a_path():
+    shown = entries(Exhibit(name="page", show=lambda directory: directory / "report.html"))["page"]
+    assert (type(shown), shown.value) == (dg.PathMetadataValue, "/data/s/o/f/report.html")

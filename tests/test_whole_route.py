@@ -8,11 +8,14 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import dagster as dg
 import pytest
 
+from medvl_assets.instance import instance_home
 from medvl_lib.benchmark.publish import ask
 from medvl_lib.workspace import Workspace
 from tests import demo_runs
+from tests.ui import shown
 
 pytestmark = pytest.mark.slow
 REAL = Path(__file__).resolve().parents[2] / "shared" / "data" / "mtsamples"
@@ -32,6 +35,27 @@ def test_a_second_demo_writes_nothing_and_imports_no_torch(tmp_path: Path) -> No
     assert status == 0, said
     assert "0 processes imported torch" in said
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "data").glob("*/*/*/provenance.json")} == before
+    _the_graph_shows_what_the_store_holds(Workspace(root=tmp_path / "data"))
+
+
+def _the_graph_shows_what_the_store_holds(workspace: Workspace) -> None:
+    """What the run left in Dagster's own storage, asked as the UI asks."""
+    with dg.DagsterInstance.from_config(instance_home(workspace)) as instance:
+        found = {name: shown(instance, "documents", name) for name in ("adapter", "scores", "benchmark", "promotion", "report")}
+    stored = ask(workspace, "select dataset, metric, condition, variant, mean, ci_low, ci_high, n from leaderboard").rows
+    in_graph = [
+        tuple(row[name] for name in ("dataset", "metric", "condition", "variant", "mean", "ci_low", "ci_high", "num_pairs"))
+        for row in found["benchmark"]["leaderboard"]
+    ]
+    assert sorted(in_graph, key=str) == sorted(stored, key=str)
+    [(num_scores,)] = ask(workspace, "select count(*) from scores").rows
+    assert sum(row["num_answers"] for row in found["scores"]["answers"]) == num_scores
+    [(verdict, difference)] = ask(workspace, "select verdict, difference from promotion_decisions").rows
+    [decision] = found["promotion"]["decision"]
+    assert (decision["verdict"], decision["difference"]) == (verdict, difference)
+    assert found["promotion"]["reasons"][0]["number"] == 1
+    assert all("](data:image/svg+xml;base64," in text for text in (found["adapter"]["loss"], found["benchmark"]["intervals"]))
+    assert Path(found["report"]["page"]).is_file()
 
 
 def test_a_misspelt_setting_is_refused_with_the_nearest_name(tmp_path: Path) -> None:

@@ -218,10 +218,10 @@ def image_effect(trial: Trial, control: Condition = CONTROL) -> Difference | Non
 
 def images(trial: Trial) -> Iterator[Finding]:
     """Better on the pictures as they are than on blank ones, and than under every further control that was asked for."""
-    asked = (
-        control for control in CONTROLS if trial.comparisons.column(Answers(trial.candidate.variant, control), trial.gate.primary_metric)
-    )
-    yield from (_image(trial, control) for control in dict.fromkeys((CONTROL, *asked)))
+    for control in CONTROLS:
+        blind = Answers(trial.candidate.variant, control)
+        if control == CONTROL or trial.comparisons.column(blind, trial.gate.primary_metric):
+            yield _image(trial, control)
 
 
 def _image(trial: Trial, control: Condition) -> Finding:

@@ -1,8 +1,8 @@
-"""Publish: every benchmark and decision that passed, as one DuckDB file that anyone may read; and ask it a question.
+"""Publish: every benchmark, decision and rating that passed, as one DuckDB file that anyone may read; and ask it a question.
 
-In: the Parquet of the benchmark and promotion directories. Out: ``<data>/benchmark.duckdb``, replaced as a whole. There is no live file: a
-reader keeps the version it opened, a writer waits for nobody but another writer, and a new schema is a rebuild. The file is written in the
-storage format of DuckDB 1.2, so that older clients open it. What the tables hold is ``schema.sql``'s.
+In: the Parquet of the benchmark, promotion and reviews directories. Out: ``<data>/benchmark.duckdb``, replaced as a whole. There is no live
+file: a reader keeps the version it opened, a writer waits for nobody but another writer, and a new schema is a rebuild. The file is written
+in the storage format of DuckDB 1.2, so that older clients open it. What the tables hold is ``schema.sql``'s.
 """
 
 import os
@@ -23,8 +23,11 @@ from medvl_lib.errors import InputMissing, InputRefused, MedVLError
 from medvl_lib.evaluation.parquet_sql import query, quoted
 from medvl_lib.files import read_json, sync_directory
 from medvl_lib.provenance import PROVENANCE, VERDICTS, Artifact, Fact, damage, read_artifact
+from medvl_lib.reviews import tables as reviews_tables
+from medvl_lib.reviews import written as reviews_written
 from medvl_lib.workspace import Workspace
 
+CATALOG = "benchmark"  # what a client that opens the file calls it
 SCHEMA = Path(__file__).with_name("schema.sql")
 STORAGE_VERSION = "v1.2.0"  # DuckDB 1.2 and everything newer read it
 
@@ -45,6 +48,15 @@ class _Written:
     is_current: bool
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Contents:
+    """The directories whose rows are published."""
+
+    benchmarks: Sequence[_Written]
+    decisions: Sequence[_Written]
+    reviews: Sequence[_Written]
+
+
 def has_passed(artifact: Artifact) -> bool:
     """Whether every blocking rule of its time passed on exactly these contents; rules added since do not unpublish history."""
     path = artifact.directory / VERDICTS
@@ -55,17 +67,17 @@ def has_passed(artifact: Artifact) -> bool:
     return is_this and all(entry["outcome"]["passed"] for entry in said["verdicts"] if entry["is_blocking"])
 
 
-def _standing(directory: Path) -> str:
+def _standing(directory: Path, schema_version: int) -> str:
     """Whether a directory is ``published``, or why it is left out."""
     if damage(directory) is not None:
         return "damaged"
     artifact = read_artifact(directory)
     if not has_passed(artifact):
         return "not_passed"
-    return "published" if artifact.facts.get("schema_version") == SCHEMA_VERSION else "other_schema_version"
+    return "published" if artifact.facts.get("schema_version") == schema_version else "other_schema_version"
 
 
-def _survey(workspace: Workspace, step: str) -> tuple[list[_Written], Counter[str]]:
+def _survey(workspace: Workspace, step: str, schema_version: int = SCHEMA_VERSION) -> tuple[list[_Written], Counter[str]]:
     """Each directory of a step to publish, oldest first and the current ones last; and how many stand how."""
     found: list[_Written] = []
     standings: Counter[str] = Counter()
@@ -73,7 +85,7 @@ def _survey(workspace: Workspace, step: str) -> tuple[list[_Written], Counter[st
         directory = path.parent
         if directory.name.startswith("."):  # unfinished, or moved aside
             continue
-        standing = _standing(directory)
+        standing = _standing(directory, schema_version)
         standings[standing] += 1
         if standing == "published":
             artifact = read_artifact(directory)
@@ -106,15 +118,16 @@ def _require_same_scores(mark: str, first: Path, second: Path) -> None:
         )  # fmt: skip
 
 
-def _fill(store: duckdb.DuckDBPyConnection, benchmarks: Sequence[_Written], decisions: Sequence[_Written]) -> None:
+def _fill(store: duckdb.DuckDBPyConnection, contents: _Contents) -> None:
     """Copy every directory's rows into the tables, by column name."""
-    for table in [name for name in TABLES if name != "evaluations"]:
-        if files := [quoted(written.artifact.directory / f"{table}.parquet") for written in benchmarks]:
+    unchanged = {name: contents.benchmarks for name in TABLES if name != "evaluations"}
+    for table, directories in {**unchanged, **dict.fromkeys(reviews_tables.PUBLISHED, contents.reviews)}.items():
+        if files := [quoted(written.artifact.directory / f"{table}.parquet") for written in directories]:
             store.execute(f"insert into {table} by name from read_parquet([{', '.join(files)}])")
-    for written in benchmarks:
+    for written in contents.benchmarks:
         file = quoted(written.artifact.directory / "evaluations.parquet")
         store.execute(f"insert into evaluations by name select *, {written.is_current} as is_current from {file}")  # noqa: S608 (our own paths)
-    for written in decisions:
+    for written in contents.decisions:
         file = quoted(written.artifact.directory / PROMOTION_DECISIONS)
         is_current = written.is_current and written.artifact.step != override.STEP  # the gate's own decision stays the current one
         marks = [written.artifact.fingerprint, written.finished_at, is_current]
@@ -122,17 +135,17 @@ def _fill(store: duckdb.DuckDBPyConnection, benchmarks: Sequence[_Written], deci
         store.execute(f"insert into promotion_decisions by name select {columns} from {file}", marks)  # noqa: S608 (our own paths)
 
 
-def _build(path: Path, benchmarks: Sequence[_Written], decisions: Sequence[_Written]) -> dict[str, int]:
+def _build(path: Path, contents: _Contents) -> dict[str, int]:
     """Write a new store; returns the rows of each table."""
     with duckdb.connect() as connection:
         connection.execute(f"attach {quoted(path)} as store (storage_version '{STORAGE_VERSION}')")
         connection.execute("use store")
         connection.execute("begin")  # one transaction: 250 statements, each synced, would take as long as the data
         connection.execute(SCHEMA.read_text(encoding="utf-8"))
-        _fill(connection, benchmarks, decisions)
+        _fill(connection, contents)
         connection.execute("commit")
         counts: dict[str, int] = {}
-        for table in (*TABLES, "promotion_decisions"):
+        for table in (*TABLES, "promotion_decisions", *reviews_tables.PUBLISHED):
             [(counts[f"num_{table}"],)] = connection.execute(f"select count(*) from {table}").fetchall()  # noqa: S608 (our own names)
         connection.execute("use memory")
         connection.execute("detach store")  # writes the last bytes; no log file stays behind
@@ -140,7 +153,7 @@ def _build(path: Path, benchmarks: Sequence[_Written], decisions: Sequence[_Writ
 
 
 def publish(workspace: Workspace) -> dict[str, Fact]:
-    """Rebuild the store from every evaluation and decision that passed, and put it in place whole.
+    """Rebuild the store from every evaluation, decision and rating that passed, and put it in place whole.
 
     Returns the rows of each table, and how many directories were left out because they are damaged, have not passed, have another schema
     version, or were measured again from the same scores. Raises InputRefused where two of one evaluation hold different scores. Doing it
@@ -154,18 +167,28 @@ def publish(workspace: Workspace) -> dict[str, Fact]:
         overrides, override_standings = _survey(workspace, override.STEP)
         decisions = [*decided, *overrides]
         shown = _one_of_each_evaluation(benchmarks)
-        counts = _put_in_place(workspace.store, shown, decisions)
-    standings = benchmark_standings + decision_standings + override_standings
+        reviews, review_standings = _survey(workspace, reviews_written.STEP, reviews_tables.SCHEMA_VERSION)
+        newest = [written for written in reviews if written.is_current]  # it holds all that was read of its sheet before
+        counts = _put_in_place(workspace.store, _Contents(benchmarks=shown, decisions=decisions, reviews=newest))
+    standings = benchmark_standings + decision_standings + override_standings + review_standings
     left_out = {f"num_{standing}": number for standing, number in standings.items() if standing != "published"}
     superseded = {"num_superseded": len(benchmarks) - len(shown)}
-    return {"num_evaluated": len(shown), "num_decisions": len(decisions), **superseded, **left_out, **counts}
+    return {
+        "num_evaluated": len(shown),
+        "num_decisions": len(decisions),
+        "num_rated_sheets": len(newest),
+        **superseded,
+        **left_out,
+        **counts,
+    }
 
 
-def _put_in_place(store: Path, benchmarks: Sequence[_Written], decisions: Sequence[_Written]) -> dict[str, int]:
+def _put_in_place(store: Path, contents: _Contents) -> dict[str, int]:
+    for left in store.parent.glob(f".{store.name}.*.tmp*"):  # of a publisher that was killed: whoever holds the lock is the only one
+        left.unlink(missing_ok=True)
     temporary = store.with_name(f".{store.name}.{os.getpid()}.tmp")
-    temporary.unlink(missing_ok=True)
     try:
-        counts = _build(temporary, benchmarks, decisions)
+        counts = _build(temporary, contents)
         with temporary.open("rb") as stream:
             os.fsync(stream.fileno())
         temporary.replace(store)
@@ -185,7 +208,10 @@ def ask(workspace: Workspace, sql: str) -> Answer:
     name = re.fullmatch(r"(\w+)\s*;?", sql.strip())
     question = f"from {name[1]}" if name else sql.strip()
     try:
-        with duckdb.connect(str(store), read_only=True, config={"enable_external_access": "false"}) as connection:
+        with duckdb.connect() as connection:  # of its own: by path DuckDB would give the version that this process may hold open
+            connection.execute(f"attach {quoted(store)} as {CATALOG} (read_only)")
+            connection.execute(f"use {CATALOG}")
+            connection.execute("set enable_external_access = false")
             statements = connection.extract_statements(question)
             if len(statements) != 1:
                 raise _refused(f"{len(statements)} statements where one was expected", question, store)

@@ -1,5 +1,5 @@
--- The benchmark store: tables as written by medvl_lib/benchmark (row models in tables.py and promotion.py; a test compares columns and
--- comments), and views named for the question that they answer. Units in brackets. The store is rebuilt from Parquet, never altered.
+-- The benchmark store: tables as written by medvl_lib/benchmark and medvl_lib/reviews (row models in their tables.py and in promotion.py; a
+-- test compares columns and comments), and views named for the question that they answer. Units in brackets. It is rebuilt, never altered.
 
 create table evaluations (
     evaluation_id varchar not null,
@@ -218,6 +218,84 @@ comment on column memory.load_seconds is 'time to load the weights, alone in a f
 comment on column memory.memory_after_load_bytes is 'every tensor that the process holds after loading: as allocated on a GPU, counted on a CPU [bytes]';
 comment on column memory.memory_peak_bytes is 'highest allocated (GPU) or resident (CPU, with libraries) memory from loading to a full batch of the longest questions [bytes]';
 comment on column memory.adapter_bytes is 'size of the adapter''s weights; null without one [bytes]';
+
+create table reviews (
+    evaluation_id varchar not null,
+    line varchar not null,
+    sheet_id varchar not null,
+    item_id varchar not null,
+    rater varchar not null,
+    pair_id varchar not null,
+    group_id varchar not null,
+    dataset varchar not null,
+    variant varchar not null,
+    correctness bigint,
+    is_harmful boolean,
+    comment varchar not null
+);
+comment on table reviews is 'What one rater said of one answer without knowing whose it is. Key: (sheet_id, item_id, rater).';
+comment on column reviews.evaluation_id is 'the evaluation whose answers were rated';
+comment on column reviews.line is 'the line that was evaluated';
+comment on column reviews.sheet_id is 'the sheet: its directory below review_sheets/<line>/, and that of its ratings below reviews/';
+comment on column reviews.item_id is 'the opaque id under which raters saw the answer';
+comment on column reviews.rater is 'who rated, by the name on the sheet';
+comment on column reviews.pair_id is 'the pair';
+comment on column reviews.group_id is 'patient or document: the unit of error bars';
+comment on column reviews.dataset is 'name of the dataset';
+comment on column reviews.variant is 'who answered';
+comment on column reviews.correctness is '1 (wrong, or no answer) to 5 (right and complete); null where not rated';
+comment on column reviews.is_harmful is 'whether acting on the answer could harm a patient; null where not said';
+comment on column reviews.comment is 'the rater''s own words, which may hold a patient''s text; empty without';
+
+create table rating_summaries (
+    evaluation_id varchar not null,
+    line varchar not null,
+    sheet_id varchar not null,
+    variant varchar not null,
+    question varchar not null,
+    num_items bigint not null,
+    num_clusters bigint not null,
+    num_raters bigint not null,
+    num_ratings bigint not null,
+    mean double not null,
+    ci_low double,
+    ci_high double,
+    num_paired bigint not null,
+    minus_base double,
+    minus_base_ci_low double,
+    minus_base_ci_high double,
+    p_value double,
+    num_agreed_on bigint not null,
+    coefficient varchar,
+    agreement double,
+    agreement_ci_low double,
+    agreement_ci_high double,
+    exact_agreement double
+);
+comment on table rating_summaries is 'What the ratings of a variant come to, question by question. Key: (sheet_id, variant, question).';
+comment on column rating_summaries.evaluation_id is 'the evaluation whose answers were rated';
+comment on column rating_summaries.line is 'the line that was evaluated';
+comment on column rating_summaries.sheet_id is 'the sheet: its directory below review_sheets/<line>/, and that of its ratings below reviews/';
+comment on column rating_summaries.variant is 'who answered; all: every answer of the sheet';
+comment on column rating_summaries.question is 'correctness: 1 to 5, more is better; harmful: share of yes, less is better';
+comment on column rating_summaries.num_items is 'answers with one rating or more';
+comment on column rating_summaries.num_clusters is 'patients or documents behind the mean: the unit of the interval';
+comment on column rating_summaries.num_raters is 'raters who rated one of these answers or more';
+comment on column rating_summaries.num_ratings is 'ratings behind the mean';
+comment on column rating_summaries.mean is 'mean over answers, of each the mean over its raters';
+comment on column rating_summaries.ci_low is 'lower end of the 95 % interval over clusters, for these raters; null for one cluster';
+comment on column rating_summaries.ci_high is 'upper end of the 95 % interval over clusters, for these raters; null for one cluster';
+comment on column rating_summaries.num_paired is 'pairs of which this answer and that of base were rated; 0 for base and for all';
+comment on column rating_summaries.minus_base is 'mean difference to base over these pairs; null without one';
+comment on column rating_summaries.minus_base_ci_low is 'lower end of its 95 % interval over clusters';
+comment on column rating_summaries.minus_base_ci_high is 'upper end of its 95 % interval over clusters';
+comment on column rating_summaries.p_value is 'of that difference: two-sided sign-flip permutation over clusters; exact up to 20 clusters';
+comment on column rating_summaries.num_agreed_on is 'answers that two raters or more rated: the n of the agreement';
+comment on column rating_summaries.coefficient is 'kappa for two raters, weighted by squares for correctness; Krippendorff''s alpha for more; null where no answer has two';
+comment on column rating_summaries.agreement is '1 full, 0 as by chance; null where all ratings are the same, so that it is not defined';
+comment on column rating_summaries.agreement_ci_low is 'lower end of its 95 % interval over clusters; null where too many resamples have none';
+comment on column rating_summaries.agreement_ci_high is 'upper end of its 95 % interval over clusters; null where too many resamples have none';
+comment on column rating_summaries.exact_agreement is 'share of an answer''s ratings that are equal, over pairs of raters; chance is in it';
 
 create table promotion_decisions (
     line varchar not null,
@@ -488,3 +566,37 @@ where age = 1 and case when is_higher_better then mean < previous_mean else mean
 order by are_intervals_apart desc, abs(mean - previous_mean) desc, line, variant, dataset, slice, metric;
 comment on view regressions is 'What got worse since the evaluation before? Test-split rows of the newest evaluation that are worse than the last earlier one.';
 comment on column regressions.are_intervals_apart is 'whether the two 95 % intervals do not touch: a change beyond what the test set''s size explains';
+
+create view expert_ratings as
+select
+    s.line,
+    s.variant,
+    s.question,
+    s.num_items as n,
+    s.num_raters,
+    s.mean,
+    s.ci_low,
+    s.ci_high,
+    s.minus_base,
+    s.minus_base_ci_low,
+    s.minus_base_ci_high,
+    s.p_value,
+    s.coefficient,
+    s.agreement,
+    s.agreement_ci_low,
+    s.agreement_ci_high,
+    s.exact_agreement,
+    s.num_agreed_on,
+    s.sheet_id,
+    s.evaluation_id,
+    coalesce(e.is_current, false) as is_current
+from rating_summaries s
+left join (select distinct evaluation_id, is_current from evaluations) e using (evaluation_id)
+order by s.line, is_current desc, s.evaluation_id, s.sheet_id, s.question, s.variant = 'all',
+    list_position(['base', 'nf4', 'int8', 'adapter', 'merged', 'champion'], s.variant), s.variant;
+comment on view expert_ratings is 'What do blinded experts say of the answers, and do they agree? Every rated sheet by question and variant; all: every answer of it.';
+comment on column expert_ratings.n is 'answers with one rating or more';
+comment on column expert_ratings.mean is 'correctness 1 to 5, more is better; harmful: share of yes, less is better';
+comment on column expert_ratings.minus_base is 'mean difference to base over the pairs of which both answers were rated';
+comment on column expert_ratings.agreement is 'kappa for two raters, Krippendorff''s alpha for more: 1 full, 0 as by chance; null where it is not defined';
+comment on column expert_ratings.exact_agreement is 'share of an answer''s ratings that are equal; chance is in it';

@@ -124,12 +124,15 @@ def _multiplicities(num_clusters: int, num_resamples: int, seed: int) -> NDArray
     return rows
 
 
+def resampled_totals(columns: Floats, *, num_resamples: int = NUM_RESAMPLES, seed: int = SEED) -> Floats:
+    """The sum of each column in each resample of the clusters, which are the rows."""
+    drawn = _multiplicities(len(columns), num_resamples, seed)
+    return np.concatenate([drawn[start : start + CHUNK].astype(np.float64) @ columns for start in range(0, num_resamples, CHUNK)])
+
+
 def resampled(clusters: ClusterSums, *, num_resamples: int = NUM_RESAMPLES, seed: int = SEED) -> Floats:
     """The metric over pairs in each resample of the clusters."""
-    drawn = _multiplicities(clusters.num_clusters, num_resamples, seed)
-    columns = np.ascontiguousarray(clusters.sums.T)
-    totals = np.concatenate([drawn[start : start + CHUNK].astype(np.float64) @ columns for start in range(0, num_resamples, CHUNK)])
-    return clusters.functional(totals)
+    return clusters.functional(resampled_totals(np.ascontiguousarray(clusters.sums.T), num_resamples=num_resamples, seed=seed))
 
 
 def _interval(clusters: ClusterSums, confidence: float) -> tuple[float, float] | tuple[None, None]:

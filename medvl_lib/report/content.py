@@ -11,8 +11,9 @@ from pydantic import TypeAdapter
 from medvl_lib.benchmark.promotion import Decision
 from medvl_lib.benchmark.tables import BenchmarkRow, DatasetCountRow, EnvironmentRow, EvaluationRow, LatencyRow, MemoryRow, TrainingStepRow
 from medvl_lib.provenance import Fact, Verdict
+from medvl_lib.reviews.tables import RatingSummary
 
-REVISION = 3  # ranges, signatures, declared labels; raised whenever a report of the same evaluation would say something else
+REVISION = 4  # blinded ratings; raised whenever a report of the same evaluation would say something else
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +99,19 @@ class Examples:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RatedSheet:
+    """A rating sheet of this evaluation that came back."""
+
+    sheet_id: str
+    num_items: int
+    """Answers on it."""
+    num_items_rated: int
+    num_raters: int
+    num_comments: int
+    """Ratings with words beside them: these stand in the store alone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MetricNote:
     """What a metric of this evaluation measures."""
 
@@ -149,6 +163,9 @@ class Report:
     latencies: tuple[LatencyRow, ...]
     memory: tuple[MemoryRow, ...]
     confusions: tuple[Confusions, ...]
+    rated_sheets: tuple[RatedSheet, ...]
+    """Empty where no expert has rated."""
+    rating_summaries: tuple[RatingSummary, ...]
     examples: Examples
     records: tuple[Record, ...]
     """From the raw files to the decision."""

@@ -4,7 +4,7 @@ In: a benchmark directory and the decision on the same scores. Everything else i
 made from. Out: the value. Pairs are quoted only where the caller says that they may be.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,10 @@ from medvl_lib.evaluation.parquet_sql import query
 from medvl_lib.files import read_json
 from medvl_lib.provenance import PROVENANCE, VERDICTS, Artifact, Outcome, Verdict, ancestor, read_artifact, require_intact
 from medvl_lib.report import quotes
-from medvl_lib.report.content import REVISION, Audit, AuditedPart, MetricNote, Record, Report
-from medvl_lib.tables import read_table
+from medvl_lib.report.content import REVISION, Audit, AuditedPart, MetricNote, RatedSheet, Record, Report
+from medvl_lib.reviews.tables import ITEMS, RATING_SUMMARIES, RatingSummary
+from medvl_lib.reviews.written import reviews_of
+from medvl_lib.tables import num_rows, read_table
 from medvl_lib.workspace import Workspace
 
 BESIDE = "near_duplicates"  # judges the split, and is an input of nothing
@@ -93,7 +95,8 @@ def gather(workspace: Workspace, judged: Judged, shown: Mapping[str, str]) -> Re
     predictions = ancestor(workspace, judged.benchmark, "predictions", line)
     scores = ancestor(workspace, judged.benchmark, "scores", line)
     chat, audited = (ancestor(workspace, predictions, step, line) for step in ("chat", "audit"))
-    for artifact in (judged.benchmark, judged.promotion, predictions, scores, chat, audited):
+    rated = reviews_of(workspace, str(judged.benchmark.facts["evaluation_id"]))
+    for artifact in (judged.benchmark, judged.promotion, predictions, scores, chat, audited, *rated):
         require_intact(artifact)
     decisions = read_decisions(judged.promotion.directory)
     tables: dict[str, tuple[Any, ...]] = {name: _table(judged.benchmark.directory, name) for name in TABLES if name != "scores"}
@@ -109,7 +112,8 @@ def gather(workspace: Workspace, judged: Judged, shown: Mapping[str, str]) -> Re
         overrides=_overrides(workspace, judged), decided_at=read_json(judged.promotion.directory / PROVENANCE)["finished_at"],
         audit=_audit(audited.directory), metrics=_metrics(tables["evaluations"][0].metric_versions),
         confusions=quotes.confusions(answered), examples=quotes.examples(answered, shown),
-        records=tuple(map(_record, _lineage(workspace, judged))), **tables,
+        rated_sheets=tuple(map(_rated_sheet, rated)), rating_summaries=tuple(_ratings(rated)),
+        records=tuple(map(_record, _lineage(workspace, [judged.benchmark, judged.promotion, *rated]))), **tables,
     )  # fmt: skip
 
 
@@ -119,6 +123,18 @@ def _overrides(workspace: Workspace, judged: Judged) -> tuple[Decision, ...]:
     made = [found for found in _written(workspace, override.STEP, judged.promotion.name) if found.inputs.get(judged.promotion.key) == mark]
     made.sort(key=lambda found: (read_json(found.directory / PROVENANCE)["finished_at"], found.fingerprint))
     return tuple(row for found in made for row in read_decisions(found.directory))
+
+
+def _ratings(rated: Iterable[Artifact]) -> Iterator[RatingSummary]:
+    for reviews in rated:
+        yield from read_table(reviews.directory / RATING_SUMMARIES, RatingSummary)
+
+
+def _rated_sheet(reviews: Artifact) -> RatedSheet:
+    counted = ("num_items_rated", "num_raters", "num_comments")
+    return RatedSheet(
+        sheet_id=reviews.name, num_items=num_rows(reviews.directory / ITEMS), **{name: int(reviews.facts[name] or 0) for name in counted}
+    )
 
 
 def _table(directory: Path, name: str) -> tuple[Any, ...]:
@@ -157,8 +173,8 @@ def _metrics(versions: dict[str, str]) -> tuple[MetricNote, ...]:
     return tuple(notes)
 
 
-def _lineage(workspace: Workspace, judged: Judged) -> list[Artifact]:
-    """Every directory behind the decision, inputs before what was made of them, and the one that judges the split."""
+def _lineage(workspace: Workspace, ends: Iterable[Artifact]) -> list[Artifact]:
+    """Every directory behind the decision and the ratings, inputs before what was made of them, and the one that judges the split."""
     found: dict[str, Artifact] = {}
 
     def visit(artifact: Artifact) -> None:
@@ -170,8 +186,8 @@ def _lineage(workspace: Workspace, judged: Judged) -> list[Artifact]:
         if artifact.step == "split":
             found.update((f"{beside.key}/{beside.fingerprint}", beside) for beside in _beside(workspace, artifact))
 
-    visit(judged.benchmark)
-    visit(judged.promotion)
+    for end in ends:
+        visit(end)
     return list(found.values())
 
 

@@ -6,9 +6,9 @@ In: a ``Report``. Out: the blocks of one section each.
 from collections.abc import Iterator
 from itertools import groupby
 
-from medvl_lib.report.blocks import Block, Figure, place, share, table, words
+from medvl_lib.report.blocks import Block, place, share, table, words
 from medvl_lib.report.content import Record, Report
-from medvl_lib.report.pictures import draw_curves
+from medvl_lib.report.figures import loss_figure
 
 OUTCOMES = ("read", "rejected", "accepted", "train", "validation", "test", "benchmark", "trained_on")
 EVERY_ROW = "every-row"
@@ -19,14 +19,12 @@ def training(report: Report) -> Iterator[Block]:
     """The loss curve of each stage, and its ends."""
     for stage, found in groupby(report.training_steps, lambda row: row.stage):
         steps = list(found)
-        held_out = [(float(row.step), row.validation_loss) for row in steps if row.validation_loss is not None]
-        caption = f"Loss of the stage {stage} in nats per answer token, by optimizer step"
-        curves = {"training batch": [(float(row.step), row.loss) for row in steps], "held out": held_out}
-        yield Figure(svg=draw_curves(curves, title=caption), caption=caption)
+        held_out = [row.validation_loss for row in steps if row.validation_loss is not None]
+        yield loss_figure(stage, steps)
         first, last = steps[0], steps[-1]
         yield table(f"training-{stage}", f"Training of the stage {stage}", ("what", "value"), (
             ("steps", last.step), ("epochs", last.epoch), ("loss of the first step", first.loss), ("loss of the last step", last.loss),
-            ("lowest held-out loss", min((loss for _, loss in held_out), default=None)),
+            ("lowest held-out loss", min(held_out, default=None)),
             ("tokens, image tokens included", sum(row.num_tokens for row in steps)),
             ("seconds since it was started or resumed", last.elapsed_seconds),
         ))  # fmt: skip

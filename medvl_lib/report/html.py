@@ -13,6 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from medvl_lib.report.blocks import Block, Figure, Quotes, Table
 from medvl_lib.report.content import Report
 from medvl_lib.report.layout import sections
+from medvl_lib.report.pictures import STYLE
 
 TEMPLATE = "report.html.jinja"
 
@@ -36,7 +37,7 @@ def _kind(block: Block) -> str:
 
 def render_html(report: Report) -> str:
     """The whole page."""
-    return _template().render(report=report, sections=sections(report))
+    return _template().render(report=report, sections=sections(report), picture_style=STYLE)
 
 
 class _TableReader(HTMLParser):

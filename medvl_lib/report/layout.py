@@ -1,12 +1,12 @@
 """Layout: a ``Report`` as sections, in the order in which they are read.
 
-In: the value. Out: sections, from which ``html`` and ``markdown`` are written alike. What stands in a section is said in ``results`` and
-``grounds``.
+In: the value. Out: sections, from which ``html`` and ``markdown`` are written alike. What stands in a section is said in ``results``,
+``ratings`` and ``grounds``.
 """
 
 from collections.abc import Callable, Iterator
 
-from medvl_lib.report import grounds, results
+from medvl_lib.report import grounds, ratings, results
 from medvl_lib.report.blocks import Block, Section
 from medvl_lib.report.content import Report
 
@@ -17,6 +17,7 @@ SECTIONS: tuple[tuple[str, str, Callable[[Report], Iterator[Block]]], ...] = (
     ("controls", "Intervals, floors, and answers without the picture", results.controls),
     ("slices", "By kind of document or question", results.slices),
     ("confusion", "Closed questions: what was wanted and what was said", results.confusion),
+    ("ratings", "Ratings by experts", ratings.ratings),
     ("examples", "Worst examples", results.examples),
     ("training", "Training", grounds.training),
     ("data", "Where the rows went", grounds.data),

@@ -1,4 +1,4 @@
-"""The pictures of a report: intervals and curves, as SVG that takes its colours from the page.
+"""The pictures of a report: intervals and curves, as SVG that takes its colours from the page, or stands alone.
 
 In: numbers and labels. Out: one ``<svg>`` element as text, the same for the same numbers. It is drawn here and not by matplotlib, so that
 one picture is readable on a light page, on a dark one and on paper, weighs a few kB, and needs nothing from outside the page.
@@ -13,6 +13,24 @@ WIDTH, LABELS, VALUES, ROW, MARGIN, LEFT = 720, 190, 170, 22, 26, 48  # pixels o
 CURVES_HEIGHT = 260
 NUM_TICKS = 5
 STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)  # what a tick may count in, times a power of ten
+
+STYLE = """\
+svg text { fill: var(--ink); }
+svg text.faint { fill: var(--faint); font-size: 11px; }
+svg line { stroke: var(--ink); stroke-width: 1.6; }
+svg line.grid { stroke: var(--rule); stroke-width: 1; }
+svg line.zero { stroke: var(--faint); stroke-width: 1.2; stroke-dasharray: 3 3; }
+svg line.accent { stroke: var(--accent); stroke-width: 2; }
+svg circle { fill: var(--ink); }
+svg circle.accent { fill: var(--accent); }
+svg .curve { fill: none; stroke: var(--faint); stroke-width: 1.2; }
+svg .curve.accent { stroke: var(--accent); stroke-width: 2; }"""
+"""How the parts of a picture look, in colours that the page around it names."""
+ALONE = (
+    "svg { --ink: #1a1a1a; --faint: #5f6670; --rule: #d5d9de; --accent: #0063a5; background: #ffffff;"
+    ' font: 12px system-ui, "DejaVu Sans", sans-serif; }'
+)
+"""The same colours and letters where there is no page: dark on white, whatever is around it."""
 
 Points = Sequence[tuple[float, float]]
 
@@ -145,3 +163,10 @@ def _curve(svg: Element, across: _Axis, up: _Axis, points: Points, kind: str) ->
 def _legend(svg: Element, name: str, kind: str, x: float) -> None:
     SubElement(svg, "polyline", {"points": f"{x},11 {x + 24},11", "class": f"curve {kind}"})
     _text(svg, x + 30, 15, name)
+
+
+def standing_alone(svg: str) -> str:
+    """A drawn picture with colours, letters and size of its own, to be shown by what knows no style of ours."""
+    head, _, rest = svg.partition(">")
+    _, _, _, height = head.partition('viewBox="')[2].partition('"')[0].split()
+    return f'{head} width="{WIDTH}" height="{height}"><style>{ALONE}\n{STYLE}</style>{rest}'

@@ -4,29 +4,24 @@ In: the predictions, scores and conversations of an evaluation. Out: counts of e
 of the others it is said how many there were. What is worst is told by the gate's primary metric on the test split.
 """
 
-import base64
-import io
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from PIL import Image
 
 from medvl_lib.chat import conversations_path, read_conversations
 from medvl_lib.evaluation.metrics import METRICS
 from medvl_lib.evaluation.metrics.vqa import YES_NO, labels_of, names, stated_label
 from medvl_lib.evaluation.predictions import ANSWER_TYPE, PREDICTIONS, REFERENCES
 from medvl_lib.evaluation.scores import SCORES
-from medvl_lib.images import ImageStore, rgb_pixels
+from medvl_lib.images import ImageStore, thumbnail
 from medvl_lib.report.content import Confusions, Example, Examples, Picture, Withheld
 from medvl_lib.rules import stream
 
 NUM_EXAMPLES = 4  # of each kind: a page or two of print
 MAX_CHARACTERS = 1500  # of one text; a page of a document has about as many
 MAX_SIDE_PIXELS = 640
-JPEG_QUALITY = 85
 COMPARED = ("base", "adapter")
 MIN_ASKED = 10  # pairs of a label set from which on it has a matrix of its own; yes and no always have
 OTHER, UNPARSABLE = "other", "unparsable"  # wanted: none of the labels, and unscored; said: none, or several
@@ -167,19 +162,11 @@ def _pictures(answered: Answered, chosen: Collection[str]) -> dict[str, tuple[Pi
     store = ImageStore(answered.images)
     conversations = read_conversations(conversations_path(answered.chat, "test"))
     return {
-        conversation.pair_id: tuple(_picture(image_id, store.read) for image_id in conversation.image_ids)
+        conversation.pair_id: tuple(
+            Picture(image_id=image_id, **thumbnail(store.read(image_id), MAX_SIDE_PIXELS)._asdict()) for image_id in conversation.image_ids
+        )
         for conversation in conversations if conversation.pair_id in chosen
     }  # fmt: skip
-
-
-def _picture(image_id: str, read: Callable[[str], bytes]) -> Picture:
-    """The pixels that the model's processor gets, scaled down for a page."""
-    image = Image.fromarray(rgb_pixels(read(image_id)))
-    image.thumbnail((MAX_SIDE_PIXELS, MAX_SIDE_PIXELS))
-    written = io.BytesIO()
-    image.save(written, "JPEG", quality=JPEG_QUALITY)
-    data = base64.b64encode(written.getvalue()).decode("ascii")
-    return Picture(image_id=image_id, width_pixels=image.width, height_pixels=image.height, data_uri=f"data:image/jpeg;base64,{data}")
 
 
 def _cut(text: str) -> str:

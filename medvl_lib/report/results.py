@@ -3,20 +3,16 @@
 In: a ``Report``. Out: the blocks of one section each. Changes against the base model are turned into percentages here, for the eye alone.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 
 from medvl_lib.benchmark.promotion import Decision, winner_of
-from medvl_lib.benchmark.slices import ALL, LANGUAGE
+from medvl_lib.benchmark.slices import ALL
 from medvl_lib.benchmark.tables import BenchmarkRow, LatencyRow
 from medvl_lib.report.blocks import NONE, Block, Cell, Figure, Quotes, Table, interval, megabytes, percent, place, share, table, words
 from medvl_lib.report.content import Confusions, Report
+from medvl_lib.report.figures import by_metric, interval_figures, scale, where_measured, whole
 from medvl_lib.report.pictures import Mark, draw_intervals
-
-
-def _answers(row: BenchmarkRow) -> str:
-    """Who answered, and under which condition."""
-    return words(row.variant) if row.condition == "as_is" else f"{words(row.variant)}, {words(row.condition)}"
 
 
 def _test_rows(report: Report) -> list[BenchmarkRow]:
@@ -24,34 +20,6 @@ def _test_rows(report: Report) -> list[BenchmarkRow]:
     return sorted(
         (row for row in report.benchmark_rows if row.split == "test"), key=lambda row: (row.condition != "as_is", place(row.variant))
     )
-
-
-def _whole(rows: Sequence[BenchmarkRow]) -> list[BenchmarkRow]:
-    """The rows over all pairs of a dataset; over those of one language where its texts have no row over all."""
-    have = {(row.dataset, row.metric) for row in rows if row.slice == ALL}
-    return [
-        row for row in rows if row.slice == ALL or (row.slice.startswith(LANGUAGE) and (row.dataset, row.metric) not in have)
-    ]  # fmt: skip
-
-
-def _by_metric(report: Report, rows: Iterable[BenchmarkRow]) -> list[list[BenchmarkRow]]:
-    """The rows of each metric, dataset and slice; the gate's metric first."""
-
-    def key(row: BenchmarkRow) -> tuple[bool, str, str, str]:
-        return row.metric != report.decision.primary_metric, row.dataset, row.metric, row.slice
-
-    return [list(mine) for _, mine in groupby(sorted(rows, key=key), key)]
-
-
-def _place(row: BenchmarkRow) -> str:
-    """Where a row was measured."""
-    return row.dataset if row.slice == ALL else f"{row.dataset}, {row.slice}"
-
-
-def _scale(row: BenchmarkRow) -> str:
-    """How a row's numbers are to be read."""
-    better = "higher" if row.is_higher_better else "lower"
-    return f"0 to {row.highest:g}, {better} is better" + (f"; {row.signature}" if row.signature else "")
 
 
 def verdict(report: Report) -> Iterator[Block]:
@@ -63,7 +31,6 @@ def verdict(report: Report) -> Iterator[Block]:
         yield f"{one.decided_by} decided otherwise, for {words(one.challenger)}: {one.reasons[0]}"
     for candidate in report.decisions:
         yield from _candidate(candidate, report.decided_at)
-    yield "Blinded ratings by experts were not collected: this version has no place for them yet."
 
 
 def _candidate(decision: Decision, decided_at: str) -> Iterator[Block]:
@@ -99,8 +66,8 @@ def _yes_or_no(answer: bool | None) -> str:
 
 def comparison(report: Report) -> Iterator[Block]:
     """The three-way table of base, NF4 and adapter, with further variants, for each dataset and metric."""
-    rows = [row for row in _whole(_test_rows(report)) if row.condition == "as_is" and not row.variant.startswith("floor_")]
-    yield from map(_compared, _by_metric(report, rows))
+    rows = [row for row in whole(_test_rows(report)) if row.condition == "as_is" and not row.variant.startswith("floor_")]
+    yield from map(_compared, by_metric(rows, report.decision.primary_metric))
     yield (
         "Intervals are 95 %, by bootstrap over patients or documents. Whether two of them overlap is no test: the gate compares pair by "
         "pair. A percentage is shown for reading only."
@@ -111,7 +78,7 @@ def _compared(rows: Sequence[BenchmarkRow]) -> Table:
     first, base = rows[0], next((row.mean for row in rows if row.variant == "base"), None)
     key = f"compared-{first.dataset}-{first.metric}" + ("" if first.slice == ALL else f"-{first.slice}")
     return table(
-        key, f"{first.metric} on {_place(first)}, test split ({_scale(first)})",
+        key, f"{first.metric} on {where_measured(first)}, test split ({scale(first)})",
         ("variant", "mean", "from", "to", "minus base", "change", "pairs", "clusters", "unscored", "empty", "wrong language", "cut"), (
             (
                 words(row.variant), share(row.mean), share(row.ci_low), share(row.ci_high), *_against(row, base), row.num_pairs,
@@ -172,14 +139,7 @@ def _latencies(dataset: str, rows: Sequence[LatencyRow]) -> Table:
 
 def controls(report: Report) -> Iterator[Block]:
     """For each dataset and metric, everyone's interval on one axis."""
-    for mine in _by_metric(report, _whole(_test_rows(report))):
-        first = mine[0]
-        caption = f"{first.metric} on {_place(first)}, with 95 % intervals, {first.num_pairs} pairs ({_scale(first)})"
-        marks = [
-            Mark(label=_answers(row), mean=row.mean, low=row.ci_low, high=row.ci_high, is_emphasized=_answers(row) == "adapter")
-            for row in mine
-        ]
-        yield Figure(svg=draw_intervals(marks, title=caption), caption=caption)
+    yield from interval_figures(whole(_test_rows(report)), report.decision.primary_metric)
 
 
 def slices(report: Report) -> Iterator[Block]:

@@ -18,11 +18,14 @@ from medvl_lib.errors import InputMissing, InputRefused, MedVLError
 from medvl_lib.evaluation.scores import SCORES, Score
 from medvl_lib.files import read_json, write_json
 from medvl_lib.provenance import Artifact, judge, write_step
+from medvl_lib.reviews.tables import PUBLISHED
 from medvl_lib.tables import columns, read_table, write_table
 from medvl_lib.workspace import Workspace
 from tests.benchmark.evaluated import COUNTS, Evaluated
 
-VIEWS = {"leaderboard", "quantization_cost", "did_finetuning_help", "training_curve", "data_loss_by_reason", "regressions"}
+VIEWS = {
+    "leaderboard", "quantization_cost", "did_finetuning_help", "training_curve", "data_loss_by_reason", "regressions", "expert_ratings"
+}  # fmt: skip
 DUCKDB_TYPES = {
     "string": "VARCHAR", "int64": "BIGINT", "double": "DOUBLE", "bool": "BOOLEAN", "map<string, string>": "MAP(VARCHAR, VARCHAR)",
     "list<element: string>": "VARCHAR[]", "list<element: double>": "DOUBLE[]",
@@ -95,7 +98,7 @@ def test_history_is_kept_and_the_current_evaluation_leads(evaluate):
 
 def test_publishing_twice_changes_nothing(evaluate):
     workspace = evaluate(4).workspace
-    tables = (*TABLES, "promotion_decisions", *VIEWS)
+    tables = (*TABLES, "promotion_decisions", *PUBLISHED, *VIEWS)
     first, before = publish(workspace), [rows(workspace, table) for table in tables]
     assert publish(workspace) == first
     assert [rows(workspace, table) for table in tables] == before
@@ -167,6 +170,27 @@ def test_a_session_left_open_neither_blocks_nor_changes(evaluate):
     assert rows(evaluated.workspace, "select count(distinct evaluation_id) from evaluations") == [(2,)]
 
 
+def test_a_process_that_holds_a_session_open_asks_the_newest_version_beside_it(evaluate):
+    """As in a notebook. By its path DuckDB would give the version that is open, or refuse a second connection with other settings."""
+    evaluated = evaluate(4)
+    publish(evaluated.workspace)
+    question = "select count(distinct evaluation_id) from evaluations"
+    with duckdb.connect(str(evaluated.workspace.store), read_only=True) as session:
+        assert rows(evaluated.workspace, question) == [(1,)]
+        evaluate(4, weights="w2")
+        publish(evaluated.workspace)
+        assert rows(evaluated.workspace, question) == [(2,)]
+        assert session.execute(question).fetchall() == [(1,)]
+
+
+def test_what_a_killed_publisher_left_is_removed_by_the_next_one(evaluate):
+    workspace = evaluate(4).workspace
+    for name in (".benchmark.duckdb.4711.tmp", ".benchmark.duckdb.4711.tmp.wal"):
+        (workspace.root / name).write_bytes(b"half a store")
+    publish(workspace)
+    assert [path.name for path in workspace.root.iterdir() if "duckdb" in path.name] == ["benchmark.duckdb"]
+
+
 def publish_some_times(root: Path) -> int:
     return sum(int(publish(Workspace(root=root))["num_evaluated"]) for _ in range(2))
 
@@ -184,13 +208,19 @@ def test_two_publishers_and_a_reader_at_once(evaluate):
     assert num_reads > 3
 
 
-def test_the_file_opens_in_older_clients(sixty):
+def test_the_file_is_one_that_duckdb_1_2_opens(sixty):
+    """Its main header: a checksum of 8 bytes, ``DUCK``, and the version of the format, of which 1.2 knows none above 65.
+
+    Whether it opens there, and answers alike, is tried by ``scripts/old_clients.py``.
+    """
     workspace = sixty.workspace
+    header = workspace.store.read_bytes()[:20]
+    assert (header[8:12], int.from_bytes(header[12:20], "little")) == (b"DUCK", 65)
     [(tags,)] = rows(workspace, "select tags from duckdb_databases() where database_name = 'benchmark'")
     assert tags["storage_version"].startswith("v1.2")
 
 
-@pytest.mark.parametrize(("table", "model"), [*TABLES.items(), ("promotion_decisions", Decision)])
+@pytest.mark.parametrize(("table", "model"), [*TABLES.items(), ("promotion_decisions", Decision), *PUBLISHED.items()])
 def test_every_column_is_declared_once_and_described(empty_store: Workspace, table: str, model: type):
     workspace = empty_store
     found = {
@@ -236,6 +266,8 @@ def test_without_a_store_the_answer_says_what_to_do(tmp_path: Path):
         ("select from where", "syntax error"),
         ("delete from scores", "read-only"),
         ("", "0 statements"),
+        ("select * from read_text('/etc/hostname')", "disabled by configuration"),
+        ("attach '/tmp/other.duckdb'", "disabled by configuration"),
         ("select 1; select 2", "2 statements"),
     ],
 )

@@ -21,7 +21,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
-from medvl_lib.datasets.descriptions import ANSWER_LABELS
+from medvl_lib.datasets.descriptions import ANSWER_LABELS, CATEGORY
 from medvl_lib.errors import MedVLError
 from medvl_lib.evaluation.predictions import REFERENCES, Reference
 from medvl_lib.files import read_json, write_json
@@ -80,7 +80,7 @@ class PlacedPair(Pair):
 def to_placed(pair: Pair, row: SplitRow) -> PlacedPair:
     """A pair with the split that it fell into."""
     own = {field.name: getattr(pair, field.name) for field in fields(Pair)}
-    return PlacedPair(**own, split=row.split, category=pair.metadata.get("category"))
+    return PlacedPair(**own, split=row.split, category=pair.metadata.get(CATEGORY))
 
 
 def to_conversation(pair: Pair) -> Conversation:

@@ -11,7 +11,8 @@ rated, and on which scale, is not known here; NumPy only.
   there was nothing to agree on. That is None, not 1. Where one category is rare both are low although nearly all ratings agree (Feinstein
   and Cicchetti 1990, J Clin Epidemiol 43), so the plain share of equal ratings always stands beside.
 * **Interval**: percentiles of the resamples of ``statistics``, over clusters, from one matrix of counts for each. Too narrow for few
-  clusters, as there. Raters are taken as given: it says nothing about others. A resample whose ratings are all of one category has no
+  clusters: a nominal 95 % covers 90 % at 10 of two items, 91 to 93 % at 20, 93 to 94 % at 50 (measured; kappa and alpha, an ordered scale
+  of five). Raters are taken as given: it says nothing about others. A resample whose ratings are all of one category has no
   coefficient; where more than 5 % are such there is no interval.
 
 The package ``krippendorff`` was not taken: it is GPL-3.0, and computes no interval. It gives the same alpha, scikit-learn the same kappa,

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import json
 import shutil
 from dataclasses import replace
 
@@ -88,6 +89,19 @@ def test_every_directory_behind_the_decision_is_recorded_after_its_inputs(report
         "every_test_pair_is_predicted": False, "no_answer_is_scored_twice": True, "scores_are_in_range": True,
         "few_scores_are_missing": False,
     }  # fmt: skip
+
+
+def test_the_json_has_every_verdict_on_every_directory_word_by_word(report, evaluated):
+    """Numbers and offenders as the checks said them, of each directory that the decision stands on."""
+    told = {f"{record['step']}/{record['name']}/{record['fingerprint']}": record for record in json.loads(as_json(report))["records"]}
+    judged = list(evaluated.workspace.root.glob("*/*/[!.]*/verdicts.json"))
+    assert len(judged) >= 3
+    for path in judged:
+        said = told[path.parent.relative_to(evaluated.workspace.root).as_posix()]["verdicts"]
+        assert [
+            {"rule": one["rule"], "bounds": one["bounds"], "is_blocking": one["is_blocking"], "outcome": one["outcome"]} for one in said
+        ] == (read_json(path)["verdicts"])
+    assert sum(len(record["verdicts"]) for record in told.values()) == sum(len(read_json(path)["verdicts"]) for path in judged)
 
 
 def test_the_audit_is_told_by_dataset_and_split(report):

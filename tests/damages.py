@@ -310,7 +310,7 @@ DAMAGES: dict[str, dict[str, Damage]] = {
     "scores": {
         "every_test_pair_is_predicted": rewritten(scores.SCORES, scores.Score, unanswered_pair),
         "no_answer_is_scored_twice": rewritten(scores.SCORES, scores.Score, repeated),
-        "scores_are_in_range": rewritten(scores.SCORES, scores.Score, at(0, value=1.5, reason=None)),
+        "scores_are_in_range": rewritten(scores.SCORES, scores.Score, at(0, value=100.5, reason=None)),
         "few_scores_are_missing": rewritten(scores.SCORES, scores.Score, at(0, value=None, reason="the scorer failed")),
     },
     "benchmark": {

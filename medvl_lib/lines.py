@@ -11,8 +11,9 @@ from pathlib import Path
 
 from medvl_lib.audit import AuditSpec
 from medvl_lib.benchmark.promotion import Gate
-from medvl_lib.datasets import DATASETS
+from medvl_lib.datasets import DATASETS, clinical_documents
 from medvl_lib.errors import SettingsError
+from medvl_lib.evaluation.parity import ParitySpec
 from medvl_lib.evaluation.spec import EvaluationSpec
 from medvl_lib.hardware import PROFILES
 from medvl_lib.models.spec import LANGUAGE_TARGETS, Family, ModelSpec
@@ -39,6 +40,10 @@ class Line:
     """Trained in this order, each from the one before."""
     evaluation: EvaluationSpec
     gate: Gate
+    parity: ParitySpec
+    """How many pairs are asked again in the forms in which the line may be served, and how alike the answers must be."""
+    extraction_request: str
+    """What ``/extract`` asks: a question that the line is trained on. Not identity: nothing that is written depends on it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +90,8 @@ DOCUMENTS = Line(
         further_variants=(),
     ),
     gate=Gate(),
+    parity=ParitySpec(),
+    extraction_request=clinical_documents.REQUEST,
 )  # fmt: skip
 
 LINES: Mapping[str, Line] = {"documents": DOCUMENTS}
@@ -150,6 +157,7 @@ def _applied(line: Line, settings: Settings) -> Line:
         audit=override(line.audit, changes.audit, where("audit")),
         evaluation=evaluation,
         gate=gate,
+        parity=override(line.parity, changes.parity, where("parity")),
         stages=stages,
     )
 

@@ -13,11 +13,14 @@ from medvl_lib.benchmark.promotion import Decision, winner_of
 from medvl_lib.errors import InputRefused
 from medvl_lib.evaluation.predictions import Variant
 from medvl_lib.lines import Line
-from medvl_lib.pointer import Served, move_pointer, read_pointer
+from medvl_lib.pointer import Contender, Served, in_words, move_pointer, read_pointer
 from medvl_lib.provenance import Artifact, ancestor, code_version, judge, resolve, write_step
-from medvl_lib.route.champion import Contender, contenders_of
+from medvl_lib.route.champion import contenders_of
 from medvl_lib.route.promoting import CHAMPION
+from medvl_lib.serving.served import ServedModel, named_by, served_model
 from medvl_lib.workspace import Workspace
+
+ASKED = "data_version"  # fact of a parity: identity of the weights and adapter that were asked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,8 +32,19 @@ class Moved:
     sentence: str
 
 
-def serve(workspace: Workspace, line: Line, decided: Artifact) -> Moved:
+def would_be_served(workspace: Workspace, line: Line, decided: Artifact) -> ServedModel:
+    """What a decision serves, and what is served now where it promotes nothing."""
+    winner = winner_of(promotion.read_decisions(decided.directory))
+    if winner is None:
+        return served_model(workspace, line)
+    found = contenders_of(workspace, line, predictions_of(workspace, line, decided))
+    return named_by(workspace, _served(line, winner, found[winner.challenger], decided))
+
+
+def serve(workspace: Workspace, line: Line, decided: Artifact, compared: Artifact) -> Moved:
     """Move the pointer when the gate promoted something: to the very weights that were evaluated, found by provenance.
+
+    ``compared`` is the parity of these weights, which has passed: what is served says what was judged. Raises InputRefused for another one.
 
     Under a lock, and only while the pointer still names what the winner was judged against: of two decisions made beside each other the
     second has beaten a champion that is no longer served.
@@ -39,8 +53,13 @@ def serve(workspace: Workspace, line: Line, decided: Artifact) -> Moved:
     winner, first = winner_of(decisions), decisions[0]
     if winner is None:
         return Moved(served=None, sentence=f"{first.verdict}: {first.reasons[0]}; {what_is_served(workspace, line)}")
-    found = contenders_of(workspace, line, _predictions(workspace, line, decided))
+    found = contenders_of(workspace, line, predictions_of(workspace, line, decided))
     served = _served(line, winner, found[winner.challenger], decided)
+    if compared.facts[ASKED] != served.data_version:
+        raise InputRefused(
+            found=f"{winner.challenger} of data version {served.data_version} was promoted, and {compared.facts[ASKED]} was compared",
+            where=str(compared.directory), do=f"materialize {line.name}/parity again",
+        )  # fmt: skip
     with FileLock(_lock(workspace, line)):
         pointer = read_pointer(workspace, line.name)
         now = found["base"].data_version if pointer is None else pointer.data_version
@@ -59,7 +78,7 @@ def serve_anyway(workspace: Workspace, line: Line, variant: Variant, *, by: str,
     Raises InputRefused for a variant that did not answer, and for an empty name or reason.
     """
     decided = resolve(workspace, "promotion", line.name, promotion.RULES)
-    found = contenders_of(workspace, line, _predictions(workspace, line, decided))
+    found = contenders_of(workspace, line, predictions_of(workspace, line, decided))
     if variant not in found:
         raise InputRefused(
             found=f"{variant} is not among what answered: {', '.join(found)}", where=f"the current evaluation of {line.name}",
@@ -79,15 +98,11 @@ def serve_anyway(workspace: Workspace, line: Line, variant: Variant, *, by: str,
 
 def what_is_served(workspace: Workspace, line: Line) -> str:
     """A sentence that names what a line serves; never nothing: before the first promotion it is the base model as it is."""
-    pointer = read_pointer(workspace, line.name)
-    if pointer is None:
-        return f"{line.name} serves the base model as it is: nothing was promoted yet"
-    parts = [f"{pointer.weights_step} {pointer.weights_fingerprint}"]
-    parts += [f"{pointer.adapter_step} {pointer.adapter_fingerprint}"] if pointer.adapter_step else []
-    return f"{line.name} serves {pointer.variant} ({', '.join(parts)}) by {pointer.decision_step} {pointer.decision}"
+    return in_words(line.name, read_pointer(workspace, line.name))
 
 
-def _predictions(workspace: Workspace, line: Line, decided: Artifact) -> Artifact:
+def predictions_of(workspace: Workspace, line: Line, decided: Artifact) -> Artifact:
+    """The answers that a decision was made on."""
     return ancestor(workspace, ancestor(workspace, decided, "scores", line.name), "predictions", line.name)
 
 

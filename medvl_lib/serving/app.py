@@ -108,7 +108,7 @@ def make_app(counter: Counter) -> FastAPI:
     app = FastAPI(
         title="MedVL", summary="Questions about medical pictures, answered by a model that was judged.", lifespan=lifespan,
         docs_url=None, redoc_url=None,  # these pages load scripts from elsewhere
-        max_body_size=MAX_BODY_BYTES, form_limits={"max_files": MAX_PICTURES, "max_fields": 4, "max_part_size": 4 * MAX_PROMPT_CHARACTERS},
+        form_limits={"max_files": MAX_PICTURES, "max_fields": 4, "max_part_size": 4 * MAX_PROMPT_CHARACTERS},
     )  # fmt: skip
     app.add_middleware(Guard, api_key=counter.api_key)
     _add_problems(app)
@@ -123,13 +123,14 @@ def make_app(counter: Counter) -> FastAPI:
     @app.post("/analyze")
     async def analyze(prompt: Prompt, image: MaybePictures) -> Answer:
         """Answer a question about pictures."""
-        return Answer(**_answer(counter, await desk.ask(prompt, await _contents(image))))
+        return _answer(counter, await desk.ask(prompt, await _contents(image)))
 
     @app.post("/extract")
     async def extract(image: Pictures) -> Extraction:
         """Ask the line's own question, and take the answer apart into terms, values and units."""
         said = await desk.ask(counter.extraction_request, await _contents(image))
-        return Extraction(**_answer(counter, said), request=counter.extraction_request, facts=list(stated_facts(said.answer)))
+        answer = _answer(counter, said).model_dump()
+        return Extraction(**answer, request=counter.extraction_request, facts=list(stated_facts(said.answer)))
 
     return app
 
@@ -139,24 +140,25 @@ async def _contents(files: Sequence[UploadFile]) -> list[bytes]:
 
 
 def _health(counter: Counter, desk: Desk) -> Health:
-    model, status = counter.model, desk.status
-    decided = None if model.decision is None else model.decision.split("/", 1)
+    model, status, pointer = counter.model, desk.status, counter.model.pointer
     return Health(
-        status=status, reason=desk.reason, line=model.line, variant=model.variant, says=model.sentence, is_promoted=decided is not None,
+        status=status, reason=desk.reason, line=model.line, variant=model.variant, says=model.sentence, is_promoted=pointer is not None,
         is_current=counter.is_current(), data_version=model.data_version,
         weights=Part(step=model.weights.step, fingerprint=model.weights.fingerprint),
         adapter=None if model.adapter is None else Part(step=model.adapter.step, fingerprint=model.adapter.fingerprint),
-        decision=None if decided is None else Part(step=decided[0], fingerprint=decided[1]), device=counter.device,
+        decision=None if pointer is None else Part(step=pointer.decision_step, fingerprint=pointer.decision), device=counter.device,
         precision=desk.resident.precision if status == "ready" else None,
     )  # fmt: skip
 
 
-def _answer(counter: Counter, said: Prediction) -> dict[str, object]:
-    return {
-        "text": said.answer, "num_prompt_tokens": said.num_prompt_tokens, "num_answer_tokens": said.num_answer_tokens,
-        "is_cut": said.is_cut, "batch_size": said.batch_size, "latency_seconds": said.latency_seconds, "line": counter.model.line,
-        "variant": said.variant, "data_version": counter.model.data_version,
-    }  # fmt: skip
+def _answer(counter: Counter, said: Prediction) -> Answer:
+    if said.latency_seconds is None:
+        raise TypeError(f"{said.variant} answered without a latency, as only floors do")
+    return Answer(
+        text=said.answer, num_prompt_tokens=said.num_prompt_tokens, num_answer_tokens=said.num_answer_tokens, is_cut=said.is_cut,
+        batch_size=said.batch_size, latency_seconds=said.latency_seconds, line=counter.model.line, variant=said.variant,
+        data_version=counter.model.data_version,
+    )  # fmt: skip
 
 
 def _add_problems(app: FastAPI) -> None:

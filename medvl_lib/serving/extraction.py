@@ -46,9 +46,9 @@ class StatedFact:
 
 
 def stated_facts(answer: str) -> Iterator[StatedFact]:
-    """The facts that an answer states, in its order.
+    r"""The facts that an answer states, in its order.
 
-    >>> [(fact.term, fact.value, fact.unit) for fact in stated_facts("Potassium: 4.1 mmol/L (high)\\nSinus rhythm.\\nStage: III")]
+    >>> [(fact.term, fact.value, fact.unit) for fact in stated_facts("Potassium: 4.1 mmol/L (high)\nSinus rhythm.\nStage: III")]
     [('Potassium', '4.1', 'mmol/L'), ('Stage', 'III', '')]
     """
     for line in LINE.finditer(answer):

@@ -1,7 +1,7 @@
-"""The guard: who may ask, and what is written down of it.
+"""The guard: who may ask, how much may be sent, and what is written down of it.
 
 In: every request before anything else sees it. Out: the request passed on, or a problem; and one line of log with method, path, status and
-seconds, never a query, a header or a body. An error that nobody foresaw is a 500 whose log names its kind and place, not its words: they may
+seconds, never a query, a header or a body. What nobody foresaw is a 500 whose log names its kind and place, not its words: they may
 quote a request.
 """
 
@@ -15,11 +15,15 @@ from pathlib import Path
 
 from fastapi.responses import JSONResponse
 from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from medvl_lib.serving.uploads import MAX_BODY_BYTES
 
 LOG = logging.getLogger(__name__)
 PATHS = ("/health", "/analyze", "/extract", "/openapi.json")  # a path that nobody serves may hold anything: it is not written down
 OPEN_PATHS = ("/health",)  # what a load balancer asks needs no key
+TOO_MUCH = f"a request of more than {MAX_BODY_BYTES} bytes: send smaller pictures, or fewer at a time"
 LOOPBACK_NAMES = ("127.0.0.1", "localhost", "[::1]")
 
 
@@ -50,7 +54,7 @@ class Guard:
 
         try:
             answering = self._refusal(scope) or self._app
-            await answering(scope, receive, noting)
+            await answering(scope, bounded(receive), noting)
         except Exception as error:  # the log gets its kind and place alone
             LOG.error("%s", place(error))
             if status == 0:
@@ -61,6 +65,12 @@ class Guard:
 
     def _refusal(self, scope: Scope) -> JSONResponse | None:
         headers = Headers(scope=scope)
+        length = headers.get("content-length", "0")
+        if not length.isdecimal() or int(length) > MAX_BODY_BYTES:
+            return problem(413, TOO_MUCH)
+        return self._stranger(scope, headers)
+
+    def _stranger(self, scope: Scope, headers: Headers) -> JSONResponse | None:
         if self._api_key is None:
             host = headers.get("host", "")
             if host not in LOOPBACK_NAMES and host.rpartition(":")[0] not in LOOPBACK_NAMES:  # a page elsewhere whose name was pointed here
@@ -70,6 +80,21 @@ class Guard:
         if scope["path"] in OPEN_PATHS or hmac.compare_digest(given.encode(), self._api_key.encode()):
             return None
         return problem(401, "no or a wrong key: send 'Authorization: Bearer <key>'", {"WWW-Authenticate": "Bearer"})
+
+
+def bounded(receive: Receive) -> Receive:
+    """What is received, up to the most that may be sent; then a refusal."""
+    num_bytes = 0
+
+    async def counting() -> Message:
+        nonlocal num_bytes
+        message = await receive()
+        num_bytes += len(message.get("body", b""))
+        if num_bytes > MAX_BODY_BYTES:
+            raise HTTPException(413, TOO_MUCH)
+        return message
+
+    return counting
 
 
 def place(error: BaseException) -> str:

@@ -61,7 +61,9 @@ def _resolved(host: str, port: int) -> list[tuple[int, int, int, str, tuple[str,
     try:
         return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)  # pyright: ignore[reportReturnType]  # IPv6 addresses have four parts
     except OSError as error:
-        raise MedVLError(found=f"no address ({error.strerror})", where=f"--host {host}", do=f"name an interface, such as {LOOPBACK}") from error
+        raise MedVLError(
+            found=f"no address ({error.strerror})", where=f"--host {host}", do=f"name an interface, such as {LOOPBACK}"
+        ) from error
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -70,7 +72,9 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server(address[:2], family=family)
     except OSError as error:
-        raise MedVLError(found=f"{error.strerror}", where=f"{host} port {port}", do="take another --port, or end what listens there") from error
+        raise MedVLError(
+            found=f"{error.strerror}", where=f"{host} port {port}", do="take another --port, or end what listens there"
+        ) from error
 
 
 def run(serving: Serving, listening: socket.socket) -> None:

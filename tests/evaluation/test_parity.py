@@ -122,7 +122,9 @@ def test_merged_weights_that_say_something_else_warn_and_do_not_block(tmp_path: 
     merged = answers(*["Potassium: 4.1 mmol/L"] * 20, batch_size=32)
     failed = written(tmp_path / "parity", forms(20, evaluated_in=32, merged=merged))
     assert list(failed) == ["merging_changes_no_score"]
-    assert failed["merging_changes_no_score"].startswith("0 of 20 answers stay the same in 16 bit; merged minus adapter: term_recall -0.5000")
+    assert failed["merging_changes_no_score"].startswith(
+        "0 of 20 answers stay the same in 16 bit; merged minus adapter: term_recall -0.5000"
+    )
     assert [rule.name for rule in rules(SPEC) if not rule.is_blocking] == ["merging_changes_no_score"]
 
 

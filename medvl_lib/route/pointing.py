@@ -5,6 +5,7 @@ served from now on. Deciding is ``promoting``'s; what a server does with the poi
 """
 
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from filelock import FileLock
 
@@ -33,12 +34,29 @@ class Moved:
 
 
 def would_be_served(workspace: Workspace, line: Line, decided: Artifact) -> ServedModel:
-    """What a decision serves, and what is served now where it promotes nothing."""
+    """What is served after a decision: its winner, or what is served now where it has none, or does not move the pointer any more."""
+    proposal = _proposal(workspace, line, decided)
+    return served_model(workspace, line) if proposal is None or proposal.is_stale else named_by(workspace, proposal.served)
+
+
+class _Proposal(NamedTuple):
+    """What a decision wants to be served."""
+
+    served: Served
+    reason: str
+    is_stale: bool
+    """Whether the pointer has moved since, to something that the winner was never held against."""
+
+
+def _proposal(workspace: Workspace, line: Line, decided: Artifact) -> _Proposal | None:
+    """What a decision wants to be served; None where it promoted nothing."""
     winner = winner_of(promotion.read_decisions(decided.directory))
     if winner is None:
-        return served_model(workspace, line)
+        return None
     found = contenders_of(workspace, line, predictions_of(workspace, line, decided))
-    return named_by(workspace, _served(line, winner, found[winner.challenger], decided))
+    served, pointer = _served(line, winner, found[winner.challenger], decided), read_pointer(workspace, line.name)
+    now = found["base"].data_version if pointer is None else pointer.data_version
+    return _Proposal(served=served, reason=winner.reasons[0], is_stale=now not in {decided.facts[CHAMPION], served.data_version})
 
 
 def serve(workspace: Workspace, line: Line, decided: Artifact, compared: Artifact) -> Moved:
@@ -49,26 +67,25 @@ def serve(workspace: Workspace, line: Line, decided: Artifact, compared: Artifac
     Under a lock, and only while the pointer still names what the winner was judged against: of two decisions made beside each other the
     second has beaten a champion that is no longer served.
     """
-    decisions = promotion.read_decisions(decided.directory)
-    winner, first = winner_of(decisions), decisions[0]
-    if winner is None:
-        return Moved(served=None, sentence=f"{first.verdict}: {first.reasons[0]}; {what_is_served(workspace, line)}")
-    found = contenders_of(workspace, line, predictions_of(workspace, line, decided))
-    served = _served(line, winner, found[winner.challenger], decided)
-    if compared.facts[ASKED] != served.data_version:
-        raise InputRefused(
-            found=f"{winner.challenger} of data version {served.data_version} was promoted, and {compared.facts[ASKED]} was compared",
-            where=str(compared.directory), do=f"materialize {line.name}/parity again",
-        )  # fmt: skip
     with FileLock(_lock(workspace, line)):
-        pointer = read_pointer(workspace, line.name)
-        now = found["base"].data_version if pointer is None else pointer.data_version
-        if now not in {decided.facts[CHAMPION], served.data_version}:
-            stale = f"{winner.challenger} was promoted, but against another champion than is served now; predict again"
+        proposal = _proposal(workspace, line, decided)
+        if proposal is None:
+            first = promotion.read_decisions(decided.directory)[0]
+            return Moved(served=None, sentence=f"{first.verdict}: {first.reasons[0]}; {what_is_served(workspace, line)}")
+        served = proposal.served
+        if proposal.is_stale:
+            stale = f"{served.variant} was promoted, but against another champion than is served now; predict again"
             return Moved(served=None, sentence=f"{stale}; {what_is_served(workspace, line)}")
+        if compared.facts[ASKED] != served.data_version or compared.inputs.get(decided.key) != decided.fingerprint:
+            when = "" if compared.inputs.get(decided.key) == decided.fingerprint else ", after another decision"
+            raise InputRefused(
+                found=f"{served.variant} of data version {served.data_version} was promoted, and {compared.facts[ASKED]} was compared{when}",
+                where=str(compared.directory), do=f"materialize {line.name}/parity again",
+            )  # fmt: skip
+        pointer = read_pointer(workspace, line.name)
         is_new = (pointer is None or pointer.data_version != served.data_version) and move_pointer(workspace, served)
     return Moved(
-        served=served if is_new else None, sentence=f"promote: {winner.reasons[0]}; {what_is_served(workspace, line)}"
+        served=served if is_new else None, sentence=f"promote: {proposal.reason}; {what_is_served(workspace, line)}"
     )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import uvicorn
+from fastapi import FastAPI
 
 from medvl_lib.errors import MedVLError
 from medvl_lib.hardware import Profile
@@ -86,7 +87,11 @@ def run(serving: Serving, listening: socket.socket) -> None:
         load=partial(load_resident, serving.model, serving.line, serving.profile),
         is_current=partial(is_current, serving.workspace, serving.model), api_key=serving.api_key,
     )  # fmt: skip
-    config = uvicorn.Config(
-        make_app(counter), log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=GRACE_SECONDS
-    )  # fmt: skip
-    uvicorn.Server(config).run(sockets=[listening])
+    server(make_app(counter)).run(sockets=[listening])
+
+
+def server(app: FastAPI) -> uvicorn.Server:
+    """Uvicorn around an application, without its own log of requests: that one has the query in it."""
+    config = uvicorn.Config(app, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=GRACE_SECONDS)
+    logging.getLogger("uvicorn.access").disabled = True  # whoever adds a handler to it
+    return uvicorn.Server(config)

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import httpx2
 import pytest
-import uvicorn
 
 from medvl_lib import pages
 from medvl_lib.chat import Conversation, conversations_path, read_conversations
@@ -21,6 +20,7 @@ from medvl_lib.provenance import Artifact, judge, write_step
 from medvl_lib.route.models import model_steps
 from medvl_lib.serving.app import Counter, make_app
 from medvl_lib.serving.resident import load_resident
+from medvl_lib.serving.running import server
 from medvl_lib.serving.served import ServedModel, is_current, served_model
 from medvl_lib.settings import read_settings
 from medvl_lib.step import run_step
@@ -114,14 +114,14 @@ def project(trial: Trial, tmp_path_factory: pytest.TempPathFactory) -> Project:
 def serving(counter: Counter) -> Iterator[httpx2.Client]:
     """A real server on the loopback interface, in a thread of this process, and a client of it."""
     listening = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(make_app(counter), log_config=None, access_log=False))
-    thread = threading.Thread(target=lambda: server.run(sockets=[listening]), name="uvicorn")
+    uvicorn = server(make_app(counter))
+    thread = threading.Thread(target=lambda: uvicorn.run(sockets=[listening]), name="uvicorn")
     thread.start()
     try:
         with httpx2.Client(base_url=f"http://127.0.0.1:{listening.getsockname()[1]}", timeout=120, trust_env=False) as client:
             yield client
     finally:
-        server.should_exit = True
+        uvicorn.should_exit = True
         thread.join(60)
         listening.close()
     assert not thread.is_alive()

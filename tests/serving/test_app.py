@@ -1,5 +1,5 @@
 """What the server answers, refuses and keeps to itself. If these passed wrongly, a served answer could differ from the one that was judged, a
-hostile upload could take the server down, or a patient's text could stand in a log.
+hostile upload take the server down, or a patient's text stand in a log.
 """
 
 import io
@@ -266,10 +266,11 @@ def test_no_log_holds_what_was_asked_or_answered(base: httpx2.Client, caplog: py
         base.get("/Miller?name=Miller")
         base.get("/health?name=Miller")
         ask(base, b"Miller")
-    written = caplog.text
+    ours = [record for record in caplog.records if record.name.startswith(("medvl_lib", "uvicorn"))]  # the rest is the client's
+    written = "\n".join(record.getMessage() for record in ours)
     assert "POST /analyze 200" in written
     assert "GET (unknown path) 404" in written
-    assert "Miller" not in written.replace("HTTP Request", "")
+    assert "Miller" not in written
     assert not [line for line in said.splitlines() if len(line) > 5 and line in written]
 
 

@@ -77,9 +77,9 @@ def serve(workspace: Workspace, line: Line, decided: Artifact, compared: Artifac
             stale = f"{served.variant} was promoted, but against another champion than is served now; predict again"
             return Moved(served=None, sentence=f"{stale}; {what_is_served(workspace, line)}")
         if compared.facts[ASKED] != served.data_version or compared.inputs.get(decided.key) != decided.fingerprint:
-            when = "" if compared.inputs.get(decided.key) == decided.fingerprint else ", after another decision"
+            what = compared.facts[ASKED] if compared.facts[ASKED] != served.data_version else "it, after another decision,"
             raise InputRefused(
-                found=f"{served.variant} of data version {served.data_version} was promoted, and {compared.facts[ASKED]} was compared{when}",
+                found=f"{served.variant} of data version {served.data_version} was promoted, and {what} was compared",
                 where=str(compared.directory), do=f"materialize {line.name}/parity again",
             )  # fmt: skip
         pointer = read_pointer(workspace, line.name)

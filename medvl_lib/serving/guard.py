@@ -61,7 +61,14 @@ class Guard:
                 await problem(500, "the server failed: its log says where")(scope, receive, noting)
         finally:
             path = scope["path"] if scope["path"] in PATHS else "(unknown path)"
-            LOG.info("%s %s %d %.3f s", scope["method"], path, status, time.perf_counter() - started)
+            LOG.log(
+                logging.DEBUG if path in OPEN_PATHS else logging.INFO,
+                "%s %s %d %.3f s",
+                scope["method"],
+                path,
+                status,
+                time.perf_counter() - started,
+            )
 
     def _refusal(self, scope: Scope) -> JSONResponse | None:
         headers = Headers(scope=scope)

@@ -383,7 +383,7 @@ def test_another_line_with_two_stages_takes_the_same_route():
     steps = {step.name: step for step in line_steps(IMAGING, CPU)}
     assert list(steps) == [
         "split", "near_duplicates", "chat", "base_model", "nf4_model", "audit", "overfit", "captions", "answers", "predictions",
-        "scores", "benchmark", "promotion", "report",
+        "scores", "benchmark", "promotion", "parity", "report",
     ]  # fmt: skip
     assert {step.owner for step in steps.values()} == {"imaging"}
     assert "captions/imaging" not in [source.key for source in steps["captions"].reads]

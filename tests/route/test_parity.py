@@ -1,4 +1,4 @@
-"""Whether what is served is what was judged. If these passed wrongly, a line could serve weights that nobody evaluated, or that were changed
+"""Whether what is served is what was judged. If these passed wrongly, a line could serve weights that nobody evaluated, or that changed
 since, and a green sign would say that all is well.
 """
 
@@ -27,7 +27,7 @@ from medvl_lib.route.parity import _in_groups, chosen_pairs, evaluated, parity_s
 from medvl_lib.route.pointing import ASKED, serve, serve_anyway
 from medvl_lib.route.promoting import CHAMPION
 from medvl_lib.step import run_step
-from medvl_lib.tables import read_table, write_table
+from medvl_lib.tables import write_table
 from medvl_lib.workspace import Workspace
 from tests.evaluation.test_parity import reference
 from tests.route.test_pointing import ROW
@@ -240,9 +240,8 @@ def test_the_first_test_pairs_are_asked_in_the_order_of_the_evaluation(tmp_path:
     predictions = write_step(workspace, "predictions", LINE.name, "v1", [chat], predict)
     line = replace(LINE, parity=replace(LINE.parity, max_pairs=7))
     chosen = chosen_pairs(predictions, line)
-    everything = first_asked(
-        [row for row in rows if row.split == "test"], replace(LINE.evaluation, max_pairs_per_dataset=0), lambda row: row.pair_id
-    )
+    tested = [row for row in rows if row.split == "test"]
+    everything = first_asked(tested, replace(LINE.evaluation, max_pairs_per_dataset=0), lambda row: row.pair_id)
     assert [row.pair_id for row in chosen] == [row.pair_id for row in everything[:7]]
     groups = _in_groups(workspace, line, predictions, chosen)
     assert sorted(item.pair_id for group in groups for item in group) == sorted(row.pair_id for row in chosen)
@@ -253,4 +252,3 @@ def test_the_first_test_pairs_are_asked_in_the_order_of_the_evaluation(tmp_path:
     said = evaluated(predictions, "adapter")
     assert len(said) == 19
     assert set(said.values()) == {Heard("adapter as_is", 2)}
-    assert len(list(read_table(predictions.directory / PREDICTIONS, Prediction))) == 57

@@ -1,4 +1,4 @@
-"""What the server answers, refuses and keeps to itself. If these passed wrongly, a served answer could differ from the one that was judged, a
+"""What the server answers, refuses and keeps to itself. If these passed wrongly, a served answer could differ from the judged one, a
 hostile upload take the server down, or a patient's text stand in a log.
 """
 

@@ -165,6 +165,11 @@ def numerics(profile: Profile) -> Numerics:
     return Numerics(weights_dtype=profile.weights_dtype, engine=profile.engine, quantization=profile.quantization)
 
 
+def process_environment(profile: Profile) -> dict[str, str]:
+    """The variables of every process that computes: the profile's, its threads among them, since OpenMP reads them when torch is loaded."""
+    return {**profile.environment, **({"OMP_NUM_THREADS": str(profile.num_threads)} if profile.num_threads else {})}
+
+
 def profile_for(settings: Settings) -> Detection:
     """The profile that the settings name, or the one detected, with this machine's numbers and the settings' changes."""
     machine = look()

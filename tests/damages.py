@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from medvl_lib import audit, chat, near_duplicates, raw_records, split
 from medvl_lib.benchmark import promotion
 from medvl_lib.benchmark.tables import TABLES, BenchmarkRow
-from medvl_lib.evaluation import scores
+from medvl_lib.evaluation import parity, scores
 from medvl_lib.evaluation.predictions import FLOORS, PREDICTIONS, REFERENCES, VARIANTS, Prediction, Reference, VariantMeasurement
 from medvl_lib.files import read_json, write_json
 from medvl_lib.image_facts import IMAGE_FACTS, ImageRow
@@ -219,6 +219,28 @@ def quoted_from_elsewhere(directory: Path) -> None:
         (directory / name).write_bytes(render(replace(report, examples=examples)).encode())
 
 
+def compared(change: Callable[[Rows], Rows]) -> Damage:
+    """Other answers in a parity, and a summary that counts them."""
+
+    def damage(directory: Path) -> None:
+        rows = change(list(read_table(directory / parity.ANSWERS, parity.ComparedAnswer)))
+        before = list(read_table(directory / parity.COMPARISONS, parity.Comparison))
+        write_table(directory / parity.ANSWERS, parity.ComparedAnswer, rows)
+        spec = parity.ParitySpec(min_equal_share=min(row.required_share for row in before))
+        write_table(directory / parity.COMPARISONS, parity.Comparison, parity.summary(rows, spec))
+
+    return damage
+
+
+def merged_scores_less(directory: Path) -> None:
+    """Merged weights, asked as the batched ones were, that lose half of every score."""
+    compared(lambda rows: [*rows, *(replace(row, form="merged", against="batched") for row in rows if row.form == "batched")])(directory)
+    lost = {"form": "merged", "against": "batched", "difference": -0.5, "ci_low": -0.6, "ci_high": -0.4}
+    rewritten(parity.SCORES, parity.ComparedScore, lambda rows: [*rows, *(replace(row, **lost) for row in rows if row.form == "batched")])(
+        directory
+    )
+
+
 IS_TEST = {"other": lambda row: row.split == "test"}
 WEIGHTS: dict[str, Damage] = {
     "weights_are_whole": without("preprocessor_config.json"),
@@ -327,6 +349,14 @@ DAMAGES: dict[str, dict[str, Damage]] = {
         "beats_the_floors": rewritten(promotion.PROMOTION_DECISIONS, promotion.Decision, at(0, beats_the_floors=False)),
         "answers_use_the_image": rewritten(promotion.PROMOTION_DECISIONS, promotion.Decision, at(0, uses_the_image=None)),
         "the_test_set_is_not_worn": rewritten(promotion.PROMOTION_DECISIONS, promotion.Decision, at(0, is_worn=True)),
+    },
+    "parity": {
+        "columns_are_as_declared": added_column(parity.SCORES),
+        "every_form_answered_every_pair": compared(lambda rows: [row for row in rows if row.form != "http"]),
+        "the_summary_counts_the_answers": rewritten(parity.COMPARISONS, parity.Comparison, at(0, num_equal=10**6)),
+        "served_answers_are_the_evaluated_answers": compared(first_where(lambda row: row.form == "reloaded", is_equal=False)),
+        "http_answers_are_the_served_answers": compared(first_where(lambda row: row.form == "http", is_equal=False)),
+        "merging_changes_no_score": merged_scores_less,
     },
     "report": {
         "every_row_stands_in_the_page": rewritten(written.ROWS, BenchmarkRow, at(0, num_pairs=10**6)),

@@ -5,30 +5,17 @@ In: a line's pointer, and the artifacts of an evaluation. Out: contenders, found
 
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import NamedTuple
 
 from medvl_lib.errors import InputMissing
 from medvl_lib.evaluation.predictions import Variant
 from medvl_lib.lines import Line
-from medvl_lib.pointer import Served, read_pointer
-from medvl_lib.provenance import PROVENANCE, Artifact, ancestor, digest, read_artifact
+from medvl_lib.pointer import Contender, contender_at, read_pointer
+from medvl_lib.provenance import PROVENANCE, Artifact, ancestor, read_artifact
 from medvl_lib.step import Inputs
 from medvl_lib.workspace import Workspace
 
 PLAIN = ("base_model", "nf4_model", "int8_model", "merged_model")  # steps that write weights which stand alone
 JUDGED_AGAINST = "champion"  # fact of predictions: identity of what was served then and is none of the other variants; empty otherwise
-
-
-class Contender(NamedTuple):
-    """Weights, and the adapter that was trained on them: it is never put on others."""
-
-    weights: Artifact
-    adapter: Artifact | None = None
-
-    @property
-    def data_version(self) -> str:
-        """Identity of both."""
-        return self.weights.data_version if self.adapter is None else digest([self.weights.data_version, self.adapter.data_version])
 
 
 def contenders(line: Line, inputs: Inputs) -> dict[Variant, Contender]:
@@ -51,14 +38,6 @@ def contenders_of(workspace: Workspace, line: Line, predictions: Artifact) -> di
         step, name = key.split("/")
         inputs[key] = read_artifact(workspace.directory(step, name, mark))
     return contenders(line, inputs)
-
-
-def contender_at(workspace: Workspace, served: Served) -> Contender:
-    """What a pointer names; raises InputMissing where it is gone."""
-    weights = read_artifact(workspace.directory(served.weights_step, served.line, served.weights_fingerprint))
-    if served.adapter_step is None or served.adapter_fingerprint is None:
-        return Contender(weights)
-    return Contender(weights, read_artifact(workspace.directory(served.adapter_step, served.line, served.adapter_fingerprint)))
 
 
 def champion_of(workspace: Workspace, line: Line, others: Mapping[Variant, Contender]) -> Contender | None:

@@ -1,4 +1,4 @@
-"""Steps of the judgement: predictions, scores, benchmark and the promotion decision.
+"""Steps of the judgement: predictions, scores, benchmark, the decision, and whether what it serves says the same there.
 
 In: a line and a profile. Out: steps. Metrics and gate have their own rooms; what is served because of a decision is ``serving``'s.
 """
@@ -18,10 +18,12 @@ from medvl_lib.hardware import Profile, numerics
 from medvl_lib.images import ImageStore
 from medvl_lib.lines import Line
 from medvl_lib.models.weights import BASE_RULES
+from medvl_lib.pointer import Contender
 from medvl_lib.provenance import Artifact, Fact, ancestor, code_version
-from medvl_lib.route.champion import JUDGED_AGAINST, Contender, champion_of, contenders
+from medvl_lib.route.champion import JUDGED_AGAINST, champion_of, contenders
 from medvl_lib.route.data import sign, source
 from medvl_lib.route.models import further_models, merged_steps, trained_on
+from medvl_lib.route.parity import parity_step
 from medvl_lib.route.promoting import promotion_step
 from medvl_lib.step import Call, Inputs, Step, Table
 from medvl_lib.training import rules as training_rules
@@ -91,6 +93,7 @@ def judging_steps(line: Line, profile: Profile) -> tuple[Step, ...]:
             version=code_version(rows.REVISION, rows.REVISIONS, name, line.evaluation), rules=rows.RULES, write=measure,
         ),
         promotion_step(line),
+        parity_step(line, profile),
     )  # fmt: skip
 
 

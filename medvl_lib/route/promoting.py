@@ -18,9 +18,9 @@ from medvl_lib.errors import InputMissing, InputRefused
 from medvl_lib.evaluation import scores
 from medvl_lib.evaluation.predictions import REFERENCES, VARIANTS, Variant, VariantMeasurement
 from medvl_lib.lines import Line
-from medvl_lib.pointer import read_pointer
+from medvl_lib.pointer import Contender, read_pointer
 from medvl_lib.provenance import Artifact, Fact, ancestor, code_version, read_artifact
-from medvl_lib.route.champion import JUDGED_AGAINST, Contender, adapter_in, champion_beside, contenders_of
+from medvl_lib.route.champion import JUDGED_AGAINST, adapter_in, champion_beside, contenders_of
 from medvl_lib.route.data import sign, source
 from medvl_lib.rules import SHOWN_OFFENDERS
 from medvl_lib.split import SPLIT
@@ -72,21 +72,27 @@ def served_as(workspace: Workspace, line: Line, predictions: Artifact) -> Varian
     pointer = read_pointer(workspace, line.name)
     if pointer is None:
         return "base"
-    found: list[Variant] = [row.variant for row in _measured(predictions) if row.weights_data_version == pointer.data_version]
-    if not found:
+    found = answered_as(predictions, pointer.data_version)
+    if found is None:
         raise InputRefused(
             found=f"what {line.name} serves since these answers were made ({pointer.variant} {pointer.data_version}) is not among them",
             where=str(predictions.directory), do=f"materialize {line.name}/predictions again, and what follows from it",
         )  # fmt: skip
-    return found[0]
+    return found
+
+
+def answered_as(predictions: Artifact, data_version: str) -> Variant | None:
+    """Under which name these weights answered; None where they did not."""
+    return next((row.variant for row in measured(predictions) if row.weights_data_version == data_version), None)
 
 
 def _version(predictions: Artifact, variant: str) -> str:
     """Identity of a variant's weights."""
-    return next(row.weights_data_version for row in _measured(predictions) if row.variant == variant)
+    return next(row.weights_data_version for row in measured(predictions) if row.variant == variant)
 
 
-def _measured(predictions: Artifact) -> list[VariantMeasurement]:
+def measured(predictions: Artifact) -> list[VariantMeasurement]:
+    """Everyone who answered, and what they are."""
     return list(read_table(predictions.directory / VARIANTS, VariantMeasurement))
 
 

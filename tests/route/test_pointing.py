@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from medvl_lib.benchmark import override, promotion
-from medvl_lib.benchmark.promotion import PROMOTION_DECISIONS, Decision, read_decisions
+from medvl_lib.benchmark.promotion import PROMOTION_DECISIONS, Decision, read_decisions, winner_of
 from medvl_lib.errors import InputRefused
 from medvl_lib.lines import DOCUMENTS
-from medvl_lib.pointer import Served, read_pointer
+from medvl_lib.pointer import Contender, Served, read_pointer
 from medvl_lib.provenance import Artifact, judge, read_artifact, write_step
-from medvl_lib.route.champion import JUDGED_AGAINST, Contender, champion_beside, champion_of, contenders_of
-from medvl_lib.route.pointing import serve, serve_anyway, what_is_served
+from medvl_lib.route.champion import JUDGED_AGAINST, champion_beside, champion_of, contenders_of
+from medvl_lib.route.pointing import ASKED, Moved, predictions_of, serve, serve_anyway, what_is_served, would_be_served
 from medvl_lib.route.promoting import CHAMPION
 from medvl_lib.tables import write_table
 from medvl_lib.workspace import Workspace
@@ -70,6 +70,14 @@ def _decision(workspace: Workspace, trained: Contender, *, winner: str = "adapte
     return decided
 
 
+def _serve(workspace: Workspace, decided: Artifact, compared: str | None = None) -> Moved:
+    """After the winner's answers were compared, or those of another data version."""
+    winner = winner_of(read_decisions(decided.directory))
+    found = contenders_of(workspace, DOCUMENTS, predictions_of(workspace, DOCUMENTS, decided))
+    asked = compared or found[winner.challenger if winner else "base"].data_version
+    return serve(workspace, DOCUMENTS, decided, _written(workspace, "parity", [decided], f"parity of {asked}", **{ASKED: asked}))
+
+
 @pytest.fixture
 def workspace(tmp_path: Path) -> Workspace:
     return Workspace(root=tmp_path)
@@ -84,18 +92,18 @@ def _pointer(workspace: Workspace) -> Served:
 def test_a_promoted_adapter_is_served_on_its_weights_and_a_second_look_moves_nothing(workspace: Workspace):
     trained = _trained(workspace, "a")
     decision = _decision(workspace, trained)
-    assert serve(workspace, DOCUMENTS, decision).served == _pointer(workspace)
+    assert _serve(workspace, decision).served == _pointer(workspace)
     assert _pointer(workspace) == Served(
         line="documents", variant="adapter", weights_step="nf4_model", weights_fingerprint=trained.weights.fingerprint,
         adapter_step="adapter", adapter_fingerprint=trained.adapter.fingerprint, data_version=trained.data_version,
         decision_step="promotion", decision=decision.fingerprint,
     )  # fmt: skip
-    assert serve(workspace, DOCUMENTS, decision).served is None
+    assert _serve(workspace, decision).served is None
 
 
 def test_four_bits_that_were_promoted_are_served_without_an_adapter(workspace: Workspace):
     trained = _trained(workspace, "a")
-    moved = serve(workspace, DOCUMENTS, _decision(workspace, trained, winner="nf4"))
+    moved = _serve(workspace, _decision(workspace, trained, winner="nf4"))
     assert (moved.served.variant, moved.served.adapter_step, moved.served.weights_step) == ("nf4", None, "nf4_model")
     assert moved.served.data_version == trained.weights.data_version
     assert f"documents serves nf4 (nf4_model {trained.weights.fingerprint}) by promotion" in moved.sentence
@@ -103,25 +111,25 @@ def test_four_bits_that_were_promoted_are_served_without_an_adapter(workspace: W
 
 def test_without_a_winner_the_pointer_stays_where_it_was(workspace: Workspace):
     old, new = _trained(workspace, "old"), _trained(workspace, "new")
-    serve(workspace, DOCUMENTS, _decision(workspace, old))
+    _serve(workspace, _decision(workspace, old))
     before = _pointer(workspace)
-    moved = serve(workspace, DOCUMENTS, _decision(workspace, new, winner=""))
+    moved = _serve(workspace, _decision(workspace, new, winner=""))
     assert (moved.served, _pointer(workspace)) == (None, before)
     assert moved.sentence.startswith("inconclusive: because; documents serves adapter")
 
 
 def test_before_the_first_promotion_the_base_model_is_served(workspace: Workspace):
-    moved = serve(workspace, DOCUMENTS, _decision(workspace, _trained(workspace, "a"), winner=""))
+    moved = _serve(workspace, _decision(workspace, _trained(workspace, "a"), winner=""))
     assert moved.sentence.endswith("documents serves the base model as it is: nothing was promoted yet")
     assert what_is_served(workspace, DOCUMENTS) in moved.sentence
 
 
 def test_of_two_decisions_against_one_champion_only_the_first_is_served(workspace: Workspace):
     champion, first, second = (_trained(workspace, name) for name in ("champion", "first", "second"))
-    serve(workspace, DOCUMENTS, _decision(workspace, champion))
+    _serve(workspace, _decision(workspace, champion))
     decisions = [_decision(workspace, trained, against=champion.data_version) for trained in (first, second)]
-    assert serve(workspace, DOCUMENTS, decisions[0]).served is not None
-    moved = serve(workspace, DOCUMENTS, decisions[1])
+    assert _serve(workspace, decisions[0]).served is not None
+    moved = _serve(workspace, decisions[1])
     assert moved.served is None
     assert "against another champion than is served now" in moved.sentence
     assert _pointer(workspace).data_version == first.data_version
@@ -130,14 +138,28 @@ def test_of_two_decisions_against_one_champion_only_the_first_is_served(workspac
 def test_what_beat_the_base_model_of_yesterday_does_not_replace_a_champion(workspace: Workspace):
     first, second = (_trained(workspace, name) for name in ("first", "second"))
     late = _decision(workspace, second)  # decided before anything was promoted
-    serve(workspace, DOCUMENTS, _decision(workspace, first))
-    assert serve(workspace, DOCUMENTS, late).served is None
+    assert would_be_served(workspace, DOCUMENTS, late).data_version == second.data_version
+    _serve(workspace, _decision(workspace, first))
+    assert would_be_served(workspace, DOCUMENTS, late).data_version == first.data_version
+    assert _serve(workspace, late).served is None
+
+
+def test_what_was_not_compared_is_not_served(workspace: Workspace):
+    trained = _trained(workspace, "a")
+    decision = _decision(workspace, trained)
+    with pytest.raises(InputRefused, match=f"adapter of data version {trained.data_version} was promoted, and another was compared"):
+        _serve(workspace, decision, compared="another")
+    elsewhere = _written(workspace, "parity", [], "of another decision", **{ASKED: trained.data_version})
+    with pytest.raises(InputRefused, match="after another decision"):
+        serve(workspace, DOCUMENTS, decision, elsewhere)
+    assert read_pointer(workspace, "documents") is None
+    assert _serve(workspace, decision).served is not None
 
 
 # -- the champion ------------------------------------------------------------------------------------------------------
 def test_a_champion_stands_on_the_weights_that_it_was_trained_on(workspace: Workspace):
     old = _trained(workspace, "old")
-    serve(workspace, DOCUMENTS, _decision(workspace, old))
+    _serve(workspace, _decision(workspace, old))
     new = _trained(workspace, "new", base="v2")  # trained after the base model was replaced
     champion = champion_of(workspace, DOCUMENTS, contenders_of(workspace, DOCUMENTS, _predicted(workspace, new)))
     assert champion == old
@@ -149,7 +171,7 @@ def test_what_answers_already_is_no_further_champion(workspace: Workspace, winne
     trained = _trained(workspace, "a")
     others = contenders_of(workspace, DOCUMENTS, _predicted(workspace, trained))
     assert champion_of(workspace, DOCUMENTS, others) is None
-    serve(workspace, DOCUMENTS, _decision(workspace, trained, winner=winner))
+    _serve(workspace, _decision(workspace, trained, winner=winner))
     assert champion_of(workspace, DOCUMENTS, others) is None
 
 
@@ -179,7 +201,7 @@ def test_a_person_may_serve_what_the_gate_did_not_promote_and_it_is_recorded(wor
 
 def test_a_person_may_go_back_to_the_base_model(workspace: Workspace):
     trained = _trained(workspace, "a")
-    serve(workspace, DOCUMENTS, _decision(workspace, trained))
+    _serve(workspace, _decision(workspace, trained))
     moved = serve_anyway(workspace, DOCUMENTS, "base", by="Dr. Adler", reason="complaints from the ward")
     assert (moved.served.variant, moved.served.adapter_step) == ("base", None)
     [row] = read_decisions(workspace.directory("override", "documents", moved.served.decision))
@@ -189,9 +211,11 @@ def test_a_person_may_go_back_to_the_base_model(workspace: Workspace):
 def test_the_gate_does_not_undo_what_a_person_decided_by_deciding_the_same_again(workspace: Workspace):
     trained = _trained(workspace, "a")
     decision = _decision(workspace, trained)
-    serve(workspace, DOCUMENTS, decision)
+    _serve(workspace, decision)
+    assert would_be_served(workspace, DOCUMENTS, decision).variant == "adapter"
     serve_anyway(workspace, DOCUMENTS, "nf4", by="Dr. Adler", reason="complaints from the ward")
-    assert serve(workspace, DOCUMENTS, decision).served is None
+    assert would_be_served(workspace, DOCUMENTS, decision).variant == "nf4"
+    assert _serve(workspace, decision).served is None
     assert _pointer(workspace).variant == "nf4"
 
 

@@ -212,7 +212,7 @@ def test_what_does_not_exist_is_a_problem_too(base: httpx2.Client, method: str, 
 
 
 def test_what_was_sent_is_not_said_back(base: httpx2.Client):
-    response = base.post("/analyze", data={"promt": "Mrs Miller has a secret"}, files={"image": PAGE})
+    response = base.post("/analyze", data={"question": "Mrs Miller has a secret"}, files={"image": PAGE})
     assert refusal(response)[0] == 422
     assert "Miller" not in response.text
 

@@ -4,13 +4,15 @@
 PLATFORM := $(shell uname -sm | sed -e 's/^Darwin /macos-/' -e 's/^Linux /linux-/' | tr ' ' -)
 CONSTRAINTS := constraints/$(PLATFORM).txt
 BIN := .venv/bin
+LINE ?= documents
 
-.PHONY: help install demo ui test lint soak clean-venv
+.PHONY: help install demo ui serve test lint soak clean-venv
 
 help:
 	@echo "make demo        install, run the whole graph on the embedded data, print the leaderboard"
 	@echo "make test        install, lint, check types and walls, run the tests"
 	@echo "make ui          install, open the graph: dg dev -w workspace.yaml"
+	@echo "make serve       install, serve what was promoted on http://127.0.0.1:8000 (make serve LINE=documents)"
 	@echo "make soak        the tests that take many minutes: before a release"
 	@echo "make lint        what 'make test' checks before the tests"
 	@echo "make install     only .venv"
@@ -35,6 +37,9 @@ demo: install
 
 ui: install
 	@home=$$($(BIN)/python -m medvl_assets.instance) && DAGSTER_HOME="$$home" $(BIN)/dg dev -w workspace.yaml
+
+serve: install
+	@$(BIN)/medvl serve $(LINE)
 
 lint: install
 	$(BIN)/ruff check .

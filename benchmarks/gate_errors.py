@@ -1,4 +1,4 @@
-"""How often the gate promotes a model that is no better, at one look or at any of ten, and one that is ten points better.
+"""How often the gate promotes a model that is no better, at one look or at any of ten, one that is ten points better, and four bits.
 
 In: nothing. Out: a table on the terminal, and exit status 1 where a bound is broken.
 
@@ -7,7 +7,8 @@ In: nothing. Out: a table on the terminal, and exit status 1 where a bound is br
 Each row simulates 1,000 test sets with fixed seeds, 300 documents of 20 pairs each, and asks ``promotion.decide`` itself, with the default
 gate, for a verdict on the adapter against base, floors and blank pictures, at its first look. The documents' mean differences have an SD
 of 0.4 in every row; what differs is how it comes about. Power in closed form, with the alpha of the first look:
-Phi(gain / (SD / sqrt(documents)) - z(1 - alpha/2)). Then ten useless challengers in a row are judged on one test set of 60 documents.
+Phi(gain / (SD / sqrt(documents)) - z(1 - alpha/2)). Then ten useless challengers in a row are judged on one test set of 60 documents; and
+a model in four bits that is worse than base by just the margin, which must hardly ever pass for no worse, and one that is as good as base.
 
 Documents of one size enter interval and p by their mean alone, so the gate gets one score a document, their mean. That it decides the same,
 to the last digits, on all 6,000 pairs is checked for some seeds of each row.
@@ -16,7 +17,7 @@ to the last digits, on all 6,000 pairs is checked for some seeds of each row.
 import math
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -25,9 +26,10 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
+from medvl_lib.benchmark.costs import Cost
 from medvl_lib.benchmark.gate import Gate
 from medvl_lib.benchmark.looks import alpha_of
-from medvl_lib.benchmark.promotion import Decision, decide
+from medvl_lib.benchmark.promotion import Circumstances, Decision, decide
 from medvl_lib.benchmark.terminal import render_table
 from medvl_lib.evaluation.predictions import FLOORS, Condition, Variant
 from medvl_lib.evaluation.scores import Score
@@ -39,6 +41,7 @@ GAIN = 0.1
 MAX_FALSE, MIN_TRUE = 40, 950  # of 1,000; a gate of 2.5 % keeps the first with 99.8 %
 NUM_LOOKS, NUM_LOOKED_AT = 10, 60
 MAX_FROM_CLOSED_FORM = 0.02
+SD_OF_FOUR_BITS = 0.3  # of the documents' differences between base and four bits
 NUM_WHOLE = 3  # seeds of each row that are judged on every pair too
 
 Values = NDArray[np.float64]
@@ -95,6 +98,10 @@ def scores(answers: Answers) -> list[Score]:
     nothing = np.zeros_like(answers.base)
     told: dict[tuple[Variant, Condition], Values] = {("base", "as_is"): answers.base, ("adapter", "as_is"): answers.adapter}
     told |= {(floor, "as_is"): nothing for floor in FLOORS} | {("adapter", "blank_image"): nothing}
+    return _scores(told)
+
+
+def _scores(told: Mapping[tuple[Variant, Condition], Values]) -> list[Score]:
     return [
         Score(
             evaluation_id="simulated", pair_id=f"{document}/{pair}", group_id=str(document), dataset="forms", split="test",
@@ -106,7 +113,21 @@ def scores(answers: Answers) -> list[Score]:
 
 def judged(answers: Answers, look: int = 1) -> Decision:
     """The gate's verdict on one test set."""
-    return decide(scores(answers), Gate(), "base", "simulated", look=look)
+    return decide(scores(answers), Gate(), "simulated", Circumstances(look=look, leaks={}, slices={}, costs={}))[0]
+
+
+def four_bits(seed: int, gain: float) -> Decision:
+    """The verdict on nf4, which has to be no worse than base by the margin, while the adapter is no better; the SD is that of four bits."""
+    draws = np.random.default_rng(seed)
+    base = draws.uniform(0.4, 0.6, (NUM_DOCUMENTS, 1))
+    tuned = base + gain + draws.normal(0.0, SD_OF_FOUR_BITS, (NUM_DOCUMENTS, 1))
+    nothing = np.zeros_like(base)
+    told: dict[tuple[Variant, Condition], Values] = {("base", "as_is"): base, ("nf4", "as_is"): tuned, ("adapter", "as_is"): base - 1}
+    told |= {(floor, "as_is"): nothing for floor in FLOORS}
+    told |= {(variant, "blank_image"): nothing for variant in ("nf4", "adapter")}
+    weighed = {name: Cost(latency_p95=1.0, memory_peak=size, memory_after_load=size) for name, size in (("base", 16e9), ("nf4", 6e9))}
+    known = Circumstances(leaks={}, slices={}, costs=weighed)
+    return decide(_scores(told), Gate(), "simulated", known)[1]
 
 
 def document_means(answers: Answers) -> Answers:
@@ -174,6 +195,12 @@ def num_lucky_sets(num_seeds: int, *, has_budget: bool) -> int:
         return sum(number > 0 for number in pool.map(partial(num_promoted_in_looks, has_budget=has_budget), range(num_seeds), chunksize=25))
 
 
+def num_four_bits(num_seeds: int, gain: float) -> int:
+    """How often four bits with a true difference to base are promoted."""
+    with ProcessPoolExecutor() as pool:
+        return sum(one.verdict == "promote" for one in pool.map(partial(four_bits, gain=gain), range(num_seeds), chunksize=25))
+
+
 def main(arguments: Sequence[str]) -> int:
     """Print the table; 1 where a bound is broken. A number as argument: other than 1,000 seeds."""
     num_seeds = int(arguments[0]) if arguments else NUM_SEEDS
@@ -185,7 +212,10 @@ def main(arguments: Sequence[str]) -> int:
     lucky = {has_budget: num_lucky_sets(num_seeds, has_budget=has_budget) for has_budget in (True, False)}
     print(f"{NUM_LOOKS} useless challengers on one test set: one or more promoted in {lucky[True]} of {num_seeds} sets, ", end="")
     print(f"in {lucky[False]} if every look were a first one")
-    is_kept = lucky[True] * NUM_SEEDS <= MAX_FALSE * num_seeds
+    margin = next(candidate.margin for candidate in Gate().candidates if candidate.variant == "nf4")
+    narrow, even = (num_four_bits(num_seeds, gain) for gain in (-margin, 0.0))
+    print(f"four bits, no worse by {margin}: promoted {narrow} times where they are worse by just that, {even} where they are as good")
+    is_kept = max(lucky[True], narrow) * NUM_SEEDS <= MAX_FALSE * num_seeds
     return 0 if is_kept and all(row[-1] for row in found) and set(verdicts) == {"inconclusive"} else 1
 
 

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -20,8 +21,9 @@ from medvl_lib.benchmark.publish import ask
 from medvl_lib.benchmark.terminal import render_table
 from medvl_lib.errors import InputMissing, MedVLError
 from medvl_lib.hardware import profile_for
-from medvl_lib.lines import dataset_runs, lines_of
+from medvl_lib.lines import Line, dataset_runs, lines_of
 from medvl_lib.models import shipped
+from medvl_lib.route.pointing import what_is_served
 from medvl_lib.sample_data import write
 from medvl_lib.settings import VARIABLE, Settings, read_settings
 from medvl_lib.workspace import Workspace
@@ -61,7 +63,7 @@ def main() -> int:
             _say(failure(log))
             _say(f"the graph failed with status {taken.status}; the whole log is {log}; `make demo` again goes on where it stopped")
             return 1
-        show(workspace)
+        show(workspace, lines_of(settings))
     except MedVLError as error:
         _say(str(error))
         return 2
@@ -126,19 +128,21 @@ QUESTIONS = (
     """select l.line, l.dataset, l.metric, l.variant, l.condition, l.precision, l.n, l.mean, l.ci_low, l.ci_high,
               l.p50_seconds_per_answer as seconds, l.memory_mb
        from leaderboard l join promotion_decisions p using (evaluation_id)
-       where p.is_current and (l.metric = p.primary_metric or not exists (
+       where p.is_current and p.challenger = 'adapter' and (l.metric = p.primary_metric or not exists (
            from leaderboard o where o.evaluation_id = l.evaluation_id and o.metric = p.primary_metric
        ))""",
-    """select line, verdict, num_pairs as n, difference as adapter_minus_champion, ci_low, ci_high, reasons[1] as reason
-       from promotion_decisions where is_current order by line""",
+    """select line, challenger, verdict, champion, num_pairs as n, difference, ci_low, ci_high, reasons[1] as reason
+       from promotion_decisions where is_current order by line, challenger""",
 )
 
 
-def show(workspace: Workspace) -> None:
-    """Print what decides of the leaderboard, and the decisions, as anyone would ask for them with ``medvl sql``."""
+def show(workspace: Workspace, lines: Sequence[Line]) -> None:
+    """Print what decides of the leaderboard, and the decisions, as anyone would ask for them with ``medvl sql``; and what is served."""
     for question in QUESTIONS:
         answer = ask(workspace, question)
         _say(render_table(answer.columns, answer.rows) + "\n")
+    for line in lines:
+        _say(what_is_served(workspace, line))
     _say("every metric: medvl sql leaderboard; the graph: make ui; what the small model can read: docs/model-cards")
 
 

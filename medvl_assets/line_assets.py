@@ -7,11 +7,13 @@ import dagster as dg
 
 from medvl_assets.step_assets import heavy_asset, light_asset, step_checks
 from medvl_lib.benchmark.promotion import RULES as PROMOTION_RULES
+from medvl_lib.evaluation import parity
 from medvl_lib.hardware import Profile
 from medvl_lib.lines import Line
 from medvl_lib.provenance import resolve
-from medvl_lib.route.judging import serve
 from medvl_lib.route.line import line_steps
+from medvl_lib.route.parity import SERVED_RULE, SERVED_SENTENCE, served_model_is_the_evaluated_model
+from medvl_lib.route.pointing import serve
 from medvl_lib.workspace import Workspace
 
 
@@ -26,16 +28,31 @@ def line_assets(line: Line, profile: Profile) -> list[dg.AssetsDefinition | dg.A
 
 
 def served_model(line: Line) -> dg.AssetsDefinition:
-    """What the line serves: materialized only when the decision is to promote."""
+    """What the line serves: materialized only when the decision is to promote; held against its evaluation every time."""
+    key = dg.AssetKey([line.name, "served_model"])
 
-    @dg.asset(
-        key=[line.name, "served_model"], deps=[[line.name, "promotion"]], group_name=line.name, output_required=False, kinds={"pointer"},
-        description="The pointer that says what is served; it moves only on a promote verdict, as a whole.",
+    @dg.multi_asset(
+        name=f"{line.name}__served_model",
+        specs=[dg.AssetSpec(
+            key=key, deps=[[line.name, "promotion"], [line.name, "parity"]], group_name=line.name, kinds={"pointer"}, skippable=True,
+            description="The pointer that says what is served; it moves only on a promote verdict whose winner answers as it was judged.",
+        )],
+        check_specs=[dg.AssetCheckSpec(SERVED_RULE, asset=key, blocking=True, description=SERVED_SENTENCE)],
     )  # fmt: skip
-    def served(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]) -> Iterator[dg.MaterializeResult]:
-        moved = serve(workspace, line, resolve(workspace, "promotion", line.name, PROMOTION_RULES))
+    def served(
+        context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]
+    ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
+        decided = resolve(workspace, "promotion", line.name, PROMOTION_RULES)
+        moved = serve(workspace, line, decided, resolve(workspace, "parity", line.name, parity.rules(line.parity)))
         context.log.info(moved.sentence)
         if moved.served is not None:
-            yield dg.MaterializeResult(data_version=dg.DataVersion(moved.served.data_version), metadata={"says": moved.sentence})
+            yield dg.MaterializeResult(
+                asset_key=key, data_version=dg.DataVersion(moved.served.data_version), metadata={"says": moved.sentence}
+            )
+        found = served_model_is_the_evaluated_model(workspace, line)
+        yield dg.AssetCheckResult(
+            asset_key=key, check_name=SERVED_RULE, passed=found.passed, description=found.found,
+            metadata={"offenders": dg.MetadataValue.json(list(found.offenders))},
+        )  # fmt: skip
 
     return served

@@ -1,7 +1,8 @@
 """Chat: each pair as the conversation that a chat template consumes.
 
 In: a split and the validated pairs it was made from. Out: ``train.jsonl``, ``validation.jsonl``, ``test.jsonl``, ``benchmark.jsonl``
-(always there, possibly empty), ``references.parquet`` for the scorers, and ``counts.json``. Before and after:
+(always there, possibly empty), ``references.parquet`` for the scorers, ``pairs.parquet`` with the pairs of all datasets in one table, and
+``counts.json``. Before and after:
 
     Pair(pair_id="slake/test/000007", image_ids=("9f2c...",), request="Which organ is this? ", response="Lung", ...)
     {"pair_id": "slake/test/000007", "images": ["9f2c..."], "messages": [
@@ -15,23 +16,25 @@ another one in training than in generation. Special tokens and the template belo
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, Literal, NotRequired, TypedDict
+from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
+from medvl_lib.datasets.descriptions import ANSWER_LABELS, CATEGORY
 from medvl_lib.errors import MedVLError
 from medvl_lib.evaluation.predictions import REFERENCES, Reference
 from medvl_lib.files import read_json, write_json
-from medvl_lib.pairs import SPLITS, Pair
+from medvl_lib.pairs import PAIRS, SPLITS, Pair, Split
 from medvl_lib.provenance import Fact, Outcome
 from medvl_lib.rules import columns_are_as_declared, outcome, rule, stream
 from medvl_lib.split import SPLIT, SplitRow, placed
-from medvl_lib.tables import TableWriter, num_rows
+from medvl_lib.tables import Column, TableWriter, num_rows
 
-REVISION = 3  # references hold licence and question; answer_type and modality are slices
+REVISION = 5  # all pairs stand in one table, too
 COUNTS = "counts.json"
-SLICES = ("document_type", "specialty", "answer_type", "modality")  # publishers' labels that are reported apart, where a pair has them
+SLICES = ("document_type", "specialty", "answer_type", "modality", "category", "agreement")
+"""Publishers' labels that are reported apart, where a pair has them."""
 GLYPH_HEIGHT = "glyph_height_pixels"  # the metadata key under which a dataset that draws its pages says how tall a lower-case x is
 
 Role = Literal["user", "assistant"]
@@ -66,6 +69,20 @@ class Conversation:
         return self.pair_id.split("/", 1)[0]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlacedPair(Pair):
+    """A pair beside those of the line's other datasets: pictures, texts, source, category and metadata in one row."""
+
+    split: Annotated[Split, Column("where the pair went")]
+    category: Annotated[str | None, Column("the class that its picture belongs to; null where there is none")]
+
+
+def to_placed(pair: Pair, row: SplitRow) -> PlacedPair:
+    """A pair with the split that it fell into."""
+    own = {field.name: getattr(pair, field.name) for field in fields(Pair)}
+    return PlacedPair(**own, split=row.split, category=pair.metadata.get(CATEGORY))
+
+
 def to_conversation(pair: Pair) -> Conversation:
     """A pair as one question and its answer."""
     return single_turn(pair.pair_id, image_ids=pair.image_ids, request=pair.request, response=pair.response)
@@ -87,8 +104,13 @@ def to_reference(pair: Pair, row: SplitRow) -> Reference:
         pair_id=pair.pair_id, dataset=pair.dataset, split=row.split, group_id=row.group_id, language=pair.language,
         licence=pair.licence, request=pair.request.strip(), response=pair.response.strip(), expected=pair.expected,
         slices={**slices, "language": pair.language},
-        glyph_height_pixels=_glyph_height_pixels(pair),
+        glyph_height_pixels=_glyph_height_pixels(pair), labels=_labels(pair),
     )  # fmt: skip
+
+
+def _labels(pair: Pair) -> tuple[str, ...]:
+    declared = pair.metadata.get(ANSWER_LABELS, "")
+    return tuple(label.strip() for label in declared.split("|")) if declared else ()
 
 
 def _glyph_height_pixels(pair: Pair) -> float | None:
@@ -113,10 +135,12 @@ def write_chat(directory: Path, split_directory: Path, validated: Mapping[str, P
             split: stack.enter_context(conversations_path(directory, split).open("w", encoding="utf-8", newline="\n")) for split in SPLITS
         }
         references = stack.enter_context(TableWriter(directory / REFERENCES, Reference))
+        together = stack.enter_context(TableWriter(directory / PAIRS, PlacedPair))
         for pair, row in placed(split_directory, validated):
             conversation = to_conversation(pair)
             files[row.split].write(_line(conversation))
             references.write(to_reference(pair, row))
+            together.write(to_placed(pair, row))
             facts[f"num_{row.split}"] = int(facts[f"num_{row.split}"] or 0) + 1
             num_images += len(conversation.image_ids)
     return {"num_conversations": references.num_rows, "num_images": num_images, **facts}
@@ -155,7 +179,7 @@ def _all_conversations(directory: Path) -> Iterator[Conversation]:
 
 
 def every_pair_became_a_conversation(directory: Path) -> Outcome:
-    """As many conversations and references as the split has pairs, and each split's in the same order as its references."""
+    """As many conversations, references and rows as the split has pairs, and each split's in the same order as its references."""
     expected = int(read_json(directory / COUNTS)["num_pairs"])
     wrong: list[str] = []
     num_found = 0
@@ -167,7 +191,7 @@ def every_pair_became_a_conversation(directory: Path) -> Outcome:
             num_found += pair_id is not None
             if reference_id != pair_id:
                 wrong.append(str(reference_id or pair_id))
-    wrong = wrong or ([] if num_found == expected else ["counts.json"])
+    wrong = wrong or ([] if num_found == expected else ["counts.json"]) or ([] if num_rows(directory / PAIRS) == expected else [PAIRS])
     return Outcome(passed=not wrong, found=f"{num_found} conversations of {expected} pairs", offenders=tuple(wrong[:10]))
 
 
@@ -208,7 +232,7 @@ def every_answer_is_trimmed_text(directory: Path) -> Outcome:
 
 
 RULES = (
-    columns_are_as_declared({REFERENCES: Reference}),
+    columns_are_as_declared({REFERENCES: Reference, PAIRS: PlacedPair}),
     rule(every_pair_became_a_conversation, "Every pair of the split became exactly one conversation and one reference."),
     rule(roles_alternate_and_end_with_the_assistant, "Roles alternate, beginning with the user and ending with the assistant."),
     rule(every_image_has_its_placeholder, "Every picture has its place in a user message."),

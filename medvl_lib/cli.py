@@ -10,13 +10,16 @@ import secrets
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 from medvl_lib.errors import MedVLError
 from medvl_lib.files import write_bytes
 from medvl_lib.models.spec import Family
 from medvl_lib.settings import Settings, read_settings
 from medvl_lib.workspace import Workspace
+
+if TYPE_CHECKING:
+    from medvl_lib.lines import Line
 
 MARKS = {"ok": "ok   ", "note": "note ", "wrong": "WRONG"}
 REFUSED = 2
@@ -79,7 +82,7 @@ def report(arguments: argparse.Namespace) -> int:
 
     settings = read_settings()
     workspace = Workspace(root=settings.data_root)
-    line = _line(settings, arguments.line)
+    line = _line(settings, arguments.line).name
     found = gather.gather(workspace, gather.find(workspace, line, arguments.evaluation), SHOWN_LICENCES)
     text = (content.as_json if arguments.json else markdown.render_markdown if arguments.markdown else html.render_html)(found)
     if arguments.output is None and (arguments.json or arguments.markdown):
@@ -88,6 +91,19 @@ def report(arguments: argparse.Namespace) -> int:
     path = workspace.page(line, found.evaluation_id) if arguments.output is None else Path(arguments.output)
     write_bytes(path, text.encode())
     print(path)
+    return 0
+
+
+def override(arguments: argparse.Namespace) -> int:
+    """Serve a variant because a person says so, whatever the gate said: recorded with name and reason, and published."""
+    from medvl_lib.benchmark.publish import publish
+    from medvl_lib.route.pointing import serve_anyway
+
+    settings = read_settings()
+    workspace = Workspace(root=settings.data_root)
+    moved = serve_anyway(workspace, _line(settings, arguments.line), arguments.variant, by=arguments.by, reason=arguments.reason)
+    publish(workspace)
+    print(moved.sentence)
     return 0
 
 
@@ -102,7 +118,7 @@ def reviews_sheet(arguments: argparse.Namespace) -> int:
         num_pairs=arguments.pairs, variants=named_variants(arguments.variants), seed=arguments.seed or secrets.token_hex(16),
         seen_by_raters=tuple(sorted(set(arguments.raters_may_see))),
     )  # fmt: skip
-    workspace, line = Workspace(root=settings.data_root), _line(settings, arguments.line)
+    workspace, line = Workspace(root=settings.data_root), _line(settings, arguments.line).name
     made = make_sheet(workspace, line, request, SHOWN_LICENCES, arguments.evaluation)
     table, page = hand_out(made, Path(arguments.output))
     facts = made.facts
@@ -142,15 +158,35 @@ def positive(text: str) -> int:
     return int(text)
 
 
-def _line(settings: Settings, named: str | None) -> str:
+def serve(arguments: argparse.Namespace) -> int:
+    """Serve what was promoted over HTTP, until it is stopped."""
+    from medvl_lib.hardware import process_environment, profile_for
+
+    settings = read_settings()
+    workspace, profile = Workspace(root=settings.data_root), profile_for(settings).profile
+    for name, value in process_environment(profile).items():  # before torch is imported
+        os.environ.setdefault(name, value)
+    from medvl_lib.serving.running import Serving, key_for, listen, run
+    from medvl_lib.serving.served import served_model
+
+    line = _line(settings, arguments.line)
+    key, model = key_for(arguments.host), served_model(workspace, line)
+    listening = listen(arguments.host, arguments.port)
+    host, port = listening.getsockname()[:2]
+    print(f"{model.sentence}; http://{f'[{host}]' if ':' in host else host}:{port}/health says when it is ready", flush=True)
+    run(Serving(model=model, line=line, profile=profile, workspace=workspace, api_key=key), listening)
+    return 0
+
+
+def _line(settings: Settings, named: str | None) -> "Line":
     """The line that is meant: the one that is named, or else the only one there is."""
     from medvl_lib.lines import lines_of
 
-    names = [line.name for line in lines_of(settings)]
-    if named in names or (named is None and len(names) == 1):
-        return named or names[0]
-    found = f"no line was named, and there are {len(names)}" if named is None else f"the line {named!r}"
-    raise MedVLError(found=found, where=str(settings.path), do=f"name one of {', '.join(names)}")
+    lines = {line.name: line for line in lines_of(settings)}
+    if named in lines or (named is None and len(lines) == 1):
+        return lines[named or next(iter(lines))]
+    found = f"no line was named, and there are {len(lines)}" if named is None else f"the line {named!r}"
+    raise MedVLError(found=found, where=str(settings.path), do=f"name one of {', '.join(lines)}")
 
 
 def pretrain_tiny(arguments: argparse.Namespace) -> int:
@@ -205,6 +241,12 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--output", metavar="FILE", help="where to write; without it a page goes below the data root")
     verb.set_defaults(run=report)
 
+    verb = verbs.add_parser("override", help="serve a variant of the current evaluation against the gate's verdict; recorded")
+    verb.add_argument("line", metavar="LINE", help="which line")
+    verb.add_argument("variant", metavar="VARIANT", help="who is to be served: base, nf4, int8, adapter or merged")
+    verb.add_argument("--by", metavar="NAME", required=True, help="who decides")
+    verb.add_argument("--reason", metavar="TEXT", required=True, help="why")
+    verb.set_defaults(run=override)
     verb = verbs.add_parser("reviews", help="blinded ratings by experts: make a sheet, read what came back")
     doings = verb.add_subparsers(dest="doing", required=True, metavar="WHAT")
     doing = doings.add_parser("sheet", help="write a blinded rating sheet of a line's evaluation")
@@ -223,6 +265,12 @@ def parser() -> argparse.ArgumentParser:
     doing.add_argument("files", nargs="+", metavar="FILE", help="sheets as they came back, CSV in UTF-8")
     doing.add_argument("--replace", action="store_true", help="let these ratings take the place of earlier ones by the same rater")
     doing.set_defaults(run=reviews_read)
+
+    verb = verbs.add_parser("serve", help="serve what was promoted over HTTP: /health, /analyze, /extract")
+    verb.add_argument("line", nargs="?", metavar="LINE", help="which line; may be left out where there is only one")
+    verb.add_argument("--host", metavar="ADDRESS", default="127.0.0.1", help="where to listen; one that others reach needs MEDVL_API_KEY")
+    verb.add_argument("--port", type=int, metavar="PORT", default=8000, help="8000 unless said otherwise; 0 for any that is free")
+    verb.set_defaults(run=serve)
 
     verb = verbs.add_parser("sql", help="ask the published benchmark")
     verb.add_argument("question", metavar="QUESTION", help="an SQL question, or the name of a table or view: leaderboard")

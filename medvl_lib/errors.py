@@ -4,6 +4,9 @@ In: nothing. Out: ``MedVLError`` and the few kinds that a caller tells apart. Me
 never a patient's text.
 """
 
+from collections.abc import Callable
+from functools import partial
+
 
 class MedVLError(Exception):
     """Something a person can mend: ``found`` (the offending value), ``where`` (file, id or key) and ``do`` (the cure)."""
@@ -13,6 +16,10 @@ class MedVLError(Exception):
         self.where = where
         self.do = do
         super().__init__(found, where, do)
+
+    def __reduce__(self) -> tuple[Callable[[], "MedVLError"], tuple[()]]:
+        """How it crosses from one process to another: an exception is made anew there, from its arguments in order otherwise."""
+        return partial(type(self), found=self.found, where=self.where, do=self.do), ()
 
     def __str__(self) -> str:
         return f"found: {self.found}\n  where: {self.where}\n  do:    {self.do}"

@@ -1,7 +1,7 @@
 """Examples: a few rows of what a step wrote, shown where each of them may be shown.
 
-In: a written table whose rows name their dataset and licence. Out: a Markdown table with long texts cut, or one sentence that says why
-there is none and where the rows lie. Whether a dataset may be shown, and under which licence, stands in its card: files of the user in the
+In: a written table whose rows name their dataset and licence. Out: a Markdown table with long texts cut, and a sentence about the rows that
+are withheld: why, and where they lie. Whether a dataset may be shown, and under which licence, stands in its card: files of the user in the
 same layout have another. Which rows are examples is the step's business.
 """
 
@@ -28,15 +28,17 @@ class Examples:
 
 
 def render_examples(directory: Path, examples: Examples) -> str:
-    """The rows in Markdown. One row that may not be shown withholds them all, and its dataset and licence are told instead."""
+    """The rows that may be shown in Markdown; of the others the datasets and licences are told."""
     path = directory / examples.file
     rows = list(read_table(path, examples.model))
-    withheld = sorted({f"{row.dataset} ({row.licence})" for row in rows if examples.shown_licences.get(row.dataset) != row.licence})
-    if withheld:
-        return f"Not shown: some are rows of {', '.join(withheld)}, and the data card does not allow that. They lie in `{path}`."
+    shown = [row for row in rows if examples.shown_licences.get(row.dataset) == row.licence]
     names = [column.name for column in columns(examples.model)]
-    lines = [names, ["---"] * len(names), *([_cell(getattr(row, name)) for name in names] for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    table = [names, ["---"] * len(names), *([_cell(getattr(row, name)) for name in names] for row in shown)]
+    parts = ["\n".join(f"| {' | '.join(line)} |" for line in table)] if shown else []
+    if withheld := sorted({f"{row.dataset} ({row.licence})" for row in rows if row not in shown}):
+        of = f"{len(rows) - len(shown)} of {len(rows)} rows are of {', '.join(withheld)}"
+        parts.append(f"Not shown: {of}, and the data card does not allow that. They lie in `{path}`.")
+    return "\n\n".join(parts)
 
 
 def _cell(value: object) -> str:

@@ -7,6 +7,7 @@ Facts: the profiles' comments name them; nothing here was measured on a GB10 or 
 """
 
 import importlib.metadata
+import math
 import os
 import platform
 import re
@@ -164,6 +165,11 @@ def numerics(profile: Profile) -> Numerics:
     return Numerics(weights_dtype=profile.weights_dtype, engine=profile.engine, quantization=profile.quantization)
 
 
+def process_environment(profile: Profile) -> dict[str, str]:
+    """The variables of every process that computes: the profile's, its threads among them, since OpenMP reads them when torch is loaded."""
+    return {**profile.environment, **({"OMP_NUM_THREADS": str(profile.num_threads)} if profile.num_threads else {})}
+
+
 def profile_for(settings: Settings) -> Detection:
     """The profile that the settings name, or the one detected, with this machine's numbers and the settings' changes."""
     machine = look()
@@ -232,6 +238,12 @@ def available_bytes(cgroup: Path = Path("/sys/fs/cgroup/memory.max")) -> int:
     available = psutil.virtual_memory().available
     limit = cgroup.read_text().strip() if cgroup.is_file() else "max"
     return min(available, int(limit)) if limit.isdigit() else available
+
+
+def room_bytes(profile: Profile) -> float:
+    """What may be taken now: what the profile grants, and no more than is available where a device has no memory of its own."""
+    granted = profile.memory_budget_bytes * (1 - profile.memory_margin_share) or math.inf
+    return granted if profile.name == "cuda" else min(granted, available_bytes())
 
 
 def _gpu() -> Gpu | None:

@@ -29,7 +29,7 @@ class ImageRow:
     is_readable: Annotated[bool, Column("whether all of it could be decoded")]
     width_pixels: Annotated[int | None, Column("width as stored, before any EXIF rotation", unit="pixels")]
     height_pixels: Annotated[int | None, Column("height as stored, before any EXIF rotation", unit="pixels")]
-    mode: Annotated[str | None, Column("Pillow's mode of the stored bytes: L, RGB, RGBA, CMYK, I;16, ...")]
+    mode: Annotated[str | None, Column("Pillow's mode of the stored bytes (L, RGB, CMYK, ...), or how DICOM calls it (MONOCHROME2 12 bit)")]
     format: Annotated[str | None, Column("file format")]
     num_frames: Annotated[int | None, Column("frames; only the first is seen by a model", unit="frames")]
     num_bytes: Annotated[int, Column("size of the stored bytes", unit="bytes")]

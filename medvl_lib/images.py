@@ -1,7 +1,7 @@
 """Pictures: stored once by content, and turned into pixels in one place.
 
 In: bytes as the publisher shipped them. Out: the same bytes by their SHA-256, and the RGB array that every processor, page and
-report sees. Resizing and normalizing belong to a model's processor; DICOM windowing comes with the first dataset that has DICOM.
+report sees. Resizing and normalizing belong to a model's processor, the way from DICOM values to a screen to ``dicom``.
 """
 
 import base64
@@ -18,9 +18,10 @@ from PIL import Image
 from PIL.ExifTags import Base as ExifTag
 from PIL.Image import Transpose
 
+from medvl_lib import dicom
 from medvl_lib.files import write_bytes
 
-REVISION = 1  # first version
+REVISION = 2  # DICOM files are pictures, too
 
 # All of these are Pillow's words for damaged bytes: RuntimeError is AVIF's, struct.error that of an EXIF block.
 DECODING_ERRORS = (OSError, ValueError, SyntaxError, EOFError, TypeError, RuntimeError, struct.error)
@@ -74,7 +75,7 @@ class ImageFacts:
     width_pixels: int
     height_pixels: int
     mode: str
-    """Pillow's mode of the stored bytes: L, RGB, RGBA, CMYK, I;16, ..."""
+    """Pillow's mode of the stored bytes: L, RGB, RGBA, CMYK, I;16, ...; of a DICOM file its photometric interpretation and bits."""
     format: str
     num_frames: int
 
@@ -93,6 +94,8 @@ def _open(data: bytes) -> Image.Image:
 
 def facts(data: bytes) -> ImageFacts:
     """Size, mode and frames of a picture that ``rgb_pixels`` can read, after decoding all of it; raises UnreadableImage."""
+    if dicom.is_dicom(data):
+        return _dicom_facts(data)
     image = _open(data)
     _rgb(image)  # what passes here must not fail in training
     try:
@@ -104,12 +107,24 @@ def facts(data: bytes) -> ImageFacts:
     )  # fmt: skip
 
 
+def _dicom_facts(data: bytes) -> ImageFacts:
+    try:
+        return ImageFacts(**dicom.facts(data, MAX_PIXELS)._asdict(), format="DICOM")
+    except dicom.DicomError as error:
+        raise UnreadableImage(str(error)) from error
+
+
 def rgb_pixels(data: bytes) -> NDArray[np.uint8]:
-    """Bytes -> array (H, W, 3) of uint8: EXIF rotation applied, 16 bit scaled, transparency laid on white, CMYK converted.
+    """Bytes -> array (H, W, 3) of uint8: EXIF rotation applied, 16 bit scaled, transparency laid on white, CMYK converted, DICOM windowed.
 
     Multi-frame pictures give their first frame. Raises UnreadableImage.
     """
-    return _rgb(_open(data))
+    if not dicom.is_dicom(data):
+        return _rgb(_open(data))
+    try:
+        return dicom.rgb_pixels(data, MAX_PIXELS)
+    except dicom.DicomError as error:
+        raise UnreadableImage(str(error)) from error
 
 
 def _rgb(image: Image.Image) -> NDArray[np.uint8]:

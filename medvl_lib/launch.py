@@ -25,7 +25,7 @@ from pydantic import TypeAdapter
 
 from medvl_lib.errors import HeavyStepFailed, MedVLError
 from medvl_lib.files import write_bytes
-from medvl_lib.hardware import Profile
+from medvl_lib.hardware import Profile, process_environment
 from medvl_lib.lines import Line
 from medvl_lib.provenance import Artifact, judge
 from medvl_lib.route.line import line_steps
@@ -158,18 +158,13 @@ def perform(request: Request, report: Report) -> tuple[Artifact, ...]:
     return tuple(done)
 
 
-def _environment(profile: Profile) -> dict[str, str]:
-    """The profile's variables; its threads among them, since OpenMP reads their number when torch is loaded."""
-    return {**profile.environment, **({"OMP_NUM_THREADS": str(profile.num_threads)} if profile.num_threads else {})}
-
-
 def main() -> int:
     """The entry point of every heavy process."""
     from dagster_pipes import PipesContext, open_dagster_pipes  # pyright: ignore[reportUnknownVariableType]
 
     die_with_parent()
     request = REQUEST.validate_json(Path(sys.argv[1]).read_bytes())
-    for name, value in _environment(request.profile).items():
+    for name, value in process_environment(request.profile).items():
         os.environ.setdefault(name, value)
     is_piped = "DAGSTER_PIPES_CONTEXT" in os.environ
     if not is_piped:

@@ -11,8 +11,9 @@ from pathlib import Path
 
 from medvl_lib.audit import AuditSpec
 from medvl_lib.benchmark.promotion import Gate
-from medvl_lib.datasets import DATASETS
+from medvl_lib.datasets import DATASETS, clinical_documents
 from medvl_lib.errors import SettingsError
+from medvl_lib.evaluation.parity import ParitySpec
 from medvl_lib.evaluation.spec import EvaluationSpec
 from medvl_lib.hardware import PROFILES
 from medvl_lib.models.spec import LANGUAGE_TARGETS, Family, ModelSpec
@@ -39,6 +40,10 @@ class Line:
     """Trained in this order, each from the one before."""
     evaluation: EvaluationSpec
     gate: Gate
+    parity: ParitySpec
+    """How many pairs are asked again in the forms in which the line may be served, and how alike the answers must be."""
+    extraction_request: str
+    """What ``/extract`` asks: a question that the line is trained on. Not identity: nothing that is written depends on it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +90,8 @@ DOCUMENTS = Line(
         further_variants=(),
     ),
     gate=Gate(),
+    parity=ParitySpec(),
+    extraction_request=clinical_documents.REQUEST,
 )  # fmt: skip
 
 LINES: Mapping[str, Line] = {"documents": DOCUMENTS}
@@ -114,6 +121,7 @@ def tiny(line: Line) -> Line:
         model=tiny_model(line.model.family),
         stages=stages,
         evaluation=replace(line.evaluation, splits=("test",), max_pairs_per_dataset=60, max_answer_tokens=240),
+        parity=replace(line.parity, max_pairs=8),  # one at a time, and twice: some seconds each on a CPU
     )
 
 
@@ -150,6 +158,7 @@ def _applied(line: Line, settings: Settings) -> Line:
         audit=override(line.audit, changes.audit, where("audit")),
         evaluation=evaluation,
         gate=gate,
+        parity=override(line.parity, changes.parity, where("parity")),
         stages=stages,
     )
 

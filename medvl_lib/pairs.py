@@ -9,12 +9,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
+from medvl_lib import dicom
 from medvl_lib.images import ImageStore
 from medvl_lib.provenance import Fact, Outcome, Rule
 from medvl_lib.rules import SHOWN_OFFENDERS, columns_are_as_declared, stream
 from medvl_lib.tables import Column, TableWriter, num_rows
 
-REVISION = 1  # first version
+REVISION = 2  # a DICOM file that says who the patient is never comes into the store
 PAIRS = "pairs.parquet"
 REJECTIONS = "rejections.parquet"
 
@@ -75,6 +76,8 @@ class ImageSource:
     """What to call it in a rejection."""
     data: Callable[[], bytes]
     """Gives the bytes; raises OSError where they cannot be had."""
+    clearance: dicom.Clearance = dicom.UNCLEARED
+    """What somebody vouches for, should it be a DICOM file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,18 +115,21 @@ class Dataset:
 
 
 def store(draft: Draft, images: ImageStore) -> Pair | Rejection:
-    """Put a draft's pictures into the store; a picture that cannot be had makes a rejection."""
+    """Put a draft's pictures into the store; one that cannot be had, or that says who the patient is, makes a rejection."""
     image_ids: list[str] = []
     for image in draft.images:
         try:
             data = image.data()
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:  # any other refusal is the disk's, not the record's
-            return Rejection(
-                pair_id=draft.pair.pair_id, dataset=draft.pair.dataset, source=draft.pair.source, stage="read",
-                reason="image_missing", detail=f"{image.name}: {error.strerror or error}",
-            )  # fmt: skip
+            return _rejected(draft.pair, "image_missing", f"{image.name}: {error.strerror or error}")
+        if dicom.is_dicom(data) and (refusal := dicom.refusal(data, image.clearance)) is not None:
+            return _rejected(draft.pair, refusal.reason, f"{image.name}: {refusal.detail}")
         image_ids.append(images.put(data))  # a store that takes no bytes is no fault of the record
     return replace(draft.pair, image_ids=tuple(image_ids))
+
+
+def _rejected(pair: Pair, reason: str, detail: str) -> Rejection:
+    return Rejection(pair_id=pair.pair_id, dataset=pair.dataset, source=pair.source, stage="read", reason=reason, detail=detail)
 
 
 def write_pairs(directory: Path, readings: Iterable[Reading], images: ImageStore) -> dict[str, Fact]:
@@ -138,9 +144,12 @@ def write_pairs(directory: Path, readings: Iterable[Reading], images: ImageStore
 
 
 def has_pairs(directory: Path) -> Outcome:
-    """Something was read."""
+    """Something was read; where nothing was, the reasons are counted."""
     count = num_rows(directory / PAIRS)
-    return Outcome(passed=count > 0, found=f"{count} pairs")
+    question = "select reason, count(*) as number from read_parquet($rejections) group by reason order by number desc, reason"
+    reasons = {} if count else {str(reason): int(number) for reason, number in stream(question, rejections=directory / REJECTIONS)}
+    why = f"; rejected: {', '.join(f'{number} {reason}' for reason, number in reasons.items())}" if reasons else ""
+    return Outcome(passed=count > 0, found=f"{count} pairs{why}")
 
 
 def pair_ids_are_unique(directory: Path) -> Outcome:

@@ -76,6 +76,7 @@ class LineSettings(BaseModel):
     audit: Changes = {}
     evaluation: Changes = {}
     gate: Changes = {}
+    parity: Changes = {}
 
 
 class Settings(BaseModel):

@@ -82,7 +82,7 @@ class Step:
     write: Callable[[Call], Mapping[str, Fact]]
     table: Table | None = None
     examples: Examples | None = None
-    """Rows that the UI shows, where every dataset that they come from may be shown."""
+    """Rows that the UI shows, as far as the data cards allow it."""
     exhibits: tuple[Exhibit, ...] = ()
     """Tables, pictures and places that the UI shows, whatever the dataset."""
     process: str | None = None

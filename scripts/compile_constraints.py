@@ -21,6 +21,7 @@ PLATFORMS = {
 }
 PYTHONS = ("3.11", "3.12", "3.13")
 TORCH = "torch==2.13.0"  # the release whose CUDA wheels know every machine of the README, and that exists as a CPU build
+BUILT = ("rouge-score",)  # has no wheel: a few lines of Python that pip builds
 BROUGHT_BY_TORCH = re.compile(r"(nvidia|cuda|triton)\b")
 # torch 2.13 and bitsandbytes ship wheels for macOS 14 and later only; a lower target falls back to bitsandbytes 0.42 unasked.
 MACOS_TARGET = "14.0"
@@ -36,7 +37,7 @@ def resolve(platform: str, python: str, bounds: list[str]) -> list[str]:
     command = [
         sys.executable, "-m", "uv", "pip", "compile", "pyproject.toml", "--extra", "dev", "--constraints", "-",
         "--python-platform", PLATFORMS[platform], "--python-version", python,
-        "--only-binary", ":all:", "--no-header", "--no-annotate", "--quiet",
+        "--only-binary", ":all:", *(part for name in BUILT for part in ("--no-binary", name)), "--no-header", "--no-annotate", "--quiet",
     ]  # fmt: skip
     environment = {**os.environ, "MACOSX_DEPLOYMENT_TARGET": MACOS_TARGET}
     ran = subprocess.run(command, input="\n".join(bounds), capture_output=True, text=True, cwd=ROOT, env=environment, check=False)

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from medvl_lib import audit, chat, near_duplicates, raw_records, split
 from medvl_lib.benchmark import promotion
 from medvl_lib.benchmark.tables import TABLES, BenchmarkRow
-from medvl_lib.evaluation import scores
+from medvl_lib.evaluation import parity, scores
 from medvl_lib.evaluation.predictions import FLOORS, PREDICTIONS, REFERENCES, VARIANTS, Prediction, Reference, VariantMeasurement
 from medvl_lib.files import read_json, write_json
 from medvl_lib.image_facts import IMAGE_FACTS, ImageRow
@@ -65,6 +65,17 @@ def like_the_first(*names: str, other: Callable[[Any], bool] = lambda _: True) -
 def repeated(rows: Rows) -> Rows:
     """The first row twice."""
     return [*rows, rows[0]]
+
+
+def unearned_promotion(rows: Rows) -> Rows:
+    """The first candidate wins with an interval that reaches below zero."""
+    first, *others = (replace(row, verdict="inconclusive", is_winner=False) for row in rows)
+    return [replace(first, verdict="promote", is_winner=True, ci_low=-0.1), *others]
+
+
+def shown_to_work(directory: Path) -> None:
+    """No damage: what a few pairs cannot show is taken as shown, so that a damage is all that fails."""
+    rewritten(promotion.PROMOTION_DECISIONS, promotion.Decision, at(0, beats_the_floors=True, uses_the_image=True))(directory)
 
 
 def added_column(file: str) -> Damage:
@@ -208,6 +219,28 @@ def quoted_from_elsewhere(directory: Path) -> None:
         (directory / name).write_bytes(render(replace(report, examples=examples)).encode())
 
 
+def compared(change: Callable[[Rows], Rows]) -> Damage:
+    """Other answers in a parity, and a summary that counts them."""
+
+    def damage(directory: Path) -> None:
+        rows = change(list(read_table(directory / parity.ANSWERS, parity.ComparedAnswer)))
+        before = list(read_table(directory / parity.COMPARISONS, parity.Comparison))
+        write_table(directory / parity.ANSWERS, parity.ComparedAnswer, rows)
+        spec = parity.ParitySpec(min_equal_share=min(row.required_share for row in before))
+        write_table(directory / parity.COMPARISONS, parity.Comparison, parity.summary(rows, spec))
+
+    return damage
+
+
+def merged_scores_less(directory: Path) -> None:
+    """Merged weights, asked as the batched ones were, that lose half of every score."""
+    compared(lambda rows: [*rows, *(replace(row, form="merged", against="batched") for row in rows if row.form == "batched")])(directory)
+    lost = {"form": "merged", "against": "batched", "difference": -0.5, "ci_low": -0.6, "ci_high": -0.4}
+    rewritten(parity.SCORES, parity.ComparedScore, lambda rows: [*rows, *(replace(row, **lost) for row in rows if row.form == "batched")])(
+        directory
+    )
+
+
 IS_TEST = {"other": lambda row: row.split == "test"}
 WEIGHTS: dict[str, Damage] = {
     "weights_are_whole": without("preprocessor_config.json"),
@@ -299,7 +332,7 @@ DAMAGES: dict[str, dict[str, Damage]] = {
     "scores": {
         "every_test_pair_is_predicted": rewritten(scores.SCORES, scores.Score, unanswered_pair),
         "no_answer_is_scored_twice": rewritten(scores.SCORES, scores.Score, repeated),
-        "scores_are_in_range": rewritten(scores.SCORES, scores.Score, at(0, value=1.5, reason=None)),
+        "scores_are_in_range": rewritten(scores.SCORES, scores.Score, at(0, value=100.5, reason=None)),
         "few_scores_are_missing": rewritten(scores.SCORES, scores.Score, at(0, value=None, reason="the scorer failed")),
     },
     "benchmark": {
@@ -311,11 +344,19 @@ DAMAGES: dict[str, dict[str, Damage]] = {
         "every_read_row_is_accounted_for": table_of("dataset_counts", first_where(lambda row: row.outcome == "read", num_pairs=10**6)),
     },
     "promotion": {
-        "one_decision_was_made": rewritten(promotion.PROMOTION_DECISIONS, promotion.Decision, repeated),
-        "the_verdict_follows_the_numbers": rewritten(
-            promotion.PROMOTION_DECISIONS, promotion.Decision, at(0, verdict="promote", ci_low=-0.1)
-        ),
+        "every_candidate_is_decided_once": rewritten(promotion.PROMOTION_DECISIONS, promotion.Decision, repeated),
+        "the_verdict_follows_the_numbers": rewritten(promotion.PROMOTION_DECISIONS, promotion.Decision, unearned_promotion),
+        "beats_the_floors": rewritten(promotion.PROMOTION_DECISIONS, promotion.Decision, at(0, beats_the_floors=False)),
+        "answers_use_the_image": rewritten(promotion.PROMOTION_DECISIONS, promotion.Decision, at(0, uses_the_image=None)),
         "the_test_set_is_not_worn": rewritten(promotion.PROMOTION_DECISIONS, promotion.Decision, at(0, is_worn=True)),
+    },
+    "parity": {
+        "columns_are_as_declared": added_column(parity.SCORES),
+        "every_form_answered_every_pair": compared(lambda rows: [row for row in rows if row.form != "http"]),
+        "the_summary_counts_the_answers": rewritten(parity.COMPARISONS, parity.Comparison, at(0, num_equal=10**6)),
+        "served_answers_are_the_evaluated_answers": compared(first_where(lambda row: row.form == "reloaded", is_equal=False)),
+        "http_answers_are_the_served_answers": compared(first_where(lambda row: row.form == "http", is_equal=False)),
+        "merging_changes_no_score": merged_scores_less,
     },
     "report": {
         "every_row_stands_in_the_page": rewritten(written.ROWS, BenchmarkRow, at(0, num_pairs=10**6)),

@@ -4,12 +4,13 @@ against another reference.
 
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from medvl_lib import chat as room
-from medvl_lib.chat import read_conversations, write_chat
+from medvl_lib.chat import PlacedPair, read_conversations, write_chat
 from medvl_lib.errors import MedVLError
 from medvl_lib.evaluation.predictions import REFERENCES, Reference
 from medvl_lib.pairs import PAIRS, Pair, Triple
@@ -66,6 +67,23 @@ def test_golden_reference(tmp_path):
             expected=(potassium,), slices={"document_type": "lab_results", "language": "en"}, glyph_height_pixels=7.5,
         )
     ]  # fmt: skip
+
+
+def test_golden_row_of_all_pairs_together(tmp_path):
+    labels = {"category": "BCC", "agreement": "one reading", "region": "NOSE"}
+    other = pair(9, dataset="pathvqa", pair_id="pathvqa/9", publisher_split="test")
+    directory = written(tmp_path, pair(7, metadata=labels), other)
+    first, second = read_table(directory / PAIRS, PlacedPair)
+    assert (first.pair_id, first.dataset, first.split, first.category) == ("pathvqa/9", "pathvqa", "test", None)
+    assert second == PlacedPair(**asdict(pair(7, metadata=labels)), split="train", category="BCC")
+    [_, reference] = read_table(directory / REFERENCES, Reference)
+    assert reference.slices == {"category": "BCC", "agreement": "one reading", "language": "en"}
+
+
+def test_a_row_that_is_missing_among_all_pairs_is_noticed(tmp_path):
+    directory = written(tmp_path, pair(1), pair(2))
+    write_table(directory / PAIRS, PlacedPair, list(read_table(directory / PAIRS, PlacedPair))[:1])
+    assert failing(directory) == {"every_pair_became_a_conversation": (PAIRS,)}
 
 
 def test_every_split_has_its_file_and_its_pairs_in_order(tmp_path):

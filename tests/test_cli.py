@@ -139,7 +139,7 @@ def test_a_report_for_machines_is_printed_or_written_where_it_is_wanted(
 ):
     assert main(["report", "documents", "--json"]) == 0
     printed = capsys.readouterr().out
-    assert json.loads(printed)["decision"]["verdict"] == "promote"
+    assert json.loads(printed)["decisions"][0]["verdict"] == "promote"
     assert main(["report", "documents", "--json", "--output", str(tmp_path / "r.json")]) == 0
     assert (tmp_path / "r.json").read_text(encoding="utf-8") == printed
     assert main(["report", "--markdown"]) == 0

@@ -18,7 +18,7 @@ from medvl_lib.step import Step, run_step
 from medvl_lib.training import overfit
 from medvl_lib.workspace import Workspace
 from tests import demo_runs
-from tests.damages import DAMAGES
+from tests.damages import DAMAGES, shown_to_work
 
 CPU = PROFILES["cpu"]
 MORE = 'further_variants = ["int8", "merged"]\n[lines.documents.gate]\nmin_pairs = 4\nmin_clusters = 4\n'
@@ -43,6 +43,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Artifac
         for step in small_route(root):
             found[step.name] = run_step(workspace, step), step.rules
             judge(workspace, *found[step.name])
+    shown_to_work(found["promotion"][0].directory)
     return found
 
 

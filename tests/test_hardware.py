@@ -3,6 +3,7 @@
 If these passed wrongly, a GB10 would be planned with its page cache counted as used, or a CPU build of torch sent to a GPU.
 """
 
+import math
 import subprocess
 import sys
 from dataclasses import replace
@@ -20,6 +21,7 @@ from medvl_lib.hardware import (
     numerics,
     parse_gpu,
     profile_for,
+    room_bytes,
 )
 from medvl_lib.settings import read_settings
 
@@ -63,6 +65,14 @@ def test_a_container_limit_lowers_what_is_available(tmp_path: Path):
     assert available_bytes(limit) == 1000
     limit.write_text("max\n")
     assert available_bytes(limit) > 1000
+
+
+def test_room_is_what_the_profile_grants_and_what_is_there():
+    laptop, server = (replace(PROFILES[name], memory_budget_bytes=10**15, memory_margin_share=0.5) for name in ("cpu", "cuda"))
+    assert room_bytes(server) == 5 * 10**14  # its memory is its own: how much the system has says nothing of it
+    assert room_bytes(laptop) == pytest.approx(available_bytes(), rel=0.2)
+    assert room_bytes(replace(laptop, memory_budget_bytes=1000)) == 500
+    assert room_bytes(replace(server, memory_budget_bytes=0)) == math.inf  # nothing is known
 
 
 @pytest.mark.parametrize(

@@ -27,11 +27,12 @@ from medvl_lib import (
 )
 from medvl_lib.audit import AuditSpec
 from medvl_lib.benchmark import promotion, rows
-from medvl_lib.benchmark.promotion import Gate, Guardrail
+from medvl_lib.benchmark.gate import Candidate, CostLimit, Gate, Guardrail
 from medvl_lib.datasets import DATASETS
 from medvl_lib.errors import MedVLError, SettingsError
 from medvl_lib.evaluation import floors, scores
 from medvl_lib.evaluation import spec as evaluation_spec
+from medvl_lib.evaluation.parity import ParitySpec
 from medvl_lib.evaluation.spec import EvaluationSpec
 from medvl_lib.hardware import PROFILES, Profile
 from medvl_lib.lines import DOCUMENTS, LINES, PAGES, DatasetRun, Line, lines_of, tiny
@@ -93,9 +94,12 @@ EVALUATION = {
     "further_variants": ("int8",),
 }  # fmt: skip
 GATE = {
-    "primary_metric": "token_f1", "datasets": ("mtsamples",), "min_pairs": 60, "min_clusters": 8, "confidence": 0.9,
+    "primary_metric": "token_f1", "further_primaries": ("token_f1",), "cost_limits": (CostLimit(measure="latency_p95", max_ratio=2.0),),
+    "max_failed_share": 0.3, "candidates": (Candidate(variant="adapter"), Candidate(variant="nf4", margin=0.01)),
+    "datasets": ("mtsamples",), "min_pairs": 60, "min_clusters": 8, "confidence": 0.9,
     "worn_after": 9, "floors": ("floor_empty",), "guardrails": (Guardrail(metric="token_f1", margin=0.1),), "max_unscored_share": 0.02,
 }  # fmt: skip
+PARITY = {"max_pairs": 9, "min_equal_share": 0.9, "confidence": 0.9}
 MODEL = {
     "source": ({"source": "tiny", "revision": ""}, WEIGHTS), "hub_id": ({"hub_id": "Qwen/other"}, WEIGHTS),
     "revision": ({"revision": "0" * 40}, WEIGHTS), "seed": ({"seed": 1}, WEIGHTS),
@@ -115,7 +119,11 @@ ELSEWHERE = {
     [
         (Recipe, RECIPE), (SplitSpec, SPLIT), (AuditSpec, AUDIT), (EvaluationSpec, EVALUATION), (Gate, GATE), (ModelSpec, MODEL),
         (Profile, NUMERICS | ELSEWHERE), (Stage, {"name", "objective", "recipe"}),
-        (Line, {"name", "datasets", "rejected_share_budgets", "split", "model", "audit", "stages", "evaluation", "gate"}),
+        (ParitySpec, PARITY),
+        (Line, {
+            "name", "datasets", "rejected_share_budgets", "split", "model", "audit", "stages", "evaluation", "gate", "parity",
+            "extraction_request",
+        }),
     ],
 )  # fmt: skip
 def test_no_field_was_added_without_saying_here_what_it_moves(model: type, known: Mapping[str, object]):
@@ -158,6 +166,20 @@ def test_a_further_quantization_is_a_model_that_the_predictions_read():
 @pytest.mark.parametrize("name", GATE)
 def test_a_number_of_the_gate_moves_the_promotion_alone(name: str):
     assert moved_by_line(gate=replace(DOCUMENTS.gate, **{name: GATE[name]})) == {"promotion"}
+
+
+@pytest.mark.parametrize("name", PARITY)
+def test_a_number_of_the_parity_moves_the_parity_alone(name: str):
+    assert moved_by_line(parity=replace(DOCUMENTS.parity, **{name: PARITY[name]})) == {"parity"}
+
+
+def test_what_the_server_asks_by_itself_moves_nothing():
+    assert moved_by_line(extraction_request="What is this?") == set()
+
+
+def test_who_may_be_served_is_asked_without_the_picture_too():
+    only = replace(DOCUMENTS.gate, candidates=(Candidate(variant="adapter"),))
+    assert moved_by_line(gate=only) == {"predictions", "promotion"}
 
 
 @pytest.mark.parametrize("name", [name for name, change in MODEL.items() if change])
@@ -346,7 +368,7 @@ def test_a_number_changed_in_the_settings_is_that_number_in_the_code(tmp_path: P
 
 def test_the_tiny_line_is_another_one_with_the_same_steps():
     assert versions(tiny(DOCUMENTS)).keys() == versions(DOCUMENTS).keys()
-    assert moved(versions(DOCUMENTS), versions(tiny(DOCUMENTS))) == WEIGHTS | JUDGED | TRAINED | {"audit"}
+    assert moved(versions(DOCUMENTS), versions(tiny(DOCUMENTS))) == WEIGHTS | JUDGED | TRAINED | {"audit", "parity"}
 
 
 # -- one route ---------------------------------------------------------------------------------------------------------
@@ -361,7 +383,7 @@ def test_another_line_with_two_stages_takes_the_same_route():
     steps = {step.name: step for step in line_steps(IMAGING, CPU)}
     assert list(steps) == [
         "split", "near_duplicates", "chat", "base_model", "nf4_model", "audit", "overfit", "captions", "answers", "predictions",
-        "scores", "benchmark", "promotion", "report",
+        "scores", "benchmark", "promotion", "parity", "report",
     ]  # fmt: skip
     assert {step.owner for step in steps.values()} == {"imaging"}
     assert "captions/imaging" not in [source.key for source in steps["captions"].reads]

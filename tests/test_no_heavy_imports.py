@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
-HEAVY = ["torch", "transformers", "peft", "trl", "accelerate", "bitsandbytes", "datasets", "great_expectations", "gradio", "scipy"]
+HEAVY = [
+    "torch", "transformers", "peft", "trl", "accelerate", "bitsandbytes", "datasets", "great_expectations", "gradio", "scipy", "sacrebleu",
+    "rouge_score",
+]  # fmt: skip
 SETTINGS = 'data_root = "data"\nscale = "tiny"\nprofile = "auto"\n[datasets.clinical_documents]\n[datasets.mtsamples]\n'
 GRAPH = """
 from medvl_assets.definitions import definitions

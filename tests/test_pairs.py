@@ -72,6 +72,13 @@ def test_every_reading_is_a_pair_or_a_rejection(tmp_path: Path):
     assert [found.pair_id[-1] for found in read_table(tmp_path / "pairs" / REJECTIONS, Rejection)] == ["1", "3", "4"]
 
 
+def test_where_nothing_became_a_pair_the_reasons_are_counted(tmp_path: Path):
+    missing = ImageSource(name="2.png", data=(tmp_path / "2.png").read_bytes)
+    directory = written(tmp_path, [draft(1, missing), no_record(2), draft(3, missing)])
+    [outcome] = [rule.holds(directory) for rule in RULES if rule.name == "pairs_were_read"]
+    assert (outcome.passed, outcome.found) == (False, "0 pairs; rejected: 2 image_missing, 1 field_missing")
+
+
 def test_a_full_disk_is_no_missing_picture(tmp_path: Path):
     (tmp_path / "pairs").mkdir()
     with small_disk(20_000), pytest.raises(WriteFailed):

@@ -10,8 +10,11 @@ from medvl_lib.pointer import Served, move_pointer, read_pointer
 from medvl_lib.workspace import Workspace
 from tests.small_disk import small_disk
 
-FIRST = Served(line="documents", stage="adapter", fingerprint="a" * 16, data_version="b" * 16, promotion="c" * 16)
-SECOND = replace(FIRST, fingerprint="d" * 16, data_version="e" * 16, promotion="f" * 16)
+FIRST = Served(
+    line="documents", variant="adapter", weights_step="nf4_model", weights_fingerprint="0" * 16, adapter_step="adapter",
+    adapter_fingerprint="a" * 16, data_version="b" * 16, decision_step="promotion", decision="c" * 16,
+)  # fmt: skip
+SECOND = replace(FIRST, adapter_fingerprint="d" * 16, data_version="e" * 16, decision="f" * 16)
 
 
 def test_nothing_is_served_before_the_first_promotion(tmp_path: Path):
@@ -28,7 +31,7 @@ def test_the_pointer_moves_as_a_whole_and_says_whether_it_did(tmp_path: Path):
 def test_the_same_adapter_promoted_again_moves_the_pointer(tmp_path: Path):
     workspace = Workspace(root=tmp_path)
     move_pointer(workspace, FIRST)
-    assert move_pointer(workspace, replace(FIRST, promotion="0" * 16))
+    assert move_pointer(workspace, replace(FIRST, decision="0" * 16))
 
 
 def test_each_line_has_its_own_pointer(tmp_path: Path):

@@ -121,7 +121,7 @@ raw_path = "{REAL}"
 raw_path = "{REAL_QUESTIONS}"
 
 [lines.documents.gate]
-primary_metric = "token_f1"
+primary_metric = "rouge_l"
 """
     settings = demo_runs.project(tmp_path, more=more)
     status, said = demo_runs.run(settings)
@@ -135,7 +135,7 @@ primary_metric = "token_f1"
     assert counts["read", None] == counts["accepted", None] + sum(count for (outcome, _), count in counts.items() if outcome == "rejected")
     assert counts["accepted", None] > len(texts) * 4  # pages
     [(scored,)] = ask(
-        workspace, "select count(*) from scores where dataset = 'mtsamples' and variant = 'adapter' and metric = 'token_f1'"
+        workspace, "select count(*) from scores where dataset = 'mtsamples' and variant = 'adapter' and metric = 'rouge_l'"
     ).rows
     assert scored > 0
     asked = ask(workspace, "select distinct metric from scores where dataset = 'pathvqa' and variant = 'adapter'").rows

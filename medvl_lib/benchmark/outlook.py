@@ -38,13 +38,15 @@ def the_gate_can_decide(gate: Gate, evaluation: EvaluationSpec, directory: Path)
         return Outcome(passed=True, found=f"not asked: {refusal.found}")  # another rule says so, and blocks
     judged = [reference for reference in asked if metric.applies_to(reference)]
     num_pairs, num_groups = len(judged), len({(reference.dataset, reference.group_id) for reference in judged})
-    others = {name for name, other in METRICS.items() if any(map(other.applies_to, asked))}
-    is_enough = num_pairs >= gate.min_pairs and num_groups >= gate.min_clusters
+    others = {name for name, other in METRICS.items() if other.is_gateable and any(map(other.applies_to, asked))}
+    cuts = {metric.signature(reference) for reference in judged} if metric.signature else set[str]()
+    can_decide = num_pairs >= gate.min_pairs and num_groups >= gate.min_clusters and len(cuts) < 2
     cure = f"; set primary_metric to one that these pairs have: {', '.join(sorted(others))}" if not num_pairs and others else ""
+    mixed = f"; but their texts are cut in {len(cuts)} ways: let datasets of the gate be of one language" if len(cuts) > 1 else ""
     return Outcome(
-        passed=is_enough,
+        passed=can_decide,
         found=f"{num_pairs} test pairs in {num_groups} groups can be judged by {gate.primary_metric}; the gate wants {gate.min_pairs} in "
-        f"{gate.min_clusters}{cure or ('' if is_enough else ': it will say inconclusive')}",
+        f"{gate.min_clusters}{mixed}{cure or ('' if can_decide else ': it will say inconclusive')}",
     )  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import duckdb
 from filelock import FileLock
 
+from medvl_lib.benchmark import override
 from medvl_lib.benchmark.promotion import PROMOTION_DECISIONS
 from medvl_lib.benchmark.tables import SCHEMA_VERSION, TABLES
 from medvl_lib.errors import InputMissing, InputRefused, MedVLError
@@ -128,7 +129,8 @@ def _fill(store: duckdb.DuckDBPyConnection, contents: _Contents) -> None:
         store.execute(f"insert into evaluations by name select *, {written.is_current} as is_current from {file}")  # noqa: S608 (our own paths)
     for written in contents.decisions:
         file = quoted(written.artifact.directory / PROMOTION_DECISIONS)
-        marks = [written.artifact.fingerprint, written.finished_at, written.is_current]
+        is_current = written.is_current and written.artifact.step != override.STEP  # the gate's own decision stays the current one
+        marks = [written.artifact.fingerprint, written.finished_at, is_current]
         columns = "*, ? as fingerprint, ? as decided_at, ? as is_current"
         store.execute(f"insert into promotion_decisions by name select {columns} from {file}", marks)  # noqa: S608 (our own paths)
 
@@ -161,16 +163,15 @@ def publish(workspace: Workspace) -> dict[str, Fact]:
     lock.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(lock):
         benchmarks, benchmark_standings = _survey(workspace, "benchmark")
-        decisions, decision_standings = _survey(workspace, "promotion")
+        decided, decision_standings = _survey(workspace, "promotion")
+        overrides, override_standings = _survey(workspace, override.STEP)
+        decisions = [*decided, *overrides]
         shown = _one_of_each_evaluation(benchmarks)
         reviews, review_standings = _survey(workspace, reviews_written.STEP, reviews_tables.SCHEMA_VERSION)
         newest = [written for written in reviews if written.is_current]  # it holds all that was read of its sheet before
         counts = _put_in_place(workspace.store, _Contents(benchmarks=shown, decisions=decisions, reviews=newest))
-    left_out = {
-        f"num_{standing}": number
-        for standing, number in (benchmark_standings + decision_standings + review_standings).items()
-        if standing != "published"
-    }
+    standings = benchmark_standings + decision_standings + override_standings + review_standings
+    left_out = {f"num_{standing}": number for standing, number in standings.items() if standing != "published"}
     superseded = {"num_superseded": len(benchmarks) - len(shown)}
     return {
         "num_evaluated": len(shown),

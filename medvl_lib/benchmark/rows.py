@@ -2,7 +2,8 @@
 
 In: a scores directory, the predictions it was made from, the training steps of the adapter, and how many rows of each dataset got how
 far. Out: a benchmark directory with a file for each of ``tables.TABLES``. A mean never stands without its n and interval; where every
-score of a key is missing there is no row. Publishing is ``publish``'s work, comparing is ``promotion``'s.
+score of a key is missing there is no row, nor where its texts were cut in several ways: a BLEU over English words and Chinese characters
+would be none of either. Publishing is ``publish``'s work, comparing is ``promotion``'s.
 """
 
 import shutil
@@ -15,6 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from medvl_lib.benchmark.slices import ALL, LANGUAGE, slices_of
 from medvl_lib.benchmark.tables import (
     SCHEMA_VERSION,
     TABLES,
@@ -29,19 +31,19 @@ from medvl_lib.benchmark.tables import (
 )
 from medvl_lib.errors import InputRefused
 from medvl_lib.evaluation import statistics
-from medvl_lib.evaluation.metrics import METRICS, metric_versions
+from medvl_lib.evaluation.metrics import METRICS, metric_versions, ranges
 from medvl_lib.evaluation.parquet_sql import query
 from medvl_lib.evaluation.predictions import FLOORS, PREDICTIONS, VARIANTS, VariantMeasurement
 from medvl_lib.evaluation.scores import EVALUATED_PAIRS, SCORES, EvaluatedPair, evaluation_id
-from medvl_lib.evaluation.statistics import cluster_sums, estimate
+from medvl_lib.evaluation.statistics import Statistics, cluster_sums, estimate
 from medvl_lib.files import read_json
 from medvl_lib.provenance import PROVENANCE, Fact, Outcome, Rule
+from medvl_lib.rules import stream
 from medvl_lib.tables import num_rows, read_table, require_schema, write_table
 from medvl_lib.training.steps import TRAINING_STEPS, TrainingStep
 
-REVISION = 2  # seconds per answer are counted over batches
+REVISION = 3  # corpus metrics, one way to cut a row's texts; a pair is counted once in the slice of its language
 REVISIONS = (REVISION, statistics.REVISION, SCHEMA_VERSION)
-ALL = "all"
 
 
 class _Key(NamedTuple):
@@ -49,61 +51,56 @@ class _Key(NamedTuple):
     condition: Any
     dataset: str
     split: Any
-    slice: str
     metric: str
+    slice: str
 
 
 @dataclass(slots=True)
 class _Tally:
     """The scores of one key while they are read."""
 
-    values: list[tuple[str, float]] = field(default_factory=list[tuple[str, float]])
-    """(cluster, value) of each scored pair."""
+    pairs: list[tuple[str, Statistics]] = field(default_factory=list[tuple[str, Statistics]])
+    """(cluster, value or sufficient statistics) of each scored pair."""
+    signatures: set[str | None] = field(default_factory=set[str | None])
     num_unscored: int = 0
+    num_masked: int = 0
     states: Counter[str] = field(default_factory=Counter[str])
 
 
-def _slices(pairs: Iterable[EvaluatedPair]) -> dict[str, list[str]]:
-    """The slices that each pair is reported in; languages only where a dataset has several."""
-    pairs = list(pairs)
-    languages: dict[str, set[str]] = {}
-    for pair in pairs:
-        languages.setdefault(pair.dataset, set()).add(pair.language)
-    return {
-        pair.pair_id: [
-            ALL,
-            *(f"{label}={value}" for label, value in sorted(pair.slices.items())),
-            *([f"language={pair.language}"] if len(languages[pair.dataset]) > 1 else []),
-        ]
-        for pair in pairs
-    }
-
-
-def _tallies(scores_directory: Path) -> dict[_Key, _Tally]:
-    slices = _slices(read_table(scores_directory / EVALUATED_PAIRS, EvaluatedPair))
-    rows = query(
-        "select variant, condition, dataset, split, metric, pair_id, group_id, value, answer_state from scores",
-        {"scores": scores_directory / SCORES},
+def _tallies(scores_directory: Path) -> Iterator[tuple[_Key, _Tally]]:
+    """Each key with its scores, those of one variant and metric at a time."""
+    slices = slices_of(read_table(scores_directory / EVALUATED_PAIRS, EvaluatedPair))
+    rows = stream(
+        """
+        select variant, condition, dataset, split, metric, pair_id, group_id, value, statistics, signature, answer_state, num_masks
+        from read_parquet($scores, file_row_number = true) order by variant, condition, dataset, split, metric, file_row_number
+        """,
+        scores=scores_directory / SCORES,
     )
-    tallies: dict[_Key, _Tally] = {}
-    for variant, condition, dataset, split, metric, pair_id, group_id, value, state in rows:
-        for name in slices[pair_id]:
-            tally = tallies.setdefault(_Key(variant, condition, dataset, split, name, metric), _Tally())
-            tally.states[state] += 1
-            if value is None:
-                tally.num_unscored += 1
-            else:
-                tally.values.append((group_id, value))
-    return tallies
+    for place, scores in groupby(rows, key=lambda row: row[:5]):
+        tallies: dict[str, _Tally] = {}
+        for _, _, _, _, _, pair_id, group_id, value, summed, signature, state, num_masks in scores:
+            for name in slices[pair_id]:
+                tally = tallies.setdefault(name, _Tally())
+                tally.states[state] += 1
+                tally.num_masked += num_masks > 0
+                tally.signatures.add(signature)
+                if value is None:
+                    tally.num_unscored += 1
+                else:
+                    tally.pairs.append((group_id, summed or value))
+        yield from ((_Key(*place, slice=name), tallies[name]) for name in sorted(tallies))
 
 
 def _benchmark_rows(scores_directory: Path, shared: Mapping[str, Any], run_id: str | None) -> Iterator[BenchmarkRow]:
-    for key, tally in sorted(_tallies(scores_directory).items()):
-        if tally.values:
-            found = estimate(cluster_sums(tally.values))
+    for key, tally in _tallies(scores_directory):
+        if tally.pairs and len(tally.signatures) == 1:
+            metric = METRICS[key.metric]
+            found = estimate(cluster_sums(tally.pairs, metric.corpus.value if metric.corpus else statistics.mean))
             yield BenchmarkRow(
-                **shared, **key._asdict(), **asdict(found), is_higher_better=METRICS[key.metric].is_higher_better,
-                num_unscored=tally.num_unscored, num_empty=tally.states["empty"], num_cut=tally.states["cut"], run_id=run_id,
+                **shared, **key._asdict(), **asdict(found), is_higher_better=metric.is_higher_better, highest=metric.highest,
+                signature=next(iter(tally.signatures)), num_unscored=tally.num_unscored, num_empty=tally.states["empty"],
+                num_wrong_language=tally.states["wrong_language"], num_cut=tally.states["cut"], num_masked=tally.num_masked, run_id=run_id,
             )  # fmt: skip
 
 
@@ -214,15 +211,16 @@ def tables_are_as_declared(directory: Path) -> Outcome:
 
 
 def every_row_has_an_interval(directory: Path) -> Outcome:
-    """A mean over two clusters or more has an interval, within 0 to 1 and around some value; there is at least one row."""
+    """A metric over two clusters or more has an interval; both lie in the metric's declared range; there is at least one row."""
+    tops = " ".join(f"when '{name}' then {highest}" for name, highest in ranges().items())
     bad = query(
-        """
+        f"""
         select variant, condition, dataset, slice, metric from benchmark_rows
-        where not (mean between 0 and 1) or num_pairs < num_clusters
-           or (num_clusters >= 2 and not coalesce(0 <= ci_low and ci_low <= ci_high and ci_high <= 1, false))
+        where not (mean between 0 and highest) or num_pairs < num_clusters or highest is distinct from case metric {tops} end
+           or (num_clusters >= 2 and not coalesce(0 <= ci_low and ci_low <= ci_high and ci_high <= highest, false))
            or (num_clusters < 2 and (ci_low is not null or ci_high is not null))
         order by all
-        """,
+        """,  # noqa: S608 (our own names)
         _files(directory, "benchmark_rows"),
     )
     count = num_rows(directory / "benchmark_rows.parquet")
@@ -234,15 +232,29 @@ def every_row_has_an_interval(directory: Path) -> Outcome:
 
 
 def no_orphan_scores(directory: Path) -> Outcome:
-    """Every score belongs to an evaluated variant, and is counted in the row of its dataset, split and metric."""
+    """Every score belongs to an evaluated variant, and is counted in the row of its dataset, split and metric.
+
+    Where texts of a dataset were cut in several ways, there are rows of its languages instead, and the score is counted in one of these.
+    """
     orphans = query(
-        """
+        f"""
+        with counted as (
+            select evaluation_id, variant, condition, dataset, split, metric, sum(num_pairs) filter (slice = '{ALL}') as in_all,
+                   sum(num_pairs) filter (starts_with(slice, '{LANGUAGE}')) as in_languages
+            from benchmark_rows group by all
+        )
         select variant, condition, dataset, split, metric
-        from (select evaluation_id, variant, condition, dataset, split, metric, count(value) as num_scored from scores group by all)
-        left join (select * from benchmark_rows where slice = 'all') using (evaluation_id, variant, condition, dataset, split, metric)
+        from (
+            select evaluation_id, variant, condition, dataset, split, metric, count(value) as num_scored,
+                   count(distinct coalesce(signature, '')) as num_signatures
+            from scores group by all
+        )
+        left join counted using (evaluation_id, variant, condition, dataset, split, metric)
         left join evaluations using (evaluation_id, variant)
-        where predictions_fingerprint is null or num_scored != coalesce(num_pairs, 0) order by all
-        """,
+        where predictions_fingerprint is null
+           or num_scored != coalesce(case when num_signatures > 1 then in_languages else in_all end, 0)
+        order by all
+        """,  # noqa: S608 (our own names)
         _files(directory, "scores", "benchmark_rows", "evaluations"),
     )
     return Outcome(
@@ -274,7 +286,12 @@ def every_read_row_is_accounted_for(directory: Path) -> Outcome:
 
 RULES = (
     Rule(name="tables_are_as_declared", sentence="Every table has the declared columns.", holds=tables_are_as_declared),
-    Rule(name="every_row_has_an_interval", sentence="No mean stands without its interval.", holds=every_row_has_an_interval),
+    Rule(
+        name="every_row_has_an_interval",
+        sentence="No mean stands without its interval.",
+        holds=every_row_has_an_interval,
+        literals=(ranges(),),
+    ),
     Rule(name="no_orphan_scores", sentence="Every score belongs to an evaluation and is counted in a row.", holds=no_orphan_scores),
     Rule(
         name="every_read_row_is_accounted_for",

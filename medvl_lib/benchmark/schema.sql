@@ -98,7 +98,10 @@ create table scores (
     metric varchar not null,
     value double,
     reason varchar,
-    answer_state varchar not null
+    answer_state varchar not null,
+    statistics double[] not null,
+    signature varchar,
+    num_masks bigint not null
 );
 comment on table scores is 'What one metric makes of one answer. Key: (evaluation_id, pair_id, variant, condition, metric).';
 comment on column scores.evaluation_id is 'these very answers, the scoring and the metrics'' versions, as one hash';
@@ -109,9 +112,12 @@ comment on column scores.split is 'the split of the pair';
 comment on column scores.variant is 'who answered';
 comment on column scores.condition is 'as_is, or what was done to the picture';
 comment on column scores.metric is 'name of the metric';
-comment on column scores.value is '0 to 1; null where the scorer had nothing to score against';
+comment on column scores.value is '0 to 1, of bleu_4 the sentence BLEU of this pair, 0 to 100; null where the scorer had nothing to score against';
 comment on column scores.reason is 'why there is no value; null where there is one';
-comment on column scores.answer_state is 'complete, cut at the token limit, or empty: the model''s own failures, which score 0';
+comment on column scores.answer_state is 'complete, cut at the token limit, or what the model failed at and scores 0 for: empty, or wrong_language';
+comment on column scores.statistics is 'what a corpus metric sums over pairs, of bleu_4 the words of answer and reference, the n-grams of 1 to 4 words that match, and those of the answer; empty where the result is the mean of the values';
+comment on column scores.signature is 'how both texts were cut and counted, of bleu_4 as sacrebleu says it; null where there is one way only';
+comment on column scores.num_masks is 'marks of de-identification (___, XXXX) in the answer; bleu_4 and rouge_l do not see them';
 
 create table benchmark_rows (
     evaluation_id varchar not null,
@@ -123,17 +129,21 @@ create table benchmark_rows (
     slice varchar not null,
     metric varchar not null,
     is_higher_better boolean not null,
+    highest double not null,
+    signature varchar,
     num_pairs bigint not null,
     num_clusters bigint not null,
     num_unscored bigint not null,
     num_empty bigint not null,
+    num_wrong_language bigint not null,
     num_cut bigint not null,
+    num_masked bigint not null,
     mean double not null,
     ci_low double,
     ci_high double,
     run_id varchar
 );
-comment on table benchmark_rows is 'A mean with its n and interval. Key: (evaluation_id, line, variant, condition, dataset, split, slice, metric).';
+comment on table benchmark_rows is 'A metric with its n and interval. Key: (evaluation_id, line, variant, condition, dataset, split, slice, metric). Where texts of a dataset are cut in several ways (bleu_4 of English and Chinese) there is a row for each language, and none over both.';
 comment on column benchmark_rows.evaluation_id is 'the evaluation: one set of answers, scored by one version of the metrics';
 comment on column benchmark_rows.line is 'the line that was evaluated';
 comment on column benchmark_rows.variant is 'who answered';
@@ -143,12 +153,16 @@ comment on column benchmark_rows.split is 'the split of the pairs';
 comment on column benchmark_rows.slice is 'all, or the pairs with one label: document_type=lab_results, language=zh';
 comment on column benchmark_rows.metric is 'name of the metric';
 comment on column benchmark_rows.is_higher_better is 'whether a larger mean is better';
+comment on column benchmark_rows.highest is 'upper end of the metric''s range, which begins at 0: 1, of bleu_4 100';
+comment on column benchmark_rows.signature is 'how texts were cut and counted, of bleu_4 as sacrebleu says it; null where there is one way only';
 comment on column benchmark_rows.num_pairs is 'pairs behind the mean';
 comment on column benchmark_rows.num_clusters is 'patients or documents behind the mean: the unit of the interval';
 comment on column benchmark_rows.num_unscored is 'pairs that the scorer could not score; not in the mean';
 comment on column benchmark_rows.num_empty is 'empty answers: the model''s failure, in the mean as 0';
+comment on column benchmark_rows.num_wrong_language is 'answers in another script than the pair''s language: the model''s failure, in the mean as 0';
 comment on column benchmark_rows.num_cut is 'answers cut at the token limit';
-comment on column benchmark_rows.mean is 'mean over pairs, 0 to 1';
+comment on column benchmark_rows.num_masked is 'answers that hold a mark of de-identification (___, XXXX)';
+comment on column benchmark_rows.mean is 'mean over pairs, 0 to 1; of bleu_4 corpus BLEU over all pairs together, 0 to 100';
 comment on column benchmark_rows.ci_low is 'lower end of the 95 % interval over clusters; null for one cluster';
 comment on column benchmark_rows.ci_high is 'upper end of the 95 % interval over clusters; null for one cluster';
 comment on column benchmark_rows.run_id is 'Dagster''s run that wrote the benchmark; null outside a run';
@@ -288,9 +302,13 @@ create table promotion_decisions (
     evaluation_id varchar not null,
     gate_id varchar not null,
     verdict varchar not null,
+    is_winner boolean not null,
+    decided_by varchar not null,
     reasons varchar[] not null,
     primary_metric varchar not null,
     challenger varchar not null,
+    claim varchar not null,
+    margin double not null,
     champion varchar not null,
     look bigint not null,
     alpha double not null,
@@ -302,6 +320,8 @@ create table promotion_decisions (
     ci_high double,
     p_value double,
     minimum_detectable_difference double,
+    beats_the_floors boolean,
+    uses_the_image boolean,
     image_difference double,
     image_ci_low double,
     image_ci_high double,
@@ -309,31 +329,37 @@ create table promotion_decisions (
     decided_at varchar not null,
     is_current boolean not null
 );
-comment on table promotion_decisions is 'What the gate said of one evaluation. Key: (evaluation_id, gate_id).';
+comment on table promotion_decisions is 'What was decided of one candidate of one evaluation. Key: (fingerprint, challenger).';
 comment on column promotion_decisions.line is 'the line that was judged';
 comment on column promotion_decisions.evaluation_id is 'the evaluation that was judged';
 comment on column promotion_decisions.gate_id is 'hash of the gate''s values';
 comment on column promotion_decisions.verdict is 'promote, reject or inconclusive';
-comment on column promotion_decisions.reasons is 'why, in words, the deciding one first';
+comment on column promotion_decisions.is_winner is 'whether it is what this decision serves: the last of its candidates that was promoted';
+comment on column promotion_decisions.decided_by is 'gate, or the name of the person who overrode it';
+comment on column promotion_decisions.reasons is 'why, in words, the deciding one first; a person''s own words where one decided';
 comment on column promotion_decisions.primary_metric is 'the metric that decides';
 comment on column promotion_decisions.challenger is 'the variant that wants to be served';
-comment on column promotion_decisions.champion is 'the variant that it is held against';
+comment on column promotion_decisions.claim is 'what it has to show: superiority, or non_inferiority by its margin';
+comment on column promotion_decisions.margin is 'how much worse it may be; 0 where it has to be better';
+comment on column promotion_decisions.champion is 'the variant that it is held against: what would be served without it';
 comment on column promotion_decisions.look is 'which look at this test set it is: challengers that were compared on it, this one included';
-comment on column promotion_decisions.alpha is 'two-sided error of this look: its share of what the gate allows all looks together';
+comment on column promotion_decisions.alpha is 'two-sided error of this comparison: its share of what the gate allows all looks together';
 comment on column promotion_decisions.is_worn is 'whether the test set was looked at more often than the gate calls sound';
 comment on column promotion_decisions.num_pairs is 'test pairs that both were scored on';
 comment on column promotion_decisions.num_clusters is 'patients or documents that these pairs belong to';
 comment on column promotion_decisions.difference is 'challenger minus champion, positive is better; null where they cannot be compared';
 comment on column promotion_decisions.ci_low is 'lower end of its interval over clusters, of confidence 1 - alpha';
 comment on column promotion_decisions.ci_high is 'upper end of its interval over clusters, of confidence 1 - alpha';
-comment on column promotion_decisions.p_value is 'two-sided sign-flip permutation over clusters; exact up to 20 clusters';
+comment on column promotion_decisions.p_value is 'two-sided permutation over clusters; exact up to 20 clusters';
 comment on column promotion_decisions.minimum_detectable_difference is 'true difference that this look would show with 80 % probability; null where the clusters show no spread';
+comment on column promotion_decisions.beats_the_floors is 'whether it is better than every answer that needs no model; null: not decidable';
+comment on column promotion_decisions.uses_the_image is 'whether it is better on the pictures than on blank ones; null: not decidable';
 comment on column promotion_decisions.image_difference is 'challenger on the pictures minus on blank ones, positive is better; null where blank ones were not shown';
-comment on column promotion_decisions.image_ci_low is 'lower end of its interval over clusters, of confidence 1 - alpha';
-comment on column promotion_decisions.image_ci_high is 'upper end of its interval over clusters, of confidence 1 - alpha';
-comment on column promotion_decisions.fingerprint is 'directory of the decision below promotion/<line>/';
-comment on column promotion_decisions.decided_at is 'when the gate decided, ISO 8601 in UTC';
-comment on column promotion_decisions.is_current is 'whether it is the current decision of its line';
+comment on column promotion_decisions.image_ci_low is 'lower end of its interval over clusters, of this look''s confidence';
+comment on column promotion_decisions.image_ci_high is 'upper end of its interval over clusters, of this look''s confidence';
+comment on column promotion_decisions.fingerprint is 'directory of the decision below promotion/<line>/, or override/<line>/ where a person decided';
+comment on column promotion_decisions.decided_at is 'when it was decided, ISO 8601 in UTC';
+comment on column promotion_decisions.is_current is 'whether it is the gate''s current decision of its line; never of an override';
 
 -- Views, named for the question. "Newest" is the current evaluation of a line, or else the last one that was made.
 
@@ -342,6 +368,7 @@ select
     r.line,
     r.dataset,
     r.metric,
+    r.slice,
     r.condition,
     r.variant,
     e.precision,
@@ -353,21 +380,33 @@ select
     l.batch_size,
     m.memory_after_load_bytes / 1e6 as memory_mb,
     r.is_higher_better,
+    r.highest,
+    r.signature,
     e.evaluated_at,
     r.evaluation_id
 from benchmark_rows r
 join evaluations e using (evaluation_id, variant)
 left join latencies l using (evaluation_id, variant, condition, dataset, split)
 left join memory m using (evaluation_id, variant)
-where r.split = 'test' and r.slice = 'all'
+where r.split = 'test' and (
+    r.slice = 'all'
+    or (starts_with(r.slice, 'language=') and not exists (
+        from benchmark_rows whole
+        where whole.slice = 'all' and whole.evaluation_id = r.evaluation_id and whole.variant = r.variant
+            and whole.condition = r.condition and whole.dataset = r.dataset and whole.split = r.split and whole.metric = r.metric
+    ))
+)
 qualify row_number() over (
-    partition by r.line, r.variant, r.condition, r.dataset, r.split, r.metric
+    partition by r.line, r.variant, r.condition, r.dataset, r.split, r.metric, r.slice
     order by e.is_current desc, e.evaluated_at desc, r.evaluation_id
 ) = 1
-order by r.line, r.dataset, r.metric, r.condition, case when r.is_higher_better then -r.mean else r.mean end, r.variant;
+order by r.line, r.dataset, r.metric, r.slice, r.condition, case when r.is_higher_better then -r.mean else r.mean end, r.variant;
 comment on view leaderboard is 'Who is best? The newest test-split row of every line, variant, condition, dataset and metric, best first.';
+comment on column leaderboard.slice is 'all; or one language, where texts of several are cut in several ways and have no row over both';
 comment on column leaderboard.n is 'test pairs behind the mean';
-comment on column leaderboard.mean is 'mean over pairs, 0 to 1';
+comment on column leaderboard.mean is 'mean over pairs, 0 to 1; of bleu_4 corpus BLEU over all pairs together, 0 to 100';
+comment on column leaderboard.highest is 'upper end of the metric''s range: 1, of bleu_4 100';
+comment on column leaderboard.signature is 'how texts were cut and counted; null where there is one way only';
 comment on column leaderboard.ci_low is 'lower end of the 95 % interval over patients or documents';
 comment on column leaderboard.ci_high is 'upper end of the 95 % interval over patients or documents';
 comment on column leaderboard.p50_seconds_per_answer is 'median over batches of the wall time by answer; null for a floor [seconds]';
@@ -387,6 +426,7 @@ select
     v.line,
     v.dataset,
     v.metric,
+    v.slice,
     v.variant,
     v.precision,
     v.memory_after_load_bytes / 1e6 as memory_mb,
@@ -398,17 +438,17 @@ select
     v.mean,
     v.ci_low,
     v.ci_high,
-    100 * (v.mean - base.mean) as score_change_points,
+    100 * (v.mean - base.mean) / v.highest as score_change_points,
     case when base.mean > 0 then 100 * (v.mean / base.mean - 1) end as score_change_percent
 from model_rows v
 join model_rows base on base.evaluation_id = v.evaluation_id and base.line = v.line and base.dataset = v.dataset and base.metric = v.metric
-    and base.variant = 'base'
+    and base.slice = v.slice and base.variant = 'base'
 where v.variant in ('base', 'nf4', 'int8', 'adapter', 'merged')
-order by v.line, v.dataset, v.metric, list_position(['base', 'nf4', 'int8', 'adapter', 'merged'], v.variant);
+order by v.line, v.dataset, v.metric, v.slice, list_position(['base', 'nf4', 'int8', 'adapter', 'merged'], v.variant);
 comment on view quantization_cost is 'What do four or eight bits and the adapter cost, and what do they bring? Base, NF4, int8, adapter and merged of one evaluation, with changes against base.';
 comment on column quantization_cost.memory_change_percent is 'change against base; a percentage for display';
 comment on column quantization_cost.seconds_per_answer_change_percent is 'change against base at this batch_size; a percentage for display';
-comment on column quantization_cost.score_change_points is 'difference of the means times 100; its interval is in promotion_decisions';
+comment on column quantization_cost.score_change_points is 'difference of the means in hundredths of the metric''s range; its interval is in promotion_decisions';
 comment on column quantization_cost.score_change_percent is 'change against base; null where base scored 0';
 
 create view did_finetuning_help as
@@ -416,6 +456,7 @@ select
     a.line,
     a.dataset,
     a.metric,
+    a.slice,
     a.n,
     a.mean as adapter_mean,
     a.ci_low as adapter_ci_low,
@@ -437,14 +478,17 @@ select
     p.minimum_detectable_difference,
     p.image_difference
 from leaderboard a
-join leaderboard b on b.evaluation_id = a.evaluation_id and b.dataset = a.dataset and b.metric = a.metric and b.variant = 'base'
-    and b.condition = 'as_is'
-left join leaderboard q on q.evaluation_id = a.evaluation_id and q.dataset = a.dataset and q.metric = a.metric and q.variant = 'nf4'
-    and q.condition = 'as_is'
-left join promotion_decisions p on p.evaluation_id = a.evaluation_id and p.primary_metric = a.metric
+join leaderboard b on b.evaluation_id = a.evaluation_id and b.dataset = a.dataset and b.metric = a.metric and b.slice = a.slice
+    and b.variant = 'base' and b.condition = 'as_is'
+left join leaderboard q on q.evaluation_id = a.evaluation_id and q.dataset = a.dataset and q.metric = a.metric and q.slice = a.slice
+    and q.variant = 'nf4' and q.condition = 'as_is'
+left join promotion_decisions p on p.evaluation_id = a.evaluation_id and p.primary_metric = a.metric and p.challenger = a.variant
+    and p.decided_by = 'gate'
 where a.variant = 'adapter' and a.condition = 'as_is'
-qualify row_number() over (partition by a.line, a.dataset, a.metric order by p.is_current desc, p.decided_at desc, p.fingerprint) = 1
-order by a.line, a.dataset, a.metric;
+qualify row_number() over (
+    partition by a.line, a.dataset, a.metric, a.slice order by p.is_current desc, p.decided_at desc, p.fingerprint
+) = 1
+order by a.line, a.dataset, a.metric, a.slice;
 comment on view did_finetuning_help is 'Is the adapter better than the base model, and is it certain? The gate''s verdict stands beside the metric that it decides by.';
 comment on column did_finetuning_help.adapter_minus_base is 'difference of two means, without an interval: the paired one is the gate''s';
 comment on column did_finetuning_help.paired_difference is 'challenger minus champion on the same pairs, over all datasets of the gate';

@@ -1,7 +1,7 @@
 """The tables of the benchmark store as typed rows: one Parquet file each in a benchmark directory, one DuckDB table each when published.
 
 In: nothing. Out: row models, and ``TABLES``, which names them. ``schema.sql`` holds the same columns with the same comments (a test
-compares them). Values are 0 to 1, seconds and bytes; a percentage is only ever display. Filling them is ``rows``'s work.
+compares them). Values are 0 to 1, of BLEU 0 to 100, seconds and bytes; a percentage is only ever display. Filling them is ``rows``'s work.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from medvl_lib.pairs import Split
 from medvl_lib.tables import Column
 from medvl_lib.training.steps import TrainingStep
 
-SCHEMA_VERSION = 4  # a decision says which look it was; raised with any change of a table: others are not published
+SCHEMA_VERSION = 6  # ranges and signatures of metrics, wrong languages, masks; raised with any change of a table: no other is published
 
 EvaluationId = Annotated[str, Column("the evaluation: one set of answers, scored by one version of the metrics")]
 LineName = Annotated[str, Column("the line that was evaluated")]
@@ -79,7 +79,10 @@ class TrainingStepRow(TrainingStep):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BenchmarkRow:
-    """A mean with its n and interval. Key: (evaluation_id, line, variant, condition, dataset, split, slice, metric)."""
+    """A metric with its n and interval. Key: (evaluation_id, line, variant, condition, dataset, split, slice, metric).
+
+    Where texts of a dataset are cut in several ways (bleu_4 of English and Chinese) there is a row for each language, and none over both.
+    """
 
     evaluation_id: EvaluationId
     line: LineName
@@ -90,12 +93,18 @@ class BenchmarkRow:
     slice: Annotated[str, Column("all, or the pairs with one label: document_type=lab_results, language=zh")]
     metric: Annotated[str, Column("name of the metric")]
     is_higher_better: Annotated[bool, Column("whether a larger mean is better")]
+    highest: Annotated[float, Column("upper end of the metric's range, which begins at 0: 1, of bleu_4 100")]
+    signature: Annotated[
+        str | None, Column("how texts were cut and counted, of bleu_4 as sacrebleu says it; null where there is one way only")
+    ]
     num_pairs: Annotated[int, Column("pairs behind the mean")]
     num_clusters: Annotated[int, Column("patients or documents behind the mean: the unit of the interval")]
     num_unscored: Annotated[int, Column("pairs that the scorer could not score; not in the mean")]
     num_empty: Annotated[int, Column("empty answers: the model's failure, in the mean as 0")]
+    num_wrong_language: Annotated[int, Column("answers in another script than the pair's language: the model's failure, in the mean as 0")]
     num_cut: Annotated[int, Column("answers cut at the token limit")]
-    mean: Annotated[float, Column("mean over pairs, 0 to 1")]
+    num_masked: Annotated[int, Column("answers that hold a mark of de-identification (___, XXXX)")]
+    mean: Annotated[float, Column("mean over pairs, 0 to 1; of bleu_4 corpus BLEU over all pairs together, 0 to 100")]
     ci_low: Annotated[float | None, Column("lower end of the 95 % interval over clusters; null for one cluster")]
     ci_high: Annotated[float | None, Column("upper end of the 95 % interval over clusters; null for one cluster")]
     run_id: Annotated[str | None, Column("Dagster's run that wrote the benchmark; null outside a run")]

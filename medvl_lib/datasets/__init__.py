@@ -5,9 +5,25 @@ into drafts and rejections in their given order; it never filters, shuffles, res
 decided in ``validation``.
 """
 
-from medvl_lib.datasets import clinical_documents, mtsamples, pathvqa, pubmedvision
+from medvl_lib.datasets import (
+    clinical_documents,
+    custom_reports,
+    knee_xray,
+    mtsamples,
+    pad_ufes_20,
+    pathvqa,
+    pubmedvision,
+    roco,
+    slake,
+)
 from medvl_lib.pairs import Dataset
 
-DATASETS: dict[str, Dataset] = {module.DATASET.name: module.DATASET for module in (clinical_documents, mtsamples, pathvqa, pubmedvision)}
+DATASETS: dict[str, Dataset] = {
+    module.DATASET.name: module.DATASET
+    for module in (
+        clinical_documents, mtsamples, pathvqa, pubmedvision,
+        knee_xray, pad_ufes_20, slake, custom_reports, roco,
+    )
+}  # fmt: skip
 SHOWN_LICENCES: dict[str, str] = {name: dataset.licence for name, dataset in DATASETS.items() if dataset.may_be_shown}
 """Datasets whose cards say that rows and pictures may be shown, and the licence for which they say so."""

@@ -7,15 +7,14 @@ In: a raw folder. Out: a ``Transcription`` per row, or a ``Rejection`` for a row
 import csv
 import itertools
 import json
-from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, TextIO
 
 import polars as pl
 
-from medvl_lib.datasets import hub_parquet
+from medvl_lib.datasets import delimited, hub_parquet
+from medvl_lib.datasets.delimited import Damage
 from medvl_lib.errors import InputRefused
 from medvl_lib.pairs import Rejection
 
@@ -81,63 +80,10 @@ def _header(first: list[str], path: Path) -> tuple[list[str], bool]:
     raise InputRefused(found=shown, where=str(path), do=f"give the file the publisher's header: {','.join(COLUMNS)}")
 
 
-class _Lines:
-    """The lines of a file, those of the record that is being read remembered, so that reading can begin again behind its first."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-        self._waiting: deque[str] = deque()
-        self._num_done = 0
-        self._taken: list[str] = []
-
-    def __iter__(self) -> Iterator[str]:
-        return self
-
-    def __next__(self) -> str:
-        self._taken.append(self._waiting.popleft() if self._waiting else next(self._stream))
-        return self._taken[-1]
-
-    def begin(self) -> int:
-        """Begin a record; returns the number of its first line, from 1."""
-        self._num_done += len(self._taken)
-        self._taken = []
-        return self._num_done + 1
-
-    def give_back(self) -> None:
-        """Let the next record begin behind the first line of this one: a quote that never closes must not swallow the rows after it."""
-        self._waiting.extendleft(reversed(self._taken[1:]))
-        self._taken = self._taken[:1]
-
-
-class _Record(NamedTuple):
-    line: int
-    cells: list[str] | csv.Error
-
-
-def _records(stream: TextIO) -> Iterator[_Record]:
-    """Every record with the line it begins in; one that the format forbids comes as the error, and reading goes on with the next line."""
-    lines = _Lines(stream)
-    while True:
-        line = lines.begin()
-        try:
-            yield _Record(line, next(csv.reader(lines, strict=True)))  # strict: a quote that never closes is an error
-        except StopIteration:
-            return
-        except csv.Error as error:
-            lines.give_back()
-            yield _Record(line, error)
-
-
 def _csv_row(record: list[str] | csv.Error, columns: list[str], row_id: str, source: str) -> Row:
-    if isinstance(record, csv.Error):
-        reason = "record_cut" if "unexpected end" in str(record) else "record_malformed"
-        return rejection(row_id, source, reason, str(record))
-    if len(record) != len(columns):
-        reason = "record_cut" if len(record) < len(columns) else "record_too_long"
-        return rejection(row_id, source, reason, f"{len(record)} of {len(columns)} columns")
-    if any("\udc80" <= character <= "\udcff" for field in record for character in field):
-        return rejection(row_id, source, "not_utf8", "a byte that is not UTF-8")
-    fields = dict(zip(columns, record, strict=True))
+    fields = delimited.by_name(record, columns)
+    if isinstance(fields, Damage):
+        return rejection(row_id, source, fields.reason, fields.detail)
     labels = {"specialty": fields.get("medical_specialty", "").strip(), "sample_name": fields.get("sample_name", "").strip()}
     return Transcription(row_id=row_id, source=source, licence=CSV_LICENCE, text=fields["transcription"], labels=labels)
 
@@ -145,7 +91,7 @@ def _csv_row(record: list[str] | csv.Error, columns: list[str], row_id: str, sou
 def csv_rows(path: Path, root: Path) -> Iterator[Row]:
     """The rows of a csv file: UTF-8 with or without a mark, CRLF or LF; a blank line is no row."""
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
-        records = (record for record in _records(stream) if record.cells)
+        records = delimited.records(stream)
         first = next(records, None)
         columns, has_header = _header(first.cells if first is not None and isinstance(first.cells, list) else [], path)
         rows = records if has_header or first is None else itertools.chain([first], records)

@@ -32,45 +32,21 @@ from typing import Any
 
 import pyarrow as pa
 
-from medvl_lib.datasets import hub_parquet, raw_folder
+from medvl_lib.datasets import hub_parquet, publisher_split, raw_folder
 from medvl_lib.pairs import Dataset, Draft, ImageSource, Pair, Reading, Rejection, Split
 
 NAME = "pathvqa"
 LICENCE = "MIT as labelled on the hub; the pictures' copyright stays with the publishers"
 INVENTED_LICENCE = "CC0-1.0"
 PARTS: tuple[Split, ...] = ("train", "validation", "test")
-IMAGE = {"image": pa.struct([("bytes", pa.binary()), ("path", pa.string())])}
-COLUMNS: Mapping[str, pa.DataType] = {**IMAGE, "question": pa.string(), "answer": pa.string()}
+COLUMNS: Mapping[str, pa.DataType] = {**hub_parquet.IMAGE, "question": pa.string(), "answer": pa.string()}
 CLOSED_ANSWERS = frozenset(["yes", "no"])
 
 
-def _rows(root: Path, part: Split, columns: Mapping[str, pa.DataType]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each row of a part with its file and number within it."""
-    for path in hub_parquet.part_files(root, part):
-        for number, row in enumerate(hub_parquet.rows(path, columns, NAME)):
-            yield f"{path.relative_to(root).as_posix()} row {number}", row
-
-
-def _bytes(row: Mapping[str, Any]) -> bytes | None:
-    return (row["image"] or {}).get("bytes") or None
-
-
-def _homes(root: Path, parts: list[Split]) -> dict[bytes, Split | None]:
-    """The part in which each picture occurs, by its SHA-256; None where there are several. All pictures' hashes are in memory at a time."""
-    found: dict[bytes, Split | None] = {}
-    for part in parts:
-        for _, row in _rows(root, part, IMAGE):
-            if (data := _bytes(row)) is not None:
-                digest = hashlib.sha256(data).digest()
-                found[digest] = part if found.setdefault(digest, part) == part else None
-    return found
-
-
 def _reading(row: Mapping[str, Any], pair_id: str, part: Split, source: str, licence: str, homes: Mapping[bytes, Split | None]) -> Reading:
-    data = _bytes(row)
+    data = hub_parquet.picture(row)
     if data is None:
-        path = (row["image"] or {}).get("path")
-        detail = "the row has no picture" if not path else f"the row names {path} but does not hold it"
+        detail = hub_parquet.no_picture(row)
         return Rejection(pair_id=pair_id, dataset=NAME, source=source, stage="read", reason="image_missing", detail=detail)
     digest = hashlib.sha256(data).digest()
     answer = row["answer"] or ""
@@ -89,9 +65,9 @@ def read(root: Path) -> Iterator[Reading]:
     if not parts:
         raise raw_folder.missing(NAME, root, " / ".join(f"{part}-*.parquet" for part in PARTS))
     licence = INVENTED_LICENCE if raw_folder.is_invented(root) else LICENCE
-    homes = _homes(root, parts)
+    homes = publisher_split.homes(hub_parquet.pictures_seen(root, parts, NAME))  # all pictures' hashes are in memory at a time
     for part in parts:
-        for number, (source, row) in enumerate(_rows(root, part, COLUMNS)):
+        for number, (source, row) in enumerate(hub_parquet.part_rows(root, part, COLUMNS, NAME)):
             yield _reading(row, f"{NAME}/{part}/{number:06d}", part, source, licence, homes)
 
 

@@ -25,13 +25,12 @@ holds: these are rejected one by one. A list that breaks off is a download cut s
 
 import re
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import ijson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from medvl_lib.datasets import raw_folder
+from medvl_lib.datasets import json_records, picture_files, raw_folder
 from medvl_lib.errors import InputRefused
 from medvl_lib.pairs import Dataset, Draft, ImageSource, Pair, Reading, Rejection
 
@@ -72,23 +71,6 @@ def _files(root: Path) -> list[Path]:
     return found
 
 
-def _records(path: Path) -> Iterator[Any]:
-    """The members of the list, one at a time; raises InputRefused where it breaks off or is no list of objects."""
-    num_read = 0
-    try:
-        with path.open("rb") as stream:
-            for record in ijson.items(stream, "item"):
-                yield record
-                num_read += 1
-    except ijson.JSONError as error:
-        raise InputRefused(
-            found=f"JSON that breaks off behind {num_read} records: {str(error).splitlines()[0]}", where=str(path),
-            do="download the file again; its records are one list, so what follows cannot be read",
-        ) from error  # fmt: skip
-    if not num_read:
-        raise InputRefused(found="no list of records", where=str(path), do="use the hub's own file: it begins with [")
-
-
 def _document(image: str) -> str:
     """The number in a picture's name, which its other panels share and both lists; the whole name where it has none."""
     stem = Path(image).stem
@@ -97,15 +79,9 @@ def _document(image: str) -> str:
 
 
 def _picture(folder: Path, name: str) -> Path | None:
-    """Where a picture lies: as named, or in ``images/`` where unpacking dropped the folders; None where the name leads outside.
-
-    The name alone is judged: ``images/`` itself may be a link to another disk.
-    """
-    relative = PurePosixPath(name)
-    if relative.is_absolute() or ".." in relative.parts:
-        return None
-    as_named = folder / relative
-    return as_named if as_named.is_file() else folder / IMAGES / relative.name
+    """Where a picture lies: as named, or in ``images/`` where unpacking dropped the folders; None where the name leads outside."""
+    as_named = picture_files.inside(folder, name)
+    return as_named if as_named is None or as_named.is_file() else folder / IMAGES / as_named.name
 
 
 def _readings(raw: Any, path: Path, number: int, root: Path, licence: str) -> Iterator[Reading]:
@@ -119,9 +95,7 @@ def _readings(raw: Any, path: Path, number: int, root: Path, licence: str) -> It
     try:
         record = RawRecord.model_validate(raw)
     except ValidationError as error:
-        first = error.errors(include_input=False, include_context=False, include_url=False)[0]
-        field = ".".join(map(str, first["loc"])) or "the record"
-        yield rejected("field_missing" if first["type"] == "missing" else "field_malformed", f"{field}: {first['type']}")
+        yield rejected(*json_records.first_damage(error))
         return
     turns = record.conversations
     if len(turns) % 2 or any(turn.speaker != ("human", "gpt")[index % 2] for index, turn in enumerate(turns)):
@@ -150,7 +124,7 @@ def read(root: Path) -> Iterator[Reading]:
         raise raw_folder.missing(NAME, root, " / ".join(FILES))
     licence = INVENTED_LICENCE if raw_folder.is_invented(root) else LICENCE
     for path in files:
-        for number, raw in enumerate(_records(path)):
+        for number, raw in enumerate(json_records.records(path)):
             yield from _readings(raw, path, number, root, licence)
 
 
@@ -161,5 +135,5 @@ DATASET = Dataset(
     source="huggingface.co/datasets/FreedomIntelligence/PubMedVision",
     may_be_shown=False,  # the articles' licences are not stated
     read=read,
-    revision=1,  # first version
+    revision=2,  # a backslash in a picture's name is read as a slash
 )

@@ -1,6 +1,7 @@
 """Floors: answers that need no model and no picture. Whatever does not beat them has shown nothing. No torch here.
 
 In: the references of the training split, and of the pairs to answer. Out: one answer per pair and floor. Scoring them is ``scores``'s.
+A pair is answered from the training pairs of its own dataset and language: a Chinese question is no easier for English answers.
 """
 
 import random
@@ -13,9 +14,10 @@ from medvl_lib.evaluation.predictions import FLOORS, Prediction, Reference, Vari
 from medvl_lib.pairs import Triple
 from medvl_lib.provenance import digest
 
-REVISION = 2  # the majority answer is that of the same question
+REVISION = 3  # each language has floors of its own; of reports the most typical one is constant, not the commonest
+NUM_COMPARED = 200  # reports of which the most typical is sought: each is held against each, half a second
 Floor = Callable[[Reference], str]
-WORD = re.compile(r"\w+")
+WORD = re.compile(r"[\u3400-\u9fff]|[^\W\u3400-\u9fff]+")
 
 
 def floor_predictions(training: Sequence[Reference], held_out: Iterable[Reference], seed: int) -> Iterable[Prediction]:
@@ -31,22 +33,50 @@ def floor_predictions(training: Sequence[Reference], held_out: Iterable[Referenc
 
 def floors_of(training: Sequence[Reference], seed: int) -> dict[Variant, Floor]:
     """The floors by name: nothing; the commonest training answer; another pair's answer; the commonest answer to the same question."""
-    by_dataset: dict[str, list[Reference]] = defaultdict(list)
+    alike: dict[tuple[str, str], list[Reference]] = defaultdict(list)
     for reference in training:
-        by_dataset[reference.dataset].append(reference)
-    constant = {name: _commonest(item.response for item in items) for name, items in by_dataset.items()}
-    majority = {name: Majority(items) for name, items in by_dataset.items()}
+        alike[reference.dataset, reference.language].append(reference)
+    constant = {key: constant_answer(items) for key, items in alike.items()}
+    majority = {key: Majority(items) for key, items in alike.items()}
 
     def random_answer(reference: Reference) -> str:
-        others = by_dataset[reference.dataset]
+        others = alike[reference.dataset, reference.language]
         return random.Random(digest([seed, reference.pair_id])).choice(others).response if others else ""  # noqa: S311 (no secret)
+
+    def majority_of(reference: Reference) -> str:
+        found = majority.get((reference.dataset, reference.language))
+        return found.answer(reference) if found else ""
 
     return {
         "floor_empty": lambda _: "",
-        "floor_constant": lambda reference: constant.get(reference.dataset, ""),
+        "floor_constant": lambda reference: constant.get((reference.dataset, reference.language), ""),
         "floor_random": random_answer,
-        "floor_majority": lambda reference: majority[reference.dataset].answer(reference) if reference.dataset in majority else "",
+        "floor_majority": majority_of,
     }
+
+
+def constant_answer(training: Sequence[Reference]) -> str:
+    """The one answer that fits some pairs best: the commonest, or where reports are wanted the most typical one."""
+    if not all(reference.is_report for reference in training):
+        return _commonest(reference.response for reference in training)
+    return most_typical([reference.response for reference in training])
+
+
+def most_typical(texts: Sequence[str]) -> str:
+    """The text that shares most words with the others: the largest mean of 2 x shared words / words of both.
+
+    Hardly two reports are equal, so the commonest of them is any; and where some are, it is a short one. Of many texts 200 are looked at,
+    the first by a hash of what they say.
+    """
+    chosen = sorted(texts, key=lambda text: digest([text]))[:NUM_COMPARED]
+    counts = [Counter(WORD.findall(text.casefold())) for text in chosen]
+    sizes = [count.total() for count in counts]
+
+    def likeness(place: int) -> float:
+        mine, size = counts[place], sizes[place]
+        return sum((mine & other).total() / (size + total) for other, total in zip(counts, sizes, strict=True) if size + total)
+
+    return min(((-likeness(place), text) for place, text in enumerate(chosen)), default=(0.0, ""))[1]
 
 
 def _commonest(values: Iterable[str]) -> str:
@@ -60,7 +90,7 @@ class Majority:
 
     def __init__(self, training: Sequence[Reference]) -> None:
         self._training = training
-        self._answers: dict[str, str] = {}  # thousands of pairs may ask one question
+        self._answers: dict[int, str] = {}  # thousands of pairs may ask one question
         self._by_question: dict[str, list[Reference]] = defaultdict(list)
         self._by_first_word: dict[str, list[Reference]] = defaultdict(list)
         for reference in training:
@@ -74,10 +104,10 @@ class Majority:
         Where it was never asked, that to the questions with the same first word ("what" is hardly ever answered yes); else the dataset's.
         """
         question = _question(reference)
-        if question not in self._answers:
-            alike = self._by_question.get(question) or self._by_first_word.get(question.split(" ", 1)[0]) or self._training
-            self._answers[question] = majority_answer(alike)
-        return self._answers[question]
+        alike = self._by_question.get(question) or self._by_first_word.get(question.split(" ", 1)[0]) or self._training
+        if id(alike) not in self._answers:
+            self._answers[id(alike)] = majority_answer(alike)
+        return self._answers[id(alike)]
 
 
 def _question(reference: Reference) -> str:
@@ -88,14 +118,14 @@ def _question(reference: Reference) -> str:
 def majority_answer(training: Sequence[Reference]) -> str:
     """What can be said of some pairs without looking: their commonest terms, each with its commonest value.
 
-    As many terms as a training answer states at the median; where no facts are known, the commonest response.
+    As many terms as a training answer states at the median; where no facts are known, the constant answer.
     """
     facts: dict[str, Counter[Triple]] = defaultdict(Counter)
     for reference in training:
         for triple in reference.expected:
             facts[triple.term][triple] += 1
     if not facts:
-        return _commonest(reference.response for reference in training)
+        return constant_answer(training)
     num_terms = round(statistics.median(len(reference.expected) for reference in training))
     terms = sorted(facts, key=lambda term: (-facts[term].total(), term))[:num_terms]
     best = [min(facts[term], key=lambda triple: (-facts[triple.term][triple], triple.value, triple.unit)) for term in terms]

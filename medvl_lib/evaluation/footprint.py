@@ -6,21 +6,15 @@ time that they take, belong to ``predict``.
 """
 
 import gc
-import multiprocessing
-import os
-import signal
-import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
 from medvl_lib.chat import Conversation
-from medvl_lib.errors import HeavyStepFailed
 from medvl_lib.evaluation.answering import Speaker, Weights
-from medvl_lib.evaluation.fresh import context
+from medvl_lib.evaluation.fresh import Told, each_alone
 from medvl_lib.evaluation.spec import EvaluationSpec
 from medvl_lib.hardware import Profile, peak_memory_bytes
 from medvl_lib.images import Pictures
@@ -61,29 +55,8 @@ def measure_all(weights: Sequence[Weights], probe: Probe) -> Iterator[tuple[Weig
 
     Raises HeavyStepFailed when one of them is killed or runs out of memory.
     """
-    with ProcessPoolExecutor(1, mp_context=context(probe.profile), max_tasks_per_child=1, initializer=_die_with_parent) as pool:
-        for item in weights:
-            try:
-                yield item, pool.submit(measure, item, probe).result()
-            except (BrokenProcessPool, torch.OutOfMemoryError) as error:
-                ended = "was killed, probably because memory ran out" if isinstance(error, BrokenProcessPool) else "ran out of memory"
-                raise HeavyStepFailed(
-                    found=f"the process that measured {item.variant} alone {ended}",
-                    where=str(item.directory), do="lower prediction_batch of the profile, or free memory, and materialize again",
-                ) from error  # fmt: skip
-
-
-def _die_with_parent() -> None:
-    """Who is killed takes its measuring process along."""
-    parent = multiprocessing.parent_process()
-    if parent is None:
-        return
-
-    def watch() -> None:
-        parent.join()
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    threading.Thread(target=watch, daemon=True, name="die-with-parent").start()
+    told = [Told(f"the process that measured {item.variant} alone", str(item.directory)) for item in weights]
+    yield from zip(weights, each_alone(probe.profile, partial(measure, probe=probe), zip(told, weights, strict=True)), strict=True)
 
 
 def measure(item: Weights, probe: Probe) -> Footprint:

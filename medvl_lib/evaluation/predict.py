@@ -24,6 +24,7 @@ from medvl_lib.evaluation.predictions import (
     Condition,
     Prediction,
     Reference,
+    Variant,
     VariantMeasurement,
 )
 from medvl_lib.evaluation.spec import EvaluationSpec, first_asked
@@ -51,14 +52,17 @@ class Panel:
     profile: Profile
     groups: Sequence[Sequence[Conversation]]
     """The conversations to answer, a list for each dataset and split."""
+    controlled: Sequence[Variant]
+    """Who is asked under the evaluation's controls too."""
 
 
 def write_predictions(
-    directory: Path, *, weights: Sequence[Weights], spec: ModelSpec, evaluation: EvaluationSpec, chat: Path, audit: Path, images: Pictures,
-    profile: Profile, report: Report,
+    directory: Path, *, weights: Sequence[Weights], controlled: Sequence[Variant], spec: ModelSpec, evaluation: EvaluationSpec, chat: Path,
+    audit: Path, images: Pictures, profile: Profile, report: Report,
 ) -> dict[str, Fact]:  # fmt: skip
-    """Let every variant and floor answer every chosen pair."""
-    panel = Panel(spec=spec, evaluation=evaluation, images=images, profile=profile, groups=list(parts(chat, evaluation)))
+    """Let every variant and floor answer every chosen pair, and those that are ``controlled`` also under the evaluation's controls."""
+    groups = list(parts(chat, evaluation))
+    panel = Panel(spec=spec, evaluation=evaluation, images=images, profile=profile, groups=groups, controlled=controlled)
     wanted = {conversation.pair_id for group in panel.groups for conversation in group}
     references = list(read_table(chat / REFERENCES, Reference))
     held_out = [reference for reference in references if reference.pair_id in wanted]
@@ -128,7 +132,7 @@ def _num_bytes(directory: Path) -> int:
 
 
 def answers_in_turns(weights: Sequence[Weights], panel: Panel) -> Iterator[Prediction]:
-    """What these variants say: as it is in turns, each batch begun by another one; then the controls of those with an adapter."""
+    """What these variants say: as it is in turns, each batch begun by another one; then the controls."""
     speakers = list(_speakers(weights, panel))
     queue = list(batches(panel.groups, panel.profile.prediction_batch))
     for speaker in speakers:
@@ -139,7 +143,7 @@ def answers_in_turns(weights: Sequence[Weights], panel: Panel) -> Iterator[Predi
         for speaker in (*speakers[first:], *speakers[:first]):
             yield from speaker.answer(batch, batch_id)
     for speaker in speakers:
-        for condition in panel.evaluation.controls if speaker.adapter else ():
+        for condition in panel.evaluation.controls if speaker.variant in panel.controlled else ():
             groups = shuffled(panel.groups) if condition == "shuffled_image" else panel.groups
             yield from replace(speaker, condition=condition).answers(groups)
 

@@ -13,6 +13,7 @@ from medvl_lib.tables import Column
 REFERENCES = "references.parquet"
 PREDICTIONS = "predictions.parquet"
 VARIANTS = "variants.parquet"
+ANSWER_TYPE = "answer_type"  # the slice that tells closed questions from open ones, and both from reports
 
 Variant = Literal["base", "nf4", "int8", "adapter", "merged", "champion", "floor_empty", "floor_constant", "floor_random", "floor_majority"]
 """``merged``: the adapter added into the 16-bit base weights; ``champion``: what was served before."""
@@ -36,6 +37,15 @@ class Reference:
     expected: Annotated[tuple[Triple, ...], Column("facts that the answer must state")]
     slices: Annotated[dict[str, str], Column("labels to report separately, such as document_type=lab_results")]
     glyph_height_pixels: Annotated[float | None, Column("height of a lower-case x in the stored picture; null if unknown", unit="pixels")]
+    labels: Annotated[
+        tuple[str, ...], Column("what a closed question may be answered with, such as left, or both=bilateral; empty: yes and no")
+    ] = ()
+
+    @property
+    def is_report(self) -> bool:
+        """Whether a report, or a page as it stands, is wanted: that is said, or no type of answer is declared and no facts are known."""
+        kind = self.slices.get(ANSWER_TYPE)
+        return kind == "report" or (kind is None and not self.expected)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

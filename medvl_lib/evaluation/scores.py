@@ -1,8 +1,9 @@
 """Scores: one number per prediction and metric, or the reason why there is none.
 
 In: a predictions directory (what each variant said, and what was wanted). Out: ``scores.parquet``, and ``evaluated_pairs.parquet``, which
-says what should have been answered, so that the rules can judge this directory alone. What the *model* failed at (empty, unreadable)
-is a zero and is counted apart by ``answer_state``; what the *scorer* could not do is null with a reason. Means and intervals come later.
+says what should have been answered, so that the rules can judge this directory alone. What the *model* failed at (empty, unreadable, in
+the wrong language) is a zero and is counted apart by ``answer_state``; what the *scorer* could not do is null with a reason. Means and
+intervals come later.
 """
 
 from collections.abc import Iterator
@@ -11,7 +12,9 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from medvl_lib.errors import InputRefused
-from medvl_lib.evaluation.metrics import METRICS, Metric, metric_versions
+from medvl_lib.evaluation.metrics import METRICS, Metric, metric_versions, ranges
+from medvl_lib.evaluation.metrics.languages import is_in_another_script
+from medvl_lib.evaluation.metrics.reports import num_masks
 from medvl_lib.evaluation.metrics.tokens import UnscorableError
 from medvl_lib.evaluation.parquet_sql import query
 from medvl_lib.evaluation.predictions import (
@@ -27,13 +30,13 @@ from medvl_lib.pairs import Split
 from medvl_lib.provenance import PROVENANCE, Fact, Outcome, Rule, digest
 from medvl_lib.tables import Column, TableWriter, read_column, read_table, write_table
 
-REVISION = 2  # an evaluation's id names the very answers; the metrics have versions of their own
+REVISION = 3  # sums of corpus metrics, masks, answers in the wrong language; the metrics have versions of their own
 REVISIONS = (REVISION,)
 SCORES = "scores.parquet"
 EVALUATED_PAIRS = "evaluated_pairs.parquet"
 MAX_UNSCORED_SHARE = 0.01  # more than this makes every comparison with the variant invalid
 
-AnswerState = Literal["complete", "cut", "empty"]
+AnswerState = Literal["complete", "cut", "empty", "wrong_language"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,9 +51,25 @@ class Score:
     variant: Annotated[Variant, Column("who answered")]
     condition: Annotated[Condition, Column("as_is, or what was done to the picture")]
     metric: Annotated[str, Column("name of the metric")]
-    value: Annotated[float | None, Column("0 to 1; null where the scorer had nothing to score against")]
+    value: Annotated[
+        float | None,
+        Column("0 to 1, of bleu_4 the sentence BLEU of this pair, 0 to 100; null where the scorer had nothing to score against"),
+    ]
     reason: Annotated[str | None, Column("why there is no value; null where there is one")]
-    answer_state: Annotated[AnswerState, Column("complete, cut at the token limit, or empty: the model's own failures, which score 0")]
+    answer_state: Annotated[
+        AnswerState, Column("complete, cut at the token limit, or what the model failed at and scores 0 for: empty, or wrong_language")
+    ]
+    statistics: Annotated[
+        tuple[float, ...],
+        Column(
+            "what a corpus metric sums over pairs, of bleu_4 the words of answer and reference, the n-grams of 1 to 4 words that match, "
+            "and those of the answer; empty where the result is the mean of the values"
+        ),
+    ] = ()
+    signature: Annotated[
+        str | None, Column("how both texts were cut and counted, of bleu_4 as sacrebleu says it; null where there is one way only")
+    ] = None
+    num_masks: Annotated[int, Column("marks of de-identification (___, XXXX) in the answer; bleu_4 and rouge_l do not see them")] = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,9 +102,12 @@ def measure(metric: Metric, answer: str, reference: Reference) -> tuple[float, N
         return None, str(error)
 
 
-def _answer_state(prediction: Prediction) -> AnswerState:
+def answer_state(prediction: Prediction, reference: Reference) -> AnswerState:
+    """Whether the model answered at all, and in the script that the pair's language asks for."""
     if not prediction.answer.strip():
         return "empty"
+    if is_in_another_script(prediction.answer, reference.response, reference.language, (reference.request, *reference.labels)):
+        return "wrong_language"
     return "cut" if prediction.is_cut else "complete"
 
 
@@ -107,13 +129,17 @@ def _scored(predictions_directory: Path, references: dict[str, Reference]) -> It
     mark = evaluation_id(predictions_directory)
     for prediction in read_table(predictions_directory / PREDICTIONS, Prediction):
         reference = references[prediction.pair_id]
+        state, masks = answer_state(prediction, reference), num_masks(prediction.answer)
         for metric in METRICS.values():
             if metric.applies_to(reference):
-                value, reason = measure(metric, prediction.answer, reference)
+                answer = "" if state == "wrong_language" and metric.is_higher_better else prediction.answer
+                value, reason = measure(metric, answer, reference)
                 yield Score(
                     evaluation_id=mark, pair_id=prediction.pair_id, group_id=reference.group_id, dataset=reference.dataset,
                     split=reference.split, variant=prediction.variant, condition=prediction.condition, metric=metric.name,
-                    value=value, reason=reason, answer_state=_answer_state(prediction),
+                    value=value, reason=reason, answer_state=state,
+                    statistics=metric.corpus.statistics(answer, reference) if metric.corpus and value is not None else (),
+                    signature=metric.signature(reference) if metric.signature else None, num_masks=masks,
                 )  # fmt: skip
 
 
@@ -132,6 +158,7 @@ def write_scores(directory: Path, predictions_directory: Path) -> dict[str, Fact
     return {
         "evaluation_id": evaluation_id(predictions_directory), "num_evaluated_pairs": num_pairs,
         "num_scores": writer.num_rows, "num_unscored": num_unscored,
+        "num_masks_in_references": sum(num_masks(reference.response) for reference in references.values()),
     }  # fmt: skip
 
 
@@ -171,31 +198,39 @@ def no_answer_is_scored_twice(directory: Path) -> Outcome:
 
 
 def scores_are_in_range(directory: Path) -> Outcome:
-    """Each value is a number from 0 to 1."""
+    """Each value is a number within its metric's range."""
+    tops = " ".join(f"when '{name}' then {highest}" for name, highest in ranges().items())
     outside = query(
-        "select pair_id, variant, metric from scores where value is not null and not (value between 0 and 1) order by all",
+        f"""
+        select pair_id, variant, metric from scores
+        where value is not null and not coalesce(value between 0 and case metric {tops} end, false) order by all
+        """,  # noqa: S608 (our own names)
         _tables(directory),
     )
     return Outcome(
-        passed=not outside, found=f"{len(outside)} values lie outside 0 to 1", offenders=tuple(" ".join(row) for row in outside[:10])
+        passed=not outside,
+        found=f"{len(outside)} values lie outside the range of their metric",
+        offenders=tuple(" ".join(row) for row in outside[:10]),
     )
 
 
 def few_scores_are_missing(directory: Path) -> Outcome:
-    """No variant has more than 1 % of a metric's scores missing."""
+    """Nothing that is compared has more than 1 % of its scores missing: a variant under a condition, on a dataset, by a metric."""
     shares = query(
         """
-        select variant, metric, count(*) - count(value) as num_missing, count(*) as num_scores, any_value(reason) as reason
-        from scores group by all having num_missing > 0 order by num_missing / num_scores desc, variant, metric
+        select variant, condition, dataset, metric, count(*) - count(value) as num_missing, count(*) as num_scores,
+               any_value(reason) as reason
+        from scores group by variant, condition, dataset, split, metric having num_missing > 0
+        order by num_missing / num_scores desc, variant, condition, dataset, metric
         """,
         _tables(directory),
     )
-    bad = [row for row in shares if row[2] > MAX_UNSCORED_SHARE * row[3]]
-    worst = f"; most for {bad[0][0]} {bad[0][1]}: {bad[0][2]} of {bad[0][3]} ({bad[0][4]})" if bad else ""
+    bad = [row for row in shares if row[4] > MAX_UNSCORED_SHARE * row[5]]
+    worst = f"; most for {' '.join(bad[0][:4])}: {bad[0][4]} of {bad[0][5]} ({bad[0][6]})" if bad else ""
     return Outcome(
         passed=not bad,
-        found=f"{sum(row[2] for row in shares)} scores are missing{worst}",
-        offenders=tuple(f"{row[0]} {row[1]}" for row in bad[:10]),
+        found=f"{sum(row[4] for row in shares)} scores are missing{worst}",
+        offenders=tuple(" ".join(row[:4]) for row in bad[:10]),
     )
 
 
@@ -206,10 +241,15 @@ RULES = (
         holds=every_test_pair_is_predicted,
     ),
     Rule(name="no_answer_is_scored_twice", sentence="No answer is scored twice by one metric.", holds=no_answer_is_scored_twice),
-    Rule(name="scores_are_in_range", sentence="Every score lies between 0 and 1.", holds=scores_are_in_range),
+    Rule(
+        name="scores_are_in_range",
+        sentence="Every score lies within the range of its metric.",
+        holds=scores_are_in_range,
+        literals=(ranges(),),
+    ),
     Rule(
         name="few_scores_are_missing",
-        sentence="At most 1 % of a variant's scores are missing because the scorer failed.",
+        sentence="At most 1 % of the scores that are compared are missing because the scorer failed.",
         holds=few_scores_are_missing,
         literals=(MAX_UNSCORED_SHARE,),
     ),

@@ -25,7 +25,7 @@ class EvaluationSpec:
     max_answer_tokens: int
     """Tokens after which an answer is cut."""
     controls: tuple[Condition, ...]
-    """Conditions, beside ``as_is``, under which the adapter answers: what it says without the picture."""
+    """Conditions, beside ``as_is``, under which whoever may be served answers: what it says without the picture."""
     seed: int
     """Seed of the choice of pairs and of the random floor."""
     datasets: tuple[str, ...]

@@ -15,7 +15,7 @@ from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import bitsandbytes as bnb
 import torch
@@ -25,10 +25,10 @@ from transformers import AutoModelForImageTextToText, BitsAndBytesConfig, PreTra
 from transformers.utils import logging as transformers_logging
 
 from medvl_lib.errors import MedVLError, WriteFailed
-from medvl_lib.hardware import Profile
+from medvl_lib.hardware import Profile, room_bytes
 from medvl_lib.models import hub, qwen2_5_vl, shipped
 from medvl_lib.models.spec import PARTS, SKIP_MODULES, Family, ModelSpec
-from medvl_lib.models.weights import WEIGHTS, describe
+from medvl_lib.models.weights import WEIGHTS, Quantization, describe, held_bytes
 from medvl_lib.prompts import PromptFormat, read_prompt_format
 from medvl_lib.provenance import Fact
 from medvl_lib.step import Report, silent
@@ -36,7 +36,7 @@ from medvl_lib.step import Report, silent
 PROCESSORS = {"qwen2_5_vl": qwen2_5_vl.load_processor}
 TINY = {"qwen2_5_vl": qwen2_5_vl.write_tiny}
 DISK_WORDS = re.compile(r"I/O error|PytorchStreamWriter|unexpected pos|No space left|File too large", re.IGNORECASE)
-Quantization = Literal["nf4", "int8"]
+GB = 1e9
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -153,6 +153,7 @@ def write_quantized(
     directory: Path, base_directory: Path, quantization: Quantization, spec: ModelSpec, profile: Profile
 ) -> dict[str, Fact]:
     """Quantize the base model into ``directory``; returns how many linears are in four bits, per part of the model."""
+    _require_room(base_directory, profile, quantization)
     with quiet():
         model = _from_pretrained(base_directory, profile, quantization_config(quantization, spec, profile))
         _keep_autograd(model)
@@ -181,6 +182,21 @@ def count_quantized(model: torch.nn.Module) -> dict[str, int]:
             part = "language" if ".language_model." in name else "vision" if ".visual." in name else "other"
             counts[part] += 1
     return dict(counts)
+
+
+def _require_room(directory: Path, profile: Profile, quantization: Quantization | None = None) -> None:
+    """Refuse weights that alone take more than there is: the kernel would kill whoever loads them, or the machine freeze.
+
+    That the rest of a step fits as well is not promised: activations, gradients and answers come on top.
+    """
+    held, room = held_bytes(directory, profile.weights_dtype, quantization), room_bytes(profile)
+    if held > room:
+        precision = f"{quantization}+{profile.weights_dtype}" if quantization else profile.weights_dtype
+        raise MedVLError(
+            found=f"weights that take {held / GB:.1f} GB ({precision}), and room for {room / GB:.1f} GB", where=str(directory),
+            do=f"free memory; or check weights_dtype, memory_budget_bytes and memory_margin_share of the profile {profile.name}; "
+            "or use a machine with more memory, or a smaller model",
+        )  # fmt: skip
 
 
 def _from_pretrained(directory: Path, profile: Profile, quantization: BitsAndBytesConfig | None = None) -> PreTrainedModel:
@@ -214,6 +230,7 @@ def _keep_autograd(model: torch.nn.Module) -> None:
 def load(directory: Path, spec: ModelSpec, profile: Profile, *, adapter: Path | None = None, is_trainable: bool = False) -> Loaded:
     """Load a directory of weights (full width or NF4, as its config.json says), with an adapter on top where one is given."""
     started = time.perf_counter()
+    _require_room(directory, profile)
     with quiet():
         model = _from_pretrained(directory, profile)
     _keep_autograd(model)

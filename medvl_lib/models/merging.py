@@ -5,6 +5,7 @@ adapter that was trained on NF4 is added to other weights than it was trained on
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -14,11 +15,24 @@ from safetensors import safe_open
 from medvl_lib.errors import MedVLError
 from medvl_lib.hardware import Profile
 from medvl_lib.models.hashes import tensor_sha256
-from medvl_lib.models.loading import DTYPES, copy_side_files, give_memory_back, load, quiet, serializing
+from medvl_lib.models.loading import DTYPES, Loaded, copy_side_files, give_memory_back, load, quiet, serializing
 from medvl_lib.models.spec import LANGUAGE_LAYERS, LORA_TENSOR, STORED_LANGUAGE_PREFIX, ModelSpec
 from medvl_lib.models.weights import MERGED_TENSORS, MergedTensor, describe, header
 from medvl_lib.provenance import Fact
 from medvl_lib.tables import write_table
+
+
+def load_merged(base_directory: Path, adapter: Path, spec: ModelSpec, profile: Profile) -> Loaded:
+    """The base with the adapter added into its weights; raises MedVLError when the sum has values that are no numbers."""
+    loaded = load(base_directory, spec, profile, adapter=adapter)
+    if not isinstance(loaded.model, PeftModel):
+        raise TypeError(f"{adapter} gave a {type(loaded.model).__name__}, not a PeftModel")
+    with quiet():
+        try:
+            merged = loaded.model.merge_and_unload(safe_merge=True)
+        except ValueError as error:
+            raise MedVLError(found=str(error), where=str(adapter), do="train again with a lower learning rate") from error
+    return replace(loaded, model=merged)
 
 
 def write_merged(directory: Path, base_directory: Path, adapter: Path, spec: ModelSpec, profile: Profile) -> dict[str, Fact]:
@@ -26,16 +40,10 @@ def write_merged(directory: Path, base_directory: Path, adapter: Path, spec: Mod
 
     Raises MedVLError when the sum has values that are no numbers.
     """
-    model = load(base_directory, spec, profile, adapter=adapter).model
-    if not isinstance(model, PeftModel):
-        raise TypeError(f"{adapter} gave a {type(model).__name__}, not a PeftModel")
+    merged = load_merged(base_directory, adapter, spec, profile).model
     with quiet(), serializing(directory):
-        try:
-            merged = model.merge_and_unload(safe_merge=True)
-        except ValueError as error:
-            raise MedVLError(found=str(error), where=str(adapter), do="train again with a lower learning rate") from error
         merged.save_pretrained(directory)
-    del model, merged
+    del merged
     give_memory_back(profile)
     copy_side_files(base_directory, directory)
     adapted = adapted_tensors(adapter, spec)

@@ -8,9 +8,10 @@ Source of the layout: github.com/huggingface/safetensors, README @ v0.8 (8 bytes
 import hashlib
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, BinaryIO
+from typing import Annotated, BinaryIO, Literal
 
 from medvl_lib.files import read_json
 from medvl_lib.models import shipped
@@ -22,6 +23,9 @@ WEIGHTS = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model")  # what a c
 NF4_MARK, INT8_MARK = ".quant_state.bitsandbytes__nf4", ".SCB"  # what bitsandbytes writes beside a packed weight
 MERGED_TENSORS = "merged_tensors.parquet"
 CHUNK_BYTES = 1 << 26
+Quantization = Literal["nf4", "int8"]
+PACKED_WIDTH: Mapping[Quantization, float] = {"nf4": (4 + 8 / 64 + 32 / (64 * 256)) / 8, "int8": 1.0}
+"""Bytes of a packed weight: NF4 with double quantization has a scale of 8 bits for 64 of them, and one of 32 bits for 256 scales."""
 FULL_WIDTH = {"F32", "F16", "BF16"}
 NEEDED = ("config.json", "tokenizer.json", "tokenizer_config.json", "preprocessor_config.json")
 
@@ -93,13 +97,21 @@ def num_values(directory: Path) -> int:
     return sum(math.prod(tensor.shape) for tensor in tensors(directory).values())
 
 
-def held_bytes(directory: Path, weights_dtype: str) -> int:
-    """Bytes that a directory's tensors take in memory: what is no packed weight is held in ``weights_dtype``, however it is stored."""
-    width = {"float32": 4, "bfloat16": 2}[weights_dtype]
-    return sum(
-        math.prod(tensor.shape) * width if tensor.dtype in FULL_WIDTH else tensor.end - tensor.begin
-        for tensor in tensors(directory).values()
-    )
+def held_bytes(directory: Path, weights_dtype: str, quantization: Quantization | None = None) -> int:
+    """Bytes that a directory's tensors take in memory: what is no packed weight is held in ``weights_dtype``, however it is stored.
+
+    With ``quantization``: what they will take once the language linears are packed.
+    """
+    width = {"float32": 4.0, "bfloat16": 2.0}[weights_dtype]
+    prefix = STORED_LANGUAGE_PREFIX[read_json(directory / "config.json")["model_type"]]
+    held = 0.0
+    for name, tensor in tensors(directory).items():
+        if tensor.dtype not in FULL_WIDTH:
+            held += tensor.end - tensor.begin
+        else:
+            is_packed = quantization is not None and name.startswith(prefix) and len(tensor.shape) == 2
+            held += math.prod(tensor.shape) * (PACKED_WIDTH[quantization] if is_packed else width)
+    return round(held)
 
 
 def describe(directory: Path) -> dict[str, Fact]:

@@ -76,7 +76,7 @@ def cell(value: object) -> Cell:
 
 
 def share(value: float | None, *, signed: bool = False) -> Cell:
-    """A number from 0 to 1, or a difference of two, to three places."""
+    """A number in its metric's range, or a difference of two, to three places."""
     return Cell(text=NONE if value is None else f"{value:{'+' if signed else ''}.3f}", value=value)
 
 

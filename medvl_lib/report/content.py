@@ -13,7 +13,7 @@ from medvl_lib.benchmark.tables import BenchmarkRow, DatasetCountRow, Environmen
 from medvl_lib.provenance import Fact, Verdict
 from medvl_lib.reviews.tables import RatingSummary
 
-REVISION = 2  # blinded ratings; raised whenever a report of the same evaluation would say something else
+REVISION = 4  # blinded ratings; raised whenever a report of the same evaluation would say something else
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,12 +42,14 @@ class Audit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Confusions:
-    """Answers to the closed questions of one dataset's test split by one variant: how often which answer was wanted and which was said."""
+    """Answers by one variant to the closed questions of one dataset's test split that have the same labels."""
 
     dataset: str
     variant: str
+    labels: tuple[str, ...]
+    """What these questions may be answered with; empty for the sets that too few questions have, counted together."""
     counts: dict[str, dict[str, int]]
-    """Wanted (yes, no, other) -> said (yes, no, unparsable) -> pairs."""
+    """Wanted (a label, or other) -> said (a label, or unparsable) -> pairs; of rare sets, any -> right, wrong or unparsable -> pairs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +118,8 @@ class MetricNote:
     name: str
     version: str
     is_higher_better: bool
+    highest: float
+    """Upper end of its range, which begins at 0."""
     definition: str
     source: str
 
@@ -144,7 +148,10 @@ class Report:
     revision: int
     line: str
     evaluation_id: str
-    decision: Decision
+    decisions: tuple[Decision, ...]
+    """The gate's, on each candidate, in its order."""
+    overrides: tuple[Decision, ...]
+    """Those of persons, on the same evaluation, the newest last."""
     decided_at: str
     evaluations: tuple[EvaluationRow, ...]
     environments: tuple[EnvironmentRow, ...]
@@ -162,6 +169,11 @@ class Report:
     examples: Examples
     records: tuple[Record, ...]
     """From the raw files to the decision."""
+
+    @property
+    def decision(self) -> Decision:
+        """The gate's on the first candidate: what the line trains."""
+        return self.decisions[0]
 
 
 def as_json(report: Report) -> str:

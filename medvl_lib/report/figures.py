@@ -6,27 +6,45 @@ In: rows of the store. Out: figures. How they are drawn stands in ``pictures``.
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 
+from medvl_lib.benchmark.slices import ALL, LANGUAGE
 from medvl_lib.benchmark.tables import BenchmarkRow
 from medvl_lib.report.blocks import Figure, place, words
 from medvl_lib.report.pictures import Mark, draw_curves, draw_intervals
 from medvl_lib.training.steps import TrainingStep
 
 
-def by_metric(rows: Iterable[BenchmarkRow], first: str) -> list[tuple[tuple[str, str], list[BenchmarkRow]]]:
-    """(dataset, metric) and its rows, the answers to the pictures as they are before those to others; the metric ``first`` leads."""
+def whole(rows: Sequence[BenchmarkRow]) -> list[BenchmarkRow]:
+    """The rows over all pairs of a dataset; over those of one language where its texts have no row over all."""
+    have = {(row.dataset, row.metric) for row in rows if row.slice == ALL}
+    return [row for row in rows if row.slice == ALL or (row.slice.startswith(LANGUAGE) and (row.dataset, row.metric) not in have)]
 
-    def key(row: BenchmarkRow) -> tuple[bool, str, str]:
-        return row.metric != first, row.dataset, row.metric
+
+def by_metric(rows: Iterable[BenchmarkRow], first: str) -> list[list[BenchmarkRow]]:
+    """The rows of each metric, dataset and slice, answers to the pictures as they are first; the metric ``first`` leads."""
+
+    def key(row: BenchmarkRow) -> tuple[bool, str, str, str]:
+        return row.metric != first, row.dataset, row.metric, row.slice
 
     ordered = sorted(rows, key=lambda row: (*key(row), row.condition != "as_is", place(row.variant)))
-    return [((found[1], found[2]), list(mine)) for found, mine in groupby(ordered, key)]
+    return [list(mine) for _, mine in groupby(ordered, key)]
+
+
+def where_measured(row: BenchmarkRow) -> str:
+    """The dataset of a row, and its slice where that is not all of it."""
+    return row.dataset if row.slice == ALL else f"{row.dataset}, {row.slice}"
+
+
+def scale(row: BenchmarkRow) -> str:
+    """How a row's numbers are to be read."""
+    better = "higher" if row.is_higher_better else "lower"
+    return f"0 to {row.highest:g}, {better} is better" + (f"; {row.signature}" if row.signature else "")
 
 
 def interval_figures(rows: Iterable[BenchmarkRow], first: str) -> Iterator[Figure]:
     """For each dataset and metric everyone's interval on one axis."""
-    for (dataset, metric), mine in by_metric(rows, first):
-        better = "higher" if mine[0].is_higher_better else "lower"
-        caption = f"{metric} on {dataset}, with 95 % intervals, {mine[0].num_pairs} pairs ({better} is better)"
+    for mine in by_metric(rows, first):
+        row = mine[0]
+        caption = f"{row.metric} on {where_measured(row)}, with 95 % intervals, {row.num_pairs} pairs ({scale(row)})"
         marks = [
             Mark(label=_answers(row), mean=row.mean, low=row.ci_low, high=row.ci_high, is_emphasized=_answers(row) == "adapter")
             for row in mine

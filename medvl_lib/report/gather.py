@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from medvl_lib import audit
-from medvl_lib.benchmark.promotion import read_decision
+from medvl_lib.benchmark import override
+from medvl_lib.benchmark.promotion import Decision, read_decisions
 from medvl_lib.benchmark.publish import has_passed
 from medvl_lib.benchmark.tables import TABLES
 from medvl_lib.errors import InputMissing
@@ -97,23 +98,31 @@ def gather(workspace: Workspace, judged: Judged, shown: Mapping[str, str]) -> Re
     rated = reviews_of(workspace, str(judged.benchmark.facts["evaluation_id"]))
     for artifact in (judged.benchmark, judged.promotion, predictions, scores, chat, audited, *rated):
         require_intact(artifact)
-    decision = read_decision(judged.promotion.directory)
+    decisions = read_decisions(judged.promotion.directory)
     tables: dict[str, tuple[Any, ...]] = {name: _table(judged.benchmark.directory, name) for name in TABLES if name != "scores"}
     answered = quotes.Answered(
         predictions=predictions.directory,
         scores=scores.directory,
         chat=chat.directory,
         images=workspace.images,
-        metric=decision.primary_metric,
+        metric=decisions[0].primary_metric,
     )
     return Report(
-        revision=REVISION, line=line, evaluation_id=str(judged.benchmark.facts["evaluation_id"]), decision=decision,
-        decided_at=read_json(judged.promotion.directory / PROVENANCE)["finished_at"],
+        revision=REVISION, line=line, evaluation_id=str(judged.benchmark.facts["evaluation_id"]), decisions=decisions,
+        overrides=_overrides(workspace, judged), decided_at=read_json(judged.promotion.directory / PROVENANCE)["finished_at"],
         audit=_audit(audited.directory), metrics=_metrics(tables["evaluations"][0].metric_versions),
         confusions=quotes.confusions(answered), examples=quotes.examples(answered, shown),
         rated_sheets=tuple(map(_rated_sheet, rated)), rating_summaries=tuple(_ratings(rated)),
         records=tuple(map(_record, _lineage(workspace, [judged.benchmark, judged.promotion, *rated]))), **tables,
     )  # fmt: skip
+
+
+def _overrides(workspace: Workspace, judged: Judged) -> tuple[Decision, ...]:
+    """What persons decided on this very decision of the gate, the newest last."""
+    mark = judged.promotion.fingerprint
+    made = [found for found in _written(workspace, override.STEP, judged.promotion.name) if found.inputs.get(judged.promotion.key) == mark]
+    made.sort(key=lambda found: (read_json(found.directory / PROVENANCE)["finished_at"], found.fingerprint))
+    return tuple(row for found in made for row in read_decisions(found.directory))
 
 
 def _ratings(rated: Iterable[Artifact]) -> Iterator[RatingSummary]:
@@ -158,7 +167,7 @@ def _metrics(versions: dict[str, str]) -> tuple[MetricNote, ...]:
         known = METRICS.get(name)
         is_this = known is not None and str(known.version) == version
         notes.append(MetricNote(
-            name=name, version=version, is_higher_better=known is None or known.is_higher_better,
+            name=name, version=version, is_higher_better=known is None or known.is_higher_better, highest=known.highest if known else 1.0,
             definition=known.definition if known and is_this else OTHER_VERSION, source=known.source if known and is_this else "",
         ))  # fmt: skip
     return tuple(notes)

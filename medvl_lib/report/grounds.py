@@ -89,10 +89,15 @@ def environment(report: Report) -> Iterator[Block]:
 
 
 def metrics(report: Report) -> Iterator[Block]:
-    """Definition and source of every metric."""
-    yield table("metrics", "Metrics, 0 to 1", ("metric", "version", "better is", "definition", "source"), (
-        (note.name, note.version, "higher" if note.is_higher_better else "lower", note.definition, note.source) for note in report.metrics
+    """Range, definition and source of every metric, and how texts were cut for those where there are several ways."""
+    yield table("metrics", "Metrics", ("metric", "version", "from 0 to", "better is", "definition", "source"), (
+        (note.name, note.version, note.highest, "higher" if note.is_higher_better else "lower", note.definition, note.source)
+        for note in report.metrics
     ))  # fmt: skip
+    if cuts := sorted({(row.metric, row.dataset, row.signature) for row in report.benchmark_rows if row.signature is not None}):
+        yield table(
+            "signatures", "How texts were cut and counted: compare with no value of another way", ("metric", "dataset", "way"), cuts
+        )
 
 
 def provenance(report: Report) -> Iterator[Block]:
@@ -126,10 +131,13 @@ def every_row(report: Report) -> Iterator[Block]:
         report.benchmark_rows,
         key=lambda row: (row.split != "test", row.dataset, row.metric, row.slice, row.condition, place(row.variant)),
     )
-    columns = ("variant", "condition", "dataset", "split", "slice", "metric", "pairs", "clusters", "unscored", "empty", "cut")
-    yield table(EVERY_ROW, "Each benchmark row of this evaluation, as it stands in the store", (*columns, "mean", "from", "to"), (
+    columns = (
+        "variant", "condition", "dataset", "split", "slice", "metric", "pairs", "clusters", "unscored", "empty", "wrong language", "cut",
+        "masked", "mean", "from", "to",
+    )  # fmt: skip
+    yield table(EVERY_ROW, "Each benchmark row of this evaluation, as it stands in the store", columns, (
         (
             row.variant, row.condition, row.dataset, row.split, row.slice, row.metric, row.num_pairs, row.num_clusters, row.num_unscored,
-            row.num_empty, row.num_cut, share(row.mean), share(row.ci_low), share(row.ci_high),
+            row.num_empty, row.num_wrong_language, row.num_cut, row.num_masked, share(row.mean), share(row.ci_low), share(row.ci_high),
         ) for row in rows
     ))  # fmt: skip

@@ -4,15 +4,16 @@ In: the predictions, scores and conversations of an evaluation. Out: counts of e
 of the others it is said how many there were. What is worst is told by the gate's primary metric on the test split.
 """
 
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from medvl_lib.chat import conversations_path, read_conversations
-from medvl_lib.evaluation.metrics import ANSWER_TYPE, METRICS
-from medvl_lib.evaluation.metrics.vqa import stated_label
-from medvl_lib.evaluation.predictions import PREDICTIONS, REFERENCES
+from medvl_lib.evaluation.metrics import METRICS
+from medvl_lib.evaluation.metrics.vqa import YES_NO, labels_of, names, stated_label
+from medvl_lib.evaluation.predictions import ANSWER_TYPE, PREDICTIONS, REFERENCES
 from medvl_lib.evaluation.scores import SCORES
 from medvl_lib.images import ImageStore, thumbnail
 from medvl_lib.report.content import Confusions, Example, Examples, Picture, Withheld
@@ -22,7 +23,8 @@ NUM_EXAMPLES = 4  # of each kind: a page or two of print
 MAX_CHARACTERS = 1500  # of one text; a page of a document has about as many
 MAX_SIDE_PIXELS = 640
 COMPARED = ("base", "adapter")
-WANTED, SAID = ("yes", "no", "other"), ("yes", "no", "unparsable")
+MIN_ASKED = 10  # pairs of a label set from which on it has a matrix of its own; yes and no always have
+OTHER, UNPARSABLE = "other", "unparsable"  # wanted: none of the labels, and unscored; said: none, or several
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,20 +53,39 @@ class _Ranked:
 
 
 def confusions(answered: Answered) -> tuple[Confusions, ...]:
-    """One matrix for each variant's as-is answers to the closed test questions of each dataset; none where there are no such questions."""
+    """The as-is answers to the closed test questions of each dataset, by variant and label set; none where there are no such questions."""
     rows = stream(
         """
-        select r.dataset, p.variant, r.response, p.answer
+        select r.dataset, p.variant, r.labels, r.language, r.response, p.answer
         from read_parquet($predictions) p join read_parquet($references) r using (pair_id)
-        where r.split = 'test' and p.condition = 'as_is' and r.slices[$label] = 'closed' order by r.dataset, p.variant
+        where r.split = 'test' and p.condition = 'as_is' and r.slices[$label] = 'closed' order by r.dataset, p.variant, pair_id
         """,
         predictions=answered.predictions / PREDICTIONS, references=answered.predictions / REFERENCES, label=ANSWER_TYPE,
     )  # fmt: skip
-    found: dict[tuple[str, str], dict[str, dict[str, int]]] = {}
-    for dataset, variant, wanted, said in rows:
-        counts = found.setdefault((dataset, variant), {row: dict.fromkeys(SAID, 0) for row in WANTED})
-        counts[stated_label(wanted) or "other"][stated_label(said) or "unparsable"] += 1
-    return tuple(Confusions(dataset=dataset, variant=variant, counts=counts) for (dataset, variant), counts in found.items())
+    found: dict[tuple[str, str, tuple[str, ...]], Counter[tuple[str, str]]] = defaultdict(Counter)
+    for dataset, variant, declared, language, wanted, said in rows:
+        labels = labels_of(tuple(declared), language)
+        pair = stated_label(wanted, labels) or OTHER, stated_label(said, labels) or UNPARSABLE
+        found[dataset, variant, names(labels)][pair] += 1
+    rare: dict[tuple[str, str], Counter[tuple[str, str]]] = defaultdict(Counter)
+    matrices: list[Confusions] = []
+    for (dataset, variant, labels), counts in found.items():
+        if labels == YES_NO or counts.total() >= MIN_ASKED:
+            matrices.append(_matrix(dataset, variant, labels, counts, ((*labels, OTHER), (*labels, UNPARSABLE))))
+            continue
+        for (wanted, said), count in counts.items():
+            rare[dataset, variant]["any", UNPARSABLE if said == UNPARSABLE else "right" if said == wanted else "wrong"] += count
+    together = (("any",), ("right", "wrong", UNPARSABLE))
+    matrices.extend(_matrix(dataset, variant, (), counts, together) for (dataset, variant), counts in rare.items())
+    return tuple(matrices)
+
+
+def _matrix(
+    dataset: str, variant: str, labels: tuple[str, ...], counts: Counter[tuple[str, str]], sides: tuple[Sequence[str], Sequence[str]]
+) -> Confusions:
+    wanted, said = sides
+    table = {row: {column: counts[row, column] for column in said} for row in wanted}
+    return Confusions(dataset=dataset, variant=variant, labels=labels, counts=table)
 
 
 def examples(answered: Answered, shown: Mapping[str, str]) -> Examples:

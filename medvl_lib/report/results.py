@@ -6,11 +6,12 @@ In: a ``Report``. Out: the blocks of one section each. Changes against the base 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 
-from medvl_lib.benchmark.rows import ALL
+from medvl_lib.benchmark.promotion import Decision, winner_of
+from medvl_lib.benchmark.slices import ALL
 from medvl_lib.benchmark.tables import BenchmarkRow, LatencyRow
 from medvl_lib.report.blocks import NONE, Block, Cell, Figure, Quotes, Table, interval, megabytes, percent, place, share, table, words
 from medvl_lib.report.content import Confusions, Report
-from medvl_lib.report.figures import by_metric, interval_figures
+from medvl_lib.report.figures import by_metric, interval_figures, scale, where_measured, whole
 from medvl_lib.report.pictures import Mark, draw_intervals
 
 
@@ -22,49 +23,66 @@ def _test_rows(report: Report) -> list[BenchmarkRow]:
 
 
 def verdict(report: Report) -> Iterator[Block]:
-    """The gate's verdict, its numbers as a picture and a table, and every reason."""
-    decision = report.decision
+    """What is served because of the evaluation; each candidate's verdict, its numbers as a picture and a table, and every reason."""
+    decision, winner = report.decision, winner_of(report.decisions)
     yield f"{decision.verdict.capitalize()}: {decision.reasons[0]}"
+    yield f"What the gate serves from now on: {words(winner.challenger)}." if winner else "The gate leaves in place what was served."
+    for one in report.overrides:
+        yield f"{one.decided_by} decided otherwise, for {words(one.challenger)}: {one.reasons[0]}"
+    for candidate in report.decisions:
+        yield from _candidate(candidate, report.decided_at)
+
+
+def _candidate(decision: Decision, decided_at: str) -> Iterator[Block]:
+    """One candidate's decision."""
+    name = decision.challenger
     rows = [
-        ("challenger minus champion", decision.difference, decision.ci_low, decision.ci_high),
-        ("picture minus blank picture", decision.image_difference, decision.image_ci_low, decision.image_ci_high),
+        (f"{words(name)} minus {words(decision.champion)}", decision.difference, decision.ci_low, decision.ci_high),
+        (f"{words(name)}: picture minus blank picture", decision.image_difference, decision.image_ci_low, decision.image_ci_high),
     ]
-    marks = [Mark(label=name, mean=mean, low=low, high=high, is_emphasized=True) for name, mean, low, high in rows if mean is not None]
+    marks = [Mark(label=label, mean=mean, low=low, high=high, is_emphasized=True) for label, mean, low, high in rows if mean is not None]
     if marks:
         caption = f"Paired differences by {words(decision.primary_metric)} with the gate's intervals; what lies right of 0 is better"
         yield Figure(svg=draw_intervals(marks, title=caption, is_difference=True), caption=caption)
+    asked = f"may be worse by less than {decision.margin}" if decision.margin else "must be better"
     yield table(
-        "decision", f"The decision by {decision.primary_metric}: {decision.challenger} against {decision.champion}", ("what", "value"), (
+        f"decision-{name}", f"{name} against {decision.champion} by {decision.primary_metric}: it {asked}", ("what", "value"), (
             ("verdict", decision.verdict),
-            *((f"{name}{end}", share(value, signed=True)) for name, *values in rows
+            *((f"{label}{end}", share(value, signed=True)) for label, *values in rows
               for end, value in zip(("", ": interval from", ": interval to"), values, strict=True)),
             ("p value", decision.p_value), ("smallest difference that could be shown", decision.minimum_detectable_difference),
-            ("test pairs", decision.num_pairs), ("patients or documents", decision.num_clusters), ("decided at", report.decided_at),
+            ("better than every floor", _yes_or_no(decision.beats_the_floors)), ("uses the picture", _yes_or_no(decision.uses_the_image)),
+            ("test pairs", decision.num_pairs), ("patients or documents", decision.num_clusters), ("look at this test set", decision.look),
+            ("decided at", decided_at),
         ),
     )  # fmt: skip
-    yield table("reasons", "Every reason, the deciding one first", ("number", "reason"), enumerate(decision.reasons, start=1))
+    caption = f"Every reason for {decision.verdict} on {name}, the deciding one first"
+    yield table(f"reasons-{name}", caption, ("number", "reason"), enumerate(decision.reasons, start=1))
+
+
+def _yes_or_no(answer: bool | None) -> str:
+    return "not decidable" if answer is None else "yes" if answer else "no"
 
 
 def comparison(report: Report) -> Iterator[Block]:
     """The three-way table of base, NF4 and adapter, with further variants, for each dataset and metric."""
-    rows = [row for row in _test_rows(report) if row.slice == ALL and row.condition == "as_is" and not row.variant.startswith("floor_")]
-    for (dataset, metric), mine in by_metric(rows, report.decision.primary_metric):
-        yield _compared(dataset, metric, mine)
+    rows = [row for row in whole(_test_rows(report)) if row.condition == "as_is" and not row.variant.startswith("floor_")]
+    yield from map(_compared, by_metric(rows, report.decision.primary_metric))
     yield (
         "Intervals are 95 %, by bootstrap over patients or documents. Whether two of them overlap is no test: the gate compares pair by "
         "pair. A percentage is shown for reading only."
     )
 
 
-def _compared(dataset: str, metric: str, rows: Sequence[BenchmarkRow]) -> Table:
-    base = next((row.mean for row in rows if row.variant == "base"), None)
-    better = "higher" if rows[0].is_higher_better else "lower"
+def _compared(rows: Sequence[BenchmarkRow]) -> Table:
+    first, base = rows[0], next((row.mean for row in rows if row.variant == "base"), None)
+    key = f"compared-{first.dataset}-{first.metric}" + ("" if first.slice == ALL else f"-{first.slice}")
     return table(
-        f"compared-{dataset}-{metric}", f"{metric} on {dataset}, test split ({better} is better)",
-        ("variant", "mean", "from", "to", "minus base", "change", "pairs", "clusters", "unscored", "empty", "cut"), (
+        key, f"{first.metric} on {where_measured(first)}, test split ({scale(first)})",
+        ("variant", "mean", "from", "to", "minus base", "change", "pairs", "clusters", "unscored", "empty", "wrong language", "cut"), (
             (
-                words(row.variant), share(row.mean), share(row.ci_low), share(row.ci_high),
-                *_against(row, base), row.num_pairs, row.num_clusters, row.num_unscored, row.num_empty, row.num_cut,
+                words(row.variant), share(row.mean), share(row.ci_low), share(row.ci_high), *_against(row, base), row.num_pairs,
+                row.num_clusters, row.num_unscored, row.num_empty, row.num_wrong_language, row.num_cut,
             ) for row in rows
         ),
     )  # fmt: skip
@@ -121,7 +139,7 @@ def _latencies(dataset: str, rows: Sequence[LatencyRow]) -> Table:
 
 def controls(report: Report) -> Iterator[Block]:
     """For each dataset and metric, everyone's interval on one axis."""
-    yield from interval_figures([row for row in _test_rows(report) if row.slice == ALL], report.decision.primary_metric)
+    yield from interval_figures(whole(_test_rows(report)), report.decision.primary_metric)
 
 
 def slices(report: Report) -> Iterator[Block]:
@@ -149,16 +167,18 @@ def _interval_cell(row: BenchmarkRow | None) -> Cell:
 
 
 def confusion(report: Report) -> Iterator[Block]:
-    """A matrix for each variant that answered closed questions."""
-    for matrix in sorted(report.confusions, key=lambda found: (found.dataset, place(found.variant))):
+    """A matrix for each label set, and each variant that answered closed questions with it."""
+    for matrix in sorted(report.confusions, key=lambda found: (found.dataset, not found.labels, found.labels, place(found.variant))):
         if not matrix.variant.startswith("floor_"):
             yield _matrix(matrix)
 
 
 def _matrix(matrix: Confusions) -> Table:
     said = tuple(next(iter(matrix.counts.values())))
+    labels = " or ".join(matrix.labels) or "choices that few questions have"
     return table(
-        f"confusion-{matrix.dataset}-{matrix.variant}", f"{words(matrix.variant)} on {matrix.dataset}: number of pairs",
+        f"confusion-{matrix.dataset}-{matrix.variant}-{'-'.join(matrix.labels)}",
+        f"{words(matrix.variant)} on {matrix.dataset}, {labels}: number of pairs",
         ("wanted", *(f"said {word}" for word in said)), ((wanted, *counts.values()) for wanted, counts in matrix.counts.items()),
     )  # fmt: skip
 

@@ -27,8 +27,8 @@ ROWS = "benchmark_rows.parquet"
 RENDERED = {PAGE: render_html, TEXT: render_markdown, MACHINE: as_json}
 KEY = ("variant", "condition", "dataset", "split", "slice", "metric")
 NUMBERS = {
-    "pairs": "num_pairs", "clusters": "num_clusters", "unscored": "num_unscored", "empty": "num_empty", "cut": "num_cut", "mean": "mean",
-    "from": "ci_low", "to": "ci_high",
+    "pairs": "num_pairs", "clusters": "num_clusters", "unscored": "num_unscored", "empty": "num_empty",
+    "wrong language": "num_wrong_language", "cut": "num_cut", "masked": "num_masked", "mean": "mean", "from": "ci_low", "to": "ci_high",
 }  # fmt: skip
 """Columns of the page's table -> those of the store."""
 

@@ -1,54 +1,75 @@
-"""The champion: the adapter that is served, with the weights that it was trained on.
+"""The champion: what is served, and whoever answers beside it: weights, and perhaps an adapter on them.
 
-In: a line's pointer, or predictions that were made beside a champion. Out: its artifacts, found by provenance. Moving the pointer is
-``judging``'s.
+In: a line's pointer, and the artifacts of an evaluation. Out: contenders, found by provenance. Moving the pointer is ``serving``'s.
 """
 
+from collections.abc import Mapping
 from contextlib import suppress
-from typing import NamedTuple
 
 from medvl_lib.errors import InputMissing
+from medvl_lib.evaluation.predictions import Variant
 from medvl_lib.lines import Line
-from medvl_lib.pointer import read_pointer
-from medvl_lib.provenance import PROVENANCE, Artifact, ancestor, digest, read_artifact
+from medvl_lib.pointer import Contender, contender_at, read_pointer
+from medvl_lib.provenance import PROVENANCE, Artifact, ancestor, read_artifact
+from medvl_lib.step import Inputs
 from medvl_lib.workspace import Workspace
 
-JUDGED_AGAINST = "champion"  # fact of predictions: identity of what was served then, empty before the first promotion
+PLAIN = ("base_model", "nf4_model", "int8_model", "merged_model")  # steps that write weights which stand alone
+JUDGED_AGAINST = "champion"  # fact of predictions: identity of what was served then and is none of the other variants; empty otherwise
 
 
-class Champion(NamedTuple):
-    """The served adapter, and the weights that it was trained on: it is never put on others."""
+def contenders(line: Line, inputs: Inputs) -> dict[Variant, Contender]:
+    """Who answers in an evaluation besides the champion, in the order of their loading: ``inputs`` are those of its predictions."""
+    base, trained = inputs[f"base_model/{line.name}"], inputs[f"{line.stages[-1].name}/{line.name}"]
+    tuned = inputs.get(f"nf4_model/{line.name}")
+    found: dict[Variant, Contender] = {"base": Contender(base)}
+    if tuned is not None:
+        found["nf4"] = Contender(tuned)
+    found["adapter"] = Contender(tuned or base, trained)
+    for form in line.evaluation.further_variants:
+        found[form] = Contender(inputs[f"{form}_model/{line.name}"])
+    return found
 
-    adapter: Artifact
-    weights: Artifact
 
-    @property
-    def data_version(self) -> str:
-        """Identity of both."""
-        return digest([self.weights.data_version, self.adapter.data_version])
+def contenders_of(workspace: Workspace, line: Line, predictions: Artifact) -> dict[Variant, Contender]:
+    """The same, of predictions that were made, however long ago; raises InputMissing where one of them is gone."""
+    inputs: dict[str, Artifact] = {}
+    for key, mark in predictions.inputs.items():
+        step, name = key.split("/")
+        inputs[key] = read_artifact(workspace.directory(step, name, mark))
+    return contenders(line, inputs)
 
 
-def champion_of(workspace: Workspace, line: Line, adapter: Artifact, weights: str) -> Champion | None:
-    """What is served, where it is another adapter than ``adapter``; None before the first promotion. ``weights`` names their step."""
+def champion_of(workspace: Workspace, line: Line, others: Mapping[Variant, Contender]) -> Contender | None:
+    """What is served, where it is none of the others; None where it is, and before the first promotion."""
     pointer = read_pointer(workspace, line.name)
-    if pointer is None or pointer.data_version == adapter.data_version:
+    if pointer is None or pointer.data_version in {other.data_version for other in others.values()}:
         return None
-    served = read_artifact(workspace.directory(pointer.stage, line.name, pointer.fingerprint))
-    return Champion(adapter=served, weights=ancestor(workspace, served, weights, line.name))
+    return contender_at(workspace, pointer)
 
 
-def weights_step(adapter: Artifact) -> str:
-    """The step whose weights an adapter was trained on."""
-    return next(key.split("/")[0] for key in adapter.inputs if key.split("/")[0] in {"nf4_model", "base_model"})
-
-
-def champion_beside(workspace: Workspace, line: Line, predictions: Artifact) -> Artifact | None:
-    """The adapter that answered as champion, wherever the pointer stands by now; None where none did, or where it is gone."""
-    for stage in line.stages:
-        for path in workspace.step(stage.name, line.name).glob(f"[!.]*/{PROVENANCE}"):
-            adapter = read_artifact(path.parent)
+def champion_beside(workspace: Workspace, line: Line, predictions: Artifact) -> Contender | None:
+    """What answered as champion, wherever the pointer stands by now; None where nothing did, or where it is gone."""
+    stages = [stage.name for stage in line.stages]
+    for step in (*stages, *PLAIN):
+        for path in workspace.step(step, line.name).glob(f"[!.]*/{PROVENANCE}"):
+            found = read_artifact(path.parent)
             with suppress(InputMissing):  # its weights are gone: then it is another one, or not known any more
-                weights = ancestor(workspace, adapter, weights_step(adapter), line.name)
-                if Champion(adapter=adapter, weights=weights).data_version == predictions.facts[JUDGED_AGAINST]:
-                    return adapter
+                contender = Contender(_weights_of(workspace, found, line), found) if step in stages else Contender(found)
+                if contender.data_version == predictions.facts[JUDGED_AGAINST]:
+                    return contender
     return None
+
+
+def adapter_in(workspace: Workspace, line: Line, contender: Contender) -> Artifact | None:
+    """What of a contender was trained: its adapter, or the one that was added into its weights; None for a model as it came."""
+    trained = f"{line.stages[-1].name}/{line.name}"
+    if contender.adapter is None and trained in contender.weights.inputs:
+        return ancestor(workspace, contender.weights, line.stages[-1].name, line.name)
+    return contender.adapter
+
+
+def _weights_of(workspace: Workspace, adapter: Artifact, line: Line) -> Artifact:
+    """The weights that an adapter was trained on."""
+    [step] = {key.split("/")[0] for key in adapter.inputs} & {"nf4_model", "base_model"}
+    return ancestor(workspace, adapter, step, line.name)

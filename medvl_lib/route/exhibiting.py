@@ -8,14 +8,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from medvl_lib.benchmark.promotion import PROMOTION_DECISIONS, Decision
-from medvl_lib.benchmark.rows import ALL
 from medvl_lib.benchmark.tables import BenchmarkRow
 from medvl_lib.evaluation.parquet_sql import query
 from medvl_lib.evaluation.scores import SCORES
 from medvl_lib.exhibits import Exhibit, ShownColumn, ShownPicture, ShownTable, table_of
 from medvl_lib.lines import Line
 from medvl_lib.report.blocks import place
-from medvl_lib.report.figures import interval_figures, loss_figure
+from medvl_lib.report.figures import interval_figures, loss_figure, whole
 from medvl_lib.report.pictures import standing_alone
 from medvl_lib.report.written import PAGE
 from medvl_lib.tables import columns, read_table
@@ -23,10 +22,10 @@ from medvl_lib.training.overfit import OVERFIT
 from medvl_lib.training.steps import TRAINING_STEPS, TrainingStep
 
 LEADERBOARD = (
-    "dataset", "metric", "condition", "variant", "mean", "ci_low", "ci_high", "num_pairs", "num_clusters", "num_unscored", "num_empty",
-    "num_cut",
+    "dataset", "metric", "slice", "condition", "variant", "mean", "ci_low", "ci_high", "num_pairs", "num_clusters", "num_unscored",
+    "num_empty", "num_cut",
 )  # fmt: skip
-FIRST = ("verdict", "challenger", "champion", "primary_metric", "difference", "ci_low", "ci_high", "num_pairs", "num_clusters")
+FIRST = ("challenger", "verdict", "is_winner", "champion", "primary_metric", "difference", "ci_low", "ci_high", "num_pairs", "num_clusters")
 TOLD_ELSEWHERE = ("line", "evaluation_id", "reasons")  # of a decision: in the asset's key and facts, and in a table of their own
 
 
@@ -70,14 +69,21 @@ def answers(directory: Path) -> ShownTable:
 def _tested(directory: Path) -> list[BenchmarkRow]:
     """What the leaderboard may look at."""
     rows = read_table(directory / "benchmark_rows.parquet", BenchmarkRow)
-    return [row for row in rows if row.split == "test" and row.slice == ALL]
+    return whole([row for row in rows if row.split == "test"])
 
 
 def leaderboard(directory: Path) -> ShownTable:
     """The means of the test split, best first."""
     rows = sorted(
         _tested(directory),
-        key=lambda row: (row.dataset, row.metric, row.condition, -row.mean if row.is_higher_better else row.mean, place(row.variant)),
+        key=lambda row: (
+            row.dataset,
+            row.metric,
+            row.slice,
+            row.condition,
+            -row.mean if row.is_higher_better else row.mean,
+            place(row.variant),
+        ),
     )
     return table_of(BenchmarkRow, rows, LEADERBOARD)
 

@@ -1,15 +1,12 @@
-"""Steps of the judgement: predictions, scores, benchmark and the promotion decision; and what is served because of it.
+"""Steps of the judgement: predictions, scores, benchmark, the decision, and whether what it serves says the same there.
 
-In: a line and a profile. Out: steps, and the served pointer moved when a decision says so. Metrics and gate have their own rooms.
+In: a line and a profile. Out: steps. Metrics and gate have their own rooms; what is served because of a decision is ``serving``'s.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-
-from filelock import FileLock
 
 from medvl_lib import audit, chat, images, prompts, split
-from medvl_lib.benchmark import promotion, rows
+from medvl_lib.benchmark import rows
 from medvl_lib.benchmark.tables import DatasetCount
 from medvl_lib.evaluation import floors, prediction_rules, scores
 from medvl_lib.evaluation import predictions as predictions_room
@@ -21,11 +18,12 @@ from medvl_lib.hardware import Profile, numerics
 from medvl_lib.images import ImageStore
 from medvl_lib.lines import Line
 from medvl_lib.models.weights import BASE_RULES
-from medvl_lib.pointer import Served, move_pointer, read_pointer
+from medvl_lib.pointer import Contender
 from medvl_lib.provenance import Artifact, Fact, ancestor, code_version
-from medvl_lib.route.champion import JUDGED_AGAINST, Champion, champion_of, weights_step
+from medvl_lib.route.champion import JUDGED_AGAINST, champion_of, contenders
 from medvl_lib.route.data import sign, source
 from medvl_lib.route.models import further_models, merged_steps, trained_on
+from medvl_lib.route.parity import parity_step
 from medvl_lib.route.promoting import promotion_step
 from medvl_lib.step import Call, Inputs, Step, Table
 from medvl_lib.training import rules as training_rules
@@ -41,7 +39,7 @@ def judging_steps(line: Line, profile: Profile) -> tuple[Step, ...]:
     models = {item.key: item for item in (source("base_model", name, BASE_RULES), weights, *further_models(line))}
 
     def served(workspace: Workspace, inputs: Inputs) -> str:
-        champion = champion_of(workspace, line, inputs[adapter.key], weights.step)
+        champion = champion_of(workspace, line, contenders(line, inputs))
         return "" if champion is None else champion.data_version
 
     def predict(call: Call) -> Mapping[str, Fact]:
@@ -49,26 +47,18 @@ def judging_steps(line: Line, profile: Profile) -> tuple[Step, ...]:
         from medvl_lib.evaluation.answering import Weights
         from medvl_lib.evaluation.predict import write_predictions
 
-        base, tuned, trained = call.inputs[f"base_model/{name}"], call.inputs[weights.key], call.inputs[adapter.key]
-        variants = [Weights(variant="base", directory=base.directory, adapter=None, data_version=base.data_version)]
-        if tuned.step != base.step:
-            variants.append(Weights(variant="nf4", directory=tuned.directory, adapter=None, data_version=tuned.data_version))
-        rivals: list[tuple[Variant, Champion | None]] = [
-            ("adapter", Champion(adapter=trained, weights=tuned)),
-            ("champion", champion_of(call.workspace, line, trained, weights.step)),
-        ]
-        variants.extend(
+        found = contenders(line, call.inputs)
+        champion = champion_of(call.workspace, line, found)
+        everyone: dict[Variant, Contender] = found if champion is None else {**found, "champion": champion}
+        variants = [
             Weights(
-                variant=variant, directory=rival.weights.directory, adapter=rival.adapter.directory, data_version=rival.data_version
-            ) for variant, rival in rivals if rival is not None
-        )  # fmt: skip
-        further: dict[Variant, Artifact] = {form: call.inputs[f"{form}_model/{name}"] for form in line.evaluation.further_variants}
-        variants.extend(
-            Weights(variant=form, directory=found.directory, adapter=None, data_version=found.data_version)
-            for form, found in further.items()
-        )
+                variant=variant, directory=one.weights.directory, adapter=one.adapter and one.adapter.directory,
+                data_version=one.data_version,
+            ) for variant, one in everyone.items()
+        ]  # fmt: skip
         facts = write_predictions(
-            call.directory, weights=variants, spec=line.model, evaluation=line.evaluation, chat=call.read("chat", name),
+            call.directory, weights=variants, controlled=controlled(line), spec=line.model, evaluation=line.evaluation,
+            chat=call.read("chat", name),
             audit=call.read("audit", name), images=ImageStore(call.workspace.images), profile=profile, report=call.report,
         )  # fmt: skip
         return {**facts, JUDGED_AGAINST: call.observed}
@@ -87,7 +77,7 @@ def judging_steps(line: Line, profile: Profile) -> tuple[Step, ...]:
             reads=(source("chat", name, chat.RULES), source("audit", name, audit.RULES), *models.values(), adapter),
             version=code_version(
                 evaluation_spec.REVISION, (prompts.REVISION, images.REVISION, floors.REVISION), name, line.evaluation, numerics(profile),
-                line.model.max_pixels,
+                line.model.max_pixels, controlled(line),
             ),
             rules=prediction_rules.RULES, write=predict, observe=served, table=Table(file=PREDICTIONS, model=Prediction),
         ),
@@ -103,7 +93,13 @@ def judging_steps(line: Line, profile: Profile) -> tuple[Step, ...]:
             version=code_version(rows.REVISION, rows.REVISIONS, name, line.evaluation), rules=rows.RULES, write=measure,
         ),
         promotion_step(line),
+        parity_step(line, profile),
     )  # fmt: skip
+
+
+def controlled(line: Line) -> tuple[Variant, ...]:
+    """Who has to show that it uses the picture, and so is asked under the evaluation's controls: whoever may be served."""
+    return tuple(candidate.variant for candidate in line.gate.candidates)
 
 
 def _adapter_of(call: Call, line: Line) -> Artifact:
@@ -132,42 +128,3 @@ def _data_funnel(call: Call, line: Line) -> list[DatasetCount]:
         trained_on = _adapter_of(call, line).facts.get(f"{TRAINED_ON}{dataset}", 0)
         counts.append(DatasetCount(dataset=dataset, outcome="trained_on", reason=None, num_pairs=int(trained_on or 0)))
     return counts
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Moved:
-    """What came of a decision."""
-
-    served: Served | None
-    """What is served from now on; None when nothing changed."""
-    sentence: str
-
-
-def serve(workspace: Workspace, line: Line, decision_artifact: Artifact) -> Moved:
-    """Move the pointer when the decision says promote: to the very adapter that was evaluated, found by provenance.
-
-    Under a lock, and only while the pointer still names what the adapter was judged against: of two decisions made beside each other the
-    second has beaten a champion that is no longer served.
-    """
-    decision = promotion.read_decision(decision_artifact.directory)
-    scores_artifact = ancestor(workspace, decision_artifact, "scores", line.name)
-    predictions = ancestor(workspace, scores_artifact, "predictions", line.name)
-    stage = line.stages[-1].name
-    adapter = ancestor(workspace, predictions, stage, line.name)
-    lock = workspace.lock(f"served-{line.name}")
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(lock):
-        pointer = read_pointer(workspace, line.name)
-        still = f"{line.name} still serves {f'the adapter {pointer.fingerprint}' if pointer else 'the model without an adapter'}"
-        if decision.verdict != "promote":
-            return Moved(served=None, sentence=f"{decision.verdict}: {decision.reasons[0]}; {still}")
-        champion = champion_of(workspace, line, adapter, weights_step(adapter))
-        if ("" if champion is None else champion.data_version) != predictions.facts[JUDGED_AGAINST]:
-            return Moved(served=None, sentence=f"promote, but decided against another champion; predict again; {still}")
-        served = Served(
-            line=line.name, stage=stage, fingerprint=adapter.fingerprint, data_version=adapter.data_version,
-            promotion=decision_artifact.fingerprint,
-        )  # fmt: skip
-        is_new = (pointer is None or pointer.data_version != served.data_version) and move_pointer(workspace, served)
-    sentence = f"promote: {decision.reasons[0]}; {line.name} serves the adapter {adapter.fingerprint}"
-    return Moved(served=served if is_new else None, sentence=sentence)

@@ -15,7 +15,17 @@ from typing import NamedTuple
 
 from medvl_lib.errors import MedVLError, WriteFailed
 from medvl_lib.files import sync_directory, sync_tree
-from medvl_lib.sample_data import clinical_documents, mtsamples, pathvqa, pubmedvision
+from medvl_lib.sample_data import (
+    clinical_documents,
+    custom_reports,
+    knee_xray,
+    mtsamples,
+    pad_ufes_20,
+    pathvqa,
+    pubmedvision,
+    roco,
+    slake,
+)
 
 SEED = 1  # of the demo's data; the seed is part of every document's id
 
@@ -35,6 +45,11 @@ GENERATORS: dict[str, Generator] = {
     "mtsamples": Generator(write_raw=mtsamples.write_raw, counts=mtsamples.COUNTS),
     "pathvqa": Generator(write_raw=pathvqa.write_raw, counts=pathvqa.COUNTS),
     "pubmedvision": Generator(write_raw=pubmedvision.write_raw, counts=pubmedvision.COUNTS),
+    "knee_xray": Generator(write_raw=knee_xray.write_raw, counts=knee_xray.COUNTS),
+    "pad_ufes_20": Generator(write_raw=pad_ufes_20.write_raw, counts=pad_ufes_20.COUNTS),
+    "slake": Generator(write_raw=slake.write_raw, counts=slake.COUNTS),
+    "custom_reports": Generator(write_raw=custom_reports.write_raw, counts=custom_reports.COUNTS),
+    "roco": Generator(write_raw=roco.write_raw, counts=roco.COUNTS),
 }
 
 

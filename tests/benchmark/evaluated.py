@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medvl_lib.benchmark import promotion, rows
+from medvl_lib.benchmark.costs import costs
 from medvl_lib.benchmark.gate import Gate
 from medvl_lib.benchmark.looks import judged_pairs, next_look
-from medvl_lib.benchmark.promotion import write_promotion
+from medvl_lib.benchmark.promotion import Circumstances, read_slices, write_promotion
 from medvl_lib.benchmark.rows import write_benchmark
 from medvl_lib.benchmark.tables import DatasetCount
 from medvl_lib.evaluation import scores
@@ -78,7 +79,10 @@ def _write_predictions(directory: Path, num_documents: int, right: Mapping[str, 
             prediction(variant, number, num_right(number), num_documents)
             for variant, num_right in right.items() for number in range(num_documents)
         ),
-        *(prediction("adapter", number, 0, num_documents, "blank_image") for number in range(num_documents)),
+        *(
+            prediction(variant, number, 0, num_documents, "blank_image")
+            for variant in ("adapter", "nf4") for number in range(num_documents)
+        ),
     ])  # fmt: skip
     write_table(directory / VARIANTS, VariantMeasurement, (
         VariantMeasurement(
@@ -134,7 +138,9 @@ def run(
     look = next_look(workspace, "documents", challenger or f"{weights}-adapter", judged_pairs(predictions.directory / REFERENCES, gate))
     decided = write_step(
         workspace, "promotion", "documents", f"v1 look {look.number}", [scored],
-        lambda folder: write_promotion(folder, scored.directory, gate, "documents", look),
+        lambda folder: write_promotion(folder, scored.directory, gate, "documents", look, Circumstances(
+            look=look.number, leaks={}, slices=read_slices(scored.directory), costs=costs(predictions.directory, gate, {}),
+        )),
     )  # fmt: skip
     judge(workspace, decided, promotion.RULES)
     return Evaluated(workspace=workspace, predictions=predictions, adapter=adapter, scores=scored, benchmark=benchmark, promotion=decided)

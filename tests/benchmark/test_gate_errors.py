@@ -16,6 +16,7 @@ from benchmarks.gate_errors import (
     Draw,
     all_equal,
     dependent,
+    four_bits,
     is_same_on_all_pairs,
     is_within_bounds,
     power,
@@ -52,6 +53,11 @@ def test_every_setting_has_the_stated_spread_and_gain(draw: Draw, gain: float):
     assert differences.mean() == pytest.approx(gain, abs=0.01)
     assert isinstance(answers[0], Answers)
     assert answers[0].base.shape == (NUM_DOCUMENTS, NUM_PAIRS)
+
+
+def test_four_bits_that_are_worse_by_the_margin_hardly_ever_pass_for_no_worse():
+    assert sum(four_bits(seed, -0.05).verdict == "promote" for seed in range(NUM_SEEDS)) <= 6
+    assert sum(four_bits(seed, 0.0).verdict == "promote" for seed in range(20)) >= 12
 
 
 @pytest.mark.parametrize("num_documents", range(6, 21))

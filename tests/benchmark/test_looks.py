@@ -9,7 +9,7 @@ import pytest
 from benchmarks.gate_errors import num_promoted_in_looks
 from medvl_lib.benchmark.gate import Gate
 from medvl_lib.benchmark.looks import JUDGED_PAIRS, JudgedPair, Look, alpha_of, judged_pairs, next_look
-from medvl_lib.benchmark.promotion import read_decision
+from medvl_lib.benchmark.promotion import read_decisions
 from medvl_lib.evaluation.predictions import REFERENCES, Reference
 from medvl_lib.lines import lines_of
 from medvl_lib.settings import read_settings
@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def look_of(evaluated: Evaluated) -> int:
-    return read_decision(evaluated.promotion.directory).look
+    return read_decisions(evaluated.promotion.directory)[0].look
 
 
 @pytest.mark.parametrize(

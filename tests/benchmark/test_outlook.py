@@ -44,3 +44,22 @@ def test_the_gate_says_beforehand_whether_it_can_decide(references, changes: dic
     outcome = rule.holds(tmp_path)
     assert (outcome.passed, rule.is_blocking) == (passed, False)
     assert says in outcome.found
+
+
+def report(number: int, language: str) -> Reference:
+    return replace(form(number), expected=(), slices={}, language=language, response="clear")
+
+
+@pytest.mark.parametrize(("languages", "passed"), [(("en",), True), (("en", "fr"), True), (("en", "zh"), False)])
+def test_texts_that_are_cut_in_two_ways_are_told_before_training(languages: tuple[str, ...], passed: bool, tmp_path: Path):
+    """English and French words are words to BLEU; Chinese has characters, and no number is over both."""
+    write_table(tmp_path / REFERENCES, Reference, [report(number, languages[number % len(languages)]) for number in range(9)])
+    outcome = outlook(replace(GATE, primary_metric="bleu_4"), DOCUMENTS.evaluation).holds(tmp_path)
+    assert outcome.passed is passed
+    assert ("cut in 2 ways: let datasets of the gate be of one language: it will say inconclusive" in outcome.found) is not passed
+
+
+def test_only_metrics_that_a_gate_may_decide_by_are_named(tmp_path: Path):
+    write_table(tmp_path / REFERENCES, Reference, [closed(number) for number in range(9)])
+    found = outlook(GATE, DOCUMENTS.evaluation).holds(tmp_path).found
+    assert found.endswith("set primary_metric to one that these pairs have: closed_accuracy")

@@ -10,16 +10,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from medvl_lib.benchmark import leaks, looks, promotion
-from medvl_lib.benchmark.gate import Gate, Guardrail
+from medvl_lib.benchmark import costs, leaks, looks, promotion
+from medvl_lib.benchmark.costs import Cost
+from medvl_lib.benchmark.gate import Candidate, CostLimit, Gate, Guardrail
 from medvl_lib.benchmark.looks import Look
 from medvl_lib.benchmark.promotion import (
     PROMOTION_DECISIONS,
     RULES,
+    Circumstances,
     Decision,
-    champion_of,
     decide,
-    read_decision,
+    read_decisions,
+    winner_of,
     write_promotion,
 )
 from medvl_lib.benchmark.tables import SCHEMA_VERSION
@@ -43,9 +45,9 @@ def score(variant: str, number: int, value: float | None, **changes: object) -> 
 
 
 def scores(num_pairs: int, *, pairs_per_document: int = 1, blind: Value | None = lambda _: 0.0, **variants: Value) -> list[Score]:
-    """Scores of the floors (0), of the variants given, and (``blind``) of the adapter on blank pictures."""
+    """Scores of the floors (0), of the variants given, and (``blind``) of adapter and nf4 on blank pictures."""
     said = {(variant, "as_is"): value for variant, value in {**dict.fromkeys(FLOORS, lambda _: 0.0), **variants}.items()}
-    said |= {} if blind is None else {("adapter", "blank_image"): blind}
+    said |= {} if blind is None else {(variant, "blank_image"): blind for variant in ("adapter", "nf4") if variant in variants}
     return [
         score(variant, number, value(number), group_id=f"d{number // pairs_per_document}", condition=condition)
         for (variant, condition), value in said.items()
@@ -61,8 +63,26 @@ def better(value: Value, by: float) -> Value:
     return lambda number: value(number) + by
 
 
-def judged(found: list[Score], gate: Gate | None = None) -> Decision:
-    return decide(found, gate or Gate(), champion_of(found), "documents")
+COSTS = {
+    variant: Cost(latency_p95=seconds, memory_peak=2 * memory, memory_after_load=memory, validation_loss=loss)
+    for variant, seconds, memory, loss in (
+        ("base", 1.0, 16e9, None), ("nf4", 1.5, 6e9, None), ("adapter", 2.0, 7e9, 0.5), ("champion", 2.0, 7e9, 0.4),
+    )
+}  # fmt: skip
+
+
+def all_judged(found: list[Score], gate: Gate | None = None, **changes: object) -> tuple[Decision, ...]:
+    champion = "champion" if any(row.variant == "champion" for row in found) else "base"
+    known = {"champion": champion, "look": 1, "leaks": {}, "slices": {}, "costs": COSTS, **changes}
+    return decide(found, gate or Gate(), "documents", Circumstances(**known))
+
+
+def judged(found: list[Score], gate: Gate | None = None, **changes: object) -> Decision:
+    return all_judged(found, gate, **changes)[0]
+
+
+def verdicts(decisions: tuple[Decision, ...]) -> dict[str, str]:
+    return {decision.challenger: decision.verdict for decision in decisions}
 
 
 def test_a_clear_win_is_promoted():
@@ -210,6 +230,17 @@ def test_a_control_that_skipped_a_pair_is_no_control():
     assert decision.reasons[0].endswith("1 pairs were answered by only one of adapter and adapter (blank_image), first p7")
 
 
+@pytest.mark.parametrize("control", ["noise_image", "shuffled_image"])
+def test_a_further_control_that_was_asked_for_counts_as_the_blank_one_does(control: str):
+    adapter = better(noise(2), 0.2)
+    found = scores(60, base=noise(1), adapter=adapter)
+    found += [score("adapter", n, adapter(n), condition=control) for n in range(60)]
+    decision = judged(found)
+    assert (decision.verdict, decision.uses_the_image) == ("reject", False)
+    assert decision.reasons[0].startswith(f"answers do not use the image, {control.split('_')[0]} ones do as well")
+    assert decision.image_ci_low > 0.3  # the numbers are of the blank ones
+
+
 def test_the_control_is_read_on_the_test_split_alone():
     found = scores(60, base=noise(1), adapter=better(noise(2), 0.2), blind=None)
     found += [score("adapter", n, 0.0, condition="blank_image", split="benchmark") for n in range(60)]
@@ -267,6 +298,11 @@ def test_a_guardrail_keeps_a_better_model_back():
         ({"primary_metric": "accuracy"}, "'accuracy' is no metric"),
         ({"confidence": 95.0}, "confidence = 95.0"),
         ({"min_clusters": 1}, "min_clusters = 1"),
+        ({"further_primaries": ("pair_accuracy",)}, "must name none twice"),
+        ({"further_primaries": ("accuracy",)}, "'accuracy' is no metric"),
+        ({"candidates": ()}, "candidates = \\[\\] must name one or more"),
+        ({"candidates": (Candidate(variant="adapter"), Candidate(variant="adapter", margin=0.1))}, "none twice"),
+        ({"max_failed_share": 1.1}, "max_failed_share = 1.1"),
         ({"worn_after": 0}, "worn_after = 0"),
         ({"max_unscored_share": 1.0}, "max_unscored_share = 1.0"),
         ({"min_pairs": 0}, "min_pairs = 0"),
@@ -288,31 +324,283 @@ def test_a_guardrail_that_cannot_be_meant_is_refused(metric: str, margin: float,
         Guardrail(metric=metric, margin=margin)
 
 
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"variant": "floor_empty"}, "cannot be a candidate"),
+        ({"variant": "champion"}, "cannot be a candidate"),
+        ({"variant": "nf4", "margin": 1.0}, "margin = 1.0 of nf4"),
+        ({"variant": "nf4", "margin": -0.1}, "margin = -0.1 of nf4"),
+        ({"variant": "base"}, "'base' needs a margin"),
+    ],
+)
+def test_a_candidate_that_cannot_be_meant_is_refused(wrong: dict[str, object], said: str):
+    with pytest.raises(ValueError, match=said):
+        Candidate(**wrong)
+
+
+@pytest.mark.parametrize("pattern", ["zh", "=zh", "language=", ""])
+def test_a_slice_without_a_label_and_a_value_is_refused(pattern: str):
+    with pytest.raises(ValueError, match="must be all, or label=value"):
+        Guardrail(metric="token_f1", margin=0.1, slice=pattern)
+
+
+@pytest.mark.parametrize("ratio", [0.0, -1.0, 101.0])
+def test_a_limit_that_nothing_can_keep_is_refused(ratio: float):
+    with pytest.raises(ValueError, match=f"max_ratio = {ratio} of latency_p95"):
+        CostLimit(measure="latency_p95", max_ratio=ratio)
+
+
+def test_candidates_slices_and_limits_can_be_written_in_the_settings_file():
+    changes = tomllib.loads(
+        'candidates = [{ variant = "adapter" }, { variant = "nf4", margin = 0.02 }]\n'
+        'guardrails = [{ metric = "token_f1", margin = 0.05, slice = "language=*" }]\n'
+        'cost_limits = [{ measure = "latency_p95", max_ratio = 2.0 }]'
+    )
+    assert override(Gate(), changes, "there") == Gate(
+        candidates=(Candidate(variant="adapter"), Candidate(variant="nf4", margin=0.02)),
+        guardrails=(Guardrail(metric="token_f1", margin=0.05, slice="language=*"),),
+        cost_limits=(CostLimit(measure="latency_p95", max_ratio=2.0),),
+    )
+
+
 def test_guardrails_can_be_written_in_the_settings_file():
     changes = tomllib.loads('guardrails = [{ metric = "hallucinated_pair_rate", margin = 0.05 }]')
     assert override(Gate(), changes, "there") == Gate(guardrails=(Guardrail(metric="hallucinated_pair_rate", margin=0.05),))
 
 
-def test_only_the_adapter_can_be_promoted():
-    """Serving serves the adapter: a gate that could name another challenger would promote what is never served."""
-    assert "challenger" not in {field.name for field in dataclasses.fields(Gate)}
-    assert judged(scores(60, base=noise(1), nf4=better(noise(2), 0.3), adapter=noise(3))).challenger == "adapter"
+# -- every variant is a candidate --------------------------------------------------------------------------------------
+def test_four_bits_that_are_no_worse_win_where_the_adapter_does_not():
+    found = scores(60, base=noise(1), nf4=noise(1), adapter=better(noise(2), -0.2))
+    decisions = all_judged(found)
+    assert verdicts(decisions) == {"adapter": "reject", "nf4": "promote"}
+    assert winner_of(decisions).challenger == "nf4"
+    assert decisions[1].reasons[0].startswith("not worse than base by 0.05 or more: pair_accuracy: nf4 minus base is +0.000")
+    assert "needs less memory: 6000.0 MB after loading, base 16000.0 MB" in decisions[1].reasons
+    assert (decisions[1].claim, decisions[1].margin, decisions[0].claim, decisions[0].margin) == (
+        "non_inferiority",
+        0.05,
+        "superiority",
+        0.0,
+    )
+
+
+def test_four_bits_are_held_against_the_adapter_that_has_just_won():
+    found = scores(60, base=noise(1), nf4=noise(1), adapter=better(noise(2), 0.2))
+    decisions = all_judged(found)
+    assert verdicts(decisions) == {"adapter": "promote", "nf4": "reject"}
+    assert (decisions[1].champion, winner_of(decisions).challenger) == ("adapter", "adapter")
+
+
+def test_of_two_that_are_promoted_the_later_has_beaten_the_earlier():
+    found = scores(60, base=noise(1), nf4=noise(1), adapter=better(noise(1), 0.02))
+    decisions = all_judged(found, Gate(candidates=(Candidate(variant="adapter"), Candidate(variant="nf4", margin=0.1))))
+    assert verdicts(decisions) == {"adapter": "promote", "nf4": "promote"}
+    assert decisions[1].champion == "adapter"
+    assert [decision.is_winner for decision in decisions] == [False, True]
+
+
+@pytest.mark.parametrize(("loss", "verdict"), [(0.0, "promote"), (0.045, "inconclusive"), (0.2, "reject")])
+def test_the_margin_is_held_against_the_end_of_the_interval(loss: float, verdict: str):
+    found = scores(60, base=noise(1), nf4=better(noise(2), -loss), adapter=noise(3))
+    assert verdicts(all_judged(found))["nf4"] == verdict
+
+
+def test_twenty_documents_cannot_show_that_four_bits_are_no_worse():
+    few, enough = (
+        all_judged(scores(3 * number, pairs_per_document=3, base=noise(1), nf4=noise(1), adapter=noise(2)))[1] for number in (20, 21)
+    )
+    assert (few.verdict, enough.verdict) == ("inconclusive", "promote")
+    assert few.reasons[0].startswith("20 clusters are too few to show that nf4 is not worse than base by 0.05")
+
+
+def test_what_is_no_better_must_need_less_memory():
+    costly = {**COSTS, "nf4": COSTS["base"]}
+    decision = all_judged(scores(60, base=noise(1), nf4=noise(1), adapter=noise(2)), costs=costly)[1]
+    assert decision.verdict == "reject"
+    assert decision.reasons[0].startswith("no worse is not enough, it needs as much memory")
+    unknown = all_judged(scores(60, base=noise(1), nf4=noise(1), adapter=noise(2)), costs={})[1]
+    assert (unknown.verdict, unknown.reasons[0]) == ("inconclusive", "whether it needs less memory is unknown: nf4 was not weighed")
+
+
+def test_four_bits_that_do_not_use_the_picture_are_not_served():
+    found = scores(60, base=noise(1), nf4=noise(1), adapter=noise(2), blind=noise(1))
+    assert verdicts(all_judged(found))["nf4"] == "reject"
+
+
+def test_a_candidate_that_the_profile_does_not_have_is_not_judged():
+    assert verdicts(all_judged(scores(60, base=noise(1), adapter=better(noise(2), 0.2)))) == {"adapter": "promote"}
+
+
+def test_four_bits_that_are_served_must_be_beaten_and_stay_where_the_adapter_fails():
+    found = scores(60, base=noise(1), nf4=better(noise(3), 0.4), adapter=better(noise(2), 0.2))
+    decisions = all_judged(found, champion="nf4")
+    assert decisions[0].champion == "nf4"
+    assert decisions[0].reasons[0].startswith("worse than nf4")
+    assert (decisions[1].challenger, decisions[1].champion, decisions[1].verdict) == ("nf4", "base", "promote")
+
+
+def test_an_adapter_that_is_served_already_is_judged_anew_and_four_bits_against_it():
+    found = scores(60, base=noise(1), nf4=noise(1), adapter=better(noise(2), 0.2))
+    first, again = all_judged(found), all_judged(found, champion="adapter")
+    assert again == first
+
+
+def test_an_adapter_that_is_served_is_not_replaced_by_four_bits_because_it_is_no_better_any_more():
+    found = scores(60, base=noise(1), nf4=better(noise(1), -0.04), adapter=better(noise(1), 0.02))
+    decisions = all_judged(found, Gate(min_pairs=61), champion="adapter")
+    assert verdicts(decisions) == {"adapter": "inconclusive", "nf4": "inconclusive"}
+    assert decisions[1].champion == "adapter"
+
+
+def test_the_worse_of_two_candidates_leaks_stops_only_itself():
+    found = scores(60, base=noise(1), nf4=noise(1), adapter=better(noise(2), 0.2))
+    decisions = all_judged(found, leaks={"adapter": "not comparable: the adapter was trained ..."})
+    assert verdicts(decisions) == {"adapter": "inconclusive", "nf4": "promote"}
+
+
+# -- several primaries -------------------------------------------------------------------------------------------------
+def two_metrics(first: float, second: float, number: int = 60) -> list[Score]:
+    """The adapter's gain by two metrics."""
+    found = scores(number, base=noise(1), adapter=better(noise(2), first))
+    also = scores(number, base=noise(4), adapter=better(noise(5), second))
+    return found + [dataclasses.replace(row, metric="token_f1") for row in also]
+
+
+BOTH = Gate(further_primaries=("token_f1",))
+
+
+def test_better_by_one_primary_metric_and_worse_by_none_is_better():
+    decision = judged(two_metrics(0.0, 0.2), BOTH)
+    assert (decision.verdict, decision.primary_metric) == ("promote", "token_f1")
+    assert decision.reasons[0].startswith("better than base: token_f1")
+    assert decision.alpha == pytest.approx(0.030396 / 2, abs=1e-6)
+
+
+def test_worse_by_one_primary_metric_is_worse():
+    decision = judged(two_metrics(0.2, -0.2), BOTH)
+    assert decision.verdict == "reject"
+    assert decision.reasons[0].startswith("worse than base: token_f1")
+
+
+def test_the_second_of_two_metrics_that_are_better_is_held_to_the_whole_error():
+    """Holm: the smallest p to half of alpha, the next one to all of it."""
+    alphas = statistics.holm_alphas({"a": 0.001, "b": 0.029, "c": 0.9}, 0.03)
+    assert alphas == {"a": pytest.approx(0.01), "b": pytest.approx(0.015), "c": pytest.approx(0.015)}
+    assert statistics.holm_alphas({"a": 0.001, "b": 0.029}, 0.03) == {"a": pytest.approx(0.015), "b": pytest.approx(0.03)}
+    assert statistics.holm_alphas({"only": 0.5}, 0.03) == {"only": 0.03}
+
+
+def test_a_pair_that_lacks_one_of_the_primaries_cannot_decide():
+    found = [row for row in two_metrics(0.2, 0.2) if (row.variant, row.metric, row.pair_id) != ("adapter", "token_f1", "p7")]
+    assert judged(found, BOTH).reasons[0] == "not comparable: 1 pairs were answered by only one of adapter and base, first p7"
+
+
+# -- failures, slices and costs ----------------------------------------------------------------------------------------
+def test_too_many_failed_answers_are_rejected_however_good_the_others_are():
+    found = scores(100, base=noise(1), adapter=lambda n: 1.0 if n % 4 else 0.0)
+    found = [
+        dataclasses.replace(row, answer_state="empty") if row.variant == "adapter" and row.value == 0 and row.condition == "as_is" else row
+        for row in found
+    ]
+    decision = judged(found)
+    assert decision.verdict == "reject"
+    assert decision.reasons[0].startswith("too many answers failed: 25.0% of the answers are empty")
+    assert judged(found, Gate(max_failed_share=0.25)).verdict == "promote"
+
+
+def test_as_many_failed_answers_as_the_champion_has_are_no_reason():
+    found = [dataclasses.replace(row, answer_state="empty") for row in scores(60, base=noise(1), adapter=better(noise(2), 0.2))]
+    assert judged(found).verdict == "promote"
+
+
+def test_a_closed_answer_without_a_choice_has_failed():
+    found = scores(60, base=noise(1), adapter=better(noise(2), 0.2))
+    unparsable = {"adapter": lambda n: float(n < 30), "base": lambda _: 0.0}
+    found += [score(variant, n, value(n), metric="closed_unparsable") for n in range(60) for variant, value in unparsable.items()]
+    assert judged(found).reasons[0].startswith("too many answers failed: 50.0%")
+
+
+LANGUAGES = {f"p{n}": ["all", f"language={'zh' if n % 3 == 0 else 'en'}"] for n in range(90)}
+
+
+def in_two_languages(zh: float, en: float) -> list[Score]:
+    base = noise(1)
+    return scores(90, base=base, adapter=lambda n: base(n) + (zh if n % 3 == 0 else en) + random.Random(n).uniform(-0.02, 0.02))
+
+
+@pytest.mark.parametrize("within", ["language=*", "language=zh"])
+def test_a_language_that_gets_worse_keeps_a_better_model_back(within: str):
+    gate = Gate(guardrails=(Guardrail(metric="pair_accuracy", margin=0.05, slice=within),))
+    assert judged(in_two_languages(0.2, 0.2), gate, slices=LANGUAGES).verdict == "promote"
+    decision = judged(in_two_languages(-0.2, 0.3), gate, slices=LANGUAGES)
+    assert decision.verdict == "reject"
+    assert decision.reasons[0].startswith(
+        "guardrail pair_accuracy in language=zh (margin 0.05): pair_accuracy in language=zh: adapter minus base"
+    )
+    assert "30 pairs, 30 clusters" in decision.reasons[0]
+
+
+def test_each_value_of_a_label_has_its_own_guardrail():
+    gate = Gate(guardrails=(Guardrail(metric="pair_accuracy", margin=0.05, slice="language=*"),))
+    reasons = judged(in_two_languages(0.2, 0.2), gate, slices=LANGUAGES).reasons
+    assert [reason.split(" (")[0] for reason in reasons if reason.startswith("guardrail")] == [
+        "guardrail pair_accuracy in language=en", "guardrail pair_accuracy in language=zh",
+    ]  # fmt: skip
+
+
+def test_a_guardrail_on_a_label_that_no_pair_has_is_not_passed_over():
+    gate = Gate(guardrails=(Guardrail(metric="pair_accuracy", margin=0.05, slice="label=pneumothorax"),))
+    decision = judged(in_two_languages(0.2, 0.2), gate, slices=LANGUAGES)
+    assert (decision.verdict, decision.reasons[0]) == (
+        "inconclusive",
+        "guardrail pair_accuracy in label=pneumothorax: no test pairs to judge it by",
+    )
+    starred = Gate(guardrails=(Guardrail(metric="pair_accuracy", margin=0.05, slice="label=*"),))
+    assert judged(in_two_languages(0.2, 0.2), starred, slices=LANGUAGES).verdict == "inconclusive"
+
+
+@pytest.mark.parametrize(
+    ("measure", "max_ratio", "verdict"),
+    [
+        ("latency_p95", 2.0, "promote"), ("latency_p95", 1.9, "reject"), ("memory_peak", 0.5, "promote"),
+        ("memory_after_load", 0.4, "reject"), ("validation_loss", 1.0, "promote"),  # base has none
+    ],
+)  # fmt: skip
+def test_a_cost_may_grow_to_its_limit_and_no_further(measure: str, max_ratio: float, verdict: str):
+    gate = Gate(cost_limits=(CostLimit(measure=measure, max_ratio=max_ratio),))
+    assert judged(scores(60, base=noise(1), adapter=better(noise(2), 0.2)), gate).verdict == verdict
+
+
+def test_a_held_out_loss_is_held_against_the_champions():
+    found = scores(60, base=noise(1), champion=noise(3), adapter=better(noise(2), 0.2))
+    limits = {ratio: Gate(cost_limits=(CostLimit(measure="validation_loss", max_ratio=ratio),)) for ratio in (1.3, 1.2)}
+    assert [judged(found, gate).verdict for gate in limits.values()] == ["promote", "reject"]
+    assert judged(found, limits[1.2]).reasons[0] == "limit on validation_loss: adapter 0.5, champion 0.4: 1.25 times (at most 1.2)"
+
+
+def test_a_cost_that_is_not_known_is_not_passed_over():
+    gate = Gate(cost_limits=(CostLimit(measure="latency_p95", max_ratio=2.0),))
+    decision = judged(scores(60, base=noise(1), adapter=better(noise(2), 0.2)), gate, costs={})
+    assert (decision.verdict, decision.reasons[0]) == ("inconclusive", "limit on latency_p95: it is not known of adapter")
 
 
 def test_the_revisions_name_every_room_that_makes_the_decision():
-    assert promotion.REVISIONS == (promotion.REVISION, looks.REVISION, leaks.REVISION, statistics.REVISION, SCHEMA_VERSION)
+    assert promotion.REVISIONS == (
+        promotion.REVISION, costs.REVISION, looks.REVISION, leaks.REVISION, statistics.REVISION, SCHEMA_VERSION,
+    )  # fmt: skip
 
 
 def test_a_model_that_learned_from_the_test_set_is_not_compared():
-    found = scores(60, base=noise(1), adapter=better(noise(2), 0.2))
-    decision = decide(found, Gate(), "base", "documents", leaks=("not comparable: the champion ...",))
+    found = scores(60, base=noise(1), champion=noise(3), adapter=better(noise(2), 0.2))
+    decision = judged(found, leaks={"champion": "not comparable: the champion ..."})
     assert (decision.verdict, decision.difference, decision.num_pairs) == ("inconclusive", None, 0)
     assert decision.reasons == ("not comparable: the champion ...",)
 
 
 def test_a_later_look_asks_for_more():
     found = scores(60, base=noise(1), adapter=better(noise(2), 0.03))
-    first, tenth = (decide(found, Gate(), "base", "documents", look=look) for look in (1, 10))
+    first, tenth = (judged(found, look=look) for look in (1, 10))
     assert (first.verdict, tenth.verdict) == ("promote", "inconclusive")
     assert first.difference == tenth.difference
     assert tenth.ci_low < first.ci_low < first.ci_high < tenth.ci_high
@@ -323,16 +611,14 @@ def test_a_later_look_asks_for_more():
 
 def test_the_count_and_its_alpha_are_said_in_words():
     found = scores(60, base=noise(1), adapter=better(noise(2), 0.2))
-    decision = decide(found, Gate(), "base", "documents", look=3)
+    decision = judged(found, look=3)
     assert decision.reasons[-1] == "look 3 at this test set: 0.34% of the 5.00% of error for all looks together"
     assert "(99.66 % interval +0." in decision.reasons[0]
 
 
 @pytest.mark.parametrize(("look", "is_worn"), [(10, False), (11, True)])
 def test_a_worn_test_set_is_told_and_still_decides(look: int, is_worn: bool, tmp_path: Path):
-    write_table(tmp_path / SCORES, Score, scores(60, base=noise(1), adapter=better(noise(2), 0.2)))
-    write_promotion(tmp_path, tmp_path, Gate(), "documents", Look(number=look, challenger="a", pairs=()))
-    decision = read_decision(tmp_path)
+    [decision] = read_decisions(written(tmp_path, look))
     assert (decision.verdict, decision.is_worn) == ("promote", is_worn)
     assert ("collect fresh test documents" in decision.reasons[-1]) is is_worn
     [rule] = [rule for rule in RULES if rule.name == "the_test_set_is_not_worn"]
@@ -342,8 +628,8 @@ def test_a_worn_test_set_is_told_and_still_decides(look: int, is_worn: bool, tmp
 def test_a_look_whose_alpha_no_draw_can_reach_decides_nothing():
     """9,999 sign flips cannot give less than 0.0001, and the eighteenth look asks for 0.00009."""
     found = scores(60, base=noise(1), adapter=better(noise(2), 0.4))
-    verdicts = {look: decide(found, Gate(), "base", "documents", look=look).verdict for look in (17, 18)}
-    assert verdicts == {17: "promote", 18: "inconclusive"}
+    found_by = {look: judged(found, look=look).verdict for look in (17, 18)}
+    assert found_by == {17: "promote", 18: "inconclusive"}
 
 
 def test_scores_of_two_evaluations_are_refused():
@@ -351,28 +637,36 @@ def test_scores_of_two_evaluations_are_refused():
         judged([score("base", 0, 1.0), score("base", 1, 1.0, evaluation_id="e2")])
 
 
-def written(tmp_path: Path) -> Path:
+def written(tmp_path: Path, look: int = 1) -> Path:
     write_table(tmp_path / SCORES, Score, scores(60, base=noise(1), adapter=better(noise(2), 0.2)))
-    write_promotion(tmp_path, tmp_path, Gate(), "documents", Look(number=1, challenger="a", pairs=()))
+    known = Circumstances(look=look, leaks={}, slices={}, costs=COSTS)
+    write_promotion(tmp_path, tmp_path, Gate(), "documents", Look(number=look, challenger="a", pairs=()), known)
     return tmp_path
 
 
 def test_what_was_decided_is_read_back(tmp_path: Path):
-    decision = read_decision(written(tmp_path))
-    assert decision == judged(scores(60, base=noise(1), adapter=better(noise(2), 0.2)))
-    assert [rule.holds(tmp_path).passed for rule in RULES] == [True, True, True]
+    decisions = read_decisions(written(tmp_path))
+    assert decisions == all_judged(scores(60, base=noise(1), adapter=better(noise(2), 0.2)))
+    assert [rule.holds(tmp_path).passed for rule in RULES] == [True] * 5
 
 
 @pytest.mark.parametrize(
     ("broken", "change"),
     [
-        ("one_decision_was_made", lambda row: [row, row]),
-        ("one_decision_was_made", lambda row: [{**row, "reasons": []}]),
+        ("every_candidate_is_decided_once", lambda row: [row, {**row, "is_winner": False}]),
+        ("every_candidate_is_decided_once", lambda row: [{**row, "reasons": []}]),
+        ("every_candidate_is_decided_once", lambda row: [{**row, "is_winner": False}]),
+        ("every_candidate_is_decided_once", lambda row: [{**row, "verdict": "reject"}]),
+        ("the_verdict_follows_the_numbers", lambda row: [{**row, "margin": -0.9}]),
+        ("beats_the_floors", lambda row: [{**row, "beats_the_floors": False}]),
+        ("beats_the_floors", lambda row: [{**row, "beats_the_floors": None}]),
+        ("answers_use_the_image", lambda row: [{**row, "uses_the_image": False}]),
+        ("answers_use_the_image", lambda row: [{**row, "uses_the_image": None}]),
         ("the_verdict_follows_the_numbers", lambda row: [{**row, "ci_low": -0.1}]),
         ("the_verdict_follows_the_numbers", lambda row: [{**row, "ci_low": None}]),
         ("the_verdict_follows_the_numbers", lambda row: [{**row, "image_ci_low": 0.0}]),
         ("the_verdict_follows_the_numbers", lambda row: [{**row, "image_difference": None}]),
-        ("the_verdict_follows_the_numbers", lambda row: [{**row, "verdict": "yes"}]),
+        ("the_verdict_follows_the_numbers", lambda row: [{**row, "verdict": "yes", "is_winner": False}]),
         ("the_test_set_is_not_worn", lambda row: [{**row, "is_worn": True}]),
     ],
 )

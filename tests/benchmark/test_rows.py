@@ -69,7 +69,9 @@ def test_every_other_table_is_filled(sixty):
     assert variants["nf4"] == "nf4"
     assert variants["floor_empty"] is None
     latencies = rows_of(directory, "latencies", LatencyRow)
-    assert {(row.variant, row.condition) for row in latencies} == {(name, "as_is") for name in MEASURED} | {("adapter", "blank_image")}
+    assert {(row.variant, row.condition) for row in latencies} == {(name, "as_is") for name in MEASURED} | {
+        (name, "blank_image") for name in ("adapter", "nf4")
+    }
     assert {(row.num_answers, row.num_batches, row.batch_size) for row in latencies} == {(60, 8, 8)}
     memory = {row.variant: row.memory_after_load_bytes for row in rows_of(directory, "memory", MemoryRow)}
     assert memory == {"base": 16_000, "nf4": 4_000, "adapter": 5_000}
@@ -77,7 +79,7 @@ def test_every_other_table_is_filled(sixty):
     assert steps == [("adapter", 1, 2.0), ("adapter", 2, 1.0)]
     assert rows_of(directory, "dataset_counts", DatasetCountRow)[1].reason == "image_missing"
     assert {"platform", "python"} <= {row.name for row in rows_of(directory, "environments", EnvironmentRow)}
-    assert sixty.benchmark.facts["num_scores"] == 60 * 8 * 4  # pages, variants and the image control, metrics
+    assert sixty.benchmark.facts["num_scores"] == 60 * 9 * 4  # pages, variants and two image controls, metrics
 
 
 def test_seconds_per_answer_are_measured_by_batch(tmp_path: Path):

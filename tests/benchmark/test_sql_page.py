@@ -9,11 +9,17 @@ from medvl_lib.benchmark.publish import ask
 from medvl_lib.benchmark.terminal import render_table
 from medvl_lib.workspace import Workspace
 from tests.benchmark.evaluated import run
+from tests.benchmark.written_reports import odd, write_questions, write_reports
 from tests.reviews.rated import rate
 
 PAGE = Path(__file__).parents[2] / "docs" / "sql.md"
 BLOCK = re.compile(r"^## (?P<title>.+?)$(?:(?!^## ).)*?^```sql\n(?P<sql>.+?)^```\n+```text\n(?P<shown>.+?)^```$", re.MULTILINE | re.DOTALL)
 QUESTIONS = {found["title"]: (found["sql"], found["shown"]) for found in BLOCK.finditer(PAGE.read_text(encoding="utf-8"))}
+
+
+def _reports_and_questions(folder: Path) -> None:
+    write_reports(folder, odd)
+    write_questions(folder)
 
 
 OPINIONS = {
@@ -27,14 +33,13 @@ OPINIONS = {
 def store(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """Sixty pages, evaluated twice: the second adapter reads laboratory sheets better than the first, and everything else worse.
 
-    Eight pages of the second evaluation were rated by two people.
+    Beside them reports, some in two languages, and questions about sides, answered alike in both evaluations. Eight pages of the second
+    evaluation were rated by two people.
     """
     root = tmp_path_factory.mktemp("asked")
-    read_by_base = {"base": lambda number: number % 4 == 0, "nf4": lambda number: number % 8 == 0}
-    run(root, 60, weights="w1", **read_by_base)
-    evaluated = run(
-        root, 60, weights="w2", adapter=lambda number: 2 if number % 2 == 0 and number % 12 else number % 6 == 1, **read_by_base
-    )
+    shared = {"base": lambda number: number % 4 == 0, "nf4": lambda number: number % 8 == 0, "also": _reports_and_questions}
+    run(root, 60, weights="w1", **shared)
+    evaluated = run(root, 60, weights="w2", adapter=lambda number: 2 if number % 2 == 0 and number % 12 else number % 6 == 1, **shared)
     rate(evaluated, OPINIONS, {"adapter-p003": "reads the date as a value"})
     return evaluated.workspace
 

@@ -83,6 +83,33 @@ def test_a_text_value_follows_a_separator_or_a_verb(answer: str, value: str, acc
     assert pair_accuracy(answer, [triple("Diagnosis", value)]) == accuracy
 
 
+@pytest.mark.parametrize(
+    ("answer", "term", "value", "unit", "accuracy"),
+    [
+        ("Date of birth: January 5, 2024", "Date of birth", "2024-01-05", "", 1),
+        ("Date of birth 5 Jan 2024", "Date of birth", "2024/1/5", "", 1),
+        ("出生日期：2024年1月5日", "出生日期", "2024-01-05", "", 1),
+        ("Date of birth: 01/05/2024", "Date of birth", "2024-01-05", "", 0),  # day or month first is not guessed
+        ("血钾：４．１ mmol/L", "血钾", "4.1", "mmol/L", 1),
+        ("血钾 4.1", "血钾", "4.1", "mmol/L", 1),
+        ("血钠：4.1", "血钾", "4.1", "mmol/L", 0),
+        ("Platelets: 250,000 /µL", "Platelets", "250000", "/uL", 1),
+        ("Platelets: 250", "Platelets", "250000", "/uL", 0),
+        ("Dose: 12 mg", "Dose", "120", "mg", 0),
+        ("Dose: 120 mg", "Dose", "12", "mg", 0),
+        ("Dose: 12.50 mg", "Dose", "12.5", "mg", 1),
+        ("Dose: 12,5 mg", "Dose", "12.5", "mg", 0),  # a decimal comma is not guessed
+        ("Blood pressure: 120/80 mm Hg", "Blood pressure", "120 / 80", "mmHg", 1),
+        ("Blood pressure: 120", "Blood pressure", "120/80", "mmHg", 0),
+        ("TSH < 0.010 mIU/L", "TSH", "<0.01", "mIU/L", 1),
+        ("TSH 0.01 mIU/L", "TSH", "<0.01", "mIU/L", 0),
+        ("Troponin I 0.5", "Troponin", "0.5", "", 0),  # another test
+    ],
+)
+def test_spellings_of_values_dates_and_units_by_hand(answer: str, term: str, value: str, unit: str, accuracy: int):
+    assert pair_accuracy(answer, [triple(term, value, unit)]) == accuracy
+
+
 def test_four_facts_by_hand():
     answer = "Potassium: 140 mmol/L\nSodium: 140 mmol/L\nGlucose: 98 mmol/L\nSex: female"
     assert pair_accuracy(answer, SHEET) == 2 / 4  # sodium and sex; potassium has another value, glucose another unit

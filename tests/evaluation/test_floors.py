@@ -2,17 +2,17 @@
 
 import random
 
-from medvl_lib.evaluation.floors import floor_predictions, floors_of, majority_answer
+from medvl_lib.evaluation.floors import NUM_COMPARED, floor_predictions, floors_of, majority_answer, most_typical
 from medvl_lib.evaluation.predictions import FLOORS, Reference
 from medvl_lib.pairs import Triple
 from medvl_lib.provenance import digest
 
 
 def reference(
-    number: int, response: str, *facts: tuple[str, str, str], dataset: str = "labs", request: str = "What is it?",
+    number: int, response: str, *facts: tuple[str, str, str], dataset: str = "labs", request: str = "What is it?", language: str = "en",
 ) -> Reference:  # fmt: skip
     return Reference(
-        pair_id=f"{dataset}/{number}", dataset=dataset, split="train", group_id=str(number), language="en", licence="CC0-1.0",
+        pair_id=f"{dataset}/{number}", dataset=dataset, split="train", group_id=str(number), language=language, licence="CC0-1.0",
         request=request,
         response=response,
         expected=tuple(Triple(term=term, value=value, unit=unit) for term, value, unit in facts), slices={}, glyph_height_pixels=None,
@@ -71,6 +71,30 @@ def test_a_dataset_is_answered_from_its_own_training_pairs():
     assert said == {
         "floor_empty": "", "floor_constant": "a long page", "floor_random": "a long page", "floor_majority": "a long page",
     }  # fmt: skip
+
+
+def test_each_language_is_answered_from_its_own_training_pairs():
+    """In a set of two languages the commonest answer of all would be wrong for every question of the rarer one."""
+    training = [reference(number, "yes") for number in range(5)] + [reference(number, "是的", language="zh") for number in range(5, 7)]
+    assert answers(training, reference(9, "", language="zh")) == {
+        "floor_empty": "", "floor_constant": "是的", "floor_random": "是的", "floor_majority": "是的",
+    }  # fmt: skip
+    assert answers(training, reference(9, "", language="fr"))["floor_majority"] == ""
+
+
+def test_the_constant_report_is_the_most_typical_one_and_not_the_commonest():
+    """By hand: of 2 x shared words / words of both, over all six, the third has 0.4 + 0.4 + 1 + 8/9 + 8/9 = 3.6, "clear" has 3.1."""
+    texts = ["clear", "clear", "the lungs are clear", "the lungs are clear today", "the lungs are now clear", "fracture"]
+    assert most_typical(texts) == "the lungs are clear"
+    assert most_typical(["双肺纹理清晰", "骨折", "双肺清晰。"]) == "双肺清晰。"  # as typical, and the first of equals
+    assert most_typical([]) == ""
+    reports = [reference(number, text) for number, text in enumerate(texts)]
+    assert answers(reports, reference(9, ""))["floor_constant"] == answers(reports, reference(9, ""))["floor_majority"]
+
+
+def test_of_many_reports_some_are_looked_at_the_same_each_time():
+    texts = [f"word{number} shared" for number in range(5 * NUM_COMPARED)]
+    assert most_typical(texts) == most_typical(texts[::-1])
 
 
 def test_a_dataset_without_training_pairs_gets_empty_answers():

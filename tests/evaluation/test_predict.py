@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from medvl_lib.audit import AuditSpec, write_audit
-from medvl_lib.errors import HeavyStepFailed
+from medvl_lib.errors import HeavyStepFailed, MedVLError
 from medvl_lib.evaluation import footprint
 from medvl_lib.evaluation.answering import Speaker, Weights
 from medvl_lib.evaluation.footprint import Probe, measure_all
@@ -178,6 +178,15 @@ def test_a_measuring_process_that_is_killed_is_named(trial: Trial, variants: lis
     probe = Probe(spec=TINY, evaluation=ASKED, profile=trial.profile, images=trial.images, conversations=[])
     with pytest.raises(HeavyStepFailed, match="measured base alone was killed"):
         list(measure_all(variants[:1], probe))
+
+
+def test_weights_without_room_are_refused_in_the_measuring_process_and_told_whole(trial: Trial, variants: list[Weights]):
+    crowded = replace(trial.profile, memory_budget_bytes=1_000_000)
+    probe = Probe(spec=TINY, evaluation=ASKED, profile=crowded, images=trial.images, conversations=[])
+    with pytest.raises(MedVLError, match="room for 0.0 GB") as refused:
+        list(measure_all(variants[:1], probe))
+    assert not isinstance(refused.value, HeavyStepFailed)
+    assert refused.value.where == str(variants[0].directory)
 
 
 def test_a_merged_model_is_the_base_but_for_what_was_adapted(merged: Path, tmp_path: Path):

@@ -19,13 +19,14 @@ from medvl_lib.tables import read_table, write_table
 POTASSIUM = (Triple(term="Potassium", value="4.1", unit="mmol/L"),)
 
 
-def reference(pair_id: str, *, split: str = "test", expected: tuple[Triple, ...] = POTASSIUM, response: str = "") -> Reference:
-    return Reference(
-        pair_id=pair_id, dataset="forms", split=split, group_id=f"doc-{pair_id}", language="en", licence="CC0-1.0",
-        request="?", response=response,
-        expected=expected,
-        slices={"document_type": "lab"}, glyph_height_pixels=None,
-    )  # fmt: skip
+def reference(
+    pair_id: str, *, split: str = "test", expected: tuple[Triple, ...] = POTASSIUM, response: str = "", **changes: object
+) -> Reference:  # fmt: skip
+    row = {
+        "pair_id": pair_id, "dataset": "forms", "split": split, "group_id": f"doc-{pair_id}", "language": "en", "licence": "CC0-1.0",
+        "request": "?", "response": response, "expected": expected, "slices": {"document_type": "lab"}, "glyph_height_pixels": None,
+    }  # fmt: skip
+    return Reference(**{**row, **changes})
 
 
 def prediction(pair_id: str, answer: str, *, variant: str = "base", is_cut: bool = False) -> Prediction:
@@ -78,8 +79,66 @@ def test_each_answer_has_a_score_of_each_metric_that_applies(tmp_path: Path):
 
 def test_a_pair_without_triples_is_scored_as_text(tmp_path: Path):
     directory = scored(tmp_path, [reference("p1", expected=(), response="left lung clear")], [prediction("p1", "left lung")])
-    [row] = read_table(directory / SCORES, Score)
-    assert (row.metric, row.value) == ("token_f1", pytest.approx(0.8))
+    values = {row.metric: row.value for row in read_table(directory / SCORES, Score)}
+    assert values == {"rouge_l": pytest.approx(0.8), "bleu_4": pytest.approx(60.65, abs=0.01)}
+
+
+def test_a_corpus_metric_leaves_what_is_summed_and_how_it_was_cut(tmp_path: Path):
+    report = reference("p1", expected=(), response="The left lung is clear .")
+    chinese = reference("p2", expected=(), response="左肺清晰", language="zh")
+    directory = scored(tmp_path, [report, chinese], [prediction("p1", "The left lung"), prediction("p2", "左肺清")])
+    found = {(row.pair_id, row.metric): row for row in read_table(directory / SCORES, Score)}
+    assert found["p1", "bleu_4"].statistics == (3, 6, 3, 2, 1, 0, 3, 2, 1, 0)
+    assert found["p2", "bleu_4"].statistics == (3, 4, 3, 2, 1, 0, 3, 2, 1, 0)
+    assert "tok:13a" in found["p1", "bleu_4"].signature
+    assert "tok:zh" in found["p2", "bleu_4"].signature
+    assert {row.statistics for row in found.values() if row.metric == "rouge_l"} == {()}
+    assert failures(directory) == []
+
+
+def test_masks_are_counted_and_earn_nothing(tmp_path: Path):
+    report = reference("p1", expected=(), response="___ year old, seen on ___: clear")
+    directory = scored(tmp_path, [report], [prediction("p1", "___ ___ ___")])
+    found = {row.metric: (row.value, row.num_masks) for row in read_table(directory / SCORES, Score)}
+    assert found == {"bleu_4": (0.0, 3), "rouge_l": (0.0, 3)}
+    facts = write_scores(directory, predicted(tmp_path, [report], [prediction("p1", "clear")]))
+    assert facts["num_masks_in_references"] == 2
+
+
+def test_an_answer_in_another_script_scores_nothing_and_is_counted_apart(tmp_path: Path):
+    """Chinese questions: of the value that the answer shares with the reference nothing counts, and only what is better lower is left."""
+    chinese = {"language": "zh", "request": "有钾吗?"}
+    pairs = [
+        reference("p1", response="Potassium: 4.1 mmol/L", **chinese),  # the reference is English, so the answer may be
+        reference("p2", expected=(Triple(term="钾", value="4.1", unit=""),), response="钾：4.1", **chinese),
+        reference("p3", expected=(), response="左肺清晰", **chinese),
+        reference("p4", expected=(), response="是的", slices={"answer_type": "closed"}, **chinese),
+    ]
+    said = ["Potassium: 4.1 mmol/L", "The value of 钾: 4.1", "left lung clear", "Yes"]
+    directory = scored(tmp_path, pairs, [prediction(pair.pair_id, answer) for pair, answer in zip(pairs, said, strict=True)])
+    rows = {(row.pair_id, row.metric): row for row in read_table(directory / SCORES, Score)}
+    assert {pair_id: row.answer_state for (pair_id, _), row in rows.items()} == {
+        "p1": "complete", "p2": "wrong_language", "p3": "wrong_language", "p4": "wrong_language",
+    }  # fmt: skip
+    assert rows["p1", "pair_accuracy"].value == 1
+    assert [rows["p2", name].value for name in ("term_recall", "value_recall", "pair_accuracy")] == [0, 0, 0]
+    assert (rows["p3", "bleu_4"].value, rows["p3", "bleu_4"].statistics) == (0, (0, 4, *[0] * 8))
+    assert (rows["p4", "closed_accuracy"].value, rows["p4", "closed_unparsable"].value) == (0, 0)
+    assert failures(directory) == []
+
+
+@pytest.mark.parametrize("name", [name for name, metric in METRICS.items() if metric.is_higher_better])
+def test_silence_scores_nothing_where_more_is_better(name: str):
+    """What an answer in the wrong language is scored as."""
+    kinds = [
+        reference("p"),
+        reference("p", expected=(), response="left lung clear"),
+        reference("p", expected=(), response="no", slices={"answer_type": "closed"}),
+        reference("p", expected=(), response="lung", slices={"answer_type": "open"}),
+    ]
+    scores_of_silence = [METRICS[name].score("", kind) for kind in kinds if METRICS[name].applies_to(kind)]
+    assert scores_of_silence
+    assert set(scores_of_silence) == {0.0}
 
 
 def test_the_models_failure_is_zero_and_counted_apart(tmp_path: Path):
@@ -112,6 +171,7 @@ def test_an_answer_to_an_unknown_pair_is_refused(tmp_path: Path):
         ("every_test_pair_is_predicted", lambda row: None if row["pair_id"] == "p2" else row),
         ("scores_are_in_range", lambda row: {**row, "value": 100 * row["value"]}),
         ("scores_are_in_range", lambda row: {**row, "value": float("nan")}),
+        ("scores_are_in_range", lambda row: {**row, "metric": "bleu"} if row["metric"] == "pair_accuracy" else row),
         ("few_scores_are_missing", lambda row: {**row, "value": None, "reason": "broken"} if row["pair_id"] == "p1" else row),
         ("no_answer_is_scored_twice", lambda row: {**row, "metric": "term_recall"} if row["metric"] == "value_recall" else row),
     ],
@@ -144,6 +204,35 @@ def test_an_evaluation_is_known_by_its_answers_and_by_how_they_were_scored(tmp_p
     ids.add(identity())
     assert len(ids) == 5
     assert identity() == identity()
+
+
+def test_every_metric_has_its_own_range(tmp_path: Path):
+    directory = scored(tmp_path, [reference("p1", expected=(), response="left lung clear")], [prediction("p1", "left lung clear")])
+    assert {row.metric: row.value for row in read_table(directory / SCORES, Score)} == {"rouge_l": 1, "bleu_4": 100}
+    assert failures(directory) == []
+    replace_scores(directory, lambda row: {**row, "value": 1.5})
+    outside = RULES[2].holds(directory)
+    assert (outside.passed, outside.offenders) == (False, ("p1 base rouge_l",))
+
+
+def test_a_dataset_with_missing_scores_is_not_hidden_by_a_larger_one(tmp_path: Path):
+    """Two of 40 are 5 % of theirs, and less than 1 % of all 300."""
+    dash = (Triple(term="Potassium", value="—", unit=""),)
+    pairs = [reference(f"p{n}", dataset="small", **({"expected": dash} if n < 2 else {})) for n in range(40)]
+    pairs += [reference(f"q{n}", dataset="large") for n in range(260)]
+    directory = scored(tmp_path, pairs, [prediction(pair.pair_id, "Potassium: 4.1") for pair in pairs])
+    outcome = RULES[3].holds(directory)
+    assert not outcome.passed
+    assert "base as_is small pair_accuracy" in outcome.offenders
+    assert not [offender for offender in outcome.offenders if "large" in offender]
+
+
+def test_one_missing_score_of_two_hundred_is_borne(tmp_path: Path):
+    dash = (Triple(term="Potassium", value="—", unit=""),)
+    pairs = [reference(f"p{n}", **({"expected": dash} if n == 7 else {})) for n in range(200)]
+    directory = scored(tmp_path, pairs, [prediction(pair.pair_id, "Potassium: 4.1") for pair in pairs])
+    assert failures(directory) == []
+    assert RULES[3].holds(directory).found == "4 scores are missing"
 
 
 def test_the_bound_on_missing_scores_bears_identity():

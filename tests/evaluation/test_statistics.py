@@ -1,20 +1,25 @@
 """If these passed wrongly, noise would carry an interval that looks like proof, and five documents could decide what is served."""
 
 import math
+from itertools import product
 
 import numpy as np
 import pytest
 
+from medvl_lib.evaluation.metrics.reports import bleu_statistics, corpus_bleu
 from medvl_lib.evaluation.statistics import (
+    MAX_EXACT_CLUSTERS,
     cluster_sums,
     estimate,
+    mean,
     minimum_detectable_difference,
     paired_difference,
-    resampled_means,
+    resampled,
     sign_flip_p,
     smallest_p,
     standard_error,
     student_quantile,
+    swap_p,
 )
 
 
@@ -30,7 +35,7 @@ def test_the_mean_is_over_pairs_and_the_clusters_are_counted():
 
 def test_two_clusters_can_be_resampled_by_hand():
     """Drawn are aa (a quarter), ab (half) or bb: means 1/3, 2/4 and 1."""
-    means = resampled_means(cluster_sums([("a", 1.0), ("a", 0.0), ("a", 0.0), ("b", 1.0)]))
+    means = resampled(cluster_sums([("a", 1.0), ("a", 0.0), ("a", 0.0), ("b", 1.0)]))
     assert set(np.round(means, 6)) == {0.333333, 0.5, 1.0}
     assert np.mean(means == 0.5) == pytest.approx(0.5, abs=0.03)
 
@@ -135,3 +140,120 @@ def test_pairing_keeps_what_two_variants_have_in_common():
     assert found.ci_low > 0.08
     assert found.p_value < 0.001
     assert (found.num_pairs, found.num_clusters) == (60, 60)
+
+
+def test_means_are_what_they_were_before_other_functionals_came():
+    """Golden numbers of the version that knew means alone; in between they are equal to the last bit."""
+    values = [(f"d{n % 37}", ((n * 7919) % 101) / 101) for n in range(200)]
+    found = estimate(cluster_sums(values))
+    assert (found.mean, found.ci_low, found.ci_high) == pytest.approx(
+        (0.4960891089108911, 0.4125773603202696, 0.5812517071614467), rel=1e-12
+    )
+    pairs = [(cluster, value, ((n * 104_729) % 97) / 97) for n, (cluster, value) in enumerate(values)]
+    many, few = paired_difference(pairs, confidence=0.97), paired_difference([(f"d{n % 9}", *pairs[n][1:]) for n in range(40)])
+    assert (many.difference, many.ci_low, many.ci_high, many.p_value, many.minimum_detectable_difference) == pytest.approx(
+        (0.005058181075839555, -0.09281136532072498, 0.10666406873956519, 0.9139, 0.14885106303631923), rel=1e-12
+    )
+    assert (few.difference, few.ci_low, few.ci_high, few.p_value, few.minimum_detectable_difference) == pytest.approx(
+        (0.022800347045013793, -0.0907446811294928, 0.13307311129340238, 0.71484375, 0.1971619467252106), rel=1e-12
+    )
+
+
+def f1(sums: np.ndarray) -> np.ndarray:
+    """Of true positives, false positives and false negatives: no mean, and not linear."""
+    return 2 * sums[..., 0] / (2 * sums[..., 0] + sums[..., 1] + sums[..., 2])
+
+
+def test_a_functional_is_taken_of_the_sums_and_resampled_with_them():
+    """Two clusters of (2, 1, 1) and (6, 1, 3): drawn are aa (a quarter), ab (half) or bb, with F1 4/6, 16/22 and 12/16."""
+    clusters = cluster_sums([("a", (1, 1, 0)), ("a", (1, 0, 1)), ("b", (6, 1, 3))], f1)
+    values = resampled(clusters)
+    assert set(values) == {4 / 6, 16 / 22, 12 / 16}
+    assert np.mean(values == 16 / 22) == pytest.approx(0.5, abs=0.03)
+    found = estimate(clusters)
+    assert (found.mean, found.num_pairs, found.num_clusters) == (16 / 22, 3, 2)
+
+
+def test_the_standard_error_of_a_functional_is_the_jackknifes():
+    """By hand: each of three clusters left out once, sqrt((n - 1) / n x sum of squares)."""
+    clusters = cluster_sums([("a", (4, 1, 1)), ("b", (2, 3, 0)), ("c", (9, 0, 4))], f1)
+    without = [2 * 11 / (22 + 3 + 4), 2 * 13 / (26 + 1 + 5), 2 * 6 / (12 + 4 + 1)]
+    middle = sum(without) / 3
+    assert standard_error(clusters) == pytest.approx(math.sqrt(2 / 3 * sum((value - middle) ** 2 for value in without)))
+
+
+def test_the_jackknife_of_a_mean_is_nearly_the_linearised_error():
+    values = [(cluster, value) for cluster, value in normal_values(60) for _ in range(1 + int(cluster[1:]) % 3)]
+    other = cluster_sums([(cluster, (value, 1.0)) for cluster, value in values], lambda sums: sums[..., 0] / sums[..., 1])
+    assert standard_error(other) == pytest.approx(standard_error(cluster_sums(values)), rel=0.02)
+
+
+def draws(num_clusters: int, seed: int = 5) -> tuple[np.ndarray, np.ndarray]:
+    """Counts of two variants, by (statistics, clusters)."""
+    source = np.random.default_rng(seed)
+    return source.integers(1, 9, (3, num_clusters)).astype(float), source.integers(1, 9, (3, num_clusters)).astype(float)
+
+
+@pytest.mark.parametrize("num_clusters", [2, 5, 9])
+def test_the_exact_p_of_a_functional_counts_every_way_to_swap(num_clusters: int):
+    first, second = draws(num_clusters)
+    reached = abs(f1(first.sum(axis=1)) - f1(second.sum(axis=1)))
+    ways = []
+    for is_swapped in product([False, True], repeat=num_clusters):
+        one, other = np.where(is_swapped, second, first), np.where(is_swapped, first, second)
+        ways.append(abs(f1(one.sum(axis=1)) - f1(other.sum(axis=1))) >= reached - 1e-12)
+    assert swap_p(first, second, f1) == np.mean(ways)
+
+
+@pytest.mark.parametrize("num_clusters", [3, 7, MAX_EXACT_CLUSTERS, MAX_EXACT_CLUSTERS + 1, 80])
+def test_swapping_the_values_of_a_mean_is_turning_signs(num_clusters: int):
+    values = np.random.default_rng(6).normal(size=(2, num_clusters))
+    first, second = (np.stack([row, np.ones(num_clusters)]) for row in values)
+    assert swap_p(first, second, mean) == sign_flip_p(values[0] - values[1])
+
+
+@pytest.mark.parametrize("num_clusters", [5, 6, 21])
+def test_no_p_of_a_functional_is_below_the_smallest_that_is_said(num_clusters: int):
+    first = np.stack([np.arange(1.0, num_clusters + 1) + 10, np.ones(num_clusters), np.ones(num_clusters)])
+    second = np.stack([np.ones(num_clusters), np.ones(num_clusters) * 5, np.ones(num_clusters)])
+    assert swap_p(first, second, f1) == smallest_p(num_clusters)
+
+
+def test_a_paired_difference_of_a_functional_keeps_what_is_shared():
+    first, second = draws(60)
+    second = np.concatenate([first[:1] - 0.3, first[1:]])  # the same clusters, a little fewer hits in each
+    pairs = [(f"d{place}", tuple(first[:, place]), tuple(second[:, place])) for place in range(60)]
+    found = paired_difference(pairs, functional=f1)
+    assert found.difference == pytest.approx(f1(first.sum(axis=1)) - f1(second.sum(axis=1)))
+    assert 0 < found.ci_low < found.difference < found.ci_high < 0.05
+    assert (found.p_value, found.num_pairs, found.num_clusters) == (smallest_p(60), 60, 60)
+    assert found.minimum_detectable_difference < found.difference
+    same = paired_difference([(cluster, one, one) for cluster, one, _ in pairs], functional=f1)
+    assert (same.difference, same.ci_low, same.ci_high, same.p_value, same.minimum_detectable_difference) == (0, 0, 0, 1, None)
+
+
+def test_values_and_statistics_are_not_taken_for_each_other():
+    with pytest.raises(TypeError, match="2 statistics of a pair where a mean has one value"):
+        paired_difference([("a", (1.0, 2.0), (1.0, 2.0))])
+    with pytest.raises(TypeError, match="one value of a pair where the functional wants its statistics"):
+        paired_difference([("a", 1.0, 2.0)], functional=f1)
+
+
+def test_the_interval_of_corpus_bleu_holds_the_truth_as_often_as_it_says():
+    """200 sets of 60 documents drawn from 3,000: a 95 % interval holds the BLEU of all in 180 to 199 of them."""
+    source = np.random.default_rng(8)
+    words = [f"w{number}" for number in range(30)]
+
+    def document() -> tuple[float, ...]:
+        wanted = list(source.choice(words, size=source.integers(6, 30)))
+        said = [word if source.random() < 0.7 else str(source.choice(words)) for word in wanted]
+        return bleu_statistics(" ".join(said), " ".join(wanted), "13a")
+
+    documents = [document() for _ in range(3000)]
+    truth = float(corpus_bleu(np.array(documents).sum(axis=0)))
+    covered = 0
+    for number in range(200):
+        drawn = source.integers(0, len(documents), 60)
+        found = estimate(cluster_sums([(f"d{number}-{place}", documents[one]) for place, one in enumerate(drawn)], corpus_bleu))
+        covered += found.ci_low <= truth <= found.ci_high
+    assert 180 <= covered <= 199

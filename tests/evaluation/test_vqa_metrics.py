@@ -1,11 +1,26 @@
 """Closed and open questions. If these passed wrongly, a constant answer could be as good as a model, as with other projects' scorers."""
 
+import json
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 
 from medvl_lib.evaluation.metrics import METRICS
 from medvl_lib.evaluation.metrics.tokens import UnscorableError
-from medvl_lib.evaluation.metrics.vqa import closed_accuracy, closed_unparsable, open_exact, open_recall
+from medvl_lib.evaluation.metrics.vqa import (
+    closed_accuracy,
+    closed_unparsable,
+    labels_of,
+    names,
+    open_exact,
+    open_recall,
+    stated_label,
+)
 from medvl_lib.evaluation.predictions import Reference
+
+SLAKE = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "SLAKE"
 
 
 def reference(answer_type: str | None, response: str = "yes") -> Reference:
@@ -35,10 +50,107 @@ def reference(answer_type: str | None, response: str = "yes") -> Reference:
         ("yes or no", "yes", 0, 1),
         ("There is no answer but yes", "yes", 0, 1),
         ("not", "no", 0, 1),
+        ("No idea.", "no", 0, 1),
+        ("Yes. No information on its size.", "yes", 1, 0),
+        ("I cannot say yes", "yes", 0, 1),
+        ("I can't say yes", "yes", 0, 1),
+        ("I can say yes", "yes", 1, 0),
+        ("It does not; no", "no", 1, 0),
     ],
 )
 def test_closed_by_hand(answer: str, wanted: str, is_right: int, is_unparsable: int):
     assert (closed_accuracy(answer, wanted), closed_unparsable(answer, wanted)) == (is_right, is_unparsable)
+
+
+SIDES = ("left", "right", "both=bilateral=left and right")
+GRADES = ("0", "1", "2", "3", "4")
+LESIONS = ("melanoma", "nevus", "basal cell carcinoma=BCC", "squamous cell carcinoma=SCC")
+
+
+@pytest.mark.parametrize(
+    ("labels", "answer", "label"),
+    [
+        (SIDES, "Left.", "left"),
+        (SIDES, "the left side", "left"),
+        (SIDES, "left-sided", "left"),
+        (SIDES, "Bilateral", "both"),
+        (SIDES, "left and right", "both"),  # the longest spelling
+        (SIDES, "left or right", None),
+        (SIDES, "left, right", None),
+        (SIDES, "not on the left", None),
+        (SIDES, "It isn't left", None),
+        (SIDES, "It is on the right, not on the left", "right"),
+        (SIDES, "cleft, upright", None),  # letters are no word
+        (GRADES, "2", "2"),
+        (GRADES, "KL grade 2.", "2"),
+        (GRADES, "KL-2", "2"),
+        (GRADES, "２", "2"),
+        (GRADES, "No osteoarthritis: grade 0", "0"),
+        (GRADES, "grade 2-3", None),
+        (GRADES, "between 2 and 3", None),
+        (GRADES, "12", None),
+        (GRADES, "1.5", None),
+        (GRADES, "2/4", None),
+        (LESIONS, "Basal cell carcinoma (BCC)", "basal cell carcinoma"),
+        (LESIONS, "scc", "squamous cell carcinoma"),
+        (LESIONS, "carcinoma", None),
+        (LESIONS, "not melanoma but a nevus", "nevus"),
+        (LESIONS, "no sign of melanoma", None),
+        (LESIONS, "A nevus; melanoma is unlikely", None),  # another label beside the first
+        (LESIONS, "Nevus, while for a melanoma it lacks asymmetry", "nevus"),
+    ],
+)
+def test_a_declared_label_is_read_as_a_word_and_not_where_it_is_denied(labels: tuple[str, ...], answer: str, label: str | None):
+    assert stated_label(answer, labels) == label
+
+
+@pytest.mark.parametrize(
+    ("answer", "label"),
+    [
+        ("是的", "yes"), ("是。", "yes"), ("有", "yes"), ("有肿块", "yes"), ("包含", "yes"), ("可以", "yes"), ("对", "yes"),
+        ("不是", "no"), ("没有", "no"), ("没有肿块。", "no"), ("不包含", "no"), ("不存在", "no"), ("无异常", "no"), ("否，没有", "no"),
+        ("不", "no"), ("答案：是", "yes"), ("Yes", "yes"), ("no", "no"),
+        ("是否", None), ("是不是", None), ("有没有", None), ("是/否", None), ("有，没有", None),
+        ("不清楚", None), ("无法判断", None), ("我不知道", None), ("不能确定", None), ("有可能", None), ("没有足够的信息", None),
+        ("对称", None), ("不对称", None), ("图中没有", None), ("", None),
+    ],
+)  # fmt: skip
+def test_chinese_yes_and_no_begin_a_clause_and_the_longest_counts(answer: str, label: str | None):
+    assert stated_label(answer, labels_of((), "zh")) == label
+
+
+def test_what_a_dataset_declares_comes_before_yes_and_no():
+    assert labels_of((), "en") == labels_of((), "fr") == ("yes", "no")
+    assert names(labels_of((), "zh")) == ("yes", "no")
+    assert labels_of(("正常", "异常"), "zh") == ("正常", "异常")
+    chinese = replace(reference("closed", "异常"), language="zh", labels=("正常", "异常=不正常"))
+    scores = [METRICS["closed_accuracy"].score(answer, chinese) for answer in ("不正常", "正常", "异常")]
+    assert scores == [1, 0, 1]  # 不正常 holds 正常
+
+
+@pytest.mark.parametrize("labels", [("left", "-"), ("left=l", "lower=l")])
+def test_labels_that_cannot_be_told_apart_are_the_scorers_failure(labels: tuple[str, ...]):
+    with pytest.raises(UnscorableError, match="a declared label has no word, or two labels share a spelling"):
+        closed_accuracy("left", "left", labels)
+
+
+def test_a_reference_beside_its_labels_is_the_scorers_failure():
+    with pytest.raises(UnscorableError, match="none of its labels"):
+        closed_accuracy("left", "middle", SIDES)
+
+
+@pytest.mark.real_data
+def test_every_chinese_yes_or_no_of_slake_is_read():
+    """Of 1,451 Chinese closed answers those that say yes or no; the others name an organ, a side, a plane: their dataset declares them."""
+    if not SLAKE.is_dir():
+        pytest.skip(f"{SLAKE} is not there")
+    records = [record for part in ("train", "validate", "test") for record in json.loads((SLAKE / f"{part}.json").read_text())]
+    answers = [record["answer"] for record in records if record["q_lang"] == "zh" and record["answer_type"] == "CLOSED"]
+    read = Counter(stated_label(answer, labels_of((), "zh")) for answer in answers)
+    unread = {answer for answer in answers if stated_label(answer, labels_of((), "zh")) is None}
+    assert len(answers) == 1451
+    assert read["yes"] + read["no"] > 1200
+    assert not {answer for answer in unread if answer[0] in "是不没否" and answer != "不正常"}
 
 
 @pytest.mark.parametrize(
@@ -75,7 +187,8 @@ def test_a_reference_without_a_label_is_the_scorers_failure():
     [
         ("closed", {"closed_accuracy", "closed_unparsable"}),
         ("open", {"open_exact", "open_recall", "token_f1"}),
-        (None, {"token_f1"}),
+        (None, {"bleu_4", "rouge_l"}),
+        ("report", {"bleu_4", "rouge_l"}),
     ],
 )
 def test_a_question_is_scored_by_the_metrics_of_its_kind(answer_type: str | None, names: set[str]):

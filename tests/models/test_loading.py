@@ -14,7 +14,7 @@ from medvl_lib.chat import conversations_path, read_conversations
 from medvl_lib.errors import MedVLError
 from medvl_lib.lines import DOCUMENTS
 from medvl_lib.models.loading import count_quantized, load, num_parameters, resident_bytes, write_base, write_quantized
-from medvl_lib.models.weights import BASE_RULES, INT8_RULES, NF4_RULES, tensors
+from medvl_lib.models.weights import BASE_RULES, INT8_RULES, NF4_RULES, held_bytes, tensors
 from tests.torch_fixtures import TINY, Trial
 
 
@@ -36,6 +36,25 @@ def test_parameters_in_four_bits_are_counted_unpacked(trial: Trial) -> None:
     assert num_parameters(nf4.model) == (num_parameters(base.model)[0], quantized)
     saved = quantized * 4 - quantized * 0.5
     assert 0.9 * saved < resident_bytes(base.model) - resident_bytes(nf4.model) < saved  # the constants cost a little
+
+
+def test_what_four_bits_will_take_is_known_from_the_base_model(trial: Trial) -> None:
+    planned, held = (held_bytes(folder, "bfloat16", form) for folder, form in ((trial.base, "nf4"), (trial.nf4, None)))
+    assert planned == pytest.approx(held, rel=0.01)
+    assert planned < 0.8 * held_bytes(trial.base, "bfloat16")
+
+
+def test_weights_without_room_are_refused_before_they_are_loaded(trial: Trial, tmp_path) -> None:
+    held = held_bytes(trial.base, "float32")
+    snug = replace(trial.profile, memory_budget_bytes=held, memory_margin_share=0.0)
+    assert load(trial.base, TINY, snug).precision == "float32"
+    with pytest.raises(MedVLError, match=r"weights that take 0.0 GB \(float32\), and room for 0.0 GB") as refused:
+        load(trial.base, TINY, replace(snug, memory_budget_bytes=held - 1))
+    assert refused.value.where == str(trial.base)
+    assert "memory_budget_bytes" in refused.value.do
+    assert write_quantized(tmp_path, trial.base, "nf4", TINY, replace(snug, memory_budget_bytes=held - 1))  # what is packed takes less
+    with pytest.raises(MedVLError, match=r"nf4\+float32"):
+        write_quantized(tmp_path, trial.base, "nf4", TINY, replace(snug, memory_budget_bytes=1))
 
 
 def test_a_saved_four_bit_model_loads_with_the_same_outputs(trial: Trial, tmp_path) -> None:

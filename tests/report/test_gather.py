@@ -30,9 +30,9 @@ def test_the_worst_pairs_are_those_of_the_lowest_score_and_of_the_largest_loss(r
 
 
 def test_where_less_is_better_the_highest_score_is_the_worst(report, evaluated, monkeypatch: pytest.MonkeyPatch):
-    decision = replace(report.decision, primary_metric="hallucinated_pair_rate")
+    decisions = (replace(report.decision, primary_metric="hallucinated_pair_rate"),)
     assert not METRICS["hallucinated_pair_rate"].is_higher_better
-    monkeypatch.setattr(room, "read_decision", lambda _: decision)
+    monkeypatch.setattr(room, "read_decisions", lambda _: decisions)
     found = gather(evaluated.workspace, find(evaluated.workspace, "documents"), SHOWN).examples
     worst = ask(
         evaluated.workspace,

@@ -173,6 +173,6 @@ def test_the_same_report_is_the_same_page(report):
 def test_a_decision_without_numbers_is_still_told(report):
     nothing = dict.fromkeys(("difference", "ci_low", "ci_high", "p_value", "image_difference", "image_ci_low", "image_ci_high"))
     decision = replace(report.decision, verdict="inconclusive", reasons=("not comparable: 3 pairs",), **nothing)
-    page = render_html(replace(report, decision=decision))
+    page = render_html(replace(report, decisions=(decision,)))
     assert "Inconclusive: not comparable: 3 pairs" in page
-    assert {row["what"]: row["value"] for row in read_table_of(page, "decision")}["challenger minus champion"] == "–"
+    assert {row["what"]: row["value"] for row in read_table_of(page, "decision-adapter")}["adapter minus base"] == "–"

@@ -7,7 +7,7 @@ from xml.etree.ElementTree import fromstring
 
 import pytest
 
-from medvl_lib.benchmark.promotion import read_decision
+from medvl_lib.benchmark.promotion import read_decisions
 from medvl_lib.benchmark.publish import ask
 from medvl_lib.exhibits import ShownTable
 from medvl_lib.hardware import PROFILES
@@ -80,12 +80,13 @@ def test_answers_are_counted_by_variant_metric_and_state(evaluated: Evaluated):
 
 
 def test_the_decision_has_every_number_and_every_reason(evaluated: Evaluated):
-    decision = read_decision(evaluated.promotion.directory)
-    [row] = records(exhibit("promotion", "decision", evaluated.promotion.directory))
-    assert all(getattr(decision, name) == value for name, value in row.items())
+    decisions = read_decisions(evaluated.promotion.directory)
+    rows = records(exhibit("promotion", "decision", evaluated.promotion.directory))
+    assert [row["challenger"] for row in rows] == ["adapter", "nf4"]
+    assert all(getattr(decision, name) == value for decision, row in zip(decisions, rows, strict=True) for name, value in row.items())
     assert next(iter(row)) == "verdict"
     reasons = records(exhibit("promotion", "reasons", evaluated.promotion.directory))
-    assert [row["reason"] for row in reasons] == list(decision.reasons)
+    assert [row["reason"] for row in reasons] == [reason for decision in decisions for reason in decision.reasons]
 
 
 def test_the_loss_is_drawn_through_the_steps_that_were_written(evaluated: Evaluated):

@@ -10,24 +10,38 @@ from pathlib import Path
 import pytest
 
 from medvl_lib import chat
-from medvl_lib.benchmark.promotion import Decision, read_decision
+from medvl_lib.benchmark.promotion import Decision, read_decisions
+from medvl_lib.errors import InputRefused
 from medvl_lib.evaluation import scores
-from medvl_lib.evaluation.predictions import FLOORS, PREDICTIONS, REFERENCES, Prediction, Reference
+from medvl_lib.evaluation.predictions import (
+    FLOORS,
+    PREDICTIONS,
+    REFERENCES,
+    VARIANTS,
+    Prediction,
+    Reference,
+    VariantMeasurement,
+)
 from medvl_lib.files import read_json, write_json
 from medvl_lib.lines import DOCUMENTS
 from medvl_lib.pairs import PAIRS, Pair, Triple
+from medvl_lib.pointer import Served, move_pointer
 from medvl_lib.provenance import Artifact, Fact, judge, read_artifact, write_step
-from medvl_lib.route.champion import JUDGED_AGAINST, Champion
-from medvl_lib.route.promoting import promotion_step, trainings
+from medvl_lib.route.champion import JUDGED_AGAINST, Contender
+from medvl_lib.route.promoting import promotion_step, trainings, validation_losses
 from medvl_lib.split import SPLIT, SplitRow, SplitSpec, write_split
 from medvl_lib.step import run_step
 from medvl_lib.tables import read_table, write_table
-from medvl_lib.training.steps import TRAINED_ON
+from medvl_lib.training.steps import TRAINED_ON, TRAINING_STEPS, TrainingStep
 from medvl_lib.workspace import Workspace
 
 FORMS = "clinical_documents"
 LINE = replace(DOCUMENTS, datasets=(FORMS,))
 STEP = promotion_step(LINE)
+STEP_ONE = TrainingStep(
+    step=1, epoch=1.0, loss=1.0, learning_rate=1e-4, gradient_norm=None, num_tokens=9, tokens_per_second=1.0, elapsed_seconds=1.0,
+    validation_loss=0.5,
+)  # fmt: skip
 
 
 def _page(number: int) -> Pair:
@@ -62,6 +76,7 @@ class Lab:
     def adapter(self, name: str, conversations: Artifact, learned_from: str = FORMS) -> Artifact:
         def weights(folder: Path) -> dict[str, Fact]:
             (folder / "weights").write_text(name)
+            write_table(folder / TRAINING_STEPS, TrainingStep, [STEP_ONE])
             return {f"{TRAINED_ON}{learned_from}": 9, f"{TRAINED_ON}mtsamples": 0}
 
         return self.write("adapter", name, [conversations, self.base()], weights)
@@ -75,7 +90,15 @@ class Lab:
 
     def scored(self, adapter: Artifact, conversations: Artifact, champion: Artifact | None = None) -> Artifact:
         """Scores of an adapter that reads three pages of four; base reads one of four, and so does the champion."""
-        against = "" if champion is None else Champion(adapter=champion, weights=self.base()).data_version
+        models = {"base": Contender(self.base()), "adapter": Contender(self.base(), adapter)}
+        models |= {"champion": Contender(self.base(), champion)} if champion else {}
+        against = models["champion"].data_version if champion else ""
+        if champion is not None:
+            move_pointer(self.workspace, Served(
+                line=LINE.name, variant="adapter", weights_step="base_model", weights_fingerprint=self.base().fingerprint,
+                adapter_step="adapter", adapter_fingerprint=champion.fingerprint, data_version=against, decision_step="promotion",
+                decision="d",
+            ))  # fmt: skip
         variants = [*FLOORS, "base", "adapter", *(["champion"] if champion else [])]
 
         def predict(folder: Path) -> dict[str, Fact]:
@@ -85,10 +108,10 @@ class Lab:
             write_table(folder / PREDICTIONS, Prediction, (
                 _answer(one, number, variant, condition) for variant, condition in asked for number, one in enumerate(references)
             ))  # fmt: skip
-            (folder / "weights").write_text(adapter.data_version)  # as the real ones say whose answers they are
+            write_table(folder / VARIANTS, VariantMeasurement, (_weighed(name, one.data_version) for name, one in models.items()))
             return {JUDGED_AGAINST: against}
 
-        predictions = self.write("predictions", f"v1 {against}", [conversations, adapter], predict)
+        predictions = self.write("predictions", f"v1 {against}", [conversations, self.base(), adapter], predict)
         written = self.write("scores", "v1", [predictions], lambda folder: scores.write_scores(folder, predictions.directory))
         judge(self.workspace, written, scores.RULES)
         return written
@@ -100,7 +123,14 @@ class Lab:
         return written
 
     def decided(self) -> Decision:
-        return read_decision(self.promoted().directory)
+        return read_decisions(self.promoted().directory)[0]
+
+
+def _weighed(variant: str, data_version: str) -> VariantMeasurement:
+    return VariantMeasurement(
+        variant=variant, model="m", weights_data_version=data_version, precision="float32", num_parameters=9, num_quantized_parameters=0,
+        load_seconds=1.0, memory_after_load_bytes=9, memory_peak_bytes=9, adapter_bytes=None, stands_on=None, round=0,
+    )  # fmt: skip
 
 
 def _answer(one: Reference, number: int, variant: str, condition: str) -> Prediction:
@@ -193,6 +223,24 @@ def test_the_stage_before_counts_too(lab: Lab):
     assert found == [(marks[0], (FORMS,)), (marks[1], ("mtsamples",))]
 
 
+# -- what is served ----------------------------------------------------------------------------------------------------
+def test_what_is_served_since_the_answers_were_made_is_asked_first(lab: Lab):
+    now = lab.chat(seed=2)
+    champion = lab.adapter("old", now)
+    lab.scored(lab.adapter("new", now), now, champion)
+    lab.scored(lab.adapter("newer", now), now)  # answered before the champion was promoted
+    with pytest.raises(InputRefused, match="is not among them") as refusal:
+        lab.promoted()
+    assert refusal.value.do == "materialize documents/predictions again, and what follows from it"
+
+
+def test_a_held_out_loss_is_that_of_an_adapter_validated_on_the_same_conversations(lab: Lab):
+    then, now = lab.chat(seed=1), lab.chat(seed=2)
+    scored = lab.scored(lab.adapter("new", now), now, lab.adapter("old", then))
+    predictions = read_artifact(lab.workspace.directory("predictions", LINE.name, scored.inputs[f"predictions/{LINE.name}"]))
+    assert validation_losses(lab.workspace, LINE, predictions) == {"adapter": 0.5}
+
+
 # -- which look it is --------------------------------------------------------------------------------------------------
 def test_deciding_again_writes_nothing_new(lab: Lab):
     now = lab.chat(seed=2)
@@ -212,7 +260,7 @@ def test_every_challenger_is_a_look_and_going_back_to_the_first_is_none(lab: Lab
     decided.append(lab.promoted())
     assert [artifact.facts["look"] for artifact in decided] == [1, 2, 1]
     assert decided[2].directory == decided[0].directory
-    assert read_decision(decided[1].directory).alpha == pytest.approx(read_decision(decided[0].directory).alpha / 4)
+    assert read_decisions(decided[1].directory)[0].alpha == pytest.approx(read_decisions(decided[0].directory)[0].alpha / 4)
 
 
 def test_another_number_is_another_decision(lab: Lab):
@@ -240,6 +288,7 @@ def test_a_refused_comparison_is_no_look(lab: Lab):
     then, now = lab.chat(seed=1), lab.chat(seed=2)
     lab.scored(lab.adapter("new", now), now, lab.adapter("old", then))
     assert lab.promoted().facts["is_compared"] is False
+    lab.workspace.served(LINE.name).unlink()
     lab.scored(lab.adapter("newer", now), now)
     assert lab.promoted().facts["look"] == 1
 

@@ -14,6 +14,11 @@ FEW = {
     "mtsamples": {"csv": 3, "hub_train": 2, "hub_test": 1},
     "pathvqa": {"train": 2, "validation": 0, "test": 1},
     "pubmedvision": {"alignment": 2, "instruction": 1},
+    "knee_xray": {"graded": 2, "split": 2},
+    "pad_ufes_20": {"patients": 2},
+    "slake": {"train": 1, "validate": 0, "test": 1},
+    "custom_reports": {"english": 1, "chinese": 2, "dicom": 1},
+    "roco": {"train": 2, "validation": 0, "test": 1, "hub_train": 1, "hub_test": 0},
 }
 
 

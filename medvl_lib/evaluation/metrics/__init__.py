@@ -1,18 +1,32 @@
-"""Metrics: pure functions (answer, reference) -> a number from 0 to 1, each with its definition, source and version.
+"""Metrics: pure functions (answer, reference) -> a number, each with its definition, range, source and version.
 
 In: an answer and a ``Reference``. Out: a number; ``UnscorableError`` where the reference gives nothing to score against. A new metric is
 one function in the module of its family and one entry here. No file is opened, nothing is rounded, and means are ``statistics``'s.
+
+Most metrics are means: the result is the mean of what each pair scores. A *corpus metric* is not: BLEU is a function of sums over all
+pairs, so it says what a pair adds to the sums, and which function of them the result is.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
+from medvl_lib.evaluation.metrics import reports, vqa
 from medvl_lib.evaluation.metrics.documents import hallucinated_pair_rate, pair_accuracy, term_recall, value_recall
 from medvl_lib.evaluation.metrics.text import token_f1
-from medvl_lib.evaluation.metrics.vqa import closed_accuracy, closed_unparsable, open_exact, open_recall
-from medvl_lib.evaluation.predictions import Reference
+from medvl_lib.evaluation.predictions import ANSWER_TYPE, Reference
 
-ANSWER_TYPE = "answer_type"  # the slice that tells closed questions from open ones
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Corpus:
+    """How a metric comes about that is no mean over pairs."""
+
+    statistics: Callable[[str, Reference], tuple[float, ...]]
+    """(answer, reference) -> what is summed over pairs."""
+    value: Callable[[NDArray[np.float64]], NDArray[np.float64]]
+    """Sums, (..., statistics) -> the metric, (...): of many sets of pairs at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,15 +35,23 @@ class Metric:
 
     name: str
     score: Callable[[str, Reference], float]
-    """(answer, reference) -> 0 to 1."""
+    """(answer, reference) -> 0 to ``highest``."""
     applies_to: Callable[[Reference], bool]
     """Whether a reference has what the metric needs."""
     definition: str
     source: str
-    """Paper, or implementation at a commit."""
+    """Paper, or implementation at a commit or version."""
     version: int
     """Raised, with the reason beside it, whenever an answer would get another number, also because of tokens, units or dates."""
+    highest: float = 1.0
+    """The upper end of its range; the lower one is 0."""
     is_higher_better: bool = True
+    is_gateable: bool = True
+    """Whether a gate may decide by it: not where an answer that says nothing, or everything, does well."""
+    corpus: Corpus | None = None
+    """None: the result is the mean of the scores."""
+    signature: Callable[[Reference], str] | None = None
+    """How the pair's texts are cut and counted, where that depends on the pair: results of two signatures are never in one number."""
 
 
 def _has_triples(reference: Reference) -> bool:
@@ -44,22 +66,36 @@ def _is_open(reference: Reference) -> bool:
     return reference.slices.get(ANSWER_TYPE) == "open"
 
 
-def _is_free_text(reference: Reference) -> bool:
-    return not reference.expected and not _is_closed(reference)
+def _has_bleu(reference: Reference) -> bool:
+    return reference.is_report and reports.bleu_tokenizer(reference.language) is not None
+
+
+def _has_rouge(reference: Reference) -> bool:
+    return reference.is_report and reports.rouge_signature(reference.language) is not None
+
+
+def _tokenizer(reference: Reference) -> str:
+    return reports.bleu_tokenizer(reference.language) or ""
+
+
+def _labels(reference: Reference) -> vqa.Labels:
+    return vqa.labels_of(reference.labels, reference.language)
 
 
 METRICS: dict[str, Metric] = {
     "term_recall": Metric(
         name="term_recall", score=lambda answer, reference: term_recall(answer, reference.expected), applies_to=_has_triples,
-        definition="Share of the page's terms that stand anywhere in the answer.",
+        definition="Share of the page's terms that stand anywhere in the answer: gameable, never gated.",
         source="MedVL requirement documents, 'term accuracy'; medvl_lib/evaluation/metrics/documents.py",
         version=1,  # first version
+        is_gateable=False,  # a list of all terms
     ),
     "value_recall": Metric(
         name="value_recall", score=lambda answer, reference: value_recall(answer, reference.expected), applies_to=_has_triples,
         definition="Share of the page's values that stand anywhere in the answer, on whatever term: gameable, never gated.",
         source="MedVL requirement documents, 'value accuracy'; medvl_lib/evaluation/metrics/documents.py",
         version=1,  # first version
+        is_gateable=False,  # values on the wrong terms, or all numbers
     ),
     "pair_accuracy": Metric(
         name="pair_accuracy", score=lambda answer, reference: pair_accuracy(answer, reference.expected), applies_to=_has_triples,
@@ -74,37 +110,66 @@ METRICS: dict[str, Metric] = {
         source="MedVL; medvl_lib/evaluation/metrics/documents.py",
         version=1,  # first version
         is_higher_better=False,
+        is_gateable=False,  # silence
     ),
     "token_f1": Metric(
-        name="token_f1", score=lambda answer, reference: token_f1(answer, reference.response), applies_to=_is_free_text,
-        definition="Harmonic mean of precision and recall over the tokens of answer and wanted answer, without articles.",
+        name="token_f1", score=lambda answer, reference: token_f1(answer, reference.response), applies_to=_is_open,
+        definition="Harmonic mean of precision and recall over the tokens of the answer to an open question and the wanted one, without "
+        "articles. Not of reports: there the 50 commonest words beat every floor.",
         source="https://arxiv.org/abs/1606.05250; compute_f1 in huggingface/transformers @ 0cbcecb69, data/metrics/squad_metrics.py",
-        version=1,  # first version
+        version=2,  # of open questions alone
     ),
     "closed_accuracy": Metric(
-        name="closed_accuracy", score=lambda answer, reference: closed_accuracy(answer, reference.response), applies_to=_is_closed,
-        definition="Whether the answer to a closed question states the wanted one of yes and no, as a word, and not the other.",
+        name="closed_accuracy", score=lambda answer, reference: vqa.closed_accuracy(answer, reference.response, _labels(reference)),
+        applies_to=_is_closed,
+        definition="Whether the answer to a closed question states the wanted one of its labels (yes and no where none are declared), as a "
+        "word, and no other.",
         source="MedVL; medvl_lib/evaluation/metrics/vqa.py",
-        version=1,  # first version
+        version=2,  # declared labels, Chinese yes and no, labels that are denied
     ),
     "closed_unparsable": Metric(
-        name="closed_unparsable", score=lambda answer, reference: closed_unparsable(answer, reference.response), applies_to=_is_closed,
-        definition="Whether the answer to a closed question states neither yes nor no, or both; such an answer is also wrong.",
+        name="closed_unparsable", score=lambda answer, reference: vqa.closed_unparsable(answer, reference.response, _labels(reference)),
+        applies_to=_is_closed,
+        definition="Whether the answer to a closed question states none of its labels, or several; such an answer is also wrong.",
         source="MedVL; medvl_lib/evaluation/metrics/vqa.py",
-        version=1,  # first version
+        version=2,  # declared labels, Chinese yes and no, labels that are denied
         is_higher_better=False,
+        is_gateable=False,  # one label said to everything
     ),
     "open_exact": Metric(
-        name="open_exact", score=lambda answer, reference: open_exact(answer, reference.response), applies_to=_is_open,
+        name="open_exact", score=lambda answer, reference: vqa.open_exact(answer, reference.response), applies_to=_is_open,
         definition="Whether the answer to an open question is the wanted one, word for word, without articles.",
         source="https://arxiv.org/abs/1606.05250, exact match; medvl_lib/evaluation/metrics/vqa.py",
         version=1,  # first version
     ),
     "open_recall": Metric(
-        name="open_recall", score=lambda answer, reference: open_recall(answer, reference.response), applies_to=_is_open,
+        name="open_recall", score=lambda answer, reference: vqa.open_recall(answer, reference.response), applies_to=_is_open,
         definition="Share of the wanted words that stand in the answer to an open question, without articles: gameable, never gated.",
         source="LLaVA-Med, run_eval.py @ b9a98a7; medvl_lib/evaluation/metrics/vqa.py",
         version=1,  # first version
+        is_gateable=False,  # a dump of common words
+    ),
+    "bleu_4": Metric(
+        name="bleu_4", score=lambda answer, reference: reports.sentence_bleu(answer, reference.response, _tokenizer(reference)),
+        applies_to=_has_bleu,
+        definition="Corpus BLEU-4 of reports and transcriptions in lower case, 0 to 100: n-grams of up to four words that answers share "
+        "with the wanted texts. A pair's own score is its sentence BLEU, whose mean it is not.",
+        source="Papineni et al. 2002, ACL; sacrebleu 2.6.0, metrics/bleu.py; medvl_lib/evaluation/metrics/reports.py",
+        version=1,  # first version
+        highest=reports.PERFECT,
+        corpus=Corpus(
+            statistics=lambda answer, reference: reports.bleu_statistics(answer, reference.response, _tokenizer(reference)),
+            value=reports.corpus_bleu,
+        ),
+        signature=lambda reference: reports.bleu_signature(_tokenizer(reference)),
+    ),
+    "rouge_l": Metric(
+        name="rouge_l", score=lambda answer, reference: reports.rouge_l(answer, reference.response, reference.language),
+        applies_to=_has_rouge,
+        definition="F1 of the longest common subsequence of words (in Chinese: characters) of a report or transcription and the answer.",
+        source="Lin 2004, Text Summarization Branches Out; rouge-score 0.1.2; medvl_lib/evaluation/metrics/reports.py",
+        version=1,  # first version
+        signature=lambda reference: reports.rouge_signature(reference.language) or "",
     ),
 }  # fmt: skip
 
@@ -112,3 +177,8 @@ METRICS: dict[str, Metric] = {
 def metric_versions() -> dict[str, str]:
     """The version of every metric: part of an evaluation's identity."""
     return {name: str(metric.version) for name, metric in METRICS.items()}
+
+
+def ranges() -> dict[str, float]:
+    """The upper end of every metric's range; the lower one is 0."""
+    return {name: metric.highest for name, metric in METRICS.items()}

@@ -1,6 +1,10 @@
-"""Metrics for free text: how many of the wanted words an answer has, and how many it has beside them.
+"""Metrics for short free text: how many of the wanted words an answer has, and how many it has beside them.
 
-In: an answer and the wanted text. Out: numbers from 0 to 1. Normalisation is ``tokens``'s.
+In: an answer to an open question and the wanted text. Out: numbers from 0 to 1. Normalisation is ``tokens``'s.
+
+Reports are ``reports``'s: the order of words is not looked at here, and of a long text the commonest words of its kind are a good part. A
+dump of 50 has more token F1 than the most typical report (0.22 to 0.21 on 132 transcribed pages, 0.15 to 0.12 on 100 captions, measured);
+on short answers it has far less than the majority's answer (0.05 to 0.53 on 372 questions of SLAKE).
 """
 
 from collections import Counter

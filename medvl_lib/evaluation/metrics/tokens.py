@@ -15,6 +15,7 @@ from typing import NamedTuple
 from medvl_lib.evaluation.metrics.dates import with_iso_dates
 
 _CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+CJK_CHARACTER = re.compile(f"[{_CJK}]")
 _SUPERSCRIPTS = re.compile("(\\d?)([⁻⁰¹²³⁴-⁹]+)")
 _VULGAR_FRACTION = re.compile("[¼-¾⅐-⅞]")
 _PART = r"(?:\d{1,3}(?:,\d{3})+(?![\d,])|\d+(?:,\d+)+(?![\d.])|\d+)(?:\.\d+)?|(?<![\w.])\.\d+"

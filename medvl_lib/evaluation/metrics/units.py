@@ -106,3 +106,9 @@ def stated_unit(following: Sequence[Token], expected: str) -> Stated:
             return "same"
     said = _stated(following[len(flags) :]) or _stated(following)
     return "other" if said and _is_contradiction(said, wanted) else "none"
+
+
+def is_unit(text: str) -> bool:
+    """Whether a text is a unit as a whole: ``mmol/L``, ``mg daily``; not ``Jan 2024``."""
+    said = tokens(text)
+    return bool(said) and all(_goes_on(token, said[place - 1] if place else None) for place, token in enumerate(said))

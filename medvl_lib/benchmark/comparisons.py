@@ -1,0 +1,137 @@
+"""Comparisons: two variants' scores of one evaluation, pair by pair.
+
+In: scores, and which pairs are in which slice. Out: ``Answers`` by name, and ``Comparisons``, which holds one against another. What a
+difference means for the gate is judged in ``findings``; the arithmetic is ``evaluation.statistics``'s.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+from medvl_lib.benchmark.gate import EVERY, Gate
+from medvl_lib.benchmark.slices import ALL
+from medvl_lib.evaluation.metrics import METRICS
+from medvl_lib.evaluation.predictions import Condition, Variant
+from medvl_lib.evaluation.scores import Score
+from medvl_lib.evaluation.statistics import Difference, Floats, Functional, Statistics, mean, paired_difference
+
+UNPARSABLE = "closed_unparsable"  # the metric that counts closed answers without a readable choice
+FAILED_STATES = frozenset(["empty", "wrong_language"])
+
+
+class Answers(NamedTuple):
+    """Who answered, under which condition."""
+
+    variant: Variant
+    condition: Condition = "as_is"
+
+    def __str__(self) -> str:
+        return self.variant if self.condition == "as_is" else f"{self.variant} ({self.condition})"
+
+
+class _Column(NamedTuple):
+    answers: Answers
+    metric: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparisons:
+    """What the gate may look at: the test split of its datasets. Clusters of two datasets are never one."""
+
+    scores: Sequence[Score]
+    gate: Gate
+    slices: Mapping[str, Sequence[str]]
+    """Pair -> the slices that it is in; a pair that is not named is in ``all`` alone."""
+
+    @cached_property
+    def _table(self) -> dict[_Column, dict[str, Score]]:
+        """(answers, metric) -> pair -> score."""
+        table: dict[_Column, dict[str, Score]] = {}
+        for score in self.scores:
+            if score.split == "test" and (not self.gate.datasets or score.dataset in self.gate.datasets):
+                table.setdefault(_Column(Answers(score.variant, score.condition), score.metric), {})[score.pair_id] = score
+        return table
+
+    def has(self, variant: Variant) -> bool:
+        """Whether a variant was scored at all."""
+        return any(column.answers.variant == variant for column in self._table)
+
+    def column(self, answers: Answers, metric: str) -> Mapping[str, Score]:
+        """Pair -> score; empty where these were not scored by this metric."""
+        return self._table.get(_Column(answers, metric), {})
+
+    def matching(self, pattern: str, metric: str) -> list[str]:
+        """The slices that a guardrail names: one, or of ``label=*`` each value that a pair with a score of its metric has."""
+        label, _, value = pattern.partition("=")
+        if value != EVERY:
+            return [pattern]
+        judged = {pair_id for column, found in self._table.items() if column.metric == metric for pair_id in found}
+        return sorted({name for pair_id in judged for name in self.slices.get(pair_id, ()) if name.startswith(f"{label}=")})
+
+    def unlike(self, mine: Answers, others: Answers, metric: str) -> str | None:
+        """Why two cannot be compared, if they cannot."""
+        ours, theirs = self.column(mine, metric), self.column(others, metric)
+        if odd := sorted(ours.keys() ^ theirs.keys()):
+            return f"not comparable: {len(odd)} pairs were answered by only one of {mine} and {others}, first {odd[0]}"
+        return self._unsound(theirs, others)
+
+    def _unsound(self, found: Mapping[str, Score], answers: Answers) -> str | None:
+        """Why no metric over these scores is sound, if none is: too many are missing, or sums would be of words and of characters."""
+        num_unscored = sum(score.value is None for score in found.values())
+        if num_unscored > self.gate.max_unscored_share * len(found):
+            return f"not comparable: {num_unscored} of {len(found)} answers of {answers} could not be scored"
+        cuts = sorted({score.signature for score in found.values() if score.signature is not None})
+        if len(cuts) > 1:
+            return f"not comparable: texts of {answers} were cut in {len(cuts)} ways, which make no one number: {' and '.join(cuts)}"
+        return None
+
+    def difference(self, mine: Answers, others: Answers, metric: str, *, confidence: float, within: str = ALL) -> Difference | None:
+        """Mine minus others over the pairs of a slice that both have a value of, turned so that positive is better.
+
+        None where there are no such pairs, or where they cannot be compared.
+        """
+        ours, theirs = (self._within(self.column(answers, metric), within) for answers in (mine, others))
+        if self._unsound(ours, mine) or self._unsound(theirs, others):
+            return None
+        sign, corpus = 1 if METRICS[metric].is_higher_better else -1, METRICS[metric].corpus
+        pairs: list[tuple[str, Statistics, Statistics]] = []
+        for pair_id in sorted(ours.keys() & theirs.keys()):
+            first, second = ours[pair_id], theirs[pair_id]
+            if first.value is not None and second.value is not None:
+                mine_said, they_said = (first.statistics, second.statistics) if corpus else (sign * first.value, sign * second.value)
+                pairs.append((f"{first.dataset}/{first.group_id}", mine_said, they_said))
+        functional = _turned(corpus.value, sign) if corpus else mean
+        return paired_difference(pairs, functional=functional, confidence=confidence) if pairs else None
+
+    def _within(self, found: Mapping[str, Score], name: str) -> Mapping[str, Score]:
+        """The scores of a slice."""
+        return found if name == ALL else {pair_id: score for pair_id, score in found.items() if name in self.slices.get(pair_id, ())}
+
+    def failed_share(self, answers: Answers) -> float:
+        """Which share of the answers (0-1) is empty, in another language, or without a readable choice."""
+        judged = [score for metric in self.gate.primaries for score in self.column(answers, metric).values()]
+        failed = {score.pair_id for score in judged if score.answer_state in FAILED_STATES}
+        failed |= {pair_id for pair_id, score in self.column(answers, UNPARSABLE).items() if score.value == 1}
+        asked = {score.pair_id for score in judged}
+        return len(failed & asked) / len(asked) if asked else 0.0
+
+
+def _turned(functional: Functional, sign: int) -> Functional:
+    """A corpus metric, turned so that positive is better."""
+
+    def turned(sums: Floats) -> Floats:
+        return sign * functional(sums)
+
+    return turned
+
+
+def in_words(found: Difference, mine: Answers, others: Answers, metric: str, *, confidence: float, within: str = ALL) -> str:
+    """A difference as a sentence."""
+    interval = "no interval" if found.ci_low is None else f"{100 * confidence:.4g} % interval {found.ci_low:+.3f} to {found.ci_high:+.3f}"
+    turned = "" if METRICS[metric].is_higher_better else " (less is better: sign turned)"
+    place = "" if within == ALL else f" in {within}"
+    return (
+        f"{metric}{place}{turned}: {mine} minus {others} is {found.difference:+.3f} ({interval}, p = {found.p_value:.4f}, "
+        f"{found.num_pairs} pairs, {found.num_clusters} clusters)"
+    )

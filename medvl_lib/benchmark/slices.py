@@ -1,0 +1,27 @@
+"""Slices: the labels by which test pairs are reported, and guarded, separately.
+
+In: evaluated pairs. Out: for each pair the names of its slices. Means of slices are ``rows``'s, their guardrails ``findings``'s.
+"""
+
+from collections.abc import Iterable
+
+from medvl_lib.evaluation.scores import EvaluatedPair
+
+ALL = "all"
+LANGUAGE = "language="  # what the slices of languages begin with
+
+
+def slices_of(pairs: Iterable[EvaluatedPair]) -> dict[str, list[str]]:
+    """The slices that each pair is in, each once: all, each of its labels, and its language where its dataset has several."""
+    pairs = list(pairs)
+    languages: dict[str, set[str]] = {}
+    for pair in pairs:
+        languages.setdefault(pair.dataset, set()).add(pair.language)
+    return {
+        pair.pair_id: list(dict.fromkeys([  # a pair may have its language among its labels, too
+            ALL,
+            *(f"{label}={value}" for label, value in sorted(pair.slices.items())),
+            *([f"{LANGUAGE}{pair.language}"] if len(languages[pair.dataset]) > 1 else []),
+        ]))
+        for pair in pairs
+    }  # fmt: skip

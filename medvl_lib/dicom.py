@@ -1,0 +1,296 @@
+# pyright: reportUnknownMemberType=false
+# (pydicom's datasets hold anything)
+"""DICOM: stored bytes as a viewer would show them, and whether they still say who the patient is.
+
+In: the bytes of a DICOM file. Out: RGB values of its first frame, its facts, and a ``Refusal`` for a file that was not de-identified.
+``images`` calls the first two; ``pairs`` asks the third before anything is stored. Values go the standard's way to the screen (PS3.3
+C.7.6.3 and C.11; PS3.4 N.2): modality LUT or rescale; then the VOI LUT, or the first window (LINEAR, LINEAR_EXACT or SIGMOID), or, without
+either, from the darkest to the brightest value that is no padding; MONOCHROME1 is inverted; palettes are looked up; YBR becomes RGB.
+Overlays, colour profiles, pixels that are not square and frames behind the first are left alone.
+
+What pydicom cannot decode with NumPy and Pillow alone (JPEG lossless, JPEG-LS, 12-bit JPEG) is unreadable, with the transfer syntax named.
+Messages name tags, never what they hold.
+"""
+
+import io
+import logging
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cache
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+PREAMBLE_BYTES, MARK = 128, b"DICM"
+BARE = (b"\x02\x00", b"\x08\x00")  # how a file without a preamble begins: group 0002 or 0008, little-endian; no picture format does
+
+IDENTIFYING = (
+    "PatientName", "PatientID", "PatientBirthDate", "PatientBirthTime", "OtherPatientIDs", "OtherPatientNames", "PatientBirthName",
+    "PatientMotherBirthName", "PatientAddress", "PatientTelephoneNumbers", "ReferringPhysicianName", "PerformingPhysicianName",
+    "OperatorsName", "InstitutionName", "InstitutionAddress", "AccessionNumber",
+)  # fmt: skip
+"""Tags that name a patient, or lead to one: 16 of those that the confidentiality profile of PS3.15 (table E.1-1) removes. A tripwire: that
+they are empty does not make a file anonymous."""
+DRAWN_ON = frozenset(["US", "SC"])
+"""Ultrasound and secondary capture: names are often burned into the picture, whatever the tag says."""
+NOTHING = " ^=\0"  # what an emptied name is made of
+
+
+class DicomError(Exception):
+    """A DICOM file without a picture that can be shown; the message says why, in tags and syntaxes."""
+
+
+class DicomFacts(NamedTuple):
+    """What a file says of its picture."""
+
+    width_pixels: int
+    height_pixels: int
+    mode: str
+    """Photometric interpretation and bits: ``MONOCHROME2 12 bit``."""
+    num_frames: int
+
+
+class Refusal(NamedTuple):
+    """Why a file may not be taken in."""
+
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clearance:
+    """What a person vouches for, of all DICOM files of a folder."""
+
+    pseudonyms: frozenset[str] = field(default_factory=frozenset[str])
+    """Identifying tags that hold pseudonyms here."""
+    identity_removed: bool = False
+    """Patients were made unrecognizable, though PatientIdentityRemoved does not say so."""
+    pixels_reviewed: bool = False
+    """Somebody has looked at every picture, and none has a name burned into it."""
+
+    def __post_init__(self) -> None:
+        """Refuse a tag that is not looked at anyway: it is misspelt."""
+        if strange := sorted(self.pseudonyms.difference(IDENTIFYING)):
+            raise ValueError(f"{strange[0]!r} is none of the identifying tags: {', '.join(IDENTIFYING)}")
+
+
+UNCLEARED = Clearance()
+
+
+def is_dicom(data: bytes) -> bool:
+    """Whether bytes are a DICOM file, with the preamble or, as old archives wrote them, without."""
+    return data[PREAMBLE_BYTES : PREAMBLE_BYTES + len(MARK)] == MARK or data[:2] in BARE
+
+
+@cache
+def _pydicom() -> Any:
+    """The library, told to keep what it reads to itself: its warnings quote values, and a patient's name is one."""
+    import pydicom  # 0.5 s that only a dataset with DICOM files needs
+    from pydicom import config
+
+    config.settings.reading_validation_mode = config.IGNORE
+    warnings.filterwarnings("ignore", module="pydicom")
+    logging.getLogger("pydicom").setLevel(logging.CRITICAL)
+    return pydicom
+
+
+def _read(data: bytes, *, with_pixels: bool) -> "Dataset":
+    try:
+        dataset = _pydicom().dcmread(io.BytesIO(data), stop_before_pixels=not with_pixels, force=data[:2] in BARE)
+        if "TransferSyntaxUID" not in dataset.file_meta:  # a bare file says in its first bytes how it is written
+            is_implicit, _ = dataset.original_encoding
+            uid = _pydicom().uid
+            dataset.file_meta.TransferSyntaxUID = uid.ImplicitVRLittleEndian if is_implicit else uid.ExplicitVRLittleEndian
+    except Exception as error:  # damage has a dozen names in pydicom, and its words quote values
+        raise DicomError(f"a DICOM header that cannot be read ({type(error).__name__})") from None
+    return dataset
+
+
+# -- whose picture it is -----------------------------------------------------------------------------------------------
+def refusal(data: bytes, clearance: Clearance = UNCLEARED) -> Refusal | None:
+    """Why a file may not be taken in; None for one that says that it was de-identified, or is vouched for.
+
+    The first reason counts, and the detail lists everything that was found, so that all of it can be mended at once.
+    """
+    try:
+        named, removed, burned_in, modality = _identity(_read(data, with_pixels=False))
+    except DicomError as error:
+        return Refusal("dicom_unreadable", str(error))
+    found: list[Refusal] = []
+    if names := [tag for tag in IDENTIFYING if tag in named and tag not in clearance.pseudonyms]:
+        found.append(Refusal("dicom_names_patient", f"{', '.join(names)}: not empty"))
+    if removed != "YES" and not clearance.identity_removed:
+        found.append(Refusal("dicom_identity_not_removed", "PatientIdentityRemoved is not YES"))
+    if not clearance.pixels_reviewed and (burned_in != "NO" or modality in DRAWN_ON):
+        why = f"modality {modality}" if modality in DRAWN_ON else "BurnedInAnnotation is not NO"
+        found.append(Refusal("dicom_may_show_patient", f"{why}, and nobody vouches that no name is burned into the picture"))
+    return Refusal(found[0].reason, "; ".join(each.detail for each in found)) if found else None
+
+
+def _identity(dataset: "Dataset") -> tuple[frozenset[str], str, str, str]:
+    """The identifying tags that are not empty, at any depth; and what the three tags about them say."""
+    try:
+        filled = frozenset(
+            element.keyword for element in dataset.iterall() if element.keyword in IDENTIFYING and str(element.value or "").strip(NOTHING)
+        )
+        said = [str(dataset.get(tag) or "").strip().upper() for tag in ("PatientIdentityRemoved", "BurnedInAnnotation", "Modality")]
+    except Exception as error:  # a value is decoded when it is looked at
+        raise DicomError(f"a DICOM header that cannot be read ({type(error).__name__})") from None
+    return filled, said[0], said[1], said[2]
+
+
+# -- what is on it -----------------------------------------------------------------------------------------------------
+def facts(data: bytes, max_pixels: int) -> DicomFacts:
+    """Size, kind and frames of the picture, after showing its first frame; raises DicomError."""
+    dataset = _read(data, with_pixels=True)
+    shown = _shown(dataset, max_pixels)
+    return DicomFacts(
+        width_pixels=shown.shape[1], height_pixels=shown.shape[0], num_frames=_whole(dataset, "NumberOfFrames", 1),
+        mode=f"{dataset.get('PhotometricInterpretation')} {_whole(dataset, 'BitsStored', 0)} bit",
+    )  # fmt: skip
+
+
+def rgb_pixels(data: bytes, max_pixels: int) -> NDArray[np.uint8]:
+    """The first frame as a viewer shows it: (H, W, 3); raises DicomError."""
+    return _shown(_read(data, with_pixels=True), max_pixels)
+
+
+def _whole(dataset: "Dataset", tag: str, otherwise: int) -> int:
+    try:
+        value = dataset.get(tag)
+        return otherwise if value is None else int(value)
+    except Exception as error:
+        raise DicomError(f"{tag} is no number ({type(error).__name__})") from None
+
+
+def _shown(dataset: "Dataset", max_pixels: int) -> NDArray[np.uint8]:
+    if not any(tag in dataset for tag in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
+        raise DicomError("a DICOM file without pixel data")
+    height, width = _whole(dataset, "Rows", 0), _whole(dataset, "Columns", 0)
+    if not 0 < width * height <= max_pixels:
+        raise DicomError(f"{width} x {height} pixels, at most {max_pixels} are read")
+    stored = _first_frame(dataset)
+    photometric = str(dataset.get("PhotometricInterpretation"))
+    try:
+        if photometric in {"MONOCHROME1", "MONOCHROME2"}:
+            return _as_bytes(_gray(dataset, stored, is_inverted=photometric == "MONOCHROME1"))
+        if photometric == "PALETTE COLOR":
+            stored = _pydicom().pixels.apply_color_lut(stored, dataset)[..., :3]
+            return _as_bytes(stored / np.iinfo(stored.dtype).max)
+        if stored.ndim == 3 and (photometric == "RGB" or photometric.startswith("YBR_")):
+            return _as_bytes(stored / (2 ** _whole(dataset, "BitsStored", 8) - 1))
+    except DicomError:
+        raise
+    except Exception as error:
+        raise DicomError(f"a {photometric} picture that cannot be shown ({type(error).__name__})") from None
+    raise DicomError(f"photometric interpretation {photometric[:16]}, which is not read")
+
+
+def _first_frame(dataset: "Dataset") -> NDArray[Any]:
+    """Stored values (H, W) or, in colour, (H, W, 3), YBR turned into RGB."""
+    syntax: Any = dataset.file_meta.TransferSyntaxUID
+    name = f"transfer syntax {syntax.name[:100]}"
+    try:
+        if not _pydicom().pixels.get_decoder(syntax).is_available:
+            raise DicomError(f"{name}: no decoder for it is installed")
+        return _pydicom().pixels.pixel_array(dataset, index=0)
+    except DicomError:
+        raise
+    except Exception as error:
+        raise DicomError(f"pixel data that cannot be decoded ({name}, {type(error).__name__})") from None
+
+
+def _as_bytes(shares: NDArray[Any]) -> NDArray[np.uint8]:
+    """Brightness from 0 to 1 -> (H, W, 3) of uint8."""
+    shown = np.rint(np.clip(shares, 0.0, 1.0) * 255.0).astype(np.uint8)
+    return np.repeat(shown[:, :, None], 3, axis=2) if shown.ndim == 2 else np.ascontiguousarray(shown)
+
+
+def _gray(dataset: "Dataset", stored: NDArray[Any], *, is_inverted: bool) -> NDArray[np.float64]:
+    """Stored values of one channel -> brightness from 0 to 1."""
+    values = _rescaled(_nearest(dataset, "PixelValueTransformationSequence"), stored)
+    voi = _nearest(dataset, "FrameVOILUTSequence")
+    if lookups := voi.get("VOILUTSequence"):
+        shown = _looked_up(lookups[0], values, is_share=True)
+    elif voi.get("WindowCenter") is not None and voi.get("WindowWidth") is not None:
+        shown = windowed(values, _first(voi.WindowCenter), _first(voi.WindowWidth), str(voi.get("VOILUTFunction") or "LINEAR"))
+    else:
+        shown = _stretched(values, ~_is_padding(dataset, stored))
+    return 1.0 - shown if is_inverted else shown
+
+
+def _nearest(dataset: Any, macro: str) -> "Dataset":
+    """Where the first frame's values of a macro stand: in its own functional group, the shared one, or the file's top level."""
+    for groups in ("PerFrameFunctionalGroupsSequence", "SharedFunctionalGroupsSequence"):
+        first: list[Any] = list(dataset.get(groups) or [])[:1]
+        if first and (found := first[0].get(macro)):
+            return found[0]
+    return dataset
+
+
+def _first(value: Any) -> float:
+    """Of several windows the first: what the publisher wants to be seen first."""
+    return float(value) if isinstance(value, (int, float)) else float(value[0])
+
+
+def _rescaled(dataset: "Dataset", stored: NDArray[Any]) -> NDArray[np.float64]:
+    """Stored values -> those of the modality, such as Hounsfield units."""
+    if lookups := dataset.get("ModalityLUTSequence"):
+        return _looked_up(lookups[0], stored.astype(np.float64), is_share=False)
+    slope, intercept = dataset.get("RescaleSlope"), dataset.get("RescaleIntercept")
+    return stored.astype(np.float64) * float(1 if slope is None else slope) + float(0 if intercept is None else intercept)
+
+
+def _looked_up(item: "Dataset", values: NDArray[np.float64], *, is_share: bool) -> NDArray[np.float64]:
+    """Values through a lookup table (PS3.3 C.11.1.1, C.11.2.1.1): below its first entry the first counts, above its last the last."""
+    count, first, bits = (int(part) for part in item.LUTDescriptor)
+    entries: Any = item.LUTData
+    if isinstance(entries, bytes):
+        order = ">" if item.original_encoding[1] is False else "<"
+        entries = np.frombuffer(entries, np.uint8 if len(entries) == (count or 2**16) else f"{order}u2")
+    table = np.atleast_1d(np.asarray(entries, dtype=np.float64))
+    index = np.clip(np.rint(values) - first, 0, len(table) - 1).astype(np.int64)
+    return table[index] / (2**bits - 1) if is_share else table[index]
+
+
+def windowed(values: NDArray[np.float64], center: float, width: float, function: str) -> NDArray[np.float64]:
+    """Values through a window: 0 below it, 1 above it (PS3.3 C.11.2.1.2 and C.11.2.1.3); raises DicomError for one that is none."""
+    if not np.isfinite(center) or not width >= (1 if function == "LINEAR" else np.nextafter(0, 1)):
+        raise DicomError(f"a {function[:16]} window {width:g} wide around {center:g}")
+    if function == "SIGMOID":
+        return 1.0 / (1.0 + np.exp(np.clip(-4.0 * (values - center) / width, -500.0, 500.0)))
+    if function == "LINEAR":
+        center, width = center - 0.5, width - 1.0
+    elif function != "LINEAR_EXACT":
+        raise DicomError(f"the window function {function[:16]!r}, which the standard does not have")
+    if width == 0:
+        return (values > center).astype(np.float64)
+    return np.clip((values - center) / width + 0.5, 0.0, 1.0)
+
+
+def _is_padding(dataset: "Dataset", stored: NDArray[Any]) -> NDArray[np.bool_]:
+    """Which values only fill the rectangle up."""
+    bounds = list(_paddings(dataset))
+    if not bounds:
+        return np.zeros(stored.shape, dtype=np.bool_)
+    return (stored >= min(bounds)) & (stored <= max(bounds))
+
+
+def _paddings(dataset: "Dataset") -> Iterator[float]:
+    for tag in ("PixelPaddingValue", "PixelPaddingRangeLimit"):
+        if (value := dataset.get(tag)) is not None:
+            yield float(value)
+
+
+def _stretched(values: NDArray[np.float64], counted: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """From the darkest to the brightest value that counts; black where nothing can be told apart."""
+    kept = values[counted] if counted.any() else values
+    low, high = float(kept.min()), float(kept.max())
+    if not np.isfinite(high - low):
+        raise DicomError("gray values that are infinite or no numbers")
+    return np.zeros_like(values) if high <= low else np.clip((values - low) / (high - low), 0.0, 1.0)

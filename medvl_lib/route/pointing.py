@@ -1,0 +1,139 @@
+"""Pointing: what a line serves because of a decision, the gate's or a person's.
+
+In: a decision's directory; or a variant, a name and a reason. Out: the served pointer, moved under a lock, and a sentence that says what is
+served from now on. Deciding is ``promoting``'s; what a server does with the pointer is serving's.
+"""
+
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from filelock import FileLock
+
+from medvl_lib.benchmark import override, promotion
+from medvl_lib.benchmark.promotion import Decision, winner_of
+from medvl_lib.errors import InputRefused
+from medvl_lib.evaluation.predictions import Variant
+from medvl_lib.lines import Line
+from medvl_lib.pointer import Contender, Served, in_words, move_pointer, read_pointer
+from medvl_lib.provenance import Artifact, ancestor, code_version, judge, resolve, write_step
+from medvl_lib.route.champion import contenders_of
+from medvl_lib.route.promoting import CHAMPION
+from medvl_lib.serving.served import ServedModel, named_by, served_model
+from medvl_lib.workspace import Workspace
+
+ASKED = "data_version"  # fact of a parity: identity of the weights and adapter that were asked
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moved:
+    """What came of a decision."""
+
+    served: Served | None
+    """What is served from now on; None when nothing changed."""
+    sentence: str
+
+
+def would_be_served(workspace: Workspace, line: Line, decided: Artifact) -> ServedModel:
+    """What is served after a decision: its winner, or what is served now where it has none, or does not move the pointer any more."""
+    proposal = _proposal(workspace, line, decided)
+    return served_model(workspace, line) if proposal is None or proposal.is_stale else named_by(workspace, proposal.served)
+
+
+class _Proposal(NamedTuple):
+    """What a decision wants to be served."""
+
+    served: Served
+    reason: str
+    is_stale: bool
+    """Whether the pointer has moved since, to something that the winner was never held against."""
+
+
+def _proposal(workspace: Workspace, line: Line, decided: Artifact) -> _Proposal | None:
+    """What a decision wants to be served; None where it promoted nothing."""
+    winner = winner_of(promotion.read_decisions(decided.directory))
+    if winner is None:
+        return None
+    found = contenders_of(workspace, line, predictions_of(workspace, line, decided))
+    served, pointer = _served(line, winner, found[winner.challenger], decided), read_pointer(workspace, line.name)
+    now = found["base"].data_version if pointer is None else pointer.data_version
+    return _Proposal(served=served, reason=winner.reasons[0], is_stale=now not in {decided.facts[CHAMPION], served.data_version})
+
+
+def serve(workspace: Workspace, line: Line, decided: Artifact, compared: Artifact) -> Moved:
+    """Move the pointer when the gate promoted something: to the very weights that were evaluated, found by provenance.
+
+    ``compared`` is the parity of these weights, which has passed: what is served says what was judged. Raises InputRefused for another one.
+
+    Under a lock, and only while the pointer still names what the winner was judged against: of two decisions made beside each other the
+    second has beaten a champion that is no longer served.
+    """
+    with FileLock(_lock(workspace, line)):
+        proposal = _proposal(workspace, line, decided)
+        if proposal is None:
+            first = promotion.read_decisions(decided.directory)[0]
+            return Moved(served=None, sentence=f"{first.verdict}: {first.reasons[0]}; {what_is_served(workspace, line)}")
+        served = proposal.served
+        if proposal.is_stale:
+            stale = f"{served.variant} was promoted, but against another champion than is served now; predict again"
+            return Moved(served=None, sentence=f"{stale}; {what_is_served(workspace, line)}")
+        if compared.facts[ASKED] != served.data_version or compared.inputs.get(decided.key) != decided.fingerprint:
+            what = compared.facts[ASKED] if compared.facts[ASKED] != served.data_version else "it, after another decision,"
+            raise InputRefused(
+                found=f"{served.variant} of data version {served.data_version} was promoted, and {what} was compared",
+                where=str(compared.directory), do=f"materialize {line.name}/parity again",
+            )  # fmt: skip
+        pointer = read_pointer(workspace, line.name)
+        is_new = (pointer is None or pointer.data_version != served.data_version) and move_pointer(workspace, served)
+    return Moved(
+        served=served if is_new else None, sentence=f"promote: {proposal.reason}; {what_is_served(workspace, line)}"
+    )  # fmt: skip
+
+
+def serve_anyway(workspace: Workspace, line: Line, variant: Variant, *, by: str, reason: str) -> Moved:
+    """Serve a variant of the current evaluation because a person says so: recorded first, with name and reason, then the pointer moves.
+
+    Raises InputRefused for a variant that did not answer, and for an empty name or reason.
+    """
+    decided = resolve(workspace, "promotion", line.name, promotion.RULES)
+    found = contenders_of(workspace, line, predictions_of(workspace, line, decided))
+    if variant not in found:
+        raise InputRefused(
+            found=f"{variant} is not among what answered: {', '.join(found)}", where=f"the current evaluation of {line.name}",
+            do="name one of them, or ask for it in the line's evaluation and materialize again",
+        )  # fmt: skip
+    decision = override.overridden(promotion.read_decisions(decided.directory), variant, by=by, reason=reason)
+    version = code_version(override.REVISION, override.REVISIONS, line.name, variant, by, reason)
+    written = write_step(workspace, override.STEP, line.name, version, [decided], lambda folder: override.write_override(folder, decision))
+    judge(workspace, written, override.RULES)
+    served = replace(_served(line, decision, found[variant], written), decision_step=override.STEP)
+    with FileLock(_lock(workspace, line)):
+        is_new = move_pointer(workspace, served)
+    return Moved(
+        served=served if is_new else None, sentence=f"decided by {by}: {reason}; {what_is_served(workspace, line)}"
+    )  # fmt: skip
+
+
+def what_is_served(workspace: Workspace, line: Line) -> str:
+    """A sentence that names what a line serves; never nothing: before the first promotion it is the base model as it is."""
+    return in_words(line.name, read_pointer(workspace, line.name))
+
+
+def predictions_of(workspace: Workspace, line: Line, decided: Artifact) -> Artifact:
+    """The answers that a decision was made on."""
+    return ancestor(workspace, ancestor(workspace, decided, "scores", line.name), "predictions", line.name)
+
+
+def _served(line: Line, decision: Decision, contender: Contender, decided: Artifact) -> Served:
+    adapter = contender.adapter
+    return Served(
+        line=line.name, variant=decision.challenger, weights_step=contender.weights.step,
+        weights_fingerprint=contender.weights.fingerprint, adapter_step=adapter and adapter.step,
+        adapter_fingerprint=adapter and adapter.fingerprint, data_version=contender.data_version, decision_step=decided.step,
+        decision=decided.fingerprint,
+    )  # fmt: skip
+
+
+def _lock(workspace: Workspace, line: Line) -> str:
+    lock = workspace.lock(f"served-{line.name}")
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    return str(lock)

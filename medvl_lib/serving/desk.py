@@ -1,0 +1,82 @@
+"""The desk: one thread that loads the model and then answers, one request after the other.
+
+In: a function that loads, then questions. Out: answers, or the reason why there are none yet. One thread is the lock: a second request
+waits. Batching, a bounded queue and an exchange of the model while it runs have their place here; none of them is there yet.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Literal
+
+from medvl_lib.errors import MedVLError
+from medvl_lib.evaluation.predictions import Prediction
+from medvl_lib.images import UnreadableImage
+from medvl_lib.serving.resident import Resident
+from medvl_lib.serving.uploads import Problem, require_picture, require_prompt
+
+LOG = logging.getLogger(__name__)
+Status = Literal["loading", "ready", "failed"]
+
+
+class Desk:
+    """Where requests are answered."""
+
+    def __init__(self, load: Callable[[], Resident]) -> None:
+        self._load = load
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
+        self._loaded: Future[Resident] | None = None
+
+    def open(self) -> None:
+        """Begin to load."""
+        self._loaded = self._thread.submit(self._load)
+        self._loaded.add_done_callback(_say)
+
+    def close(self) -> None:
+        """Take no more; what is being answered is finished."""
+        self._thread.shutdown(wait=True, cancel_futures=True)
+
+    @property
+    def status(self) -> Status:
+        """Whether it can be asked."""
+        if self._loaded is None or not self._loaded.done():
+            return "loading"
+        return "ready" if self._loaded.exception() is None else "failed"
+
+    @property
+    def reason(self) -> str | None:
+        """Why it cannot be asked."""
+        if self.status == "loading":
+            return "the weights are being loaded"
+        return _reason(self._loaded)
+
+    @property
+    def resident(self) -> Resident:
+        """The model; a Problem where it is not there."""
+        if self._loaded is None or self.status != "ready":
+            raise Problem(503, found=f"not ready, {self.reason}", do="ask /health, and again when it says ready")
+        return self._loaded.result()
+
+    async def ask(self, prompt: str, pictures: Sequence[bytes]) -> Prediction:
+        """An answer, when it is this request's turn; a Problem where question or pictures cannot be read."""
+        resident = self.resident
+        require_prompt(prompt, resident.speaker.loaded.prompts.added_tokens)
+        for data in pictures:
+            require_picture(data)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, resident.answer, prompt, pictures)
+        except UnreadableImage as error:
+            raise Problem(415, found="a picture that cannot be decoded to its end", do="send it whole") from error
+
+
+def _reason(loaded: Future[Resident] | None) -> str | None:
+    error = None if loaded is None else loaded.exception()
+    if error is None:
+        return None
+    return f"{error.found} ({error.where}): {error.do}" if isinstance(error, MedVLError) else type(error).__name__
+
+
+def _say(loaded: Future[Resident]) -> None:
+    reason = _reason(loaded)
+    LOG.log(logging.INFO if reason is None else logging.ERROR, "ready" if reason is None else f"not ready: {reason}")

@@ -1,0 +1,97 @@
+"""A server process: a socket that listens, and uvicorn on it.
+
+In: what is served, and an address. Out: nothing; it runs until it is told to end. The command line and the parity step start the very same
+one. On the loopback interface anyone on this machine may ask; on any other only who has the key.
+"""
+
+import ipaddress
+import logging
+import os
+import socket
+from dataclasses import dataclass
+from functools import partial
+
+import uvicorn
+from fastapi import FastAPI
+
+from medvl_lib.errors import MedVLError
+from medvl_lib.hardware import Profile
+from medvl_lib.lines import Line
+from medvl_lib.serving.app import Counter, make_app
+from medvl_lib.serving.resident import load_resident
+from medvl_lib.serving.served import ServedModel, is_current
+from medvl_lib.workspace import Workspace
+
+LOOPBACK = "127.0.0.1"
+KEY_VARIABLE = "MEDVL_API_KEY"  # of the environment alone: a command line can be read by every process of the machine
+MIN_KEY_CHARACTERS = 16
+GRACE_SECONDS = 30  # for the answer that is being written
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Serving:
+    """What a server process is told."""
+
+    model: ServedModel
+    line: Line
+    profile: Profile
+    workspace: Workspace
+    api_key: str | None
+
+
+def key_for(host: str) -> str | None:
+    """The key that every request must show; raises MedVLError where there is none and others can reach the address."""
+    key = os.environ.get(KEY_VARIABLE) or None
+    if key is not None and len(key) < MIN_KEY_CHARACTERS:
+        raise MedVLError(
+            found=f"a key of {len(key)} characters", where=KEY_VARIABLE, do=f"take one of at least {MIN_KEY_CHARACTERS} random characters"
+        )
+    if key is None and not _is_loopback(host):
+        raise MedVLError(
+            found=f"the address {host}, which other machines reach, and no key", where=KEY_VARIABLE,
+            do=f"set {KEY_VARIABLE} to a secret of at least {MIN_KEY_CHARACTERS} characters, or serve on {LOOPBACK}",
+        )  # fmt: skip
+    return key
+
+
+def _is_loopback(host: str) -> bool:
+    return all(ipaddress.ip_address(address[4][0]).is_loopback for address in _resolved(host, 0))
+
+
+def _resolved(host: str, port: int) -> list[tuple[int, int, int, str, tuple[str, int]]]:
+    try:
+        return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)  # pyright: ignore[reportReturnType]  # IPv6 addresses have four parts
+    except OSError as error:
+        raise MedVLError(
+            found=f"no address ({error.strerror})", where=f"--host {host}", do=f"name an interface, such as {LOOPBACK}"
+        ) from error
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket at this address; port 0 takes any that is free. Raises MedVLError where the system gives none."""
+    family, _, _, _, address = _resolved(host, port)[0]
+    try:
+        return socket.create_server(address[:2], family=family)
+    except OSError as error:
+        raise MedVLError(
+            found=f"{error.strerror}", where=f"{host} port {port}", do="take another --port, or end what listens there"
+        ) from error
+
+
+def run(serving: Serving, listening: socket.socket) -> None:
+    """Serve until SIGTERM or Ctrl-C; the answer that is being written is finished."""
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s")
+    logging.getLogger("medvl_lib.serving").setLevel(logging.INFO)
+    counter = Counter(
+        model=serving.model, device=serving.profile.device, extraction_request=serving.line.extraction_request,
+        load=partial(load_resident, serving.model, serving.line, serving.profile),
+        is_current=partial(is_current, serving.workspace, serving.model), api_key=serving.api_key,
+    )  # fmt: skip
+    server(make_app(counter)).run(sockets=[listening])
+
+
+def server(app: FastAPI) -> uvicorn.Server:
+    """Uvicorn around an application, without its own log of requests: that one has the query in it."""
+    config = uvicorn.Config(app, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=GRACE_SECONDS)
+    logging.getLogger("uvicorn.access").disabled = True  # whoever adds a handler to it
+    return uvicorn.Server(config)

@@ -1,0 +1,296 @@
+"""What the server answers, refuses and keeps to itself. If these passed wrongly, a served answer could differ from the judged one, a
+hostile upload take the server down, or a patient's text stand in a log.
+"""
+
+import io
+import logging
+import struct
+import threading
+import zlib
+from collections.abc import Callable
+from dataclasses import replace
+
+import httpx2
+import pytest
+from PIL import Image
+
+from medvl_lib import images
+from medvl_lib.errors import MedVLError
+from medvl_lib.evaluation.answering import Speaker
+from medvl_lib.images import ImageStore
+from medvl_lib.models.loading import load
+from medvl_lib.prompts import split_answer
+from medvl_lib.serving.app import Counter
+from medvl_lib.serving.uploads import MAX_BODY_BYTES, MAX_PROMPT_CHARACTERS
+from tests.serving.conftest import CPU, PAGE, Project, serving, wait_until
+
+PROMPT = "List every term with its value and unit."
+
+
+def ask(client: httpx2.Client, *pictures: bytes, prompt: str = PROMPT, path: str = "/analyze", **more: object) -> httpx2.Response:
+    files = [("image", ("page.png", data, "image/png")) for data in pictures]
+    return client.post(path, data={"prompt": prompt} if path == "/analyze" else None, files=files, **more)
+
+
+def refusal(response: httpx2.Response) -> tuple[int, str]:
+    """Status and detail of a problem, whose shape is RFC 9457's."""
+    assert response.headers["content-type"] == "application/problem+json"
+    said = response.json()
+    assert said.keys() == {"type", "title", "status", "detail"}
+    assert said["status"] == response.status_code
+    return response.status_code, said["detail"]
+
+
+def picture(form: str, size: tuple[int, int] = (56, 56), **more: object) -> bytes:
+    stream = io.BytesIO()
+    Image.new("RGB", size, "white").save(stream, form, **more)
+    return stream.getvalue()
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A PNG that says how large it is, and holds nothing."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+
+
+def as_evaluated(project: Project, variant: str) -> dict[str, str]:
+    """What the evaluation's own speaker says, one pair at a time, from the image store."""
+    model = project.model(variant)
+    profile = replace(CPU, prediction_batch=1)
+    adapter = model.adapter and model.adapter.directory
+    speaker = Speaker(
+        variant=model.variant, condition="as_is", loaded=load(model.weights.directory, project.line.model, profile, adapter=adapter),
+        evaluation=project.line.evaluation, images=ImageStore(project.workspace.images), profile=profile,
+        adapter=None if adapter is None else "default",
+    )  # fmt: skip
+    return {row.pair_id: row.answer for row in speaker.answers([project.conversations])}
+
+
+# -- answers -----------------------------------------------------------------------------------------------------------
+def test_where_nothing_was_promoted_the_base_model_answers_and_says_so(base: httpx2.Client, project: Project):
+    health = wait_until(base, "ready")
+    assert (health["variant"], health["is_promoted"], health["decision"], health["adapter"]) == ("base", False, None, None)
+    assert health["says"] == "documents serves the base model as it is: nothing was promoted yet"
+    assert health["weights"] == {"step": "base_model", "fingerprint": project.weights["base"].fingerprint}
+    assert (health["device"], health["precision"], health["is_current"]) == ("cpu", "float32", True)
+    said = ask(base, PAGE).json()
+    assert said["text"].strip()
+    assert said["data_version"] == health["data_version"] == project.weights["base"].data_version
+    assert (said["line"], said["variant"], said["batch_size"]) == ("documents", "base", 1)
+    assert said["num_prompt_tokens"] > 40
+    assert 1 <= said["num_answer_tokens"] <= 24
+    assert said["latency_seconds"] > 0
+
+
+@pytest.mark.parametrize("variant", ["base", "nf4", "adapter"])
+def test_the_server_says_what_the_evaluation_heard(variant: str, project: Project, counter: Callable[..., Counter]):
+    wanted = as_evaluated(project, variant)
+    store = ImageStore(project.workspace.images)
+    with serving(counter(variant)) as client:
+        health = wait_until(client, "ready")
+        said = {
+            item.pair_id: ask(
+                client, *map(store.read, item.image_ids), prompt=split_answer(item.messages)[0][0]["content"][-1]["text"]
+            ).json()["text"]
+            for item in project.conversations
+        }  # fmt: skip
+    assert said == wanted
+    assert len(set(wanted.values())) > 1
+    assert health["variant"] == variant
+    assert health["is_promoted"] == (variant != "base")
+
+
+def test_an_adapter_says_something_else_than_its_weights(project: Project):
+    assert as_evaluated(project, "adapter") != as_evaluated(project, "nf4")
+
+
+def test_a_promoted_adapter_is_named_with_its_weights_and_decision(project: Project, counter: Callable[..., Counter]):
+    with serving(counter("adapter")) as client:
+        health = wait_until(client, "ready")
+    assert health["adapter"] == {"step": "adapter", "fingerprint": project.adapter.fingerprint}
+    assert health["weights"] == {"step": "nf4_model", "fingerprint": project.weights["nf4"].fingerprint}
+    assert health["decision"] == {"step": "promotion", "fingerprint": "0123456789abcdef"}
+    assert health["precision"] == "nf4+float32"
+    assert health["is_current"] is False  # the pointer was taken away meanwhile
+
+
+def test_extract_asks_the_lines_own_question_and_says_where_each_fact_stands(base: httpx2.Client, project: Project):
+    said = ask(base, PAGE, path="/extract").json()
+    assert said["request"] == project.line.extraction_request
+    assert said["text"] == ask(base, PAGE, prompt=project.line.extraction_request).json()["text"]
+    assert said["facts"], said["text"]  # the small model reads such pages
+    for fact in said["facts"]:
+        for name in ("term", "value"):
+            span = fact[f"{name}_span"]
+            assert said["text"][span["start"] : span["end"]] == fact[name]
+
+
+def test_a_question_without_a_picture_is_answered(base: httpx2.Client):
+    assert base.post("/analyze", data={"prompt": PROMPT}).status_code == 200
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "TIFF", "WEBP", "BMP", "GIF"])
+def test_a_picture_is_known_by_its_contents(base: httpx2.Client, form: str):
+    assert base.post("/analyze", data={"prompt": PROMPT}, files={"image": ("notes.txt", picture(form), "text/plain")}).status_code == 200
+
+
+def test_a_turned_picture_is_seen_upright(base: httpx2.Client):
+    page = Image.open(io.BytesIO(PAGE)).convert("RGB")
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn it right by 90 degrees
+    stream = io.BytesIO()
+    page.transpose(Image.Transpose.ROTATE_90).save(stream, "PNG", exif=exif)
+    assert ask(base, stream.getvalue()).json()["text"] == ask(base, PAGE).json()["text"]
+
+
+def test_requests_that_come_together_are_all_answered_and_alike(base: httpx2.Client):
+    wanted = ask(base, PAGE).json()["text"]
+    said: list[str] = []
+    threads = [threading.Thread(target=lambda: said.append(ask(base, PAGE).json()["text"])) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert said == [wanted] * 4
+
+
+# -- refusals ----------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("data", "status", "found"),
+    [
+        (b"", 415, "0 bytes that are no picture"),
+        (b"%PDF-1.7 not a picture", 415, "22 bytes that are no picture"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", 415, "no picture"),  # Pillow would start another program
+        (PAGE[: len(PAGE) // 2], 415, "cannot be decoded to its end"),
+        (png_header(20_000, 20_000), 413, f"more than {images.MAX_PIXELS} pixels"),
+        (png_header(11_000, 10_000), 413, f"more than {images.MAX_PIXELS} pixels"),
+        (picture("PNG", (9000, 8)), 422, "9000 x 8 pixels"),
+    ],
+)  # fmt: skip
+def test_an_upload_that_is_no_sound_picture_is_refused(base: httpx2.Client, data: bytes, status: int, found: str):
+    got, detail = refusal(ask(base, data))
+    assert got == status
+    assert found in detail
+
+
+def test_an_upload_that_is_too_large_is_refused(base: httpx2.Client):
+    assert refusal(ask(base, b"\0" * (MAX_BODY_BYTES + 1)))[0] == 413
+
+
+def test_an_upload_of_unknown_length_that_is_too_large_is_refused(base: httpx2.Client):
+    def endless():
+        yield b'--b\r\nContent-Disposition: form-data; name="image"; filename="x"\r\n\r\n'
+        for _ in range(MAX_BODY_BYTES // (1 << 20) + 1):
+            yield b"\0" * (1 << 20)
+
+    response = base.post("/analyze", content=endless(), headers={"content-type": "multipart/form-data; boundary=b"})
+    assert refusal(response)[0] == 413
+
+
+@pytest.mark.parametrize(
+    ("prompt", "found"),
+    [("", "prompt"), (" \n", "an empty prompt"), ("a" * (MAX_PROMPT_CHARACTERS + 1), "characters"), ("<|image_pad|>", "a special token")],
+)
+def test_a_prompt_that_cannot_be_meant_is_refused(base: httpx2.Client, prompt: str, found: str):
+    status, detail = refusal(ask(base, PAGE, prompt=prompt))
+    assert status == 422
+    assert found in detail
+
+
+def test_too_many_pictures_and_none_where_one_is_needed_are_refused(base: httpx2.Client):
+    assert refusal(ask(base, *[picture("PNG")] * 9))[0] == 400
+    assert refusal(base.post("/extract", files={"other": b"x"}))[0] == 422
+
+
+@pytest.mark.parametrize(("method", "path", "status"), [("GET", "/nowhere", 404), ("GET", "/analyze", 405), ("GET", "/docs", 404)])
+def test_what_does_not_exist_is_a_problem_too(base: httpx2.Client, method: str, path: str, status: int):
+    assert refusal(base.request(method, path))[0] == status
+
+
+def test_what_was_sent_is_not_said_back(base: httpx2.Client):
+    response = base.post("/analyze", data={"question": "Mrs Miller has a secret"}, files={"image": PAGE})
+    assert refusal(response)[0] == 422
+    assert "Miller" not in response.text
+
+
+def test_a_name_elsewhere_that_was_pointed_here_is_refused(base: httpx2.Client):
+    assert refusal(base.get("/health", headers={"host": "evil.example:8000"}))[0] == 421
+
+
+def test_with_a_key_everything_but_health_wants_it(counter: Callable[..., Counter]):
+    with serving(counter(api_key="a secret of enough letters")) as client:
+        wait_until(client, "ready")
+        assert refusal(ask(client, PAGE))[0] == 401
+        assert refusal(ask(client, PAGE, headers={"authorization": "Bearer a wrong one"}))[0] == 401
+        assert refusal(client.get("/openapi.json"))[0] == 401
+        assert ask(client, PAGE, headers={"authorization": "Bearer a secret of enough letters"}).status_code == 200
+
+
+# -- before it is ready, and when it never is --------------------------------------------------------------------------
+def test_until_the_weights_are_there_it_says_so(counter: Callable[..., Counter], project: Project):
+    may_load = threading.Event()
+    told = counter()
+
+    def slowly():
+        may_load.wait(60)
+        return told.load()
+
+    with serving(replace(told, load=slowly)) as client:
+        response = client.get("/health")
+        assert (response.status_code, response.json()["status"], response.json()["precision"]) == (503, "loading", None)
+        response = ask(client, PAGE)
+        assert refusal(response) == (503, "not ready, the weights are being loaded: ask /health, and again when it says ready")
+        assert response.headers["retry-after"] == "5"
+        may_load.set()
+        wait_until(client, "ready")
+        assert ask(client, PAGE).status_code == 200
+
+
+def test_weights_that_cannot_be_loaded_are_told_with_their_cure(counter: Callable[..., Counter]):
+    def fail():
+        raise MedVLError(found="3 missing tensors", where="/data/base_model", do="bring them")
+
+    with serving(counter(load=fail)) as client:
+        assert wait_until(client, "failed")["reason"] == "3 missing tensors (/data/base_model): bring them"
+        assert refusal(ask(client, PAGE))[0] == 503
+
+
+# -- what is kept ------------------------------------------------------------------------------------------------------
+def test_no_log_holds_what_was_asked_or_answered(base: httpx2.Client, caplog: pytest.LogCaptureFixture):
+    with caplog.at_level(logging.DEBUG):
+        said = ask(base, PAGE, prompt="What has Mrs Miller?").json()["text"]
+        base.get("/Miller?name=Miller")
+        base.get("/health?name=Miller")
+        ask(base, b"Miller")
+    ours = [record for record in caplog.records if record.name.startswith(("medvl_lib", "uvicorn"))]  # the rest is the client's
+    written = "\n".join(record.getMessage() for record in ours)
+    assert "POST /analyze 200" in written
+    assert "GET (unknown path) 404" in written
+    assert "Miller" not in written
+    assert not [line for line in said.splitlines() if len(line) > 5 and line in written]
+
+
+def test_an_error_that_nobody_foresaw_is_a_500_without_its_words(counter: Callable[..., Counter], caplog: pytest.LogCaptureFixture):
+    told = counter()
+
+    def broken():
+        resident = told.load()
+
+        class Broken:
+            speaker = resident.speaker
+            precision = resident.precision
+
+            def answer(self, request: str, pictures: object) -> None:
+                raise ValueError(f"cannot read {request}")
+
+        return Broken()
+
+    with caplog.at_level(logging.INFO), serving(replace(told, load=broken)) as client:
+        wait_until(client, "ready")
+        assert refusal(ask(client, PAGE, prompt="Mrs Miller"))[0] == 500
+    assert "ValueError at test_app.py:" in caplog.text
+    assert "Miller" not in caplog.text

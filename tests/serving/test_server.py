@@ -1,0 +1,158 @@
+"""``medvl serve`` as a process. If these passed wrongly, a server could be reached by strangers, write a patient's page to disk, or serve
+something that was never judged.
+"""
+
+import json
+import os
+import re
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import httpx2
+import pytest
+
+from medvl_lib.errors import InputRefused, MedVLError
+from medvl_lib.images import ImageStore
+from medvl_lib.serving.running import key_for, listen
+from medvl_lib.serving.served import is_current, served_model
+from tests.serving.conftest import PAGE, Project, wait_until
+from tests.serving.test_app import PROMPT, as_evaluated, ask
+
+EVERYWHERE = "0.0.0.0"  # noqa: S104 (a test that it is refused)
+PAIR_PROMPT = "List every term with its value and unit."  # of every pair in torch_fixtures
+
+
+def write_nothing(process: subprocess.Popen[str]) -> None:
+    """From now on nothing that the process writes to a file succeeds."""
+    if not hasattr(resource, "prlimit"):
+        pytest.skip("only Linux can bound what another process writes")
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (0, 0))
+
+
+@contextmanager
+def server(project: Project, *arguments: str, **environment: str) -> Iterator[tuple[httpx2.Client, str, subprocess.Popen[str]]]:
+    """A server process, a client of it, and what it said first."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "medvl_lib.cli", "serve", *arguments, "--port", "0"], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True, env={**os.environ, "MEDVL_SETTINGS": str(project.settings), **environment},
+    )  # fmt: skip
+    try:
+        assert process.stdout is not None
+        said = process.stdout.readline()
+        address = re.search(r"http://\S+?:\d+", said)
+        assert address is not None, said + (process.stderr.read() if process.stderr else "")
+        with httpx2.Client(base_url=address[0], timeout=120, trust_env=False) as client:
+            yield client, said, process
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(60)
+
+
+@pytest.mark.slow
+def test_a_promoted_adapter_answers_as_it_was_evaluated_and_nothing_is_written_to_disk(project: Project):
+    wanted = as_evaluated(project, "adapter")
+    served = project.promote("adapter")
+    try:
+        with server(project, "documents") as (client, said, process):
+            assert said.startswith(f"documents serves adapter (nf4_model {served.weights_fingerprint}, adapter")
+            health = wait_until(client, "ready")
+            assert (health["data_version"], health["is_current"]) == (served.data_version, True)
+            write_nothing(process)
+            store = ImageStore(project.workspace.images)
+            images = {item.pair_id: store.read(item.image_ids[0]) for item in project.conversations}
+            said_now = {pair_id: ask(client, data, prompt=PAIR_PROMPT).json()["text"] for pair_id, data in images.items()}
+            assert said_now == wanted
+            large = PAGE + bytes(3 << 20)  # behind the end of a PNG: more than Starlette keeps in memory by itself
+            assert ask(client, large).status_code == 200
+            project.demote()
+            assert client.get("/health").json()["is_current"] is False
+        assert process.returncode in (0, -signal.SIGTERM)
+        assert process.stderr is not None
+        log = process.stderr.read()
+    finally:
+        project.demote()
+    assert log.count("POST /analyze 200") == len(images) + 1
+    assert "Traceback" not in log
+
+
+@pytest.mark.slow
+def test_where_nothing_was_promoted_the_process_serves_base_and_says_so(project: Project):
+    with server(project) as (client, said, _):
+        assert said.startswith("documents serves the base model as it is: nothing was promoted yet; http://127.0.0.1:")
+        assert wait_until(client, "ready")["is_promoted"] is False
+        assert ask(client, PAGE, prompt=PROMPT).status_code == 200
+        assert json.loads(client.get("/openapi.json").text)["paths"].keys() == {"/health", "/analyze", "/extract"}
+
+
+def _refused(project: Project, *arguments: str, **environment: str) -> str:
+    ran = subprocess.run(
+        [sys.executable, "-m", "medvl_lib.cli", "serve", *arguments], capture_output=True, text=True, timeout=120, check=False,
+        env={**os.environ, "MEDVL_SETTINGS": str(project.settings), **environment},
+    )  # fmt: skip
+    assert (ran.returncode, ran.stdout) == (2, ""), ran.stderr
+    return ran.stderr
+
+
+@pytest.mark.slow
+def test_an_unknown_line_an_address_without_a_key_and_weights_that_changed_are_refused(project: Project):
+    assert "found: the line 'document'" in _refused(project, "document")
+    assert "set MEDVL_API_KEY" in _refused(project, "--host", EVERYWHERE)
+    served = project.promote("adapter")
+    weights = project.adapter.directory / "adapter_config.json"
+    before = weights.read_bytes()
+    try:
+        weights.write_bytes(before + b" ")
+        said = _refused(project)
+        assert "adapter_config.json has" in said
+        assert served.adapter_fingerprint in said
+    finally:
+        weights.write_bytes(before)
+        project.demote()
+
+
+# -- who may ask -------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1"])
+def test_on_the_loopback_interface_no_key_is_needed(host: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("MEDVL_API_KEY", raising=False)
+    assert key_for(host) is None
+
+
+def test_elsewhere_only_with_a_key_that_cannot_be_guessed(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("MEDVL_API_KEY", "")
+    with pytest.raises(MedVLError, match="which other machines reach, and no key"):
+        key_for(EVERYWHERE)
+    monkeypatch.setenv("MEDVL_API_KEY", "short")
+    with pytest.raises(MedVLError, match="a key of 5 characters"):
+        key_for(EVERYWHERE)
+    monkeypatch.setenv("MEDVL_API_KEY", "long enough for a secret")
+    assert key_for(EVERYWHERE) == key_for("127.0.0.1") == "long enough for a secret"
+
+
+def test_a_port_that_is_taken_is_refused_with_its_cure():
+    with listen("127.0.0.1", 0) as taken, pytest.raises(MedVLError) as refused:
+        listen("127.0.0.1", taken.getsockname()[1])
+    assert "take another --port" in refused.value.do
+
+
+# -- what is served ----------------------------------------------------------------------------------------------------
+def test_a_pointer_whose_weights_are_not_what_was_evaluated_is_refused(project: Project):
+    from dataclasses import replace
+
+    from medvl_lib.pointer import move_pointer
+
+    served = project.promote("adapter")
+    try:
+        move_pointer(project.workspace, replace(served, data_version="0123456789abcdef"))
+        with pytest.raises(InputRefused, match="where 0123456789abcdef was evaluated"):
+            served_model(project.workspace, project.line)
+        move_pointer(project.workspace, served)
+        model = served_model(project.workspace, project.line)
+        assert is_current(project.workspace, model)
+        project.promote("nf4")
+        assert not is_current(project.workspace, model)
+    finally:
+        project.demote()

@@ -7,7 +7,8 @@ In: nothing. Out: a table on the terminal, and exit status 1 where a bound is br
 Invented scores of every metric for six variants: of 5,000 pairs in as many clusters (the most that there can be), of 500 pairs, and of
 5,000 pairs in 500 clusters. No text is read: what is summed per pair was written when it was scored. Times are seconds of the processor;
 what they are compared with stands in each row: a busy machine changes both. Memory is the peak by ``tracemalloc``, which counts NumPy's
-arrays. """
+arrays.
+"""
 
 import sys
 import time

@@ -8,6 +8,7 @@ their scores differ, with the paired interval, and the rules with their bounds. 
   99 % must be the same text, and no metric may show a difference: 0 lies in the paired interval over patients or documents.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -15,10 +16,10 @@ from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
 from medvl_lib.evaluation import statistics
-from medvl_lib.evaluation.metrics import METRICS
+from medvl_lib.evaluation.metrics import METRICS, Metric
 from medvl_lib.evaluation.predictions import Reference
-from medvl_lib.evaluation.scores import measure
-from medvl_lib.evaluation.statistics import paired_difference
+from medvl_lib.evaluation.scores import is_in_wrong_language, measure
+from medvl_lib.evaluation.statistics import Statistics, cluster_sums, mean, paired_difference
 from medvl_lib.provenance import Fact, Outcome, Rule
 from medvl_lib.rules import SHOWN_OFFENDERS, columns_are_as_declared
 from medvl_lib.tables import Column, read_table, write_table
@@ -93,8 +94,9 @@ class ComparedScore:
     form: Annotated[Form, Column("how it was asked")]
     against: Annotated[Form, Column("the form that it is held against")]
     metric: Annotated[str, Column("name of the metric")]
-    mean: Annotated[float, Column("mean of the form's scores")]
-    mean_against: Annotated[float, Column("mean of the other form's scores")]
+    signature: Annotated[str | None, Column("how both texts were cut and counted; null where there is one way only")]
+    mean: Annotated[float, Column("the form's score: the mean over pairs, or the value of a corpus metric")]
+    mean_against: Annotated[float, Column("the same of the other form")]
     difference: Annotated[float, Column("mean minus mean_against")]
     ci_low: Annotated[float | None, Column("lower end of its paired interval over clusters; null for one cluster")]
     ci_high: Annotated[float | None, Column("upper end of its paired interval over clusters; null for one cluster")]
@@ -139,22 +141,30 @@ def compared_answers(form: Form, said: Answers, against: Form, said_there: Answe
 def compared_scores(
     form: Form, said: Answers, against: Form, said_there: Answers, references: Sequence[Reference], spec: ParitySpec
 ) -> Iterator[ComparedScore]:
-    """The paired difference of each metric over the pairs that it can score."""
+    """The paired difference of each metric over the pairs that it can score; texts that are cut in different ways are apart."""
     for metric in METRICS.values():
-        pairs: list[tuple[str, float, float]] = []
-        for reference in references:
-            if metric.applies_to(reference):
-                value, _ = measure(metric, said[reference.pair_id].answer, reference)
-                other, _ = measure(metric, said_there[reference.pair_id].answer, reference)
-                if value is not None and other is not None:
-                    pairs.append((reference.group_id, value, other))
-        if pairs:
-            found = paired_difference(pairs, confidence=spec.confidence)
+        by_signature: dict[str | None, list[tuple[str, Statistics, Statistics]]] = defaultdict(list)
+        for reference in filter(metric.applies_to, references):
+            one, other = (_statistics(metric, heard[reference.pair_id].answer, reference) for heard in (said, said_there))
+            if one is not None and other is not None:
+                signature = metric.signature(reference) if metric.signature else None
+                by_signature[signature].append((f"{reference.dataset}/{reference.group_id}", one, other))
+        functional = metric.corpus.value if metric.corpus else mean
+        for signature, pairs in by_signature.items():
+            found = paired_difference(pairs, functional=functional, confidence=spec.confidence)
             yield ComparedScore(
-                form=form, against=against, metric=metric.name, mean=sum(value for _, value, _ in pairs) / len(pairs),
-                mean_against=sum(other for _, _, other in pairs) / len(pairs), difference=found.difference, ci_low=found.ci_low,
-                ci_high=found.ci_high, num_pairs=found.num_pairs, num_clusters=found.num_clusters,
+                form=form, against=against, metric=metric.name, signature=signature,
+                mean=cluster_sums(((name, one) for name, one, _ in pairs), functional).value,
+                mean_against=cluster_sums(((name, other) for name, _, other in pairs), functional).value, difference=found.difference,
+                ci_low=found.ci_low, ci_high=found.ci_high, num_pairs=found.num_pairs, num_clusters=found.num_clusters,
             )  # fmt: skip
+
+
+def _statistics(metric: Metric, answer: str, reference: Reference) -> Statistics | None:
+    """What a pair adds to a metric, as ``scores`` counts it; None where it cannot be scored."""
+    text = "" if metric.is_higher_better and is_in_wrong_language(answer, reference) else answer
+    value, _ = measure(metric, text, reference)
+    return metric.corpus.statistics(text, reference) if metric.corpus and value is not None else value
 
 
 def summary(rows: Sequence[ComparedAnswer], spec: ParitySpec) -> Iterator[Comparison]:
@@ -210,7 +220,7 @@ def sentence(comparison: Comparison, scores: Sequence[ComparedScore]) -> str:
     said = f"{comparison.form}: {comparison.num_equal} of {comparison.num_pairs} answers are those of {comparison.against}"
     if comparison.first_difference is not None:
         said += f", the others part from it at character {comparison.first_difference} or later"
-    most = max(scores, key=lambda row: abs(row.difference), default=None)
+    most = max(scores, key=lambda row: abs(row.difference) / METRICS[row.metric].highest, default=None)
     return said if most is None or most.difference == 0 else f"{said}; most in {_in_words(most)}"
 
 

@@ -102,11 +102,16 @@ def measure(metric: Metric, answer: str, reference: Reference) -> tuple[float, N
         return None, str(error)
 
 
+def is_in_wrong_language(answer: str, reference: Reference) -> bool:
+    """Whether an answer is written in another script than the pair's language asks for."""
+    return is_in_another_script(answer, reference.response, reference.language, (reference.request, *reference.labels))
+
+
 def answer_state(prediction: Prediction, reference: Reference) -> AnswerState:
     """Whether the model answered at all, and in the script that the pair's language asks for."""
     if not prediction.answer.strip():
         return "empty"
-    if is_in_another_script(prediction.answer, reference.response, reference.language, (reference.request, *reference.labels)):
+    if is_in_wrong_language(prediction.answer, reference):
         return "wrong_language"
     return "cut" if prediction.is_cut else "complete"
 

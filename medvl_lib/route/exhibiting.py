@@ -9,6 +9,7 @@ from pathlib import Path
 
 from medvl_lib.benchmark.promotion import PROMOTION_DECISIONS, Decision
 from medvl_lib.benchmark.tables import BenchmarkRow
+from medvl_lib.evaluation import parity
 from medvl_lib.evaluation.parquet_sql import query
 from medvl_lib.evaluation.scores import SCORES
 from medvl_lib.exhibits import Exhibit, ShownColumn, ShownPicture, ShownTable, table_of
@@ -41,6 +42,7 @@ def exhibits_of(line: Line) -> Mapping[str, tuple[Exhibit, ...]]:
             Exhibit(name="intervals", show=lambda directory: intervals(directory, metric)),
         ),
         "promotion": (Exhibit(name="decision", show=decision), Exhibit(name="reasons", show=reasons)),
+        "parity": (Exhibit(name="forms", show=forms), Exhibit(name="scores", show=compared_scores)),
         "report": (Exhibit(name="page", show=lambda directory: directory / PAGE),),
     }
 
@@ -112,3 +114,15 @@ def reasons(directory: Path) -> ShownTable:
 
 def _described(columns_: Mapping[str, str]) -> tuple[ShownColumn, ...]:
     return tuple(ShownColumn(name=name, description=description) for name, description in columns_.items())
+
+
+def forms(directory: Path) -> ShownTable:
+    """How many answers stay the same from form to form."""
+    rows = read_table(directory / parity.COMPARISONS, parity.Comparison)
+    return table_of(parity.Comparison, rows, [column.name for column in columns(parity.Comparison)])
+
+
+def compared_scores(directory: Path) -> ShownTable:
+    """By how much the scores of two forms differ."""
+    rows = read_table(directory / parity.SCORES, parity.ComparedScore)
+    return table_of(parity.ComparedScore, rows, [column.name for column in columns(parity.ComparedScore)])

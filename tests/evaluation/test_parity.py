@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import sacrebleu
 
 from medvl_lib.evaluation.parity import (
     ANSWERS,
@@ -116,6 +117,24 @@ def test_the_difference_of_scores_is_paired_and_clustered():
     assert (row.num_pairs, row.num_clusters) == (3, 3)
     assert {"term_recall", "value_recall", "hallucinated_pair_rate"} <= set(found)
     assert "closed_accuracy" not in found
+
+
+def test_a_corpus_metric_is_compared_over_all_pairs_at_once_and_languages_apart():
+    """BLEU of two pages together is not the mean of theirs; a page without expected facts is a transcription."""
+    pages = ("The heart is of normal size and shape .", "No effusion is seen on either side today .", "心脏大小正常，未见胸腔积液。")
+    references = [
+        replace(reference(number), expected=(), response=text, language="zh" if number == 2 else "en") for number, text in enumerate(pages)
+    ]  # fmt: skip
+    there = answers(*pages)
+    said = answers(pages[0], "No effusion is seen .", pages[2])
+    found = [row for row in compared_scores("merged", said, "batched", there, references, SPEC) if row.metric == "bleu_4"]
+    assert [(row.num_pairs, row.mean_against) for row in found] == [(2, pytest.approx(100)), (1, pytest.approx(100))]
+    assert len({row.signature for row in found}) == 2
+    english, chinese = found
+    together = sacrebleu.corpus_bleu([pages[0], "No effusion is seen ."], [list(pages[:2])], lowercase=True).score
+    assert english.mean == pytest.approx(together)
+    assert english.difference == pytest.approx(together - 100)
+    assert (chinese.difference, chinese.ci_low) == (0, None)
 
 
 def test_merged_weights_that_say_something_else_warn_and_do_not_block(tmp_path: Path):

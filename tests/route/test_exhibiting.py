@@ -40,7 +40,7 @@ def test_steps_that_judge_or_train_show_more_than_counts():
     steps = {step.name: [exhibit.name for exhibit in step.exhibits] for step in line_steps(tiny(DOCUMENTS), PROFILES["cpu"])}
     assert {name: names for name, names in steps.items() if names} == {
         "overfit": ["loss"], "adapter": ["loss"], "scores": ["answers"], "benchmark": ["leaderboard", "intervals"],
-        "promotion": ["decision", "reasons"], "report": ["page"],
+        "promotion": ["decision", "reasons"], "parity": ["forms", "scores"], "report": ["page"],
     }  # fmt: skip
 
 

@@ -140,7 +140,7 @@ def test_where_nothing_was_promoted_the_base_model_is_held_against_its_evaluatio
 
 def test_a_file_that_was_changed_after_the_evaluation_is_found(lab: Lab):
     lab.promoted()
-    (lab.adapter.directory / "content").write_text("adapteR")
+    (lab.adapter.directory / "content").write_text("ADAPTER")
     found = lab.checked()
     assert not found.passed
     assert "content has other contents than were written" in found.found

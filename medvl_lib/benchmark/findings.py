@@ -4,6 +4,7 @@ In: comparisons, costs, and a challenger with its rivals. Out: ``Finding``s, eac
 candidates are judged, and what the findings together mean, is ``promotion``'s.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -129,9 +130,18 @@ def by_primaries(trial: Trial, rival: Answers) -> dict[str, Deciding]:
 
 
 def deciding(trial: Trial) -> Deciding:
-    """Against the champion: by the primary metric whose p is the smallest."""
-    found = by_primaries(trial, trial.rivals[0]).values()
-    return min(found, key=lambda one: (one.difference.p_value, trial.gate.primaries.index(one.metric)))
+    """Against the champion: where better is to be shown by the metric that shows it, or else of the smallest p; else by the worst one."""
+    rival = trial.rivals[0]
+    if trial.candidate.claim == "non_inferiority":
+        each = [Deciding(metric, trial.alpha, _known(trial.against(rival, metric))) for metric in trial.gate.primaries]
+        return min(each, key=lambda one: math.inf if one.difference.ci_low is None else one.difference.ci_low)
+    found = by_primaries(trial, rival).values()
+    return min(found, key=lambda one: (not _is_better(one), one.difference.p_value, trial.gate.primaries.index(one.metric)))
+
+
+def _is_better(one: Deciding) -> bool:
+    """Whether the candidate was shown to be better by this metric."""
+    return is_shown(one.difference, one.alpha) and one.difference.ci_low is not None and one.difference.ci_low > 0
 
 
 def _known(found: Difference | None) -> Difference:
@@ -143,7 +153,7 @@ def superiority(trial: Trial, rival: Answers) -> Finding:
     """Better by a primary metric, and worse by none."""
     found = list(by_primaries(trial, rival).values())
     found.sort(key=lambda one: trial.gate.primaries.index(one.metric))
-    better = [one for one in found if is_shown(one.difference, one.alpha) and (one.difference.ci_low or 0.0) > 0]
+    better = [one for one in found if _is_better(one)]
     worse = [one for one in found if is_shown(one.difference, one.alpha) and _high(one.difference) < 0]
     if worse:
         return Finding("rival", "reject", f"worse than {rival}: {_all_words(trial, rival, worse)}")
@@ -265,6 +275,9 @@ def _guardrail(trial: Trial, rail: Guardrail, within: str) -> Finding:
     name = rail.metric if within == ALL else f"{rail.metric} in {within}"
     if found is None or found.ci_low is None or found.ci_high is None:
         return Finding("guardrail", "inconclusive", f"guardrail {name}: no test pairs to judge it by")
+    if found.num_clusters <= MAX_EXACT_CLUSTERS:
+        few = f"{found.num_clusters} clusters are too few to guard it by: more than {MAX_EXACT_CLUSTERS} are needed"
+        return Finding("guardrail", "inconclusive", f"guardrail {name}: {few}")
     said = f"guardrail {name} (margin {rail.margin}): {trial.words(found, champion, rail.metric, within=within)}"
     if found.ci_low > -rail.margin:
         return Finding("guardrail", "promote", said)
@@ -275,8 +288,9 @@ def _cost_limit(trial: Trial, limit: CostLimit) -> Finding:
     champion = trial.rivals[0]
     mine, theirs = (trial.costs.get(answers.variant) for answers in (trial.mine, champion))
     ours, others = (cost and cost.of(limit.measure) for cost in (mine, theirs))
-    if limit.measure == "validation_loss" and others is None:
-        said = f"limit on validation_loss: {champion} has none on the same conversations, so this asks nothing"
+    if limit.measure == "validation_loss" and (ours is None or others is None):
+        without = trial.mine if ours is None else champion
+        said = f"limit on validation_loss: {without} has none on the same conversations, so this asks nothing"
         return Finding("guardrail", "promote", said)
     if not ours or not others:
         unknown = trial.mine if not ours else champion

@@ -21,14 +21,15 @@ class Candidate:
 
     variant: Variant
     margin: float = 0.0
-    """0: it must be better than its rivals. Above: it may be worse by less than this, if it needs less memory than the champion."""
+    """0: it must be better than its rivals. Above: it may be worse by less than this, in the unit of the primary metrics, if it needs less
+    memory than the champion, and where nothing that was trained is served."""
 
     def __post_init__(self) -> None:
         """Refuse a floor, the champion itself, and a margin that lets everything through."""
         if self.variant in (*FLOORS, "champion"):
             raise ValueError(f"variant = {self.variant!r} cannot be a candidate: name base, nf4, int8, adapter or merged")
-        if not 0 <= self.margin < 1:
-            raise ValueError(f"margin = {self.margin!r} of {self.variant} must be 0 or more and below 1")
+        if self.margin < 0:
+            raise ValueError(f"margin = {self.margin!r} of {self.variant} must be 0 or more")
         if self.variant == "base" and self.margin == 0:
             raise ValueError("variant = 'base' needs a margin: it cannot be better than itself")
 
@@ -120,8 +121,14 @@ class Gate:
         if len(set(self.primaries)) < len(self.primaries):
             raise ValueError(f"further_primaries = {list(self.further_primaries)!r} must name none twice, nor {self.primary_metric}")
         variants = [candidate.variant for candidate in self.candidates]
-        if not variants or len(set(variants)) < len(variants):
-            raise ValueError(f"candidates = {variants!r} must name one or more variants, and none twice")
+        if not variants or len(set(variants)) < len(variants) or variants[0] == "base":
+            raise ValueError(f"candidates = {variants!r} must name one or more variants, none twice, and base not first")
+        highest = min(METRICS[name].highest for name in self.primaries)
+        for candidate in self.candidates:
+            if candidate.margin >= highest:
+                raise ValueError(
+                    f"margin = {candidate.margin!r} of {candidate.variant} must be below {highest:g}, the most that a metric gives"
+                )
         if not self.floors or not set(self.floors) <= set(FLOORS):
             raise ValueError(f"floors = {list(self.floors)!r} must name one or more of {', '.join(FLOORS)}")
 

@@ -2,7 +2,8 @@
 
 In: the scores of one evaluation, a gate, what the variants cost, and which look at this test set it is. Out: one ``Decision`` for each
 candidate that answered. Candidates are judged in the gate's order, each against what would be served without it: the champion, or the
-candidate before it that was promoted. Each is judged pair by pair on the test split alone, in this order (facts on evaluation, 6.3):
+candidate before it that was promoted. Four bits, which have only to be no worse, are judged where no trained model stands. Each is judged
+pair by pair on the test split alone, in this order (facts on evaluation, 6.3):
 
 1. *Validity*: rivals and floors answered the very pairs that the candidate answered, hardly a score is missing, and neither candidate nor
    champion was trained on a subject of the test set, under another split (``leaks``).
@@ -50,6 +51,7 @@ REVISION = 4  # every variant is a candidate; several primaries, slices and cost
 REVISIONS = (REVISION, costs_room.REVISION, looks.REVISION, leaks_room.REVISION, statistics.REVISION, SCHEMA_VERSION)
 PROMOTION_DECISIONS = "promotion_decisions.parquet"
 GATE = "gate"  # who decides, where no person does
+PLAIN: tuple[Variant, ...] = ("base", "nf4", "int8")  # a model as it came, at whatever width
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +109,7 @@ class Circumstances:
 def decide(scores: Sequence[Score], gate: Gate, line: str, known: Circumstances) -> tuple[Decision, ...]:
     """The gate's verdict on each candidate that was scored, in the gate's order; the first one is judged whether it was scored or not.
 
+    One that has only to be no worse is not held against what was trained and promoted: a gain that was shown is not traded for memory.
     Raises InputRefused when the scores are of several evaluations.
     """
     evaluations = sorted({score.evaluation_id for score in scores})
@@ -119,7 +122,8 @@ def decide(scores: Sequence[Score], gate: Gate, line: str, known: Circumstances)
     standing, decisions = known.champion, list[Decision]()
     for number, candidate in enumerate(gate.candidates):
         rivals = _rivals(comparisons, candidate, standing)
-        if not rivals or (number and not comparisons.has(candidate.variant)):
+        is_spared = candidate.claim == "non_inferiority" and standing not in (*PLAIN, candidate.variant)
+        if is_spared or not rivals or (number and not comparisons.has(candidate.variant)):
             continue
         trial = Trial(
             comparisons=comparisons, gate=gate, candidate=candidate, rivals=rivals, alpha=alpha_of(known.look, gate), costs=known.costs
@@ -222,8 +226,8 @@ def write_promotion(directory: Path, scores_directory: Path, gate: Gate, line: s
 
 
 def read_slices(scores_directory: Path) -> dict[str, list[str]]:
-    """The slices of every evaluated pair."""
-    return slices_of(read_table(scores_directory / EVALUATED_PAIRS, EvaluatedPair))
+    """The slices of every evaluated pair, its language among them where the line has several."""
+    return slices_of(read_table(scores_directory / EVALUATED_PAIRS, EvaluatedPair), across_datasets=True)
 
 
 def read_decisions(directory: Path) -> tuple[Decision, ...]:

@@ -11,12 +11,16 @@ ALL = "all"
 LANGUAGE = "language="  # what the slices of languages begin with
 
 
-def slices_of(pairs: Iterable[EvaluatedPair]) -> dict[str, list[str]]:
-    """The slices that each pair is in, each once: all, each of its labels, and its language where its dataset has several."""
+def slices_of(pairs: Iterable[EvaluatedPair], *, across_datasets: bool = False) -> dict[str, list[str]]:
+    """The slices that each pair is in, each once: all, each of its labels, and its language where its dataset has several.
+
+    ``across_datasets``: also where its dataset has one, and another dataset another.
+    """
     pairs = list(pairs)
-    languages: dict[str, set[str]] = {}
+    languages: dict[str, set[str]] = {pair.dataset: set() for pair in pairs}
     for pair in pairs:
-        languages.setdefault(pair.dataset, set()).add(pair.language)
+        for dataset in languages if across_datasets else (pair.dataset,):
+            languages[dataset].add(pair.language)
     return {
         pair.pair_id: list(dict.fromkeys([  # a pair may have its language among its labels, too
             ALL,

@@ -166,13 +166,6 @@ def _reading(raw: Any, part: _Part, number: int, source: str, licence: str, home
     path, key = part.pictures.path(record.img_name), part.pictures.key(record.img_name)
     if path is None:
         return rejected(record.q_lang, "image_outside_folder", f"{record.img_name} leads out of the folder")
-    labels = {name: value for name in ("modality", "location", "content_type", "base_type") if (value := getattr(record, name))}
-    labels |= {
-        "qid": str(record.qid),
-        "answer_type": record.answer_type.lower(),
-        "publisher_split": part.split,
-        DESCRIPTION: _described(record),
-    }
     pair = Pair(
         pair_id=f"{NAME}/{part.split}/{record.q_lang}/{number:06d}", dataset=NAME, image_ids=(), request=record.question,
         response=record.answer, expected=(), subject_id=None, document_id=f"{NAME}/{key.removesuffix('/source.jpg')[:16]}",

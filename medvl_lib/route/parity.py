@@ -8,6 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from medvl_lib import images, prompts
 from medvl_lib.benchmark import override, promotion
 from medvl_lib.chat import Conversation, conversations_path, read_conversations
 from medvl_lib.errors import InputMissing, InputRefused
@@ -16,7 +17,7 @@ from medvl_lib.evaluation.fresh import start_server
 from medvl_lib.evaluation.parity import Answers, Form, Heard
 from medvl_lib.evaluation.predictions import PREDICTIONS, REFERENCES, Prediction, Reference, Variant
 from medvl_lib.evaluation.spec import first_asked
-from medvl_lib.hardware import Profile
+from medvl_lib.hardware import Profile, numerics
 from medvl_lib.lines import Line
 from medvl_lib.pointer import Served
 from medvl_lib.provenance import Artifact, Fact, Outcome, ancestor, code_version, library_versions, read_artifact, resolve
@@ -68,7 +69,10 @@ def parity_step(line: Line, profile: Profile) -> Step:
     return Step(
         name="parity", owner=name, description=sign(parity.__name__), process="predict",
         reads=(source("promotion", name, promotion.RULES),),
-        version=code_version(parity.REVISION, parity.REVISIONS, name, line.parity),
+        version=code_version(
+            parity.REVISION, parity.REVISIONS, (prompts.REVISION, images.REVISION), name, line.parity, line.evaluation, numerics(profile),
+            profile.attention, line.model.max_pixels,
+        ),
         rules=parity.rules(line.parity), write=compare, observe=observe, table=Table(file=parity.ANSWERS, model=parity.ComparedAnswer),
     )  # fmt: skip
 

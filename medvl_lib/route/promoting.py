@@ -51,7 +51,7 @@ def promotion_step(line: Line) -> Step:
         folder = call.read("scores", name)
         known = Circumstances(
             champion=champion, look=number, leaks=leaked, slices=promotion.read_slices(folder),
-            costs=costs(predictions.directory, line.gate, validation_losses(call.workspace, line, predictions)),
+            costs=costs(predictions.directory, line.gate, _known_losses(call.workspace, line, predictions)),
         )  # fmt: skip
         facts = promotion.write_promotion(call.directory, folder, line.gate, name, replace(look, number=number), known)
         return {**facts, CHAMPION: _version(predictions, champion)}
@@ -152,6 +152,14 @@ def _split(workspace: Workspace, artifact: Artifact, line: Line) -> Path:
     """The split table behind predictions or an adapter: by their own conversations, however long ago."""
     chat = ancestor(workspace, artifact, "chat", line.name)
     return ancestor(workspace, chat, "split", line.name).directory / SPLIT
+
+
+def _known_losses(workspace: Workspace, line: Line, predictions: Artifact) -> Mapping[str, float]:
+    """The same; none where a directory that they would be read from is gone, which ``leaks`` tells."""
+    try:
+        return validation_losses(workspace, line, predictions)
+    except InputMissing:
+        return {}
 
 
 def validation_losses(workspace: Workspace, line: Line, predictions: Artifact) -> Mapping[str, float]:

@@ -84,7 +84,7 @@ def test_the_decision_has_every_number_and_every_reason(evaluated: Evaluated):
     rows = records(exhibit("promotion", "decision", evaluated.promotion.directory))
     assert [row["challenger"] for row in rows] == ["adapter", "nf4"]
     assert all(getattr(decision, name) == value for decision, row in zip(decisions, rows, strict=True) for name, value in row.items())
-    assert next(iter(row)) == "verdict"
+    assert list(rows[0])[:2] == ["challenger", "verdict"]
     reasons = records(exhibit("promotion", "reasons", evaluated.promotion.directory))
     assert [row["reason"] for row in reasons] == [reason for decision in decisions for reason in decision.reasons]
 

@@ -195,7 +195,7 @@ def test_random_weights_are_quantized_trained_and_weighed_through_the_same_code(
 
     with _measured("predictions", profile):
         write_predictions(
-            said, spec=spec, chat=chat, audit=audit, images=images, profile=profile, report=lambda _: None,
+            said, controlled=("adapter",), spec=spec, chat=chat, audit=audit, images=images, profile=profile, report=lambda _: None,
             evaluation=replace(DOCUMENTS.evaluation, splits=("test",), max_answer_tokens=16, controls=()),
             weights=[
                 Weights(variant="base", directory=base, adapter=None, data_version="b"),

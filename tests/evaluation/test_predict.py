@@ -80,7 +80,7 @@ def said(trial: Trial, variants: list[Weights], tmp_path_factory: pytest.TempPat
         max_pixels=TINY.max_pixels,
     )  # fmt: skip
     write_predictions(
-        root / "predictions", weights=variants, spec=TINY, evaluation=ASKED, chat=trial.chat, audit=root / "audit", images=trial.images,
+        root / "predictions", weights=variants, controlled=("nf4", "adapter"), spec=TINY, evaluation=ASKED, chat=trial.chat, audit=root / "audit", images=trial.images,
         profile=replace(trial.profile, prediction_batch=2), report=lambda _: None,
     )  # fmt: skip
     return root / "predictions"
@@ -132,9 +132,9 @@ def test_variants_answer_in_turns_and_each_begins_a_batch(said: Path):
     assert order == [(0, name) for name in names] + [(1, name) for name in (*names[1:], names[0])]
 
 
-def test_the_control_is_asked_of_those_with_an_adapter(said: Path):
+def test_the_control_is_asked_of_those_that_may_be_served(said: Path):
     rows = read_table(said / PREDICTIONS, Prediction)
-    assert {row.variant for row in rows if row.condition == "blank_image" and row.variant not in FLOORS} == {"adapter", "champion"}
+    assert {row.variant for row in rows if row.condition == "blank_image" and row.variant not in FLOORS} == {"nf4", "adapter"}
 
 
 def test_only_variants_that_fit_into_memory_together_share_a_round(trial: Trial, variants: list[Weights]):
@@ -151,17 +151,17 @@ def test_only_variants_that_fit_into_memory_together_share_a_round(trial: Trial,
 
 def test_memory_is_measured_with_the_longest_questions(trial: Trial, said: Path):
     profile = replace(trial.profile, prediction_batch=2)
-    panel = Panel(spec=TINY, evaluation=ASKED, images=trial.images, profile=profile, groups=list(parts(trial.chat, ASKED)))
+    panel = Panel(spec=TINY, evaluation=ASKED, images=trial.images, profile=profile, groups=list(parts(trial.chat, ASKED)), controlled=())
     lengths = {row.pair_id: row.num_prompt_tokens for row in read_table(said / PREDICTIONS, Prediction) if row.variant == "base"}
     found = [lengths[item.pair_id] for item in longest(panel, said.parent / "audit")]
     assert found == sorted(lengths.values(), reverse=True)[:2]
 
 
-def _killed(*_: object) -> None:
+def _killed(*_: object, **__: object) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _out_of_memory(*_: object) -> None:
+def _out_of_memory(*_: object, **__: object) -> None:
     raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
 

@@ -80,7 +80,8 @@ def said(trial: Trial, variants: list[Weights], tmp_path_factory: pytest.TempPat
         max_pixels=TINY.max_pixels,
     )  # fmt: skip
     write_predictions(
-        root / "predictions", weights=variants, controlled=("nf4", "adapter"), spec=TINY, evaluation=ASKED, chat=trial.chat, audit=root / "audit", images=trial.images,
+        root / "predictions", weights=variants, controlled=("nf4", "adapter"), spec=TINY, evaluation=ASKED, chat=trial.chat,
+        audit=root / "audit", images=trial.images,
         profile=replace(trial.profile, prediction_batch=2), report=lambda _: None,
     )  # fmt: skip
     return root / "predictions"

@@ -56,21 +56,22 @@ class Size:
     text: Mapping[str, object]
     vision: Mapping[str, object]
     page: pages.PageStyle
-    effective_batch: int
+    num_pairs: int
+    """How many a step is trained on, and how many are asked."""
     largest_shard: str
     num_linears: int
 
 
 SIZES = {
     "small": Size(
-        profile=PROFILES["cpu"], text={}, vision={}, page=STYLE, effective_batch=4, largest_shard="4MB", num_linears=4 * 7,
+        profile=PROFILES["cpu"], text={}, vision={}, page=STYLE, num_pairs=4, largest_shard="4MB", num_linears=4 * 7,
     ),
     "full_cpu": Size(
         profile=replace(PROFILES["cpu"], weights_dtype="bfloat16"), **PUBLISHED, page=STYLE,
-        effective_batch=1,  # without AVX-512 a product of 16-bit matrices takes an hour per hundred tokens on the way back
+        num_pairs=1,  # without AVX-512 the way back through 16-bit matrices takes an hour for a hundred tokens
         largest_shard="5GB", num_linears=28 * 7,
     ),
-    "full": Size(profile=PROFILES["cuda"], **PUBLISHED, page=A4, effective_batch=4, largest_shard="5GB", num_linears=28 * 7),
+    "full": Size(profile=PROFILES["cuda"], **PUBLISHED, page=A4, num_pairs=4, largest_shard="5GB", num_linears=28 * 7),
 }  # fmt: skip
 
 
@@ -183,7 +184,10 @@ def test_random_weights_are_quantized_trained_and_weighed_through_the_same_code(
         write_audit(audit, chat, base, images, DOCUMENTS.audit, max_pixels=spec.max_pixels)
 
     stage = DOCUMENTS.stages[0]
-    recipe = replace(stage.recipe, max_steps=1, effective_batch=size.effective_batch, validations_per_epoch=0, warmup_share=0.0)
+    recipe = replace(
+        stage.recipe, max_steps=1, effective_batch=size.num_pairs, max_training_pairs=size.num_pairs, validations_per_epoch=0,
+        warmup_share=0.0,
+    )  # fmt: skip
     with _measured("a training step", profile) as step:
         trained = train(
             adapter, stage=replace(stage, recipe=recipe), spec=spec, weights=nf4, chat=chat, images=images, profile=profile,
@@ -196,7 +200,9 @@ def test_random_weights_are_quantized_trained_and_weighed_through_the_same_code(
     with _measured("predictions", profile):
         write_predictions(
             said, controlled=("adapter",), spec=spec, chat=chat, audit=audit, images=images, profile=profile, report=lambda _: None,
-            evaluation=replace(DOCUMENTS.evaluation, splits=("test",), max_answer_tokens=16, controls=()),
+            evaluation=replace(
+                DOCUMENTS.evaluation, splits=("test",), max_pairs_per_dataset=size.num_pairs, max_answer_tokens=16, controls=()
+            ),
             weights=[
                 Weights(variant="base", directory=base, adapter=None, data_version="b"),
                 Weights(variant="nf4", directory=nf4, adapter=None, data_version="n"),

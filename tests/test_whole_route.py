@@ -50,9 +50,10 @@ def _the_graph_shows_what_the_store_holds(workspace: Workspace) -> None:
     assert sorted(in_graph, key=str) == sorted(stored, key=str)
     [(num_scores,)] = ask(workspace, "select count(*) from scores").rows
     assert sum(row["num_answers"] for row in found["scores"]["answers"]) == num_scores
-    [(verdict, difference)] = ask(workspace, "select verdict, difference from promotion_decisions").rows
-    [decision] = found["promotion"]["decision"]
-    assert (decision["verdict"], decision["difference"]) == (verdict, difference)
+    decided = ask(workspace, "select challenger, verdict, difference from promotion_decisions").rows
+    in_graph = [(row["challenger"], row["verdict"], row["difference"]) for row in found["promotion"]["decision"]]
+    assert sorted(in_graph, key=str) == sorted(decided, key=str)
+    assert decided
     assert found["promotion"]["reasons"][0]["number"] == 1
     assert all("](data:image/svg+xml;base64," in text for text in (found["adapter"]["loss"], found["benchmark"]["intervals"]))
     assert Path(found["report"]["page"]).is_file()

@@ -20,7 +20,7 @@ from medvl_lib.evaluation.spec import first_asked
 from medvl_lib.hardware import Profile, numerics
 from medvl_lib.lines import Line
 from medvl_lib.pointer import Served
-from medvl_lib.provenance import Artifact, Fact, Outcome, ancestor, code_version, library_versions, read_artifact, resolve
+from medvl_lib.provenance import Artifact, Fact, Outcome, ancestor, code_version, digest, library_versions, read_artifact, resolve
 from medvl_lib.route.champion import contenders_of
 from medvl_lib.route.data import sign, source
 from medvl_lib.route.pointing import ASKED, predictions_of, would_be_served
@@ -42,7 +42,8 @@ def parity_step(line: Line, profile: Profile) -> Step:
         model = would_be_served(workspace, line, inputs[f"promotion/{name}"])
         versions = library_versions()
         used = {library: versions[library] for library in ANSWERING if library in versions}
-        return json.dumps([model.data_version, used, profile.device, profile.prediction_batch], sort_keys=True)
+        asked = digest([line.evaluation, line.model.max_pixels, prompts.REVISION, images.REVISION, numerics(profile), profile.attention])
+        return json.dumps([model.data_version, used, profile.device, profile.prediction_batch, asked], sort_keys=True)
 
     def compare(call: Call) -> Mapping[str, Fact]:
         start_server(profile)
@@ -69,10 +70,7 @@ def parity_step(line: Line, profile: Profile) -> Step:
     return Step(
         name="parity", owner=name, description=sign(parity.__name__), process="predict",
         reads=(source("promotion", name, promotion.RULES),),
-        version=code_version(
-            parity.REVISION, parity.REVISIONS, (prompts.REVISION, images.REVISION), name, line.parity, line.evaluation, numerics(profile),
-            profile.attention, line.model.max_pixels,
-        ),
+        version=code_version(parity.REVISION, parity.REVISIONS, name, line.parity),
         rules=parity.rules(line.parity), write=compare, observe=observe, table=Table(file=parity.ANSWERS, model=parity.ComparedAnswer),
     )  # fmt: skip
 

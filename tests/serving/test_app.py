@@ -170,6 +170,7 @@ def test_requests_that_come_together_are_all_answered_and_alike(base: httpx2.Cli
         (png_header(11_000, 10_000), 413, f"more than {images.MAX_PIXELS} pixels"),
         (picture("PNG", (9000, 8)), 422, "9000 x 8 pixels"),
     ],
+    ids=["nothing", "pdf", "postscript", "cut", "400 megapixels", "110 megapixels", "a line"],
 )  # fmt: skip
 def test_an_upload_that_is_no_sound_picture_is_refused(base: httpx2.Client, data: bytes, status: int, found: str):
     got, detail = refusal(ask(base, data))

@@ -5,14 +5,17 @@ PLATFORM := $(shell uname -sm | sed -e 's/^Darwin /macos-/' -e 's/^Linux /linux-
 CONSTRAINTS := constraints/$(PLATFORM).txt
 BIN := .venv/bin
 LINE ?= documents
+# A process per core, four at most: each loads torch. The tests of one file share what it sets up, and stay together.
+PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
 
-.PHONY: help install demo ui serve test lint soak clean-venv
+.PHONY: help install demo ui serve test slow lint soak clean-venv
 
 help:
 	@echo "make demo        install, run the whole graph on the embedded data, print the leaderboard"
 	@echo "make test        install, lint, check types and walls, run the tests"
 	@echo "make ui          install, open the graph: dg dev -w workspace.yaml"
 	@echo "make serve       install, serve what was promoted on http://127.0.0.1:8000 (make serve LINE=documents)"
+	@echo "make slow        the tests that start real processes or train: before a change lands"
 	@echo "make soak        the tests that take many minutes: before a release"
 	@echo "make lint        what 'make test' checks before the tests"
 	@echo "make install     only .venv"
@@ -49,7 +52,10 @@ lint: install
 	$(BIN)/typos
 
 test: lint
-	$(BIN)/python -m pytest
+	$(PYTEST)
+
+slow: install
+	$(PYTEST) -m slow
 
 soak: install
 	$(BIN)/python -m pytest -m soak

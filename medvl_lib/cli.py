@@ -166,15 +166,18 @@ def serve(arguments: argparse.Namespace) -> int:
     workspace, profile = Workspace(root=settings.data_root), profile_for(settings).profile
     for name, value in process_environment(profile).items():  # before torch is imported
         os.environ.setdefault(name, value)
+    from medvl_lib.route.parity import require_compared
     from medvl_lib.serving.running import Serving, key_for, listen, run
     from medvl_lib.serving.served import served_model
 
     line = _line(settings, arguments.line)
     key, model = key_for(arguments.host), served_model(workspace, line)
+    compared = "it was not compared with what was judged" if arguments.unchecked else require_compared(workspace, line, profile, model)
     listening = listen(arguments.host, arguments.port)
     host, port = listening.getsockname()[:2]
-    print(f"{model.sentence}; http://{f'[{host}]' if ':' in host else host}:{port}/health says when it is ready", flush=True)
-    run(Serving(model=model, line=line, profile=profile, workspace=workspace, api_key=key), listening)
+    address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    print(f"{model.sentence}; {compared}; {address}/health says when it is ready", flush=True)
+    run(Serving(model=model, compared=compared, line=line, profile=profile, workspace=workspace, api_key=key), listening)
     return 0
 
 
@@ -270,6 +273,7 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("line", nargs="?", metavar="LINE", help="which line; may be left out where there is only one")
     verb.add_argument("--host", metavar="ADDRESS", default="127.0.0.1", help="where to listen; one that others reach needs MEDVL_API_KEY")
     verb.add_argument("--port", type=int, metavar="PORT", default=8000, help="8000 unless said otherwise; 0 for any that is free")
+    verb.add_argument("--unchecked", action="store_true", help="serve it although nobody compared its answers with those that were judged")
     verb.set_defaults(run=serve)
 
     verb = verbs.add_parser("sql", help="ask the published benchmark")

@@ -30,6 +30,7 @@ from medvl_lib.step import Call, Inputs, Step, Table
 from medvl_lib.tables import read_table
 from medvl_lib.workspace import Workspace
 
+CIRCUMSTANCES = "circumstances"  # fact of a parity: what its answers depend on
 ANSWERING = ("python", "torch", "transformers", "peft", "bitsandbytes", "tokenizers", "pillow", "numpy", "fastapi")
 """Libraries that an answer goes through: after an update of one of them the question is open again."""
 
@@ -40,10 +41,7 @@ def parity_step(line: Line, profile: Profile) -> Step:
 
     def observe(workspace: Workspace, inputs: Inputs) -> str:
         model = would_be_served(workspace, line, inputs[f"promotion/{name}"])
-        versions = library_versions()
-        used = {library: versions[library] for library in ANSWERING if library in versions}
-        asked = digest([line.evaluation, line.model.max_pixels, prompts.REVISION, images.REVISION, numerics(profile), profile.attention])
-        return json.dumps([model.data_version, used, profile.device, profile.prediction_batch, asked], sort_keys=True)
+        return json.dumps(circumstances(line, profile, model), sort_keys=True)
 
     def compare(call: Call) -> Mapping[str, Fact]:
         start_server(profile)
@@ -65,7 +63,7 @@ def parity_step(line: Line, profile: Profile) -> Step:
         )  # fmt: skip
         forms: dict[Form, Answers] = {"evaluated": evaluated(predictions, variant), **answers(asked)}
         facts = parity.write_parity(call.directory, forms, chosen, line.parity)
-        return {**facts, "variant": variant, ASKED: model.data_version}
+        return {**facts, "variant": variant, ASKED: model.data_version, CIRCUMSTANCES: call.observed}
 
     return Step(
         name="parity", owner=name, description=sign(parity.__name__), process="predict",
@@ -73,6 +71,16 @@ def parity_step(line: Line, profile: Profile) -> Step:
         version=code_version(parity.REVISION, parity.REVISIONS, name, line.parity),
         rules=parity.rules(line.parity), write=compare, observe=observe, table=Table(file=parity.ANSWERS, model=parity.ComparedAnswer),
     )  # fmt: skip
+
+
+def circumstances(line: Line, profile: Profile, model: ServedModel) -> dict[str, str]:
+    """What an answer depends on, by what it is called where it has become something else."""
+    versions = library_versions()
+    asked = digest([line.evaluation, line.model.max_pixels, prompts.REVISION, images.REVISION, numerics(profile), profile.attention])
+    return {
+        "weights": model.data_version, "device": profile.device, "prediction_batch": str(profile.prediction_batch),
+        "settings": asked, **{library: versions[library] for library in ANSWERING if library in versions},
+    }  # fmt: skip
 
 
 def chosen_pairs(predictions: Artifact, line: Line) -> list[Reference]:
@@ -153,3 +161,24 @@ def _compared(workspace: Workspace, line: Line, model: ServedModel) -> str:
     scores = list(read_table(found.directory / parity.SCORES, parity.ComparedScore))
     rows = read_table(found.directory / parity.COMPARISONS, parity.Comparison)
     return "; ".join(parity.sentence(row, [score for score in scores if score.form == row.form]) for row in rows)
+
+
+def require_compared(workspace: Workspace, line: Line, profile: Profile, model: ServedModel) -> str:
+    """A sentence on how what is about to be served was compared with what was judged; raises InputRefused where it was not.
+
+    Refused are other weights than the evaluation's, and other settings, libraries or devices than the comparison's: then nobody knows
+    whether the same is said. The base model of a line that was never evaluated is served, and the sentence says so.
+    """
+    if model.pointer is None and not workspace.current("promotion", line.name).is_file():
+        return "it was never evaluated"
+    found = served_model_is_the_evaluated_model(workspace, line)
+    do = f"materialize {line.name}/parity and {line.name}/served_model, or serve it --unchecked"
+    if not found.passed:
+        raise InputRefused(found=found.found, where=", ".join(found.offenders), do=do)
+    compared = resolve(workspace, "parity", line.name, parity.rules(line.parity))
+    then, now = json.loads(str(compared.facts[CIRCUMSTANCES])), circumstances(line, profile, model)
+    changed = [f"{name} is {now.get(name, 'absent')}" for name in {**then, **now} if now.get(name) != then.get(name)]
+    if changed:
+        raise InputRefused(found=f"other circumstances than its answers were compared in: {', '.join(changed)}",
+                           where=str(compared.directory), do=do)  # fmt: skip
+    return found.found.removeprefix(f"{model.sentence}; ")

@@ -49,6 +49,7 @@ class Health(BaseModel):
     line: str
     variant: Variant = Field(description="base, nf4, int8, adapter or merged.")
     says: str = Field(description="What is served and why, in words.")
+    compared: str = Field(description="How its answers were compared with those that were judged, in words.")
     is_promoted: bool = Field(description="False where nothing was promoted yet: then the base model answers.")
     is_current: bool = Field(description="Whether the pointer still names this; if not, start the server again.")
     data_version: str = Field(description="Identity of weights and adapter: weights_data_version of the evaluation.")
@@ -85,6 +86,8 @@ class Counter:
     """What the application serves, and on which terms."""
 
     model: ServedModel
+    compared: str
+    """How its answers were compared with those that were judged, in words."""
     device: str
     extraction_request: str
     """What ``/extract`` asks."""
@@ -142,8 +145,8 @@ async def _contents(files: Sequence[UploadFile]) -> list[bytes]:
 def _health(counter: Counter, desk: Desk) -> Health:
     model, status, pointer = counter.model, desk.status, counter.model.pointer
     return Health(
-        status=status, reason=desk.reason, line=model.line, variant=model.variant, says=model.sentence, is_promoted=pointer is not None,
-        is_current=counter.is_current(), data_version=model.data_version,
+        status=status, reason=desk.reason, line=model.line, variant=model.variant, says=model.sentence, compared=counter.compared,
+        is_promoted=pointer is not None, is_current=counter.is_current(), data_version=model.data_version,
         weights=Part(step=model.weights.step, fingerprint=model.weights.fingerprint),
         adapter=None if model.adapter is None else Part(step=model.adapter.step, fingerprint=model.adapter.fingerprint),
         decision=None if pointer is None else Part(step=pointer.decision_step, fingerprint=pointer.decision), device=counter.device,

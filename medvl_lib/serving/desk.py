@@ -1,7 +1,8 @@
 """The desk: one thread that loads the model and then answers, one request after the other.
 
 In: a function that loads, then questions. Out: answers, or the reason why there are none yet. One thread is the lock: a second request
-waits. Batching, a bounded queue and an exchange of the model while it runs have their place here; none of them is there yet.
+waits, and the one behind ``MAX_WAITING`` is sent away. Batching and an exchange of the model while it runs have their place here; neither
+is there yet.
 """
 
 import asyncio
@@ -17,6 +18,7 @@ from medvl_lib.serving.resident import Resident
 from medvl_lib.serving.uploads import Problem, require_picture, require_prompt
 
 LOG = logging.getLogger(__name__)
+MAX_WAITING = 32  # requests that are asked or wait; each holds its pictures in memory
 Status = Literal["loading", "ready", "failed"]
 
 
@@ -27,6 +29,7 @@ class Desk:
         self._load = load
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
         self._loaded: Future[Resident] | None = None
+        self._num_waiting = 0  # of the event loop's thread alone
 
     def open(self) -> None:
         """Begin to load."""
@@ -46,10 +49,10 @@ class Desk:
 
     @property
     def reason(self) -> str | None:
-        """Why it cannot be asked."""
+        """Why it cannot be asked; the log says where, whoever may ask need not know this machine's folders."""
         if self.status == "loading":
             return "the weights are being loaded"
-        return _reason(self._loaded)
+        return _reason(self._loaded, says_where=False)
 
     @property
     def resident(self) -> Resident:
@@ -64,19 +67,26 @@ class Desk:
         require_prompt(prompt, resident.speaker.loaded.prompts.added_tokens)
         for data in pictures:
             require_picture(data)
+        if self._num_waiting >= MAX_WAITING:
+            raise Problem(503, found=f"{self._num_waiting} requests that wait already", do="ask again later")
+        self._num_waiting += 1
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, resident.answer, prompt, pictures)
         except UnreadableImage as error:
             raise Problem(415, found="a picture that cannot be decoded to its end", do="send it whole") from error
+        finally:
+            self._num_waiting -= 1
 
 
-def _reason(loaded: Future[Resident] | None) -> str | None:
+def _reason(loaded: Future[Resident] | None, *, says_where: bool) -> str | None:
     error = None if loaded is None else loaded.exception()
     if error is None:
         return None
-    return f"{error.found} ({error.where}): {error.do}" if isinstance(error, MedVLError) else type(error).__name__
+    if not isinstance(error, MedVLError):
+        return type(error).__name__
+    return f"{error.found} ({error.where}): {error.do}" if says_where else f"{error.found}: {error.do}"
 
 
 def _say(loaded: Future[Resident]) -> None:
-    reason = _reason(loaded)
+    reason = _reason(loaded, says_where=True)
     LOG.log(logging.INFO if reason is None else logging.ERROR, "ready" if reason is None else f"not ready: {reason}")

@@ -127,7 +127,11 @@ def _serve(asked: Question, listening: socket.socket) -> None:
     die_with_parent()
     from medvl_lib.serving.running import Serving, run
 
-    run(Serving(model=asked.model, line=asked.line, profile=asked.profile, workspace=asked.workspace, api_key=None), listening)
+    told = Serving(
+        model=asked.model, compared="it is being compared with what was judged", line=asked.line, profile=asked.profile,
+        workspace=asked.workspace, api_key=None,
+    )  # fmt: skip
+    run(told, listening)
 
 
 def _await_ready(client: httpx2.Client, process: BaseProcess, asked: Question) -> None:

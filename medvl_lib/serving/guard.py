@@ -79,14 +79,20 @@ class Guard:
 
     def _stranger(self, scope: Scope, headers: Headers) -> JSONResponse | None:
         if self._api_key is None:
-            host = headers.get("host", "")
-            if host not in LOOPBACK_NAMES and host.rpartition(":")[0] not in LOOPBACK_NAMES:  # a page elsewhere whose name was pointed here
+            if not _is_this_machine(headers.get("host", "")):  # a page elsewhere whose name was pointed here
                 return problem(421, "not asked as this machine: use 127.0.0.1 or localhost")
+            if "origin" in headers and not _is_this_machine(headers["origin"].partition("://")[2]):
+                return problem(403, "asked by a page of another site: open one of this machine")
             return None
         given = headers.get("authorization", "").removeprefix("Bearer ")
         if scope["path"] in OPEN_PATHS or hmac.compare_digest(given.encode(), self._api_key.encode()):
             return None
         return problem(401, "no or a wrong key: send 'Authorization: Bearer <key>'", {"WWW-Authenticate": "Bearer"})
+
+
+def _is_this_machine(address: str) -> bool:
+    """Whether a name, perhaps with a port, is one of the loopback interface's."""
+    return address in LOOPBACK_NAMES or address.rpartition(":")[0] in LOOPBACK_NAMES
 
 
 def bounded(receive: Receive) -> Receive:

@@ -33,6 +33,8 @@ class Serving:
     """What a server process is told."""
 
     model: ServedModel
+    compared: str
+    """How its answers were compared with those that were judged, in words."""
     line: Line
     profile: Profile
     workspace: Workspace
@@ -83,7 +85,7 @@ def run(serving: Serving, listening: socket.socket) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s")
     logging.getLogger("medvl_lib.serving").setLevel(logging.INFO)
     counter = Counter(
-        model=serving.model, device=serving.profile.device, extraction_request=serving.line.extraction_request,
+        model=serving.model, compared=serving.compared, device=serving.profile.device, extraction_request=serving.line.extraction_request,
         load=partial(load_resident, serving.model, serving.line, serving.profile),
         is_current=partial(is_current, serving.workspace, serving.model), api_key=serving.api_key,
     )  # fmt: skip

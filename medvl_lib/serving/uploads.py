@@ -8,7 +8,7 @@ from collections.abc import Collection
 
 from PIL import Image
 
-from medvl_lib import images
+from medvl_lib import dicom, images
 from medvl_lib.vision_tokens import MAX_ASPECT_RATIO
 
 FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "GIF")  # not all that Pillow knows: some it hands to other programs
@@ -27,20 +27,35 @@ class Problem(Exception):
 
 
 def require_picture(data: bytes) -> None:
-    """Refuse bytes that are no picture of a known format, or one whose size no model reads; what is cut short shows when it is decoded."""
-    known = ", ".join(FORMATS)
-    try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
-            width, height = picture.size
-    except Image.DecompressionBombError as error:
-        raise _too_large() from error
-    except images.DECODING_ERRORS as error:
-        raise Problem(415, found=f"{len(data)} bytes that are no picture", do=f"send one of {known}") from error
+    """Refuse bytes that are no picture of a known format, or one whose size no model reads; what is cut short shows when it is decoded.
+
+    A DICOM file may say who the patient is: here it stays in memory for one answer, and is neither stored nor logged.
+    """
+    width, height = _dicom_size(data) if dicom.is_dicom(data) else _size(data)
     if width * height > images.MAX_PIXELS:
         raise _too_large()
     if max(width, height) > MAX_ASPECT_RATIO * min(width, height):
         found = f"a picture of {width} x {height} pixels"
         raise Problem(422, found=found, do=f"send one that is at most {MAX_ASPECT_RATIO} times as long as it is wide")
+
+
+def _size(data: bytes) -> tuple[int, int]:
+    known = ", ".join((*FORMATS, "DICOM"))
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
+            return picture.size
+    except Image.DecompressionBombError as error:
+        raise _too_large() from error
+    except images.DECODING_ERRORS as error:
+        raise Problem(415, found=f"{len(data)} bytes that are no picture", do=f"send one of {known}") from error
+
+
+def _dicom_size(data: bytes) -> tuple[int, int]:
+    try:
+        found = images.facts(data)
+    except images.UnreadableImage as error:
+        raise Problem(415, found="a DICOM file whose picture cannot be decoded", do="send one with pixels, uncompressed") from error
+    return found.width_pixels, found.height_pixels
 
 
 def _too_large() -> Problem:

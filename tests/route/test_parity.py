@@ -2,6 +2,7 @@
 since, and a green sign would say that all is well.
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,20 +13,31 @@ from medvl_lib.benchmark import promotion
 from medvl_lib.benchmark.promotion import PROMOTION_DECISIONS, Decision
 from medvl_lib.chat import _line as conversation_line
 from medvl_lib.chat import conversations_path, to_conversation
+from medvl_lib.errors import InputRefused
 from medvl_lib.evaluation import parity
 from medvl_lib.evaluation.parity import Answers, Form, Heard
 from medvl_lib.evaluation.predictions import PREDICTIONS, REFERENCES, VARIANTS, Prediction, Reference, VariantMeasurement
 from medvl_lib.evaluation.spec import first_asked
-from medvl_lib.hardware import PROFILES
-from medvl_lib.lines import DOCUMENTS, tiny
+from medvl_lib.hardware import PROFILES, Profile
+from medvl_lib.lines import DOCUMENTS, Line, tiny
 from medvl_lib.pairs import Pair
 from medvl_lib.pointer import Served, move_pointer, read_pointer
 from medvl_lib.provenance import Artifact, Outcome, judge, write_step
 from medvl_lib.route.champion import JUDGED_AGAINST
 from medvl_lib.route.models import model_steps
-from medvl_lib.route.parity import _in_groups, chosen_pairs, evaluated, parity_step, served_model_is_the_evaluated_model
+from medvl_lib.route.parity import (
+    CIRCUMSTANCES,
+    _in_groups,
+    chosen_pairs,
+    circumstances,
+    evaluated,
+    parity_step,
+    require_compared,
+    served_model_is_the_evaluated_model,
+)
 from medvl_lib.route.pointing import ASKED, serve, serve_anyway
 from medvl_lib.route.promoting import CHAMPION
+from medvl_lib.serving.served import served_model
 from medvl_lib.step import run_step
 from medvl_lib.tables import write_table
 from medvl_lib.workspace import Workspace
@@ -91,7 +103,10 @@ class Lab:
         forms: dict[Form, Answers] = {**dict.fromkeys(("evaluated", "reloaded", "batched"), said("K: 4.1")), "http": said(http)}
         found = write_step(
             self.workspace, "parity", LINE.name, f"{data_version} {http}", [decided],
-            lambda directory: {**parity.write_parity(directory, forms, self.references, LINE.parity), ASKED: data_version},
+            lambda directory: {
+                **parity.write_parity(directory, forms, self.references, LINE.parity), ASKED: data_version,
+                CIRCUMSTANCES: json.dumps({**circumstances(LINE, CPU, served_model(self.workspace, LINE)), "weights": data_version}),
+            },
         )  # fmt: skip
         judge(self.workspace, found, parity.rules(LINE.parity))
         return found
@@ -190,6 +205,44 @@ def test_what_a_person_decided_is_held_against_the_evaluation_that_the_person_ov
     pointer = read_pointer(lab.workspace, LINE.name)
     assert pointer is not None
     assert pointer.decision_step == "override"
+
+
+# -- before it is served -----------------------------------------------------------------------------------------------
+def test_what_was_compared_is_served_with_a_sentence_on_how(lab: Lab):
+    lab.promoted()
+    said = require_compared(lab.workspace, LINE, CPU, served_model(lab.workspace, LINE))
+    assert said.startswith("reloaded: 4 of 4 answers are those of evaluated")
+
+
+def test_a_base_model_that_nobody_evaluated_is_served_and_says_so(lab: Lab):
+    assert require_compared(lab.workspace, LINE, CPU, served_model(lab.workspace, LINE)) == "it was never evaluated"
+    lab.decided("", lab.versions)
+    with pytest.raises(InputRefused, match="no parity of documents"):
+        require_compared(lab.workspace, LINE, CPU, served_model(lab.workspace, LINE))
+
+
+def test_what_a_person_decided_is_not_served_before_its_answers_were_compared(lab: Lab):
+    decided = lab.decided("", lab.versions)
+    lab.compared(decided, lab.base.data_version)
+    serve_anyway(lab.workspace, LINE, "adapter", by="Dr. Adler", reason="read 40 answers by hand")
+    with pytest.raises(InputRefused, match="were compared") as refused:
+        require_compared(lab.workspace, LINE, CPU, served_model(lab.workspace, LINE))
+    assert refused.value.do == "materialize documents/parity and documents/served_model, or serve it --unchecked"
+
+
+@pytest.mark.parametrize(
+    ("line", "profile", "said"),
+    [
+        (replace(LINE, evaluation=replace(LINE.evaluation, max_answer_tokens=7)), CPU, "settings is"),
+        (LINE, replace(CPU, prediction_batch=3), "prediction_batch is 3"),
+        (LINE, replace(CPU, device="cuda"), "device is cuda"),
+    ],
+    ids=["settings", "batch", "device"],
+)
+def test_other_circumstances_than_those_of_the_comparison_are_refused_by_name(lab: Lab, line: Line, profile: Profile, said: str):
+    lab.promoted()
+    with pytest.raises(InputRefused, match=f"other circumstances than its answers were compared in: {said}"):
+        require_compared(lab.workspace, line, profile, served_model(lab.workspace, line))
 
 
 # -- what is asked -----------------------------------------------------------------------------------------------------

@@ -7,19 +7,24 @@ import logging
 import struct
 import threading
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import httpx2
+import numpy as np
 import pytest
 from PIL import Image
 
 from medvl_lib import images
 from medvl_lib.errors import MedVLError
 from medvl_lib.evaluation.answering import Speaker
+from medvl_lib.evaluation.predictions import Prediction
 from medvl_lib.images import ImageStore
 from medvl_lib.models.loading import load
 from medvl_lib.prompts import split_answer
+from medvl_lib.sample_data.custom_reports import dicom
+from medvl_lib.serving import desk
 from medvl_lib.serving.app import Counter
 from medvl_lib.serving.uploads import MAX_BODY_BYTES, MAX_PROMPT_CHARACTERS
 from tests.serving.conftest import CPU, PAGE, Project, serving, wait_until
@@ -222,6 +227,14 @@ def test_a_name_elsewhere_that_was_pointed_here_is_refused(base: httpx2.Client):
     assert refusal(base.get("/health", headers={"host": "evil.example:8000"}))[0] == 421
 
 
+@pytest.mark.parametrize(
+    ("origin", "status"),
+    [("https://evil.example", 403), ("https://127.0.0.1.evil.example", 403), ("null", 403), ("http://localhost:3000", 200), ("", 200)],
+)
+def test_a_page_of_another_site_is_refused(base: httpx2.Client, origin: str, status: int):
+    assert ask(base, PAGE, headers={"origin": origin} if origin else {}).status_code == status
+
+
 def test_with_a_key_everything_but_health_wants_it(counter: Callable[..., Counter]):
     with serving(counter(api_key="a secret of enough letters")) as client:
         wait_until(client, "ready")
@@ -229,6 +242,40 @@ def test_with_a_key_everything_but_health_wants_it(counter: Callable[..., Counte
         assert refusal(ask(client, PAGE, headers={"authorization": "Bearer a wrong one"}))[0] == 401
         assert refusal(client.get("/openapi.json"))[0] == 401
         assert ask(client, PAGE, headers={"authorization": "Bearer a secret of enough letters"}).status_code == 200
+
+
+def test_a_dicom_file_is_a_picture_and_a_damaged_one_is_refused(base: httpx2.Client):
+    shown = dicom(np.arange(56 * 56, dtype=np.uint16).reshape(56, 56), "1.2.3", PhotometricInterpretation="MONOCHROME2")
+    assert ask(base, shown).status_code == 200
+    assert refusal(ask(base, shown[: len(shown) // 2]))[0] == 415
+
+
+def test_whoever_comes_behind_a_full_queue_is_sent_away(counter: Callable[..., Counter], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(desk, "MAX_WAITING", 1)
+    told, is_asked, may_answer = counter(), threading.Event(), threading.Event()
+
+    def slow():
+        resident = told.load()
+
+        class Slow:
+            speaker = resident.speaker
+            precision = resident.precision
+
+            def answer(self, request: str, pictures: Sequence[bytes]) -> Prediction:
+                is_asked.set()
+                may_answer.wait(60)
+                return resident.answer(request, pictures)
+
+        return Slow()
+
+    with serving(replace(told, load=slow)) as client, ThreadPoolExecutor(1) as other:
+        wait_until(client, "ready")
+        first = other.submit(ask, client, PAGE)
+        assert is_asked.wait(60)
+        assert refusal(ask(client, PAGE)) == (503, "1 requests that wait already: ask again later")
+        may_answer.set()
+        assert first.result().status_code == 200
+        assert ask(client, PAGE).status_code == 200
 
 
 # -- before it is ready, and when it never is --------------------------------------------------------------------------
@@ -256,7 +303,7 @@ def test_weights_that_cannot_be_loaded_are_told_with_their_cure(counter: Callabl
         raise MedVLError(found="3 missing tensors", where="/data/base_model", do="bring them")
 
     with serving(counter(load=fail)) as client:
-        assert wait_until(client, "failed")["reason"] == "3 missing tensors (/data/base_model): bring them"
+        assert wait_until(client, "failed")["reason"] == "3 missing tensors: bring them"  # where it lies is not told to whoever asks
         assert refusal(ask(client, PAGE))[0] == 503
 
 

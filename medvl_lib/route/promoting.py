@@ -12,7 +12,7 @@ from pathlib import Path
 from medvl_lib.benchmark import promotion
 from medvl_lib.benchmark.costs import costs
 from medvl_lib.benchmark.leaks import Training, learned_subjects
-from medvl_lib.benchmark.looks import Look, judged_pairs, next_look
+from medvl_lib.benchmark.looks import Look, judged_pairs, next_look, way_of
 from medvl_lib.benchmark.promotion import Circumstances
 from medvl_lib.errors import InputMissing, InputRefused
 from medvl_lib.evaluation import scores
@@ -39,7 +39,8 @@ def promotion_step(line: Line) -> Step:
     def look_now(workspace: Workspace, inputs: Inputs) -> tuple[Artifact, Look]:
         predictions = ancestor(workspace, inputs[f"scores/{name}"], "predictions", name)
         challenger = ancestor(workspace, predictions, line.stages[-1].name, name).data_version
-        return predictions, next_look(workspace, name, challenger, judged_pairs(predictions.directory / REFERENCES, line.gate))
+        pairs = judged_pairs(predictions.directory / REFERENCES, line.gate)
+        return predictions, next_look(workspace, name, challenger, way_of(line.gate, line.evaluation), pairs)
 
     def observe(workspace: Workspace, inputs: Inputs) -> str:
         predictions, look = look_now(workspace, inputs)

@@ -7,13 +7,14 @@ from pathlib import Path
 from medvl_lib.benchmark import promotion, rows
 from medvl_lib.benchmark.costs import costs
 from medvl_lib.benchmark.gate import Gate
-from medvl_lib.benchmark.looks import judged_pairs, next_look
+from medvl_lib.benchmark.looks import judged_pairs, next_look, way_of
 from medvl_lib.benchmark.promotion import Circumstances, read_slices, write_promotion
 from medvl_lib.benchmark.rows import write_benchmark
 from medvl_lib.benchmark.tables import DatasetCount
 from medvl_lib.evaluation import scores
 from medvl_lib.evaluation.predictions import FLOORS, PREDICTIONS, REFERENCES, VARIANTS, Prediction, Reference, VariantMeasurement
 from medvl_lib.evaluation.scores import write_scores
+from medvl_lib.lines import DOCUMENTS
 from medvl_lib.pairs import Triple
 from medvl_lib.provenance import Artifact, judge, write_step
 from medvl_lib.tables import write_table
@@ -135,7 +136,8 @@ def run(
     ))  # fmt: skip
     judge(workspace, benchmark, rows.RULES)
     gate = gate or Gate()
-    look = next_look(workspace, "documents", challenger or f"{weights}-adapter", judged_pairs(predictions.directory / REFERENCES, gate))
+    pairs = judged_pairs(predictions.directory / REFERENCES, gate)
+    look = next_look(workspace, "documents", challenger or f"{weights}-adapter", way_of(gate, DOCUMENTS.evaluation), pairs)
     decided = write_step(
         workspace, "promotion", "documents", f"v1 look {look.number}", [scored],
         lambda folder: write_promotion(folder, scored.directory, gate, "documents", look, Circumstances(

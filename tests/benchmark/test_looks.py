@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from benchmarks.gate_errors import num_promoted_in_looks
-from medvl_lib.benchmark.gate import Gate
-from medvl_lib.benchmark.looks import JUDGED_PAIRS, JudgedPair, Look, alpha_of, judged_pairs, next_look
+from medvl_lib.benchmark.gate import Candidate, Gate
+from medvl_lib.benchmark.looks import JUDGED_PAIRS, JudgedPair, Look, alpha_of, judged_pairs, next_look, way_of
 from medvl_lib.benchmark.promotion import read_decisions
 from medvl_lib.evaluation.predictions import REFERENCES, Reference
-from medvl_lib.lines import lines_of
+from medvl_lib.lines import DOCUMENTS, lines_of
 from medvl_lib.settings import read_settings
 from medvl_lib.tables import read_table, write_table
 from tests.benchmark.evaluated import Evaluate, Evaluated, reference
@@ -71,11 +71,19 @@ def test_the_same_challenger_on_grown_data_is_a_look(evaluate: Evaluate):
     assert [look_of(evaluated) for evaluated in same] == [1, 2, 1, 2]
 
 
+def test_another_way_to_ask_or_to_judge_is_a_look_and_what_decides_nothing_is_none(evaluate: Evaluate):
+    gates = [Gate(), Gate(candidates=(Candidate(variant="adapter"),)), Gate(confidence=0.9), Gate(), Gate(worn_after=3)]
+    assert [look_of(evaluate(60, gate=gate)) for gate in gates] == [1, 2, 3, 1, 1]
+    asked = DOCUMENTS.evaluation
+    ways = [way_of(Gate(), asked), way_of(Gate(), replace(asked, max_answer_tokens=9)), way_of(Gate(primary_metric="rouge_l"), asked)]
+    assert len(set(ways)) == 3
+
+
 def test_each_line_of_the_demo_has_a_budget_of_its_own(evaluate: Evaluate):
     evaluated = evaluate(60)
     pairs = judged_pairs(evaluated.predictions.directory / REFERENCES, Gate())
     names = [line.name for line in lines_of(read_settings(ROOT / "dagster_project.toml"))]
-    looks = {name: next_look(evaluated.workspace, name, "another", pairs).number for name in names}
+    looks = {name: next_look(evaluated.workspace, name, "another", "way", pairs).number for name in names}
     assert looks == {"documents": 2, "documents_mismatched": 1, "documents_five": 1}
 
 
@@ -84,7 +92,7 @@ def test_what_was_left_by_a_run_that_died_is_no_look(evaluate: Evaluate):
     pairs = judged_pairs(evaluated.predictions.directory / REFERENCES, Gate())
     (evaluated.promotion.directory / JUDGED_PAIRS).unlink()
     (evaluated.promotion.directory.parent / ".unfinished").mkdir()
-    assert next_look(evaluated.workspace, "documents", "another", pairs).number == 1
+    assert next_look(evaluated.workspace, "documents", "another", "way", pairs).number == 1
 
 
 def test_a_test_set_is_the_pairs_that_decide_and_their_texts(tmp_path: Path):
@@ -94,7 +102,7 @@ def test_a_test_set_is_the_pairs_that_decide_and_their_texts(tmp_path: Path):
     def identity(*references: Reference) -> str:
         write_table(tmp_path / REFERENCES, Reference, references)
         pairs = judged_pairs(tmp_path / REFERENCES, Gate(datasets=("forms",)))
-        return Look(number=1, challenger="a", pairs=pairs).test_set
+        return Look(number=1, challenger="a", way="w", pairs=pairs).test_set
 
     same = {identity(page), identity(page, *others), identity(*others, replace(page, group_id="another"))}
     changed = {identity(replace(page, request="Which?")), identity(replace(page, pair_id="p9")), identity(page, reference(6))}

@@ -652,7 +652,7 @@ def test_scores_of_two_evaluations_are_refused():
 def written(tmp_path: Path, look: int = 1) -> Path:
     write_table(tmp_path / SCORES, Score, scores(60, base=noise(1), adapter=better(noise(2), 0.2)))
     known = Circumstances(look=look, leaks={}, slices={}, costs=COSTS)
-    write_promotion(tmp_path, tmp_path, Gate(), "documents", Look(number=look, challenger="a", pairs=()), known)
+    write_promotion(tmp_path, tmp_path, Gate(), "documents", Look(number=look, challenger="a", way="w", pairs=()), known)
     return tmp_path
 
 

@@ -46,7 +46,7 @@ MIB = 2**20  # the requirement documents write MB and mean this: 8.29 billion pa
 GB = 1e9
 A4 = pages.PageStyle(font="sans", font_size_pixels=28, width_pixels=868, height_pixels=1148, margin_pixels=40, line_pitch_pixels=44)
 DOCUMENTS_SAID = {"base": 15_820.0, "nf4": 5_664.0, "peak of training": 18_300.0}  # MiB, requirement documents 002 and 004
-NEEDED_MEMORY, NEEDED_DISK = 21 * GB, 48 * GB  # the 16-bit weights and what answers with them; these twice, in four bits, and checkpoints
+NEEDED_MEMORY, NEEDED_DISK = 20 * GB, 60 * GB  # the 16-bit weights and what answers with them; these twice, in four bits, and checkpoints
 ANYWAY = "MEDVL_TEST_FULL_SIZE"
 
 
@@ -55,6 +55,8 @@ class Size:
     """A shape of the model, where it runs and what it is shown."""
 
     profile: Profile
+    training: Profile
+    """What a step is trained on, and quantized for: products of 16 bit are slow where a CPU has no instruction for them."""
     text: Mapping[str, object]
     vision: Mapping[str, object]
     page: pages.PageStyle
@@ -66,14 +68,17 @@ class Size:
 
 SIZES = {
     "small": Size(
-        profile=PROFILES["cpu"], text={}, vision={}, page=STYLE, num_pairs=4, largest_shard="4MB", num_linears=4 * 7,
+        profile=PROFILES["cpu"], training=PROFILES["cpu"], text={}, vision={}, page=STYLE, num_pairs=4, largest_shard="4MB",
+        num_linears=4 * 7,
     ),
     "full_cpu": Size(
-        profile=replace(PROFILES["cpu"], weights_dtype="bfloat16"), **PUBLISHED, page=STYLE,
-        num_pairs=1,  # without AVX-512 the way back through 16-bit matrices takes an hour for a hundred tokens
-        largest_shard="5GB", num_linears=28 * 7,
+        profile=replace(PROFILES["cpu"], weights_dtype="bfloat16"),  # in 32 bit the base model takes 33 GB
+        training=PROFILES["cpu"],  # without AVX-512 the way back through 16-bit matrices takes an hour for a hundred tokens
+        **PUBLISHED, page=STYLE, num_pairs=1, largest_shard="5GB", num_linears=28 * 7,
     ),
-    "full": Size(profile=PROFILES["cuda"], **PUBLISHED, page=A4, num_pairs=4, largest_shard="5GB", num_linears=28 * 7),
+    "full": Size(
+        profile=PROFILES["cuda"], training=PROFILES["cuda"], **PUBLISHED, page=A4, num_pairs=4, largest_shard="5GB", num_linears=28 * 7,
+    ),
 }  # fmt: skip
 
 
@@ -117,8 +122,8 @@ def _skip_what_does_not_fit(name: str, folder: Path) -> None:
     memory, disk = available_bytes(), shutil.disk_usage(folder).free
     if name != "small" and disk < NEEDED_DISK:
         pytest.skip(f"{disk / GB:.0f} GB free below {folder}, {NEEDED_DISK / GB:.0f} are needed")
-    if name == "full_cpu" and torch.backends.cpu.get_cpu_capability() == "AVX2" and os.environ.get(ANYWAY) != "1":
-        pytest.skip(f"hours on a CPU without AVX-512 (docs/benchmarks.md): set {ANYWAY}=1")
+    if name == "full_cpu" and os.environ.get(ANYWAY) != "1":
+        pytest.skip(f"an hour on two cores (docs/benchmarks.md): set {ANYWAY}=1")
     if name == "full_cpu" and memory < NEEDED_MEMORY:
         pytest.skip(f"{memory / GB:.1f} GB of memory available, {NEEDED_MEMORY / GB:.0f} are needed")
 
@@ -165,9 +170,10 @@ def place(tmp_path: Path) -> Iterator[Path]:
 def test_random_weights_are_quantized_trained_and_weighed_through_the_same_code(name: str, place: Path):
     _skip_what_does_not_fit(name, place)
     size = SIZES[name]
-    profile = _here(size.profile)
-    theirs, base, nf4, chat, audit, adapter, said = (place / name for name in ("theirs", "base", "nf4", "chat", "audit", "adapter", "said"))
-    for directory in (theirs, base, nf4, chat, audit, adapter, said):
+    profile, training = _here(size.profile), _here(size.training)
+    names = ("theirs", "base", "nf4", "trained_on", "chat", "audit", "adapter", "said")
+    theirs, base, nf4, trained_on, chat, audit, adapter, said = (place / name for name in names)
+    for directory in (theirs, base, nf4, trained_on, chat, audit, adapter, said):
         directory.mkdir()
     images = ImageStore(place / "images")
     write_conversations(chat, images, size.page)
@@ -179,11 +185,12 @@ def test_random_weights_are_quantized_trained_and_weighed_through_the_same_code(
         write_base(base, spec)
     assert len(shards(base)) > 1
     shutil.rmtree(theirs)
-    with _measured("NF4 model", profile):
-        facts = write_quantized(nf4, base, "nf4", spec, profile)
-    assert {part: facts[f"num_4bit_linears_{part}"] for part in ("language", "vision", "other")} == {
-        "language": size.num_linears, "vision": 0, "other": 0,
-    }  # fmt: skip
+    for directory, numerics in ((nf4, profile), (trained_on, training)):
+        with _measured(f"NF4 model beside {numerics.weights_dtype}", profile):
+            facts = write_quantized(directory, base, "nf4", spec, numerics)
+        assert {part: facts[f"num_4bit_linears_{part}"] for part in ("language", "vision", "other")} == {
+            "language": size.num_linears, "vision": 0, "other": 0,
+        }  # fmt: skip
     with _measured("audit", profile):
         write_audit(audit, chat, base, images, DOCUMENTS.audit, max_pixels=spec.max_pixels)
 
@@ -194,12 +201,13 @@ def test_random_weights_are_quantized_trained_and_weighed_through_the_same_code(
     )  # fmt: skip
     with _measured("a training step", profile) as step:
         trained = train(
-            adapter, stage=replace(stage, recipe=recipe), spec=spec, weights=nf4, chat=chat, images=images, profile=profile,
+            adapter, stage=replace(stage, recipe=recipe), spec=spec, weights=trained_on, chat=chat, images=images, profile=training,
             previous=None, checkpoints=place / "checkpoints", report=lambda _: None,
         )  # fmt: skip
     assert math.isfinite(float(trained["first_loss"] or math.nan))
     assert [rule.name for rule in TRAINING_RULES if rule.name != "loss_fell" and not rule.holds(adapter).passed] == []
-    assert [rule.name for rules, folder in ((BASE_RULES, base), (NF4_RULES, nf4)) for rule in rules if not rule.holds(folder).passed] == []
+    judged = ((BASE_RULES, base), (NF4_RULES, nf4), (NF4_RULES, trained_on))
+    assert [rule.name for rules, folder in judged for rule in rules if not rule.holds(folder).passed] == []
 
     with _measured("predictions", profile):
         write_predictions(

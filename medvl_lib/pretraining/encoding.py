@@ -1,0 +1,99 @@
+"""Pretraining of the small encoder: every weight, on invented pictures with captions, through the route that every stage takes.
+
+In: lessons, an empty directory, and where checkpoints go. Out: the trained encoder in the hub's layout, and its steps. The pictures and a
+table of pairs are written below the checkpoints, where ``training.route`` reads them as it reads a line's; seeded, and resumed from the
+newest whole checkpoint. What the encoder can do is judged in ``galleries``.
+"""
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+
+import torch
+from transformers import AutoModel
+
+from medvl_lib.chat import PlacedPair
+from medvl_lib.datasets.descriptions import DESCRIBE
+from medvl_lib.hardware import Profile
+from medvl_lib.images import ImageStore
+from medvl_lib.models.loading import TINY, copy_side_files, quiet, serializing
+from medvl_lib.models.spec import ModelSpec
+from medvl_lib.pairs import PAIRS, Split
+from medvl_lib.pretraining.recipe import CaptionLessons
+from medvl_lib.provenance import Fact
+from medvl_lib.sample_data.captioned_pictures import CaptionedPicture, draw_picture
+from medvl_lib.step import Report
+from medvl_lib.tables import write_table
+from medvl_lib.training.matching_steps import MATCHING_STEPS
+from medvl_lib.training.recipe import Stage
+from medvl_lib.training.route import train
+from medvl_lib.training.steps import TRAINING_STEPS
+
+START, PICTURES, CHAT = "start", "pictures", "chat"  # below the checkpoints
+
+
+def distinct_pictures(part: str, num_pictures: int) -> list[CaptionedPicture]:
+    """Pictures of a part, no caption twice and in its mix of kinds: of each kind equally often as in every other gallery."""
+    found: dict[str, CaptionedPicture] = {}
+    kinds = 4  # captioned_pictures.KINDS, by turns
+    wanted = [num_pictures // kinds + (place < num_pictures % kinds) for place in range(kinds)]
+    for number in count():
+        if not any(wanted):
+            return list(found.values())
+        if wanted[number % kinds]:
+            picture = draw_picture(part, number)
+            if picture.caption not in found:
+                found[picture.caption] = picture
+                wanted[number % kinds] -= 1
+    raise AssertionError("unreachable")
+
+
+def write_lessons(chat: Path, images: ImageStore, lessons: CaptionLessons) -> None:
+    """Draw the pictures that are trained and validated on, and the table of their pairs."""
+    chat.mkdir(parents=True, exist_ok=True)
+    write_table(chat / PAIRS, PlacedPair, _placed(images, lessons))
+
+
+def _placed(images: ImageStore, lessons: CaptionLessons) -> Iterator[PlacedPair]:
+    drawn = (draw_picture(lessons.pictures_part, number) for number in range(lessons.num_pictures))
+    held_out = distinct_pictures(lessons.validation_part, lessons.num_validation_pictures)
+    yield from (_pair(picture, images, "train") for picture in drawn)
+    yield from (_pair(picture, images, "validation") for picture in held_out)
+
+
+def _pair(picture: CaptionedPicture, images: ImageStore, split: Split) -> PlacedPair:
+    return PlacedPair(
+        pair_id=f"captioned_pictures/{picture.picture_id}", dataset="captioned_pictures", image_ids=(images.put(picture.png),),
+        request=DESCRIBE[picture.language], response=picture.caption, expected=(), subject_id=None, document_id=picture.picture_id,
+        publisher_split=split, language=picture.language, source="drawn", licence="CC0-1.0", metadata={}, split=split,
+        category=picture.category,
+    )  # fmt: skip
+
+
+def pretrain(
+    directory: Path, *, lessons: CaptionLessons, spec: ModelSpec, profile: Profile, checkpoints: Path, report: Report,
+) -> dict[str, Fact]:  # fmt: skip
+    """Train a small encoder from its seed, or go on from the newest whole checkpoint, and save it into ``directory`` in 16 bit."""
+    start, chat, images = checkpoints / START, checkpoints / CHAT, ImageStore(checkpoints / PICTURES)
+    shutil.rmtree(start, ignore_errors=True)
+    start.mkdir(parents=True)
+    with quiet():
+        TINY[spec.family](start, seed=lessons.seed, max_pixels=spec.max_pixels)
+    if not (chat / PAIRS).is_file():
+        write_lessons(chat, images, lessons)
+    wide = checkpoints / "encoder"
+    shutil.rmtree(wide, ignore_errors=True)
+    wide.mkdir()
+    facts = train(
+        wide, stage=Stage(name="encoder", objective="match", recipe=lessons.recipe, model=spec), spec=spec, weights=start, chat=chat,
+        images=images, profile=replace(profile, training_batch=lessons.recipe.effective_batch), previous=None, checkpoints=checkpoints,
+        report=report,
+    )  # fmt: skip
+    copy_side_files(start, directory)
+    with quiet(), serializing(directory):
+        AutoModel.from_pretrained(wide, dtype=torch.bfloat16).save_pretrained(directory)
+    for name in (TRAINING_STEPS, MATCHING_STEPS):
+        shutil.copyfile(wide / name, directory / name)
+    return facts

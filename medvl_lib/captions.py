@@ -26,6 +26,7 @@ class CaptionedImage:
     group_id: str
     """Dataset and patient (or document): no other picture or text of it is a negative."""
     image_id: str
+    split: Split
     text: str
     language: str
     category: str | None
@@ -43,5 +44,5 @@ def captioned_images(chat: Path, split: Split) -> Iterator[CaptionedImage]:
                 seen.add((image_id, text))
                 yield CaptionedImage(
                     pair_id=pair.pair_id, dataset=pair.dataset, group_id=f"{pair.dataset}/{pair.group_id}", image_id=image_id, text=text,
-                    language=pair.language, category=pair.category, licence=pair.licence,
+                    split=pair.split, language=pair.language, category=pair.category, licence=pair.licence,
                 )  # fmt: skip

@@ -23,7 +23,7 @@ from medvl_lib.models.spec import ModelSpec
 from medvl_lib.pairs import PAIRS, Split
 from medvl_lib.pretraining.recipe import CaptionLessons
 from medvl_lib.provenance import Fact
-from medvl_lib.sample_data.captioned_pictures import CaptionedPicture, draw_picture
+from medvl_lib.sample_data.captioned_pictures import KINDS, CaptionedPicture, draw_picture
 from medvl_lib.step import Report
 from medvl_lib.tables import write_table
 from medvl_lib.training.matching_steps import MATCHING_STEPS
@@ -35,19 +35,18 @@ START, PICTURES, CHAT = "start", "pictures", "chat"  # below the checkpoints
 
 
 def distinct_pictures(part: str, num_pictures: int) -> list[CaptionedPicture]:
-    """Pictures of a part, no caption twice and in its mix of kinds: of each kind equally often as in every other gallery."""
+    """Pictures of a part, no caption twice, each kind as often as in every other part: a gallery."""
     found: dict[str, CaptionedPicture] = {}
-    kinds = 4  # captioned_pictures.KINDS, by turns
-    wanted = [num_pictures // kinds + (place < num_pictures % kinds) for place in range(kinds)]
-    for number in count():
-        if not any(wanted):
-            return list(found.values())
-        if wanted[number % kinds]:
-            picture = draw_picture(part, number)
-            if picture.caption not in found:
-                found[picture.caption] = picture
-                wanted[number % kinds] -= 1
-    raise AssertionError("unreachable")
+    turns = len(KINDS)
+    wanted = [num_pictures // turns + (place < num_pictures % turns) for place in range(turns)]
+    numbers = count()
+    while any(wanted):
+        number = next(numbers)
+        picture = draw_picture(part, number) if wanted[number % turns] else None
+        if picture is not None and picture.caption not in found:
+            found[picture.caption] = picture
+            wanted[number % turns] -= 1
+    return list(found.values())
 
 
 def write_lessons(chat: Path, images: ImageStore, lessons: CaptionLessons) -> None:

@@ -104,7 +104,7 @@ CAPTIONS: dict[Family, CaptionLessons] = {
     "siglip": CaptionLessons(
         seed=1, pictures_part="pretraining", num_pictures=10_000, validation_part="validation", num_validation_pictures=240,
         recipe=MatchRecipe(
-            learning_rate=1e-3, num_epochs=8, max_steps=0, effective_batch=64, warmup_share=0.1, weight_decay=0.01, adam_beta1=0.9,
+            learning_rate=1.5e-3, num_epochs=4, max_steps=0, effective_batch=64, warmup_share=0.1, weight_decay=0.01, adam_beta1=0.9,
             adam_beta2=0.95, max_gradient_norm=1.0, lora_rank=0, lora_alpha=1, lora_dropout=0.0, lora_targets=TOWER_TARGETS, seed=1,
             pairs_per_dataset={}, max_training_pairs=0, max_validation_pairs=0, validations_per_epoch=1,
         ),

@@ -93,7 +93,7 @@ def main() -> int:
         print(f"{name:<24} {item.extra_bytes / 1e6:8.1f} MB  {item.seconds:6.2f} s")
     difference = float(((whole.gradient - parts.gradient) ** 2).sum() ** 0.5 / (whole.gradient**2).sum() ** 0.5)
     share = parts.extra_bytes / whole.extra_bytes
-    print(f"memory {share:.0%} (below {MAX_SHARE:.0%} wanted), time x {parts.seconds / whole.seconds:.2f}, gradients differ by {difference:.1e}")
+    print(f"memory {share:.0%} (below {MAX_SHARE:.0%}), time x {parts.seconds / whole.seconds:.2f}, gradients differ by {difference:.1e}")
     return int(share >= MAX_SHARE or difference > MAX_DIFFERENCE)
 
 

@@ -17,7 +17,7 @@ def test_the_rank_is_one_more_than_the_wrong_ones_that_are_more_similar():
     assert ranks(SIMILARITY.T, np.eye(3, dtype=bool)).tolist() == [1, 1, 2]
 
 
-def test_any_of_several_equal_captions_is_right_and_none_of_them_stands_in_anothers_way():
+def test_any_of_several_equal_captions_is_right_and_they_do_not_stand_in_each_other_s_way():
     is_right = right_candidates(["nevus", "melanoma", "nevus"])
     assert is_right.tolist() == [[True, False, True], [False, True, False], [True, False, True]]
     assert ranks(SIMILARITY, is_right).tolist() == [1, 2, 1]

@@ -121,7 +121,7 @@ def start_afresh(model: SiglipModel) -> None:
     model.logit_bias.data.fill_(FRESH_LOGIT_BIAS)
 
 
-def write_tiny(directory: Path, *, seed: int, max_pixels: int) -> None:  # noqa: ARG001 (its resolution is its own)
+def write_tiny(directory: Path, *, seed: int, max_pixels: int) -> None:
     """Write the small model with random weights into ``directory``, in the hub's layout."""
     tokenizer = tiny_tokenizer()
     with torch.random.fork_rng(devices=[]):

@@ -1,8 +1,8 @@
 """The objective ``match``: from captioned pictures and an encoder to one that knows which text belongs to which picture.
 
-In: a stage with a ``MatchRecipe``, and what ``route`` gives every objective. Out: a ``Work`` for transformers' trainer, which ``route`` walks
-like any other; saved is a whole encoder in the hub's layout, a low-rank update added in. The loss is in ``sigmoid_loss``, what is noted of
-each step in ``matching_steps``.
+In: a stage with a ``MatchRecipe``, and what ``route`` gives every objective. Out: a ``Work`` for transformers' trainer, which ``route``
+walks like any other; saved is a whole encoder in the hub's layout, a low-rank update added in. The loss is in ``sigmoid_loss``, what is
+noted of each step in ``matching_steps``.
 """
 
 import hashlib
@@ -33,7 +33,7 @@ from medvl_lib.training.matching_steps import MATCHING_STEPS, MATCHING_WHILE_RUN
 from medvl_lib.training.recipe import MatchRecipe
 from medvl_lib.training.recorder import Recorder
 from medvl_lib.training.rules import SUMMARY
-from medvl_lib.training.sigmoid_loss import ROWS, Embeddings, Matcher, loss_if_orthogonal, plain, relation
+from medvl_lib.training.sigmoid_loss import ROWS, Matcher, loss_if_orthogonal, plain, relation
 from medvl_lib.training.steps import TRAINED_ON, TRAINING_STEPS, TrainingStep
 from medvl_lib.training.work import CHECKPOINTS_PER_RUN, Material, Work, pace, shared_arguments
 
@@ -114,7 +114,7 @@ def matching(material: Material) -> Work:
     if len(training) < 2:
         raise MedVLError(
             found=f"{len(training)} captioned pictures of {', '.join(recipe.pairs_per_dataset) or 'any dataset'}", where=str(material.chat),
-            do="name datasets of this line in the recipe's pairs_per_dataset, or check what validation rejected: a pair alone has no negatives",
+            do="name datasets of this line in the recipe's pairs_per_dataset, or check what was rejected: a pair alone has no negatives",
         )  # fmt: skip
     loaded = load_encoder(material.weights, spec, profile)
     matcher = Matcher(adapted(loaded.model, recipe), chunk=profile.training_batch if profile.training_batch < recipe.effective_batch else 0)
@@ -197,9 +197,7 @@ def put_back(trainer: Trainer, checkpoint: Path) -> bool:
     return True
 
 
-def _save(
-    directory: Path, weights: Path, trainer: Trainer, recorder: Recorder, family: str, facts: Mapping[str, Fact]
-) -> dict[str, Fact]:
+def _save(directory: Path, weights: Path, trainer: Trainer, recorder: Recorder, family: str, facts: Mapping[str, Fact]) -> dict[str, Fact]:
     matcher: Any = trainer.model
     parts = parameters_by_part(matcher.encoder, family)
     encoder = matcher.encoder.merge_and_unload() if hasattr(matcher.encoder, "merge_and_unload") else matcher.encoder

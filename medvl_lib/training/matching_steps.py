@@ -1,6 +1,6 @@
 """What is noted of a step in which pictures and texts are matched, beside its loss, and what must be true of it. No torch here.
 
-In: an encoder's directory. Out: ``MatchingStep`` rows, and rules. The loss and the steps themselves are in ``steps``, as for every objective.
+In: an encoder's directory. Out: ``MatchingStep`` rows, and rules. Loss and steps themselves are in ``steps``, as for every objective.
 """
 
 import math
@@ -23,7 +23,9 @@ class MatchingStep:
     step: Annotated[int, Column("optimizer step, from 1")]
     temperature: Annotated[float, Column("t = exp(t') of the sigmoid loss after this step")]
     bias: Annotated[float, Column("b of the sigmoid loss after this step")]
-    gallery_size: Annotated[int | None, Column("captioned pictures of the validation split; null where none were ranked", unit="pairs")] = None
+    gallery_size: Annotated[int | None, Column("captioned pictures of the validation split; null where none were ranked", unit="pairs")] = (
+        None
+    )
     image_to_text_recall_at_1: Annotated[float | None, Column("pictures whose own text came first")] = None
     image_to_text_recall_at_5: Annotated[float | None, Column("pictures whose own text was among the first 5")] = None
     image_to_text_recall_at_10: Annotated[float | None, Column("pictures whose own text was among the first 10")] = None

@@ -161,14 +161,17 @@ class Stage:
     texts."""
     recipe: Recipe | MatchRecipe
     model: ModelSpec | None = None
-    """What it trains, where that is not the line's model."""
+    """The encoder that it trains, of a stage that matches; None: the line's model."""
 
     def __post_init__(self) -> None:
         """Refuse an objective with the recipe of another, and an encoder that nobody names."""
         if (self.objective == "match") != isinstance(self.recipe, MatchRecipe):
-            raise ValueError(f"objective {self.objective!r} and a {type(self.recipe).__name__}: match takes a MatchRecipe, generate a Recipe")
-        if self.objective == "match" and self.model is None:
-            raise ValueError(f"the stage {self.name!r} matches pictures and texts: name its encoder as its model")
+            raise ValueError(
+                f"objective {self.objective!r} and a {type(self.recipe).__name__}: match takes a MatchRecipe, generate a Recipe"
+            )
+        if (self.objective == "match") != (self.model is not None):
+            has = "no model" if self.model is None else f"the model {self.model.hub_id!r}"
+            raise ValueError(f"the stage {self.name!r} has {has}: name the encoder of one that matches, and none of one that answers")
 
     @property
     def identity(self) -> Mapping[str, object]:

@@ -100,12 +100,12 @@ class Matcher(torch.nn.Module):
 
     @property
     def log_temperature(self) -> torch.nn.Parameter:
-        """t' (1,)."""
+        """T' (1,)."""
         return plain(self.encoder).logit_scale
 
     @property
     def bias(self) -> torch.nn.Parameter:
-        """b (1,)."""
+        """B (1,)."""
         return plain(self.encoder).logit_bias
 
     def embed(self, pixel_values: torch.Tensor, input_ids: torch.Tensor) -> Embeddings:
@@ -127,7 +127,7 @@ class Matcher(torch.nn.Module):
 
     def forward(
         self, pixel_values: torch.Tensor, input_ids: torch.Tensor, texts: torch.Tensor, groups: torch.Tensor, pictures: torch.Tensor,
-        rows: torch.Tensor | None = None,  # noqa: ARG002 (the trainer hands its label to the model)
+        rows: torch.Tensor | None = None,
     ) -> dict[str, torch.Tensor]:  # fmt: skip
         """The loss over the batches of all processes, and this one's embeddings (b, D)."""
         local = self.embed(pixel_values, input_ids)

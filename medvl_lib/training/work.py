@@ -61,7 +61,7 @@ class Pace(NamedTuple):
 
 
 def pace(recipe: Recipe | MatchRecipe, num_pairs: int) -> Pace:
-    """The steps of a recipe over an epoch of so many pairs: cadences are shares of an epoch, so that they fire however few pairs there are."""
+    """The steps of a recipe over an epoch of so many pairs: cadences are shares of an epoch, so that they fire in the shortest one."""
     steps_per_epoch = max(1, math.ceil(num_pairs / recipe.effective_batch))
     return Pace(
         num_steps=recipe.max_steps or max(1, math.ceil(steps_per_epoch * recipe.num_epochs)),

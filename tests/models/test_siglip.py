@@ -1,5 +1,5 @@
-"""SigLIP's processor and loading. If these passed wrongly, a model would see other pixels or texts than it was trained on, a checkpoint would
-lose its temperature, or one of another resolution would be trained with positions that nobody learned.
+"""SigLIP's processor and loading. If these passed wrongly, a model would see other pixels or texts than it was trained on, a checkpoint
+would lose its temperature, or one of another resolution would be trained with positions that nobody learned.
 """
 
 import json
@@ -28,7 +28,8 @@ SPEC = ModelSpec(family="siglip", source="directory", hub_id="mine/siglip", revi
 LAYER_4_37 = [  # how transformers 4.37, which the published checkpoints were saved with, called the tensors of a layer
     f"{name}.{kind}"
     for name in (
-        "layer_norm1", "layer_norm2", "mlp.fc1", "mlp.fc2", "self_attn.k_proj", "self_attn.out_proj", "self_attn.q_proj", "self_attn.v_proj",
+        "layer_norm1", "layer_norm2", "mlp.fc1", "mlp.fc2", "self_attn.k_proj", "self_attn.out_proj", "self_attn.q_proj",
+        "self_attn.v_proj",
     )
     for kind in ("bias", "weight")
 ]  # fmt: skip
@@ -71,7 +72,8 @@ def published(fresh: Path, tmp_path: Path) -> Path:
     old = {"architectures": ["SiglipModel"], "initializer_factor": 1.0, "model_type": "siglip", "torch_dtype": "float32", **parts}
     (directory / "config.json").write_text(json.dumps({**old, "transformers_version": "4.37.0.dev0"}))
     preprocessor = {
-        "do_normalize": True, "do_rescale": True, "do_resize": True, "image_mean": [0.5] * 3, "image_processor_type": "SiglipImageProcessor",
+        "do_normalize": True, "do_rescale": True, "do_resize": True, "image_mean": [0.5] * 3,
+        "image_processor_type": "SiglipImageProcessor",
         "image_std": [0.5] * 3, "processor_class": "SiglipProcessor", "resample": 3, "rescale_factor": 1 / 255,
         "size": {"height": 96, "width": 96},
     }  # fmt: skip

@@ -26,6 +26,7 @@ from medvl_lib.training.sigmoid_loss import Matcher, relation
 from medvl_lib.training.steps import TRAINING_STEPS, TrainingStep
 from medvl_lib.training.work import Material
 from tests.matching_fixtures import MATCH, SPEC, STAGE, Gallery
+from tests.torch_fixtures import RECIPE
 
 WEIGHTS = "model.safetensors"
 GETS_WORSE = replace(MATCH, learning_rate=0.3, warmup_share=0.0, max_steps=9, validations_per_epoch=3)
@@ -83,7 +84,12 @@ def test_each_step_has_its_temperature_and_each_validation_its_ranks(trained):
     held_out = [step.step for step in read_table(directory / TRAINING_STEPS, TrainingStep) if step.validation_loss is not None]
     assert held_out == [3, 6]
     last = ranked[-1]
-    assert (last.gallery_size, last.chance_at_1, last.chance_at_5, last.chance_at_10) == (8, pytest.approx(1 / 8), pytest.approx(5 / 8), 1.0)
+    assert (last.gallery_size, last.chance_at_1, last.chance_at_5, last.chance_at_10) == (
+        8,
+        pytest.approx(1 / 8),
+        pytest.approx(5 / 8),
+        1.0,
+    )
     assert last.image_to_text_recall_at_10 == last.text_to_image_recall_at_10 == 1.0
     assert last.matched_similarity > last.mismatched_similarity
     assert 1 <= last.image_to_text_median_rank <= 8
@@ -194,5 +200,7 @@ def test_numbers_that_cannot_be_meant_are_refused(changes: dict, found: str):
 def test_an_objective_with_the_recipe_of_another_is_refused():
     with pytest.raises(ValueError, match="objective 'generate' and a MatchRecipe"):
         Stage(name="encoder", objective="generate", recipe=MATCH, model=SPEC)
-    with pytest.raises(ValueError, match="name its encoder"):
+    with pytest.raises(ValueError, match="has no model: name the encoder"):
         Stage(name="encoder", objective="match", recipe=MATCH)
+    with pytest.raises(ValueError, match="has the model 'medvl/tiny-siglip'"):
+        Stage(name="adapter", objective="generate", recipe=RECIPE, model=SPEC)

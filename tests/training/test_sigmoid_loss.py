@@ -1,5 +1,5 @@
-"""The sigmoid loss. If these passed wrongly, an encoder would be trained on another loss than the paper's, two pictures of one patient would
-be pushed apart, or a batch in chunks or on several processes would have other gradients than the whole one.
+"""The sigmoid loss. If these passed wrongly, an encoder would be trained on another loss than the paper's, two pictures of one patient
+would be pushed apart, or a batch in chunks or on several processes would have other gradients than the whole one.
 """
 
 import math
@@ -93,7 +93,7 @@ def batch(count: int) -> dict[str, torch.Tensor]:
     }  # fmt: skip
 
 
-def test_it_is_the_librarys_own_loss_where_all_texts_are_distinct(encoder: Path):
+def test_it_is_the_loss_of_the_library_where_all_texts_are_distinct(encoder: Path):
     model, given = fresh(encoder), batch(5)
     theirs = model(input_ids=given["input_ids"], pixel_values=given["pixel_values"], return_loss=True).loss
     assert Matcher(model, chunk=0)(**given)["loss"].item() == pytest.approx(theirs.item(), rel=1e-6)

@@ -77,9 +77,7 @@ def encoder_steps(line: Line, profile: Profile) -> tuple[Step, ...]:
     return (
         train_step(
             line, profile, stage, spec, base, reads=(conversations,), rules=matching_steps.RULES, room=training.__name__, process=PROCESS,
-            version=code_version(
-                training_recipe.REVISION, computed, name, stage.identity, numerics(profile), spec.max_pixels, profile.weights_dtype
-            ),
+            version=code_version(training_recipe.REVISION, computed, name, stage.identity, numerics(profile), spec.max_pixels),
         ),
         Step(
             name=INDEX, owner=name, description=sign(case_index.__name__), reads=(conversations, encoder), process=PROCESS,

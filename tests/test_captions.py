@@ -1,5 +1,5 @@
-"""Which pictures and texts are matched. If these passed wrongly, an answer would be taken for a description, or a picture would stand beside
-itself as its own negative.
+"""Which pictures and texts are matched. If these passed wrongly, an answer would be taken for a description, or a picture would stand
+beside itself as its own negative.
 """
 
 from dataclasses import replace

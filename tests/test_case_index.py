@@ -1,5 +1,5 @@
-"""The index of cases and the search in it. If these passed wrongly, a patient's own case, or one of the test split, would be handed to who is
-asked for its answer, or the most similar case would be the longest vector.
+"""The index of cases and the search in it. If these passed wrongly, a patient's own case, or one of the test split, would be handed to who
+is asked for its answer, or the most similar case would be the longest vector.
 """
 
 from dataclasses import replace

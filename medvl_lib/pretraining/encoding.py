@@ -2,14 +2,15 @@
 
 In: lessons, an empty directory, and where checkpoints go. Out: the trained encoder in the hub's layout, and its steps. The pictures and a
 table of pairs are written below the checkpoints, where ``training.route`` reads them as it reads a line's; seeded, and resumed from the
-newest whole checkpoint. What the encoder can do is judged in ``galleries``.
+newest whole checkpoint. What the encoder can do is judged in ``viewing``.
 """
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import AutoModel
@@ -25,11 +26,12 @@ from medvl_lib.pretraining.recipe import CaptionLessons
 from medvl_lib.provenance import Fact
 from medvl_lib.sample_data.captioned_pictures import KINDS, CaptionedPicture, draw_picture
 from medvl_lib.step import Report
-from medvl_lib.tables import write_table
-from medvl_lib.training.matching_steps import MATCHING_STEPS
+from medvl_lib.tables import Row, read_table, write_table
+from medvl_lib.training.matching_steps import MATCHING_STEPS, MatchingStep
 from medvl_lib.training.recipe import Stage
 from medvl_lib.training.route import train
-from medvl_lib.training.steps import TRAINING_STEPS
+from medvl_lib.training.rules import SUMMARY
+from medvl_lib.training.steps import TRAINING_STEPS, TrainingStep
 
 START, PICTURES, CHAT = "start", "pictures", "chat"  # below the checkpoints
 
@@ -74,25 +76,39 @@ def _pair(picture: CaptionedPicture, images: ImageStore, split: Split) -> Placed
 def pretrain(
     directory: Path, *, lessons: CaptionLessons, spec: ModelSpec, profile: Profile, checkpoints: Path, report: Report,
 ) -> dict[str, Fact]:  # fmt: skip
-    """Train a small encoder from its seed, or go on from the newest whole checkpoint, and save it into ``directory`` in 16 bit."""
+    """Train a small encoder from its seed, or go on where that stopped, and save it into ``directory`` in 16 bit, with its steps."""
     start, chat, images = checkpoints / START, checkpoints / CHAT, ImageStore(checkpoints / PICTURES)
+    if not (chat / PAIRS).is_file():
+        write_lessons(chat, images, lessons)
     shutil.rmtree(start, ignore_errors=True)
     start.mkdir(parents=True)
     with quiet():
         TINY[spec.family](start, seed=lessons.seed, max_pixels=spec.max_pixels)
-    if not (chat / PAIRS).is_file():
-        write_lessons(chat, images, lessons)
-    wide = checkpoints / "encoder"
-    shutil.rmtree(wide, ignore_errors=True)
-    wide.mkdir()
-    facts = train(
-        wide, stage=Stage(name="encoder", objective="match", recipe=lessons.recipe, model=spec), spec=spec, weights=start, chat=chat,
-        images=images, profile=replace(profile, training_batch=lessons.recipe.effective_batch), previous=None, checkpoints=checkpoints,
-        report=report,
-    )  # fmt: skip
+    weights, done = start, list[Path]()
+    for number, recipe in enumerate(lessons.recipes, start=1):
+        stage = Stage(name=f"lesson_{number}", objective="match", recipe=recipe, model=spec)
+        wide = checkpoints / stage.name / "encoder"
+        if not (wide / SUMMARY).is_file():  # written last
+            shutil.rmtree(wide, ignore_errors=True)
+            wide.mkdir(parents=True)
+            train(
+                wide, stage=stage, spec=spec, weights=weights, chat=chat, images=images,
+                profile=replace(profile, training_batch=recipe.effective_batch), previous=None, checkpoints=wide.parent, report=report,
+            )  # fmt: skip
+        weights = wide
+        done.append(wide)
     copy_side_files(start, directory)
     with quiet(), serializing(directory):
-        AutoModel.from_pretrained(wide, dtype=torch.bfloat16).save_pretrained(directory)
-    for name in (TRAINING_STEPS, MATCHING_STEPS):
-        shutil.copyfile(wide / name, directory / name)
-    return facts
+        AutoModel.from_pretrained(weights, dtype=torch.bfloat16).save_pretrained(directory)
+    num_steps = write_table(directory / TRAINING_STEPS, TrainingStep, _one_after_the_other(done, TRAINING_STEPS, TrainingStep))
+    write_table(directory / MATCHING_STEPS, MatchingStep, _one_after_the_other(done, MATCHING_STEPS, MatchingStep))
+    return {"num_steps": num_steps}
+
+
+def _one_after_the_other(done: Sequence[Path], file: str, model: type[Row]) -> Iterator[Row]:
+    """The rows of several trainings, their steps counted on."""
+    before = 0
+    for directory in done:
+        rows: list[Any] = list(read_table(directory / file, model))
+        yield from (replace(row, step=before + row.step) for row in rows)
+        before += rows[-1].step

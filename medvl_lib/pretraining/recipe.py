@@ -6,6 +6,8 @@ A model that is shown four lines from the start stays at the entropy of the answ
 look. One line first, then two, four and six (Bengio et al. 2009, "Curriculum learning"; our own runs in docs/log.md).
 """
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from medvl_lib.models.spec import TOWER_TARGETS, Family
@@ -80,7 +82,17 @@ class CaptionLessons:
     validation_part: str
     num_validation_pictures: int
     """Pictures with distinct captions that the held-out loss and recall are measured on."""
-    recipe: MatchRecipe
+    recipes: tuple[MatchRecipe, ...]
+    """One after the other, each from the weights of the one before: the learning rate starts again."""
+
+    def __post_init__(self) -> None:
+        if not self.recipes:
+            raise ValueError("no recipes: at least one")
+
+    @property
+    def num_steps(self) -> int:
+        """Optimizer steps of all recipes."""
+        return sum(round(recipe.num_epochs * math.ceil(self.num_pictures / recipe.effective_batch)) for recipe in self.recipes)
 
 
 _PLAIN = replace(BLOCKS, invented_term_share=0.1, heading_share=0.0, transcription_share=0.0, requests=LISTS[1:2], spare_cells=(0, 0))
@@ -100,14 +112,17 @@ PRETRAINING: dict[Family, PretrainingRecipe] = {
     ),
 }  # fmt: skip
 """The recipes of the shipped models; what else was tried is in docs/log.md."""
+_MATCHING = MatchRecipe(
+    learning_rate=1.5e-3, num_epochs=4, max_steps=0, effective_batch=64, warmup_share=0.1, weight_decay=0.01, adam_beta1=0.9,
+    adam_beta2=0.95, max_gradient_norm=1.0, lora_rank=0, lora_alpha=1, lora_dropout=0.0, lora_targets=TOWER_TARGETS, seed=1,
+    pairs_per_dataset={}, max_training_pairs=0, max_validation_pairs=0, validations_per_epoch=1,
+)  # fmt: skip
 CAPTIONS: dict[Family, CaptionLessons] = {
     "siglip": CaptionLessons(
         seed=1, pictures_part="pretraining", num_pictures=10_000, validation_part="validation", num_validation_pictures=240,
-        recipe=MatchRecipe(
-            learning_rate=1.5e-3, num_epochs=4, max_steps=0, effective_batch=64, warmup_share=0.1, weight_decay=0.01, adam_beta1=0.9,
-            adam_beta2=0.95, max_gradient_norm=1.0, lora_rank=0, lora_alpha=1, lora_dropout=0.0, lora_targets=TOWER_TARGETS, seed=1,
-            pairs_per_dataset={}, max_training_pairs=0, max_validation_pairs=0, validations_per_epoch=1,
-        ),
+        recipes=(_MATCHING, replace(_MATCHING, learning_rate=1e-3, seed=2)),
     ),
 }  # fmt: skip
 """The recipes of the shipped encoders."""
+LESSONS: Mapping[Family, PretrainingRecipe | CaptionLessons] = {**PRETRAINING, **CAPTIONS}
+"""Every small model's way to its weights."""

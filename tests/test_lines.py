@@ -27,6 +27,7 @@ from medvl_lib import (
     validation,
     vision_tokens,
 )
+from medvl_lib import lines as lines_room
 from medvl_lib.audit import AuditSpec
 from medvl_lib.benchmark import promotion, rows
 from medvl_lib.benchmark.gate import Candidate, CostLimit, Gate, Guardrail
@@ -388,6 +389,34 @@ def test_the_same_numbers_in_the_settings_and_in_the_code_are_the_same_line(tmp_
     assert versions(line_from(tmp_path, same)) == versions(DOCUMENTS)
 
 
+def test_the_settings_choose_another_encoder_and_how_it_is_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(lines_room, "LINES", {"documents": WITH_ENCODER})
+    more = f"""
+        [lines.documents.recipe]
+        num_epochs = 3
+        [lines.documents.encoder]
+        lora_rank = 16
+        effective_batch = 128
+        [lines.documents.encoder_model]
+        hub_id = "google/siglip-base-patch16-384"
+        revision = "{"1" * 40}"
+        max_pixels = {384 * 384}
+    """
+    encoder, adapter = line_from(tmp_path, more).stages
+    assert encoder.recipe == replace(ENCODER.recipe, lora_rank=16, effective_batch=128)
+    assert encoder.model == replace(
+        ENCODER.model, hub_id="google/siglip-base-patch16-384", revision="1" * 40, max_pixels=384 * 384
+    )  # fmt: skip
+    assert adapter.recipe == replace(DOCUMENTS.stages[0].recipe, num_epochs=3)
+    with pytest.raises(SettingsError, match="unknown key 'roco'"):
+        line_from(tmp_path, "[lines.documents.encoder]\npairs_per_dataset = { roco = 1 }\n")
+
+
+def test_a_line_without_an_encoder_has_none_to_set(tmp_path: Path):
+    with pytest.raises(SettingsError, match="has no encoder"):
+        line_from(tmp_path, "[lines.documents.encoder]\nlora_rank = 16\n")
+
+
 def lines_from(folder: Path, more: str) -> dict[str, Line]:
     path = folder / "dagster_project.toml"
     datasets = "".join(f"[datasets.{name}]\n" for name in DOCUMENTS.datasets)
@@ -475,7 +504,7 @@ def test_a_changed_stage_moves_neither_the_one_before_nor_the_one_after():
 
 
 def test_every_input_of_a_step_is_written_by_an_earlier_one():
-    for line in (*LINES.values(), IMAGING):
+    for line in (*LINES.values(), IMAGING, WITH_ENCODER):
         written = {f"validated_pairs/{name}" for name in line.datasets}
         for step in line_steps(line, CPU):
             assert {source.key for source in step.reads} <= written
@@ -522,11 +551,12 @@ def test_no_code_asks_which_line_it_runs():
     assert [f"{path}:{line}" for path in files for line in questions(path.read_text(encoding="utf-8"))] == []
 
 
-def test_the_graph_of_another_line_has_an_asset_for_each_of_its_steps():
+@pytest.mark.parametrize("line", [IMAGING, replace(WITH_ENCODER, name="imaging")])
+def test_the_graph_of_another_line_has_an_asset_for_each_of_its_steps(line: Line):
     from medvl_assets.line_assets import line_assets
 
-    keys = {key.to_user_string() for made in line_assets(IMAGING, CPU) for key in getattr(made, "keys", ())}
-    assert keys == {f"imaging/{step.name}" for step in line_steps(IMAGING, CPU)} | {"imaging/served_model"}
+    keys = {key.to_user_string() for made in line_assets(line, CPU) for key in getattr(made, "keys", ())}
+    assert keys == {f"imaging/{step.name}" for step in line_steps(line, CPU)} | {"imaging/served_model"}
 
 
 # -- the shipped settings ----------------------------------------------------------------------------------------------

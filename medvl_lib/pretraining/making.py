@@ -40,9 +40,9 @@ def make(family: Family, output: Path, settings: Settings, say: Callable[[str], 
     if model.is_dir():
         say(f"{model} is there already and is not trained again")
     else:
-        done = newest_complete(output / CHECKPOINTS, lessons.LESSONS[family].num_steps)
+        done = newest_complete(output / CHECKPOINTS, lessons.course(family).num_steps)
         begun = "" if done is None else f", going on behind step {step_of(done)}"
-        planned = f"{lessons.LESSONS[family].num_steps} steps{begun}"
+        planned = f"{lessons.course(family).num_steps} steps{begun}"
         say(f"training {family} on {profile.name}: {planned}; checkpoints in {output / CHECKPOINTS}")
         _train(family, output, profile, say)
         say(f"trained: {model}")
@@ -58,7 +58,7 @@ def make(family: Family, output: Path, settings: Settings, say: Callable[[str], 
 
 def _claim(output: Path, family: Family) -> None:
     """Refuse a folder that another recipe was begun in: its checkpoints would go on with other pages, or other weights."""
-    mine = digest([lessons.REVISION, _drawn_by(family), family, lessons.LESSONS[family], tiny_model(family)])
+    mine = digest([lessons.REVISION, _drawn_by(family), family, lessons.course(family), tiny_model(family)])
     path = output / IDENTITY
     if output.exists() and not path.is_file() and (not output.is_dir() or any(output.iterdir())):
         found = "a folder that holds something else" if output.is_dir() else "a file"
@@ -88,7 +88,7 @@ def _train(family: Family, output: Path, profile: Profile, say: Callable[[str], 
     temporary = temporary_name(model)
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    learned, spec, checkpoints = lessons.LESSONS[family], tiny_model(family), output / CHECKPOINTS
+    learned, spec, checkpoints = lessons.course(family), tiny_model(family), output / CHECKPOINTS
     if isinstance(learned, lessons.CaptionLessons):
         encoding.pretrain(temporary, lessons=learned, spec=spec, profile=profile, checkpoints=checkpoints, report=report)
     else:
@@ -101,7 +101,7 @@ def _train(family: Family, output: Path, profile: Profile, say: Callable[[str], 
 
 def _describe(family: Family, output: Path, profile: Profile) -> None:
     """Examine the model, keep the findings, and write the card from them."""
-    learned, made_on = lessons.LESSONS[family], f"{profile.num_threads} cores ({profile.name})"
+    learned, made_on = lessons.course(family), f"{profile.num_threads} cores ({profile.name})"
     if isinstance(learned, lessons.CaptionLessons):
         _describe_encoder(family, learned, output, profile, made_on)
         return

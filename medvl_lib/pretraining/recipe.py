@@ -7,7 +7,6 @@ look. One line first, then two, four and six (Bengio et al. 2009, "Curriculum le
 """
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from medvl_lib.models.spec import TOWER_TARGETS, Family
@@ -124,5 +123,8 @@ CAPTIONS: dict[Family, CaptionLessons] = {
     ),
 }  # fmt: skip
 """The recipes of the shipped encoders."""
-LESSONS: Mapping[Family, PretrainingRecipe | CaptionLessons] = {**PRETRAINING, **CAPTIONS}
-"""Every small model's way to its weights."""
+
+
+def course(family: Family) -> PretrainingRecipe | CaptionLessons:
+    """A small model's way to its weights."""
+    return PRETRAINING[family] if family in PRETRAINING else CAPTIONS[family]

@@ -1,5 +1,5 @@
-"""Pretraining of the small encoder. If these passed wrongly, it would be judged on what it learned from, or on captions that stand twice, or
-a run that was cut would begin anew and call itself whole.
+"""Pretraining of the small encoder. If these passed wrongly, it would be judged on what it learned from, or on captions that stand twice,
+or a run that was cut would begin anew and call itself whole.
 """
 
 from collections import Counter

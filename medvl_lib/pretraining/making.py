@@ -101,7 +101,7 @@ def _train(family: Family, output: Path, profile: Profile, say: Callable[[str], 
 
 def _describe(family: Family, output: Path, profile: Profile) -> None:
     """Examine the model, keep the findings, and write the card from them."""
-    learned, made_on = lessons.course(family), f"{profile.num_threads} cores ({profile.name})"
+    learned, made_on = lessons.course(family), f"{profile.num_threads} core{'s' * (profile.num_threads != 1)} ({profile.name})"
     if isinstance(learned, lessons.CaptionLessons):
         _describe_encoder(family, learned, output, profile, made_on)
         return

@@ -46,9 +46,9 @@ chest, in English or Chinese):
 
 {captions}
 
-The sigmoid loss of the paper (arXiv 2303.15343) over batches of {batch} pairs, equal captions counted as positives; AdamW, {courses},
-{num_steps} steps in all, which took {hours:.1f} hours on {made_on}. Held-out loss at the end {validation_loss:.3f}, temperature
-{temperature:.2f}, bias {bias:.2f}.
+The sigmoid loss of the paper (arXiv 2303.15343) over batches of {batch} pairs, equal captions counted as positives; AdamW.
+{courses}: {num_steps} steps in all, which took {hours:.1f} hours on {made_on}.
+Held-out loss at the end {validation_loss:.3f}, temperature {temperature:.2f}, bias {bias:.2f}.
 
 ![loss](loss.svg)
 
@@ -75,7 +75,7 @@ def write_card(
     write_bytes(directory / CARD, TEXT.format(
         hub_id=spec.hub_id, family=spec.family, num_parameters=f"{num_parameters:,}", contents=contents,
         num_pictures=f"{lessons.num_pictures:,}", captions=_captions(lessons), batch=lessons.recipes[0].effective_batch,
-        courses=", then ".join(f"{recipe.num_epochs:g} epochs from a peak of {recipe.learning_rate:g}" for recipe in lessons.recipes),
+        courses=", then ".join(f"{item.num_epochs:g} epochs from a learning rate of {item.learning_rate:g}" for item in lessons.recipes),
         num_steps=f"{len(steps):,}", hours=_hours(steps), made_on=made_on, validation_loss=last, temperature=matching[-1].temperature,
         bias=matching[-1].bias, gallery_size=trained.gallery_size, num_texts=trained.num_texts, retrieval=_retrieval(findings),
         matched=trained.matched_similarity, mismatched=trained.mismatched_similarity or 0.0,

@@ -132,9 +132,9 @@ def matching(material: Material) -> Work:
         "num_training_pairs": sum(distinct.values()), "num_captioned_pictures": len(training), "num_validation_pairs": len(held_out),
         **{f"{TRAINED_ON}{name}": count for name, count in distinct.items()},
     }  # fmt: skip
-    first = trainer.data_collator([{"index": index} for index in range(min(len(training), recipe.effective_batch))])
+    distinct_keys = torch.arange(min(len(training), recipe.effective_batch))
     counts["loss_if_orthogonal"] = loss_if_orthogonal(
-        matcher.log_temperature.item(), matcher.bias.item(), relation(first["texts"], first["groups"], first["pictures"])
+        matcher.log_temperature.item(), matcher.bias.item(), relation(distinct_keys, distinct_keys, distinct_keys)
     )
     return Work(
         trainer=trainer, recorder=recorder, counts=counts, put_back=put_back,

@@ -181,6 +181,26 @@ def serve(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def similar(arguments: argparse.Namespace) -> int:
+    """Print the training cases whose pictures are nearest to one: similarity, pair, and what is said of it."""
+    from medvl_lib.hardware import process_environment, profile_for
+
+    settings = read_settings()
+    profile, path = profile_for(settings).profile, Path(arguments.image)
+    for name, value in process_environment(profile).items():  # before torch is imported
+        os.environ.setdefault(name, value)
+    try:
+        picture = path.read_bytes()
+    except OSError as error:
+        raise MedVLError(found=f"no readable file ({error.strerror})", where=str(path), do="name a picture") from error
+    from medvl_lib.route.similar import similar as nearest_cases
+
+    workspace = Workspace(root=settings.data_root)
+    for found in nearest_cases(workspace, _line(settings, arguments.line), profile, picture, str(path), arguments.count):
+        print(f"{found.similarity:6.3f}  {found.pair_id}  {found.text}")
+    return 0
+
+
 def _line(settings: Settings, named: str | None) -> "Line":
     """The line that is meant: the one that is named, or else the only one there is."""
     from medvl_lib.lines import lines_of
@@ -275,6 +295,12 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--port", type=int, metavar="PORT", default=8000, help="8000 unless said otherwise; 0 for any that is free")
     verb.add_argument("--unchecked", action="store_true", help="serve it although nobody compared its answers with those that were judged")
     verb.set_defaults(run=serve)
+
+    verb = verbs.add_parser("similar", help="find the training cases of a line whose pictures are nearest to one")
+    verb.add_argument("image", metavar="IMAGE", help="a picture: PNG, JPEG, DICOM")
+    verb.add_argument("--line", metavar="LINE", help="which line; may be left out where there is only one")
+    verb.add_argument("-k", "--count", type=positive, default=5, metavar="N", help="how many; 5 without it")
+    verb.set_defaults(run=similar)
 
     verb = verbs.add_parser("sql", help="ask the published benchmark")
     verb.add_argument("question", metavar="QUESTION", help="an SQL question, or the name of a table or view: leaderboard")

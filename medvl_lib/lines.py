@@ -16,11 +16,11 @@ from medvl_lib.errors import SettingsError
 from medvl_lib.evaluation.parity import ParitySpec
 from medvl_lib.evaluation.spec import EvaluationSpec
 from medvl_lib.hardware import PROFILES
-from medvl_lib.models.spec import LANGUAGE_TARGETS, Family, ModelSpec
+from medvl_lib.models.spec import LANGUAGE_TARGETS, TOWER_TARGETS, Family, ModelSpec
 from medvl_lib.pairs import Dataset
 from medvl_lib.settings import Settings, override, require_known_names, unknown_key
 from medvl_lib.split import SplitSpec
-from medvl_lib.training.recipe import Recipe, Stage
+from medvl_lib.training.recipe import MatchRecipe, Recipe, Stage
 from medvl_lib.validation import Limits
 
 
@@ -37,13 +37,29 @@ class Line:
     model: ModelSpec
     audit: AuditSpec
     stages: tuple[Stage, ...]
-    """Trained in this order, each from the one before."""
+    """Trained in this order: perhaps an encoder first, then what answers, each from the one before."""
     evaluation: EvaluationSpec
     gate: Gate
     parity: ParitySpec
     """How many pairs are asked again in the forms in which the line may be served, and how alike the answers must be."""
     extraction_request: str
     """What ``/extract`` asks: a question that the line is trained on. Not identity: nothing that is written depends on it."""
+
+    def __post_init__(self) -> None:
+        """Refuse a line that answers nothing, and encoders that do not come first or are several: a line has one index."""
+        objectives = [stage.objective for stage in self.stages]
+        if "match" in objectives[1:] or not self.answering:
+            raise ValueError(f"stages with the objectives {objectives}: one that matches may come first, and at least one must answer")
+
+    @property
+    def encoder(self) -> Stage | None:
+        """The stage that matches pictures and texts; None where there is none."""
+        return next((stage for stage in self.stages if stage.objective == "match"), None)
+
+    @property
+    def answering(self) -> tuple[Stage, ...]:
+        """The stages that learn to answer: each goes on with the adapter of the one before."""
+        return tuple(stage for stage in self.stages if stage.objective != "match")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,9 +110,25 @@ DOCUMENTS = Line(
     extraction_request=clinical_documents.REQUEST,
 )  # fmt: skip
 
+ENCODER = Stage(
+    name="encoder", objective="match",
+    recipe=MatchRecipe(  # the requirement documents' numbers; where theirs differ from one another, the first of them
+        learning_rate=1e-4, num_epochs=2, max_steps=0, effective_batch=64, warmup_share=0.1, weight_decay=0.01, adam_beta1=0.9,
+        adam_beta2=0.95, max_gradient_norm=1.0,
+        lora_rank=0,  # every weight: the encoder is small
+        lora_alpha=16, lora_dropout=0.0, lora_targets=TOWER_TARGETS, seed=42, pairs_per_dataset={}, max_training_pairs=0,
+        max_validation_pairs=500, validations_per_epoch=4,
+    ),
+    model=ModelSpec(
+        family="siglip", source="hub", hub_id="google/siglip-base-patch16-224", revision="7fd15f0689c79d79e38b1c2e2e2370a7bf2761ed",
+        seed=0, path="", max_pixels=224 * 224,
+    ),
+)  # fmt: skip
+"""An encoder of pictures and texts, as the first stage of a line: what is similar to a picture among the cases that it trains on."""
+
 LINES: Mapping[str, Line] = {"documents": DOCUMENTS}
 
-TINY_MODELS: Mapping[Family, str] = {"qwen2_5_vl": "medvl/tiny-qwen2.5-vl"}
+TINY_MODELS: Mapping[Family, str] = {"qwen2_5_vl": "medvl/tiny-qwen2.5-vl", "siglip": "medvl/tiny-siglip"}
 
 
 def tiny_model(family: Family) -> ModelSpec:
@@ -110,19 +142,28 @@ def tiny(line: Line) -> Line:
     Its weights were trained by ``pretraining`` to read part of a form, so its scores mean something. Steps and pairs are few; the learning
     rate is higher, since a low-rank update of a few thousand values tolerates and needs it.
     """
-    stages = tuple(
-        replace(stage, recipe=replace(
-            stage.recipe, learning_rate=5e-3, num_epochs=1, max_steps=180, effective_batch=4, lora_rank=32, lora_alpha=64, lora_dropout=0.0,
-            max_training_pairs=600, max_validation_pairs=16, validations_per_epoch=2,
-        )) for stage in line.stages
-    )  # fmt: skip
     return replace(
         line,
         model=tiny_model(line.model.family),
-        stages=stages,
+        stages=tuple(_tiny_stage(stage) for stage in line.stages),
         evaluation=replace(line.evaluation, splits=("test",), max_pairs_per_dataset=60, max_answer_tokens=240),
         parity=replace(line.parity, max_pairs=2),  # twice one at a time: four and a half CPU seconds an answer
     )
+
+
+def _tiny_stage(stage: Stage) -> Stage:
+    """The same stage with few steps and pairs, and its own small model where it has one."""
+    if isinstance(stage.recipe, MatchRecipe):
+        recipe = replace(
+            stage.recipe, learning_rate=3e-4, num_epochs=1, max_steps=60, effective_batch=32, max_training_pairs=1000,
+            max_validation_pairs=200, validations_per_epoch=1,
+        )  # fmt: skip
+        return replace(stage, recipe=recipe, model=None if stage.model is None else tiny_model(stage.model.family))
+    recipe = replace(
+        stage.recipe, learning_rate=5e-3, num_epochs=1, max_steps=180, effective_batch=4, lora_rank=32, lora_alpha=64, lora_dropout=0.0,
+        max_training_pairs=600, max_validation_pairs=16, validations_per_epoch=2,
+    )  # fmt: skip
+    return replace(stage, recipe=recipe)
 
 
 def lines_of(settings: Settings) -> tuple[Line, ...]:
@@ -144,16 +185,19 @@ def _applied(line: Line, settings: Settings) -> Line:
     _require_among(evaluation.datasets, line, datasets, f"{where('evaluation')}, datasets")
     gate = override(line.gate, changes.gate, where("gate"))
     _require_among(gate.datasets, line, evaluation.datasets or datasets, f"{where('gate')}, datasets")
-    stages = tuple(replace(stage, recipe=override(stage.recipe, changes.recipe, where("recipe"))) for stage in line.stages)
-    for field in ("pairs_per_dataset", "mixture_weights"):
-        named = [name for stage in stages for name in getattr(stage.recipe, field)]
-        _require_among(named, line, datasets, f"{where('recipe')}, {field}")
+    stages = _stages(line, settings)
+    for stage in stages:
+        recipe = stage.recipe
+        table = where("recipe" if isinstance(recipe, Recipe) else "encoder")
+        _require_among(recipe.pairs_per_dataset, line, datasets, f"{table}, pairs_per_dataset")
+        if isinstance(recipe, Recipe):
+            _require_among(recipe.mixture_weights, line, datasets, f"{table}, mixture_weights")
     model = override(line.model, changes.model, where("model"))
     return replace(
         line,
         datasets=datasets,
         rejected_share_budgets={name: _dataset(name, settings).rejected_share_budget for name in datasets},
-        model=replace(model, path=str((settings.path.parent / model.path).resolve())) if model.path else model,
+        model=_resolved(model, settings),
         split=override(line.split, changes.split, where("split")),
         audit=override(line.audit, changes.audit, where("audit")),
         evaluation=evaluation,
@@ -161,6 +205,31 @@ def _applied(line: Line, settings: Settings) -> Line:
         parity=override(line.parity, changes.parity, where("parity")),
         stages=stages,
     )
+
+
+def _resolved(model: ModelSpec, settings: Settings) -> ModelSpec:
+    """A checkpoint's path as the file means it."""
+    return replace(model, path=str((settings.path.parent / model.path).resolve())) if model.path else model
+
+
+def _stages(line: Line, settings: Settings) -> tuple[Stage, ...]:
+    """The stages with the settings' numbers: ``recipe`` for those that answer, ``encoder`` and ``encoder_model`` for what matches."""
+    changes = settings.line(line.name)
+    if line.encoder is None and (changes.encoder or changes.encoder_model):
+        raise SettingsError(
+            found=f"the line {line.name} has no encoder", where=settings.where("lines", line.name),
+            do="take [encoder] and [encoder_model] out, or choose a line that has one",
+        )  # fmt: skip
+
+    def changed(stage: Stage) -> Stage:
+        if isinstance(stage.recipe, Recipe):
+            return replace(stage, recipe=override(stage.recipe, changes.recipe, settings.where("lines", line.name, "recipe")))
+        recipe = override(stage.recipe, changes.encoder, settings.where("lines", line.name, "encoder"))
+        where = settings.where("lines", line.name, "encoder_model")
+        model = None if stage.model is None else _resolved(override(stage.model, changes.encoder_model, where), settings)
+        return replace(stage, recipe=recipe, model=model)
+
+    return tuple(changed(stage) for stage in line.stages)
 
 
 def _require_among(names: Iterable[str], line: Line, datasets: Sequence[str], where: str) -> None:

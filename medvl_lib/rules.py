@@ -22,7 +22,7 @@ BOUNDS: Mapping[str, str | int] = {"memory_limit": "128MiB", "threads": 2}
 however long a table is. Threads are few since each holds buffers of its own within the limit."""
 NO_BOUNDS: Mapping[str, str | int] = {}
 
-Parameter = Path | str | int | float | list[str]
+Parameter = Path | str | int | float | list[str] | list[float]
 
 
 def _answer(question: str, num_rows: int, parameters: Mapping[str, Parameter]) -> Iterator[list[tuple[Any, ...]]]:

@@ -72,6 +72,11 @@ class LineSettings(BaseModel):
     """The datasets that it reads, of those that the line knows; None: all that are enabled."""
     model: Changes = {}
     recipe: Changes = {}
+    """How its stages that answer are trained."""
+    encoder: Changes = {}
+    """How its encoder is trained, if it has one."""
+    encoder_model: Changes = {}
+    """Which encoder: ``hub_id``, ``revision`` and ``max_pixels`` (its resolution, squared)."""
     split: Changes = {}
     audit: Changes = {}
     evaluation: Changes = {}

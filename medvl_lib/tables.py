@@ -3,7 +3,7 @@
 """Typed tables: one dataclass is a table's Parquet schema, its column descriptions and its structural rules.
 
 In: frozen dataclasses whose fields are ``Annotated[type, Column(...)]``, and rows of them. Out: Parquet files written and read in
-batches, never whole. Types: str, int, float, bool, any of them or None, ``tuple[X, ...]`` of them or of such a dataclass, and
+batches, never whole. Types: str, int, float, Float32, bool, any of them or None, ``tuple[X, ...]`` of them or of such a dataclass, and
 ``dict[str, str]``. What a row means does not belong here.
 """
 
@@ -13,7 +13,7 @@ import types
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, NewType, Self, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -21,9 +21,10 @@ import pyarrow.parquet as pq
 from medvl_lib.errors import InputRefused
 
 Row = TypeVar("Row")
+Float32 = NewType("Float32", float)  # a float that is stored in 32 bits: embeddings, of which there are many
 BATCH_ROWS = 2048  # a few MB of text: memory stays flat however long the table is
 PRE_BUFFER = False  # Arrow's own choice reads the whole file ahead, and keeps it in memory until it is closed
-SCALARS = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
+SCALARS = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_(), Float32: pa.float32()}
 
 
 @dataclass(frozen=True, slots=True)

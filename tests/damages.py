@@ -12,10 +12,10 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from medvl_lib import audit, chat, near_duplicates, raw_records, split
+from medvl_lib import audit, case_index, chat, near_duplicates, raw_records, split
 from medvl_lib.benchmark import promotion
 from medvl_lib.benchmark.tables import TABLES, BenchmarkRow
-from medvl_lib.evaluation import parity, scores
+from medvl_lib.evaluation import galleries, parity, scores
 from medvl_lib.evaluation.predictions import FLOORS, PREDICTIONS, REFERENCES, VARIANTS, Prediction, Reference, VariantMeasurement
 from medvl_lib.files import read_json, write_json
 from medvl_lib.image_facts import IMAGE_FACTS, ImageRow
@@ -26,6 +26,7 @@ from medvl_lib.report import written
 from medvl_lib.report.content import from_json
 from medvl_lib.tables import read_table, write_table
 from medvl_lib.training.frozen import FROZEN_TENSORS, FrozenTensor
+from medvl_lib.training.matching_steps import MATCHING_STEPS, MatchingStep
 from medvl_lib.training.rules import ADAPTER, SUMMARY
 from medvl_lib.training.steps import TRAINING_STEPS, TrainingStep
 
@@ -241,6 +242,11 @@ def merged_scores_less(directory: Path) -> None:
     )
 
 
+def twice_as_large(file: str) -> Damage:
+    """The gallery had twice as many pictures."""
+    return lambda directory: changed_json(file, gallery_size=2 * read_json(directory / file)["gallery_size"])(directory)
+
+
 IS_TEST = {"other": lambda row: row.split == "test"}
 WEIGHTS: dict[str, Damage] = {
     "weights_are_whole": without("preprocessor_config.json"),
@@ -314,6 +320,27 @@ DAMAGES: dict[str, dict[str, Damage]] = {
         "pictures_are_within_the_pixel_budget": changed_json(audit.SPEC, max_pixels=28 * 28),
         "text_is_legible": audited(at(0, glyph_height_pixels=1.0)),
         "examples_are_of_this_audit": rewritten(audit.EXAMPLES, audit.AuditExample, at(0, dataset="mtsamples")),
+    },
+    "encoder_base_model": WEIGHTS,
+    "encoder": {
+        **{name: damage for name, damage in TRAINED.items() if name != "only_language_layers_are_adapted"},
+        "loss_fell": rewritten(TRAINING_STEPS, TrainingStep, at(-1, loss=1e6)),
+        "temperature_stays_finite": rewritten(MATCHING_STEPS, MatchingStep, at(1, temperature=float("inf"))),
+    },
+    "index": {
+        "columns_are_as_declared": added_column(case_index.INDEX),
+        "every_training_picture_has_its_place": rewritten(case_index.INDEX, case_index.IndexedCase, lambda rows: rows[:-1]),
+        "no_case_is_held_out": rewritten(case_index.INDEX, case_index.IndexedCase, at(0, split="test")),
+        "every_vector_has_the_length_one": rewritten(
+            case_index.INDEX, case_index.IndexedCase, lambda rows: at(0, embedding=tuple(2 * value for value in rows[0].embedding))(rows)
+        ),
+    },
+    "retrieval": {
+        "columns_are_as_declared": added_column(galleries.RETRIEVAL),
+        "every_picture_and_text_was_ranked": twice_as_large(galleries.COUNTS),
+        "every_recall_is_that_of_its_ranks": rewritten(
+            galleries.RETRIEVAL, galleries.RetrievalRow, lambda rows: at(0, recall=rows[0].recall / 2 + 0.25)(rows)
+        ),
     },
     "overfit": {**TRAINED, "pairs_were_learned": rewritten(TRAINING_STEPS, TrainingStep, at(-1, loss=1e6))},
     "adapter": {**TRAINED, "loss_fell": rewritten(TRAINING_STEPS, TrainingStep, at(-1, loss=1e6))},

@@ -3,19 +3,21 @@ bad data would be read downstream with a green sign beside it.
 """
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from medvl_lib.datasets import DATASETS
 from medvl_lib.hardware import PROFILES
-from medvl_lib.lines import LINES, PAGES, DatasetRun, dataset_runs, lines_of
+from medvl_lib.lines import DOCUMENTS, ENCODER, LINES, PAGES, DatasetRun, dataset_runs, lines_of, tiny
 from medvl_lib.provenance import Artifact, Rule, judge
 from medvl_lib.route.data import dataset_steps
 from medvl_lib.route.line import line_steps
 from medvl_lib.settings import read_settings
 from medvl_lib.step import Step, run_step
 from medvl_lib.training import overfit
+from medvl_lib.training.recipe import Stage
 from medvl_lib.workspace import Workspace
 from tests import demo_runs
 from tests.damages import DAMAGES, shown_to_work
@@ -29,7 +31,13 @@ def small_route(root: Path) -> tuple[Step, ...]:
     """Every step of one dataset and one line, in order, with as few pairs and steps as show anything."""
     settings = read_settings(demo_runs.project(root, more=MORE))
     [run], [line] = dataset_runs(settings), lines_of(settings)
-    return (*dataset_steps(run), *line_steps(line, CPU))
+    return (*dataset_steps(run), *line_steps(replace(line, stages=(small_encoder(), *line.stages)), CPU))
+
+
+def small_encoder() -> Stage:
+    """A line's encoder with as few steps as show that its loss falls."""
+    stage, *_ = tiny(replace(DOCUMENTS, stages=(ENCODER, *DOCUMENTS.stages))).stages
+    return replace(stage, recipe=replace(stage.recipe, learning_rate=1e-3, max_steps=12, effective_batch=8))
 
 
 @pytest.fixture(scope="module")

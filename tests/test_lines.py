@@ -14,6 +14,8 @@ import pytest
 
 from medvl_lib import (
     audit,
+    captions,
+    case_index,
     chat,
     images,
     near_duplicates,
@@ -25,17 +27,19 @@ from medvl_lib import (
     validation,
     vision_tokens,
 )
+from medvl_lib import lines as lines_room
 from medvl_lib.audit import AuditSpec
 from medvl_lib.benchmark import promotion, rows
 from medvl_lib.benchmark.gate import Candidate, CostLimit, Gate, Guardrail
 from medvl_lib.datasets import DATASETS
 from medvl_lib.errors import MedVLError, SettingsError
-from medvl_lib.evaluation import floors, scores
+from medvl_lib.evaluation import floors, galleries, scores
 from medvl_lib.evaluation import spec as evaluation_spec
 from medvl_lib.evaluation.parity import ParitySpec
 from medvl_lib.evaluation.spec import EvaluationSpec
 from medvl_lib.hardware import PROFILES, Profile
-from medvl_lib.lines import DOCUMENTS, LINES, PAGES, DatasetRun, Line, lines_of, tiny
+from medvl_lib.launch import REQUEST, Request, write_request
+from medvl_lib.lines import DOCUMENTS, ENCODER, LINES, PAGES, DatasetRun, Line, lines_of, tiny, tiny_model
 from medvl_lib.models import spec as model_spec
 from medvl_lib.models.spec import ModelSpec
 from medvl_lib.pairs import Dataset
@@ -46,7 +50,7 @@ from medvl_lib.settings import read_settings
 from medvl_lib.split import SplitSpec
 from medvl_lib.training import overfit
 from medvl_lib.training import recipe as recipe_room
-from medvl_lib.training.recipe import Recipe, Stage
+from medvl_lib.training.recipe import MatchRecipe, Recipe, Stage
 from medvl_lib.validation import Limits
 
 ROOT = Path(__file__).parent.parent
@@ -81,6 +85,12 @@ RECIPE = {
     "learning_rate": 1e-4, "num_epochs": 3, "max_steps": 7, "effective_batch": 32, "warmup_share": 0.1, "weight_decay": 0.1,
     "max_gradient_norm": 2.0, "lora_rank": 8, "lora_alpha": 8, "lora_dropout": 0.0, "lora_targets": "x", "seed": 43,
     "pairs_per_dataset": {"mtsamples": 9}, "mixture_weights": {"mtsamples": 2.0}, "max_training_pairs": 9, "max_validation_pairs": 9,
+    "validations_per_epoch": 9,
+}  # fmt: skip
+MATCH_RECIPE = {
+    "learning_rate": 1e-3, "num_epochs": 3, "max_steps": 7, "effective_batch": 32, "warmup_share": 0.2, "weight_decay": 0.1,
+    "adam_beta1": 0.8, "adam_beta2": 0.999, "max_gradient_norm": 2.0, "lora_rank": 8, "lora_alpha": 8, "lora_dropout": 0.1,
+    "lora_targets": "x", "seed": 43, "pairs_per_dataset": {"mtsamples": 9}, "max_training_pairs": 9, "max_validation_pairs": 9,
     "validations_per_epoch": 9,
 }  # fmt: skip
 TRAINED = {"adapter", "overfit"}
@@ -118,7 +128,7 @@ ELSEWHERE = {
     ("model", "known"),
     [
         (Recipe, RECIPE), (SplitSpec, SPLIT), (AuditSpec, AUDIT), (EvaluationSpec, EVALUATION), (Gate, GATE), (ModelSpec, MODEL),
-        (Profile, NUMERICS | ELSEWHERE), (Stage, {"name", "objective", "recipe"}),
+        (Profile, NUMERICS | ELSEWHERE), (Stage, {"name", "objective", "recipe", "model"}), (MatchRecipe, MATCH_RECIPE),
         (ParitySpec, PARITY),
         (Line, {
             "name", "datasets", "rejected_share_budgets", "split", "model", "audit", "stages", "evaluation", "gate", "parity",
@@ -134,6 +144,73 @@ def test_no_field_was_added_without_saying_here_what_it_moves(model: type, known
 def test_a_number_of_the_recipe_moves_what_is_trained_by_it(name: str):
     moves = {"adapter"} if name in REHEARSED_OTHERWISE else TRAINED
     assert moved(versions(DOCUMENTS), versions(with_recipe(**{name: RECIPE[name]}))) == moves
+
+
+# -- a line with an encoder --------------------------------------------------------------------------------------------
+WITH_ENCODER = replace(DOCUMENTS, stages=(ENCODER, *DOCUMENTS.stages))
+ENCODED = {"encoder", "index", "retrieval"}
+
+
+def with_encoder(**changes: object) -> Line:
+    return replace(WITH_ENCODER, stages=(replace(ENCODER, **changes), *DOCUMENTS.stages))
+
+
+def test_an_encoder_adds_its_steps_and_moves_no_other():
+    without, beside = versions(DOCUMENTS), versions(WITH_ENCODER)
+    assert moved(without, beside) == ENCODED | {"encoder_base_model"}
+    assert [step for step in beside if step in {*ENCODED, "audit", "adapter"}] == ["audit", "encoder", "index", "retrieval", "adapter"]
+
+
+@pytest.mark.parametrize("name", MATCH_RECIPE)
+def test_a_number_of_the_encoders_recipe_moves_the_encoder_alone(name: str):
+    changed = with_encoder(recipe=replace(ENCODER.recipe, **{name: MATCH_RECIPE[name]}))
+    assert moved(versions(WITH_ENCODER), versions(changed)) == {"encoder"}  # what reads it moves with its contents
+
+
+def test_another_encoder_moves_its_weights_and_another_resolution_what_sees_pictures():
+    other = with_encoder(model=replace(ENCODER.model, revision="0" * 40))
+    assert moved(versions(WITH_ENCODER), versions(other)) == {"encoder_base_model"}
+    larger = with_encoder(model=replace(ENCODER.model, max_pixels=384 * 384))
+    assert moved(versions(WITH_ENCODER), versions(larger)) == ENCODED | {"encoder_base_model"}
+
+
+@pytest.mark.parametrize("room", [captions, images])
+def test_a_room_that_matching_reads_moves_it(room: ModuleType, monkeypatch: pytest.MonkeyPatch):
+    before = versions(WITH_ENCODER)
+    monkeypatch.setattr(room, "REVISION", room.REVISION + 1)
+    assert moved(before, versions(WITH_ENCODER)) >= ENCODED
+
+
+@pytest.mark.parametrize(("room", "moves"), [(case_index, {"index"}), (galleries, {"retrieval"})])
+def test_a_room_of_the_encoder_moves_its_own_step(room: ModuleType, moves: set[str], monkeypatch: pytest.MonkeyPatch):
+    before = versions(WITH_ENCODER)
+    monkeypatch.setattr(room, "REVISION", room.REVISION + 1)
+    assert moved(before, versions(WITH_ENCODER)) == moves
+
+
+def test_what_matching_computes_moves_what_is_made_with_it(monkeypatch: pytest.MonkeyPatch):
+    before = versions(WITH_ENCODER)
+    monkeypatch.setattr(recipe_room, "MATCH_REVISION", recipe_room.MATCH_REVISION + 1)
+    assert moved(before, versions(WITH_ENCODER)) == ENCODED
+
+
+def test_a_line_of_encoders_alone_or_of_one_that_comes_later_is_refused():
+    for stages in ((ENCODER,), (*DOCUMENTS.stages, ENCODER), (ENCODER, replace(ENCODER, name="another"), *DOCUMENTS.stages)):
+        with pytest.raises(ValueError, match="one that matches may come first, and at least one must answer"):
+            replace(DOCUMENTS, stages=stages)
+
+
+def test_a_heavy_process_is_told_of_an_encoder_and_of_what_answers(tmp_path: Path):
+    asked = Request(steps=("encoder",), line=WITH_ENCODER, profile=CPU, root="/data", run_id=None)
+    write_request(tmp_path / "request.json", asked)
+    assert REQUEST.validate_json((tmp_path / "request.json").read_bytes()) == asked
+
+
+def test_the_tiny_line_has_the_tiny_encoder():
+    encoder = tiny(WITH_ENCODER).encoder
+    assert encoder is not None
+    assert encoder.model == tiny_model("siglip")
+    assert versions(tiny(WITH_ENCODER)).keys() == versions(WITH_ENCODER).keys()
 
 
 @pytest.mark.parametrize("name", SPLIT)
@@ -312,6 +389,34 @@ def test_the_same_numbers_in_the_settings_and_in_the_code_are_the_same_line(tmp_
     assert versions(line_from(tmp_path, same)) == versions(DOCUMENTS)
 
 
+def test_the_settings_choose_another_encoder_and_how_it_is_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(lines_room, "LINES", {"documents": WITH_ENCODER})
+    more = f"""
+        [lines.documents.recipe]
+        num_epochs = 3
+        [lines.documents.encoder]
+        lora_rank = 16
+        effective_batch = 128
+        [lines.documents.encoder_model]
+        hub_id = "google/siglip-base-patch16-384"
+        revision = "{"1" * 40}"
+        max_pixels = {384 * 384}
+    """
+    encoder, adapter = line_from(tmp_path, more).stages
+    assert encoder.recipe == replace(ENCODER.recipe, lora_rank=16, effective_batch=128)
+    assert encoder.model == replace(
+        ENCODER.model, hub_id="google/siglip-base-patch16-384", revision="1" * 40, max_pixels=384 * 384
+    )  # fmt: skip
+    assert adapter.recipe == replace(DOCUMENTS.stages[0].recipe, num_epochs=3)
+    with pytest.raises(SettingsError, match="unknown key 'roco'"):
+        line_from(tmp_path, "[lines.documents.encoder]\npairs_per_dataset = { roco = 1 }\n")
+
+
+def test_a_line_without_an_encoder_has_none_to_set(tmp_path: Path):
+    with pytest.raises(SettingsError, match="has no encoder"):
+        line_from(tmp_path, "[lines.documents.encoder]\nlora_rank = 16\n")
+
+
 def lines_from(folder: Path, more: str) -> dict[str, Line]:
     path = folder / "dagster_project.toml"
     datasets = "".join(f"[datasets.{name}]\n" for name in DOCUMENTS.datasets)
@@ -399,7 +504,7 @@ def test_a_changed_stage_moves_neither_the_one_before_nor_the_one_after():
 
 
 def test_every_input_of_a_step_is_written_by_an_earlier_one():
-    for line in (*LINES.values(), IMAGING):
+    for line in (*LINES.values(), IMAGING, WITH_ENCODER):
         written = {f"validated_pairs/{name}" for name in line.datasets}
         for step in line_steps(line, CPU):
             assert {source.key for source in step.reads} <= written
@@ -446,11 +551,12 @@ def test_no_code_asks_which_line_it_runs():
     assert [f"{path}:{line}" for path in files for line in questions(path.read_text(encoding="utf-8"))] == []
 
 
-def test_the_graph_of_another_line_has_an_asset_for_each_of_its_steps():
+@pytest.mark.parametrize("line", [IMAGING, replace(WITH_ENCODER, name="imaging")])
+def test_the_graph_of_another_line_has_an_asset_for_each_of_its_steps(line: Line):
     from medvl_assets.line_assets import line_assets
 
-    keys = {key.to_user_string() for made in line_assets(IMAGING, CPU) for key in getattr(made, "keys", ())}
-    assert keys == {f"imaging/{step.name}" for step in line_steps(IMAGING, CPU)} | {"imaging/served_model"}
+    keys = {key.to_user_string() for made in line_assets(line, CPU) for key in getattr(made, "keys", ())}
+    assert keys == {f"imaging/{step.name}" for step in line_steps(line, CPU)} | {"imaging/served_model"}
 
 
 # -- the shipped settings ----------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from typing import Literal
 
 REVISION = 2  # the small models are trained; first version of what models.loading and the family modules write
 
-Family = Literal["qwen2_5_vl"]
+Family = Literal["qwen2_5_vl", "siglip"]
 Source = Literal["tiny", "hub", "directory"]
 HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
@@ -49,15 +49,20 @@ class ModelSpec:
 SKIP_MODULES: dict[Family, tuple[str, ...]] = {
     # matched from the start of the module's name: "visual" alone would skip nothing (transformers PR #42711)
     "qwen2_5_vl": ("lm_head", "model.visual"),
+    "siglip": (),  # an encoder is small: it is never quantized
 }
 PARTS: dict[Family, tuple[tuple[str, str], ...]] = {
     "qwen2_5_vl": (
         ("projector", "model.visual.merger."), ("vision", "model.visual."), ("embedding", "model.language_model.embed_tokens."),
         ("language", "model.language_model."), ("head", "lm_head."),
     ),
+    "siglip": (("vision", "vision_model."), ("text", "text_model."), ("temperature", "logit_")),
 }  # fmt: skip
 """The parts of a model and how their parameters' names begin; the first that matches counts."""
-STORED_LANGUAGE_PREFIX: dict[Family, str] = {"qwen2_5_vl": "model.layers."}
+STORED_LANGUAGE_PREFIX: dict[Family, str | tuple[()]] = {
+    "qwen2_5_vl": "model.layers.",
+    "siglip": (),  # none of them
+}
 """How the tensors that may be quantized are called in a file: transformers saves the hub's names, not the modules'."""
 
 LANGUAGE = "model.language_model."  # of every family that transformers builds from a tower, a projector and a language model
@@ -67,3 +72,6 @@ MERGE_REVISION = 1  # first version of models.merging
 
 LANGUAGE_TARGETS = r"model\.language_model\.layers\.\d+\.(self_attn|cross_attn|mlp)\.(q|k|v|o|gate|up|down)_proj"
 """LoRA targets of a language model: a full match, since a list of suffixes would also adapt the vision blocks' own gate/up/down."""
+
+TOWER_TARGETS = r"(vision_model|text_model)\.encoder\.layers\.\d+\.(self_attn\.(q|k|v|out)_proj|mlp\.fc[12])"
+"""LoRA targets of an encoder of two towers: every linear of their layers, and not those of the pooling heads."""

@@ -57,6 +57,19 @@ def draw_loss(path: Path, steps: Sequence[TrainingStep], recipe: PretrainingReci
     _figure(path, draw)
 
 
+def draw_losses(path: Path, steps: Sequence[TrainingStep]) -> None:
+    """Training and held-out loss of pairs by step."""
+
+    def draw(axes: "Axes") -> None:
+        axes.plot([step.step for step in steps], [step.loss for step in steps], color=FAINT, linewidth=0.6, label="training")
+        held_out = [(step.step, step.validation_loss) for step in steps if step.validation_loss is not None]
+        axes.plot(*zip(*held_out, strict=True), color=ACCENT, marker="o", markersize=3, label="held-out pictures")
+        axes.set(xlabel="optimizer step", ylabel="sigmoid loss in nats per pair", yscale="log")
+        axes.legend(frameon=False, loc="upper right")
+
+    _figure(path, draw)
+
+
 def draw_reading(path: Path, findings: Sequence[Finding], floor_pixels: float) -> None:
     """A metric by the height of a lower-case x, with intervals, what training showed, and the audit's floor."""
     rows = sorted(findings, key=lambda row: row.glyph_height_pixels or 0)

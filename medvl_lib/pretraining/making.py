@@ -11,6 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from medvl_lib.errors import MedVLError
+from medvl_lib.evaluation.galleries import RetrievalRow
 from medvl_lib.files import read_json, remove_abandoned, sync_tree, temporary_name, write_json
 from medvl_lib.hardware import Profile, profile_for
 from medvl_lib.lines import DOCUMENTS, tiny_model
@@ -19,10 +20,11 @@ from medvl_lib.models.spec import Family
 from medvl_lib.models.weights import num_values
 from medvl_lib.pretraining import recipe as lessons
 from medvl_lib.provenance import Fact, digest
-from medvl_lib.sample_data import reading_pages
+from medvl_lib.sample_data import captioned_pictures, reading_pages
 from medvl_lib.settings import Settings
 from medvl_lib.tables import read_table, write_table
 from medvl_lib.training.checkpoints import newest_complete, step_of
+from medvl_lib.training.matching_steps import MATCHING_STEPS, MatchingStep
 from medvl_lib.training.steps import TRAINING_STEPS, TrainingStep
 
 MODEL, CHECKPOINTS, FINDINGS, CARD, IDENTITY = "model", "checkpoints", "findings.parquet", "README.md", "recipe.json"
@@ -38,9 +40,9 @@ def make(family: Family, output: Path, settings: Settings, say: Callable[[str], 
     if model.is_dir():
         say(f"{model} is there already and is not trained again")
     else:
-        done = newest_complete(output / CHECKPOINTS, lessons.PRETRAINING[family].num_steps)
+        done = newest_complete(output / CHECKPOINTS, lessons.course(family).num_steps)
         begun = "" if done is None else f", going on behind step {step_of(done)}"
-        planned = f"{lessons.PRETRAINING[family].num_steps} steps{begun}"
+        planned = f"{lessons.course(family).num_steps} steps{begun}"
         say(f"training {family} on {profile.name}: {planned}; checkpoints in {output / CHECKPOINTS}")
         _train(family, output, profile, say)
         say(f"trained: {model}")
@@ -56,7 +58,7 @@ def make(family: Family, output: Path, settings: Settings, say: Callable[[str], 
 
 def _claim(output: Path, family: Family) -> None:
     """Refuse a folder that another recipe was begun in: its checkpoints would go on with other pages, or other weights."""
-    mine = digest([lessons.REVISION, reading_pages.REVISION, family, lessons.PRETRAINING[family], tiny_model(family)])
+    mine = digest([lessons.REVISION, _drawn_by(family), family, lessons.course(family), tiny_model(family)])
     path = output / IDENTITY
     if output.exists() and not path.is_file() and (not output.is_dir() or any(output.iterdir())):
         found = "a folder that holds something else" if output.is_dir() else "a file"
@@ -69,8 +71,13 @@ def _claim(output: Path, family: Family) -> None:
     write_json(path, {"recipe": mine})
 
 
+def _drawn_by(family: Family) -> int:
+    """The revision of the room that draws what a family learns from."""
+    return reading_pages.REVISION if family in lessons.PRETRAINING else captioned_pictures.REVISION
+
+
 def _train(family: Family, output: Path, profile: Profile, say: Callable[[str], None]) -> None:
-    from medvl_lib.pretraining.route import pretrain
+    from medvl_lib.pretraining import encoding, route
 
     def report(facts: Mapping[str, Fact]) -> None:
         if int(facts["step"] or 0) % STEPS_PER_SENTENCE == 0:
@@ -81,21 +88,23 @@ def _train(family: Family, output: Path, profile: Profile, say: Callable[[str], 
     temporary = temporary_name(model)
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    pretrain(
-        temporary,
-        recipe=lessons.PRETRAINING[family],
-        spec=tiny_model(family),
-        profile=profile,
-        checkpoints=output / CHECKPOINTS,
-        report=report,
-    )
-    (temporary / TRAINING_STEPS).rename(output / TRAINING_STEPS)
+    learned, spec, checkpoints = lessons.course(family), tiny_model(family), output / CHECKPOINTS
+    if isinstance(learned, lessons.CaptionLessons):
+        encoding.pretrain(temporary, lessons=learned, spec=spec, profile=profile, checkpoints=checkpoints, report=report)
+    else:
+        route.pretrain(temporary, recipe=learned, spec=spec, profile=profile, checkpoints=checkpoints, report=report)
+    for path in sorted(temporary.glob("*.parquet")):  # what was noted of the steps lies beside the model, not in it
+        path.rename(output / path.name)
     sync_tree(temporary)
     temporary.rename(model)
 
 
 def _describe(family: Family, output: Path, profile: Profile) -> None:
     """Examine the model, keep the findings, and write the card from them."""
+    learned, made_on = lessons.course(family), f"{profile.num_threads} core{'s' * (profile.num_threads != 1)} ({profile.name})"
+    if isinstance(learned, lessons.CaptionLessons):
+        _describe_encoder(family, learned, output, profile, made_on)
+        return
     from medvl_lib.pretraining.card import write_card
     from medvl_lib.pretraining.examination import Finding, examine
 
@@ -104,7 +113,22 @@ def _describe(family: Family, output: Path, profile: Profile) -> None:
         findings = list(examine(model, spec, profile, Path(scratch)))
     write_table(output / FINDINGS, Finding, findings)
     write_card(
-        output, findings=findings, steps=steps, recipe=lessons.PRETRAINING[family], spec=spec,
+        output, findings=findings, steps=steps, recipe=learned, spec=spec,
         contents=shipped.contents(model), num_parameters=num_values(model), floor_pixels=DOCUMENTS.audit.min_glyph_height_pixels,
-        made_on=f"{profile.num_threads} cores ({profile.name})",
+        made_on=made_on,
+    )  # fmt: skip
+
+
+def _describe_encoder(family: Family, learned: lessons.CaptionLessons, output: Path, profile: Profile, made_on: str) -> None:
+    """The same of an encoder."""
+    from medvl_lib.pretraining import viewing, viewing_card
+
+    model, spec = output / MODEL, tiny_model(family)
+    with TemporaryDirectory(prefix="medvl-") as scratch:
+        findings = list(viewing.examine(model, spec, profile, Path(scratch)))
+    write_table(output / FINDINGS, RetrievalRow, findings)
+    viewing_card.write_card(
+        output, findings=findings, steps=list(read_table(output / TRAINING_STEPS, TrainingStep)),
+        matching=list(read_table(output / MATCHING_STEPS, MatchingStep)), lessons=learned, spec=spec, contents=shipped.contents(model),
+        num_parameters=num_values(model), made_on=made_on,
     )  # fmt: skip

@@ -6,10 +6,12 @@ A model that is shown four lines from the start stays at the entropy of the answ
 look. One line first, then two, four and six (Bengio et al. 2009, "Curriculum learning"; our own runs in docs/log.md).
 """
 
+import math
 from dataclasses import dataclass, replace
 
-from medvl_lib.models.spec import Family
+from medvl_lib.models.spec import TOWER_TARGETS, Family
 from medvl_lib.sample_data.reading_pages import BLOCKS, LEARNED, LISTS, Distribution
+from medvl_lib.training.recipe import MatchRecipe
 
 REVISION = 2  # a second cycle, on forms
 
@@ -67,6 +69,31 @@ class PretrainingRecipe:
         return sum(lesson.num_steps for lesson in self.lessons)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaptionLessons:
+    """How a small encoder's weights come about: pictures that are drawn once and seen in every epoch."""
+
+    seed: int
+    """Seed of the initial weights."""
+    pictures_part: str
+    """Which endless row of captioned pictures is learned from; no other part shares a picture with it."""
+    num_pictures: int
+    validation_part: str
+    num_validation_pictures: int
+    """Pictures with distinct captions that the held-out loss and recall are measured on."""
+    recipes: tuple[MatchRecipe, ...]
+    """One after the other, each from the weights of the one before: the learning rate starts again."""
+
+    def __post_init__(self) -> None:
+        if not self.recipes:
+            raise ValueError("no recipes: at least one")
+
+    @property
+    def num_steps(self) -> int:
+        """Optimizer steps of all recipes."""
+        return sum(round(recipe.num_epochs * math.ceil(self.num_pictures / recipe.effective_batch)) for recipe in self.recipes)
+
+
 _PLAIN = replace(BLOCKS, invented_term_share=0.1, heading_share=0.0, transcription_share=0.0, requests=LISTS[1:2], spare_cells=(0, 0))
 LESSONS = (
     Lesson(num_steps=400, num_pages=32, pages=replace(
@@ -84,3 +111,20 @@ PRETRAINING: dict[Family, PretrainingRecipe] = {
     ),
 }  # fmt: skip
 """The recipes of the shipped models; what else was tried is in docs/log.md."""
+_MATCHING = MatchRecipe(
+    learning_rate=1.5e-3, num_epochs=4, max_steps=0, effective_batch=64, warmup_share=0.1, weight_decay=0.01, adam_beta1=0.9,
+    adam_beta2=0.95, max_gradient_norm=1.0, lora_rank=0, lora_alpha=1, lora_dropout=0.0, lora_targets=TOWER_TARGETS, seed=1,
+    pairs_per_dataset={}, max_training_pairs=0, max_validation_pairs=0, validations_per_epoch=1,
+)  # fmt: skip
+CAPTIONS: dict[Family, CaptionLessons] = {
+    "siglip": CaptionLessons(
+        seed=1, pictures_part="pretraining", num_pictures=10_000, validation_part="validation", num_validation_pictures=240,
+        recipes=(_MATCHING, replace(_MATCHING, learning_rate=1e-3, seed=2)),
+    ),
+}  # fmt: skip
+"""The recipes of the shipped encoders."""
+
+
+def course(family: Family) -> PretrainingRecipe | CaptionLessons:
+    """A small model's way to its weights."""
+    return PRETRAINING[family] if family in PRETRAINING else CAPTIONS[family]

@@ -28,8 +28,9 @@ from medvl_lib.provenance import Fact
 from medvl_lib.sample_data.reading_pages import Distribution, ReadingPage, draw_page
 from medvl_lib.tables import write_table
 from medvl_lib.training.checkpoints import newest_complete
-from medvl_lib.training.route import Recorder, Report, make_repeatable, shared_arguments, train_to_the_end
+from medvl_lib.training.route import CONVERSATIONS, Recorder, Report, make_repeatable, train_to_the_end
 from medvl_lib.training.steps import TRAINING_STEPS, TrainingStep
+from medvl_lib.training.work import shared_arguments
 
 STEPS_PER_CHECKPOINT = 100  # operational, not identity: what a kill costs at worst
 VALIDATION_PART = "validation"
@@ -180,7 +181,7 @@ def _start(directory: Path, recipe: PretrainingRecipe, spec: ModelSpec) -> Path:
 def arguments(recipe: PretrainingRecipe, profile: Profile, output: Path) -> SFTConfig:
     """The recipe as the trainer's arguments: a row is a whole step, taken in order."""
     return SFTConfig(
-        **shared_arguments(profile, output, recipe.seed),
+        **shared_arguments(profile, output, recipe.seed), **CONVERSATIONS,
         max_steps=recipe.num_steps, per_device_train_batch_size=1, gradient_accumulation_steps=1, per_device_eval_batch_size=1,
         train_sampling_strategy="sequential",
         learning_rate=recipe.learning_rate, lr_scheduler_type="cosine_with_restarts",

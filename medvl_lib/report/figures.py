@@ -57,9 +57,9 @@ def _answers(row: BenchmarkRow) -> str:
     return words(row.variant) if row.condition == "as_is" else f"{words(row.variant)}, {words(row.condition)}"
 
 
-def loss_figure(stage: str, steps: Sequence[TrainingStep]) -> Figure:
+def loss_figure(stage: str, steps: Sequence[TrainingStep], unit: str = "answer token") -> Figure:
     """The loss of each batch, and what was measured on held-out pairs."""
-    caption = f"Loss of the stage {stage} in nats per answer token, by optimizer step"
+    caption = f"Loss of the stage {stage} in nats per {unit}, by optimizer step"
     curves = {
         "training batch": [(float(row.step), row.loss) for row in steps],
         "held out": [(float(row.step), row.validation_loss) for row in steps if row.validation_loss is not None],

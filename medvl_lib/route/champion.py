@@ -50,7 +50,7 @@ def champion_of(workspace: Workspace, line: Line, others: Mapping[Variant, Conte
 
 def champion_beside(workspace: Workspace, line: Line, predictions: Artifact) -> Contender | None:
     """What answered as champion, wherever the pointer stands by now; None where nothing did, or where it is gone."""
-    stages = [stage.name for stage in line.stages]
+    stages = [stage.name for stage in line.answering]
     for step in (*stages, *PLAIN):
         for path in workspace.step(step, line.name).glob(f"[!.]*/{PROVENANCE}"):
             found = read_artifact(path.parent)

@@ -5,11 +5,13 @@ written.
 """
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 from medvl_lib.benchmark.promotion import PROMOTION_DECISIONS, Decision
 from medvl_lib.benchmark.tables import BenchmarkRow
 from medvl_lib.evaluation import parity
+from medvl_lib.evaluation.galleries import RetrievalRow, read_rows
 from medvl_lib.evaluation.parquet_sql import query
 from medvl_lib.evaluation.scores import SCORES
 from medvl_lib.exhibits import Exhibit, ShownColumn, ShownPicture, ShownTable, table_of
@@ -18,6 +20,7 @@ from medvl_lib.report.blocks import place
 from medvl_lib.report.figures import interval_figures, loss_figure, whole
 from medvl_lib.report.pictures import standing_alone
 from medvl_lib.report.written import PAGE
+from medvl_lib.route.encoding import RETRIEVAL
 from medvl_lib.tables import columns, read_table
 from medvl_lib.training.overfit import OVERFIT
 from medvl_lib.training.steps import TRAINING_STEPS, TrainingStep
@@ -27,15 +30,17 @@ LEADERBOARD = (
     "num_empty", "num_cut",
 )  # fmt: skip
 FIRST = ("challenger", "verdict", "is_winner", "champion", "primary_metric", "difference", "ci_low", "ci_high", "num_pairs", "num_clusters")
+TOKEN, PAIR = "answer token", "pair"  # what the loss of a stage is a mean over
 TOLD_ELSEWHERE = ("line", "evaluation_id", "reasons")  # of a decision: in the asset's key and facts, and in a table of their own
 
 
 def exhibits_of(line: Line) -> Mapping[str, tuple[Exhibit, ...]]:
     """Step of the line -> what the UI shows of it."""
     metric = line.gate.primary_metric
-    stages = [OVERFIT, *(stage.name for stage in line.stages)]
+    units = {OVERFIT: TOKEN, **{stage.name: PAIR if stage == line.encoder else TOKEN for stage in line.stages}}
     return {
-        **{stage: (Exhibit(name="loss", show=lambda directory, stage=stage: loss(directory, stage)),) for stage in stages},
+        **{stage: (Exhibit(name="loss", show=partial(loss, stage=stage, unit=unit)),) for stage, unit in units.items()},
+        RETRIEVAL: (Exhibit(name="recall", show=recall),),
         "scores": (Exhibit(name="answers", show=answers),),
         "benchmark": (
             Exhibit(name="leaderboard", show=leaderboard),
@@ -47,9 +52,14 @@ def exhibits_of(line: Line) -> Mapping[str, tuple[Exhibit, ...]]:
     }
 
 
-def loss(directory: Path, stage: str) -> tuple[ShownPicture, ...]:
+def recall(directory: Path) -> ShownTable:
+    """How often an encoder finds the right text and picture, beside chance and the class alone."""
+    return table_of(RetrievalRow, read_rows(directory), [column.name for column in columns(RetrievalRow)])
+
+
+def loss(directory: Path, stage: str, unit: str) -> tuple[ShownPicture, ...]:
     """The loss of a stage, step by step."""
-    figure = loss_figure(stage, list(read_table(directory / TRAINING_STEPS, TrainingStep)))
+    figure = loss_figure(stage, list(read_table(directory / TRAINING_STEPS, TrainingStep)), unit)
     return (ShownPicture(svg=standing_alone(figure.svg), caption=figure.caption),)
 
 

@@ -16,6 +16,7 @@ from medvl_lib.images import ImageStore
 from medvl_lib.lines import Line
 from medvl_lib.models import shipped
 from medvl_lib.models import spec as model_spec
+from medvl_lib.models.spec import ModelSpec
 from medvl_lib.models.weights import BASE_RULES, INT8_RULES, MERGED_RULES, NF4_RULES
 from medvl_lib.provenance import Fact, Rule, code_version
 from medvl_lib.route.data import sign, source
@@ -35,13 +36,7 @@ def model_steps(line: Line, profile: Profile) -> tuple[Step, ...]:
 
     Raises MedVLError where it asks for a form that the profile's engine does not have.
     """
-    name, spec = line.name, line.model
-    identity = dataclasses.asdict(spec) | {"path": ""}  # a path is a place; the contents are observed below
-
-    def write_base(call: Call) -> Mapping[str, Fact]:
-        from medvl_lib.models.loading import write_base
-
-        return write_base(call.directory, spec, call.workspace.downloads(spec.hub_id, spec.revision), call.report)
+    name, spec, identity = line.name, line.model, _identity(line.model)
 
     def quantized(form: Literal["nf4", "int8"], rules: tuple[Rule, ...]) -> Step:
         def write(call: Call) -> Mapping[str, Fact]:
@@ -56,11 +51,7 @@ def model_steps(line: Line, profile: Profile) -> tuple[Step, ...]:
             rules=rules, write=write,
         )  # fmt: skip
 
-    base = Step(
-        name="base_model", owner=name, description=sign(models.__name__), reads=(), process="prepare",
-        version=code_version(model_spec.REVISION, name, identity), rules=BASE_RULES, write=write_base,
-        observe=_observed(line),
-    )  # fmt: skip
+    base = base_step(line, "base_model", spec)
     int8 = (quantized("int8", INT8_RULES),) if "int8" in line.evaluation.further_variants else ()
     if profile.quantization == "none":
         if int8:
@@ -94,17 +85,34 @@ def merged_steps(line: Line, profile: Profile) -> tuple[Step, ...]:
     return (step,) if "merged" in line.evaluation.further_variants else ()
 
 
-def _observed(line: Line) -> Callable[[Workspace, Inputs], str] | None:
+def base_step(line: Line, step: str, spec: ModelSpec) -> Step:
+    """Weights as they come, under a step's name: the line's, or those that a stage of it has for itself."""
+
+    def write(call: Call) -> Mapping[str, Fact]:
+        from medvl_lib.models.loading import write_base
+
+        return write_base(call.directory, spec, call.workspace.downloads(spec.hub_id, spec.revision), call.report)
+
+    return Step(
+        name=step, owner=line.name, description=sign(models.__name__), reads=(), process="prepare",
+        version=code_version(model_spec.REVISION, line.name, _identity(spec)), rules=BASE_RULES, write=write,
+        observe=_observed(line, step, spec),
+    )  # fmt: skip
+
+
+def _identity(spec: ModelSpec) -> Mapping[str, object]:
+    """What names weights: a path is a place, and the contents are observed."""
+    return dataclasses.asdict(spec) | {"path": ""}
+
+
+def _observed(line: Line, step: str, spec: ModelSpec) -> Callable[[Workspace, Inputs], str] | None:
     """The contents of weights that no literal names: the shipped small ones, or those of a directory."""
-    spec = line.model
     if spec.source == "tiny":
         return lambda workspace, _: shipped.identity(spec.family)
     if spec.source == "hub":
         return None  # the revision names them
-    cure = f"point [lines.{line.name}.model] path at a checkpoint in the hub's layout, or set source = 'hub'"
-    return lambda workspace, _: raw_records.contents(
-        raw_records.observe(Path(spec.path), workspace.observed("base_model", line.name), cure=cure)
-    )
+    cure = f"point path in the settings of the line {line.name} at a checkpoint in the hub's layout, or set source = 'hub'"
+    return lambda workspace, _: raw_records.contents(raw_records.observe(Path(spec.path), workspace.observed(step, line.name), cure=cure))
 
 
 def trained_on(line: Line, profile: Profile) -> Source:
@@ -115,10 +123,10 @@ def trained_on(line: Line, profile: Profile) -> Source:
 
 
 def stage_steps(line: Line, profile: Profile) -> tuple[Step, ...]:
-    """The rehearsal on a few pairs, then one step per stage, each reading the adapter of the one before."""
-    steps = [_stage_step(line, profile, overfit.overfit_stage(line.stages[0]), (), overfit.RULES, overfit.__name__, overfit.REVISION)]
+    """The rehearsal on a few pairs, then one step per stage that answers, each reading the adapter of the one before."""
+    steps = [_stage_step(line, profile, overfit.overfit_stage(line.answering[0]), (), overfit.RULES, overfit.__name__, overfit.REVISION)]
     before: tuple[Source, ...] = ()
-    for stage in line.stages:
+    for stage in line.answering:
         steps.append(_stage_step(line, profile, stage, before, training_rules.RULES, training.__name__))
         before = (source(stage.name, line.name, training_rules.RULES),)
     return tuple(steps)
@@ -127,22 +135,33 @@ def stage_steps(line: Line, profile: Profile) -> tuple[Step, ...]:
 def _stage_step(
     line: Line, profile: Profile, stage: Stage, before: tuple[Source, ...], rules: tuple[Rule, ...], room: str, *more: int
 ) -> Step:
-    """A training step, signed by its room; ``more`` are revisions that it alone has."""
-    name, weights = line.name, trained_on(line, profile)
+    """A step that learns to answer, signed by its room; ``more`` are revisions that it alone has."""
+    name = line.name
     revisions = (prompts.REVISION, images.REVISION, *more)
-    version = code_version(training_recipe.REVISION, revisions, name, stage, numerics(profile), line.model.max_pixels)
-    reads = (source("chat", name, chat.RULES), source("audit", name, audit.RULES), weights, *before)
+    version = code_version(training_recipe.REVISION, revisions, name, stage.identity, numerics(profile), line.model.max_pixels)
+    reads = (source("chat", name, chat.RULES), source("audit", name, audit.RULES))
+    return train_step(
+        line, profile, stage, line.model, trained_on(line, profile), reads=reads, before=before, rules=rules, room=room, version=version
+    )
+
+
+def train_step(
+    line: Line, profile: Profile, stage: Stage, spec: ModelSpec, weights: Source, *, reads: tuple[Source, ...], rules: tuple[Rule, ...],
+    room: str, version: str, before: tuple[Source, ...] = (), process: str = "train",
+) -> Step:  # fmt: skip
+    """A step that trains a stage, whatever its objective: from a base model and conversations, perhaps on the adapter before it."""
+    name = line.name
 
     def write(call: Call) -> Mapping[str, Fact]:
         from medvl_lib.training.route import train
 
         return train(
-            call.directory, stage=stage, spec=line.model, weights=call.read(weights.step, name), chat=call.read("chat", name),
+            call.directory, stage=stage, spec=spec, weights=call.read(weights.step, name), chat=call.read("chat", name),
             images=ImageStore(call.workspace.images), profile=profile, previous=call.read(before[0].step, name) if before else None,
             checkpoints=call.workspace.checkpoints(stage.name, name, call.fingerprint), report=call.report,
         )  # fmt: skip
 
     return Step(
-        name=stage.name, owner=name, description=sign(room), reads=reads, process="train", version=version,
+        name=stage.name, owner=name, description=sign(room), reads=(*reads, weights, *before), process=process, version=version,
         rules=rules, write=write, table=Table(file=TRAINING_STEPS, model=TrainingStep),
     )  # fmt: skip

@@ -1,1 +1,1 @@
-"""Training: the recipe, and the one route through TRL's trainer for every stage of every line."""
+"""Training: the recipes, and the one route through the trainer for every stage of every line, to answer or to match."""

@@ -1,32 +1,50 @@
 """Which pairs a recipe takes, and how often each comes in an epoch. No torch here.
 
-In: the conversations of a split and a recipe. Out: some of them, in their order; with mixture weights, some of them several times. The same
-seed takes the same ones, and one pair more moves hardly any other.
+In: the conversations (or captioned pictures) of a split and a recipe. Out: some of them, in their order; with mixture weights, some of them
+several times. The same seed takes the same ones, and one pair more moves hardly any other.
 """
 
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
+from typing import Protocol, TypeVar
 
 from medvl_lib.chat import Conversation
 from medvl_lib.provenance import digest
-from medvl_lib.training.recipe import Recipe
+from medvl_lib.training.recipe import MatchRecipe, Recipe
 
 HASH_DIGITS = 13  # 52 bits: what a float holds exactly
 
 
-def chosen(conversations: Iterable[Conversation], recipe: Recipe, most: int, *, is_training: bool) -> list[Conversation]:
-    """What a recipe takes of some conversations, in their order: its datasets, in training its share of each, at most ``most`` (0: all).
+class Teachable(Protocol):
+    """What can be trained on: of a pair, with a dataset."""
 
-    Where there are too many, the first by a seeded hash of their ids are taken.
+    @property
+    def pair_id(self) -> str:
+        """The pair that it is made of."""
+        ...
+
+    @property
+    def dataset(self) -> str:
+        """The dataset's name."""
+        ...
+
+
+Item = TypeVar("Item", bound=Teachable)
+
+
+def chosen(items: Iterable[Item], recipe: Recipe | MatchRecipe, most: int, *, is_training: bool) -> list[Item]:
+    """What a recipe takes of some items, in their order: its datasets, in training its share of each, at most ``most`` (0: all).
+
+    Where there are too many, the first by a seeded hash of their pairs' ids are taken.
     """
-    everything = list(conversations)
-    by_dataset: dict[str, list[Conversation]] = defaultdict(list)
-    for conversation in everything:
-        by_dataset[conversation.dataset].append(conversation)
-    named = [items for name, items in by_dataset.items() if not recipe.pairs_per_dataset or name in recipe.pairs_per_dataset]
+    everything = list(items)
+    by_dataset: dict[str, list[Item]] = defaultdict(list)
+    for item in everything:
+        by_dataset[item.dataset].append(item)
+    named = [own for name, own in by_dataset.items() if not recipe.pairs_per_dataset or name in recipe.pairs_per_dataset]
     shares: Mapping[str, int] = recipe.pairs_per_dataset if is_training else {}
-    taken = [item for items in named for item in _first(items, shares.get(items[0].dataset, 0), recipe.seed)]
+    taken = [item for own in named for item in _first(own, shares.get(own[0].dataset, 0), recipe.seed)]
     kept = {item.pair_id for item in _first(taken, most, recipe.seed)}
     return [item for item in everything if item.pair_id in kept]
 
@@ -39,7 +57,7 @@ def mixed(pairs: Iterable[Conversation], recipe: Recipe) -> list[Conversation]:
     return [pair for pair in pairs for _ in range(_num_copies(pair, recipe))]
 
 
-def num_by_dataset(pairs: Iterable[Conversation]) -> dict[str, int]:
+def num_by_dataset(pairs: Iterable[Teachable]) -> dict[str, int]:
     """How many of the pairs belong to each dataset, by name."""
     return dict(sorted(Counter(pair.dataset for pair in pairs).items()))
 
@@ -50,8 +68,8 @@ def _num_copies(pair: Conversation, recipe: Recipe) -> int:
     return math.floor(weight) + (place < weight % 1)
 
 
-def _first(conversations: list[Conversation], most: int, seed: int) -> list[Conversation]:
-    if not most or len(conversations) <= most:
-        return conversations
-    kept = set(sorted((conversation.pair_id for conversation in conversations), key=lambda pair_id: digest([seed, pair_id]))[:most])
-    return [conversation for conversation in conversations if conversation.pair_id in kept]
+def _first(items: list[Item], most: int, seed: int) -> list[Item]:
+    if not most or len(items) <= most:
+        return items
+    kept = set(sorted((item.pair_id for item in items), key=lambda pair_id: digest([seed, pair_id]))[:most])
+    return [item for item in items if item.pair_id in kept]

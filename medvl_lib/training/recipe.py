@@ -9,9 +9,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from medvl_lib.models.spec import ModelSpec
+
 REVISION = 3  # the adapter of the lowest held-out loss is kept; first version of what training.route, batches and models.loading make of it
 
-Objective = Literal["generate"]
+MATCH_REVISION = 1  # first version of training.matching, captions and models.siglip
+
+Objective = Literal["generate", "match"]
 POSITIVE = ("learning_rate", "num_epochs", "effective_batch", "max_gradient_norm", "lora_rank", "lora_alpha")
 MOST_COPIES = 100  # of a pair in one epoch
 NOT_NEGATIVE = ("max_steps", "weight_decay", "seed", "max_training_pairs", "max_validation_pairs", "validations_per_epoch")
@@ -101,11 +105,75 @@ def _require_pattern(targets: str) -> None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MatchRecipe:
+    """How an encoder of pictures and texts comes about. Every field bears identity; those of ``Recipe`` mean the same here."""
+
+    learning_rate: float
+    num_epochs: float
+    max_steps: int
+    effective_batch: int
+    """Pairs that are told apart in one optimizer step: a picture has the texts of all others as negatives. Accumulation would not make
+    this any larger, so the whole batch goes through one loss, however few pairs are embedded at a time."""
+    warmup_share: float
+    weight_decay: float
+    """AdamW's, on matrices alone: temperature, biases and norms keep theirs."""
+    adam_beta1: float
+    adam_beta2: float
+    """0.95 where 0.999 is usual: the paper's cure for spikes of the loss (Zhai et al. 2023, arXiv 2303.15343, section 4.7)."""
+    max_gradient_norm: float
+    lora_rank: int
+    """Rank of the low-rank update, which is added into the weights in the end; 0: every weight is trained."""
+    lora_alpha: int
+    lora_dropout: float
+    lora_targets: str
+    seed: int
+    pairs_per_dataset: Mapping[str, int]
+    max_training_pairs: int
+    max_validation_pairs: int
+    """Most captioned pictures of the validation split that the held-out loss and recall are measured on; 0 for all."""
+    validations_per_epoch: int
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that cannot be meant."""
+        for name in ("learning_rate", "num_epochs", "effective_batch", "max_gradient_norm", "lora_alpha"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} = {getattr(self, name)!r} must be positive")
+        for name in (*NOT_NEGATIVE, "lora_rank"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} = {getattr(self, name)!r} must be 0 or more")
+        for name in ("warmup_share", "lora_dropout", "adam_beta1", "adam_beta2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} = {getattr(self, name)!r} must be at least 0 and below 1")
+        if self.effective_batch < 2:
+            raise ValueError(f"effective_batch = {self.effective_batch!r} must be at least 2: a pair alone has no negatives")
+        _require_pattern(self.lora_targets)
+        _require_counts(self.pairs_per_dataset)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
     """One step of training: an asset of its own."""
 
     name: str
     """The asset's name: ``adapter``, ``impression``, ..."""
     objective: Objective
-    """``generate``: the loss is the negative log-likelihood of the answer's tokens."""
-    recipe: Recipe
+    """``generate``: the loss is the negative log-likelihood of the answer's tokens; ``match``: it is the sigmoid loss of pictures and
+    texts."""
+    recipe: Recipe | MatchRecipe
+    model: ModelSpec | None = None
+    """The encoder that it trains, of a stage that matches; None: the line's model."""
+
+    def __post_init__(self) -> None:
+        """Refuse an objective with the recipe of another, and an encoder that nobody names."""
+        if (self.objective == "match") != isinstance(self.recipe, MatchRecipe):
+            raise ValueError(
+                f"objective {self.objective!r} and a {type(self.recipe).__name__}: match takes a MatchRecipe, generate a Recipe"
+            )
+        if (self.objective == "match") != (self.model is not None):
+            has = "no model" if self.model is None else f"the model {self.model.hub_id!r}"
+            raise ValueError(f"the stage {self.name!r} has {has}: name the encoder of one that matches, and none of one that answers")
+
+    @property
+    def identity(self) -> Mapping[str, object]:
+        """What of it decides how weights are trained; which ones it starts from is told by the base model that its step reads."""
+        return {"type": "Stage", "name": self.name, "objective": self.objective, "recipe": self.recipe}

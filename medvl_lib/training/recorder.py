@@ -10,9 +10,9 @@ import threading
 import time
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from transformers import TrainerCallback
 
@@ -41,12 +41,74 @@ def stopping_at_the_next_step(recorder: "Recorder") -> Generator[None, None, Non
             signal.signal(number, handler)
 
 
+class Journal:
+    """Rows of one kind, a line each: appended while training runs, cut back when it resumes."""
+
+    def __init__(self, path: Path, model: type) -> None:
+        self._path = path
+        self._model = model
+
+    def rows(self) -> Iterator[Any]:
+        """The rows so far; a last line that a kill cut short is not one."""
+        if self._path.is_file():
+            for line in self._path.read_text(encoding="utf-8").splitlines(keepends=True):
+                if line.endswith("\n"):
+                    yield self._model(**json.loads(line))
+
+    def append(self, row: Any) -> None:
+        """One row more."""
+        with self._path.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(asdict(row)) + "\n")
+
+    def forget_after(self, step: int) -> None:
+        """Keep the rows up to a step."""
+        self._rewrite([row for row in self.rows() if row.step <= step])
+
+    def amend_last(self, changes: Mapping[str, object]) -> None:
+        """The last row, if there is one, with other values."""
+        rows = list(self.rows())
+        if rows:
+            rows[-1] = replace(rows[-1], **changes)
+            self._rewrite(rows)
+
+    def _rewrite(self, rows: list[Any]) -> None:
+        write_bytes(self._path, "".join(json.dumps(asdict(row)) + "\n" for row in rows).encode())
+
+    def sync(self) -> None:
+        """The rows are on disk."""
+        with self._path.open("rb") as stream:
+            os.fsync(stream.fileno())
+
+
+class Beside(Protocol):
+    """What an objective notes of each step beside its loss."""
+
+    file: str
+    """Its lines, while training runs."""
+    row: type
+    """Has a ``step``."""
+
+    def num_tokens(self) -> int:
+        """Tokens that this process has trained on so far."""
+        ...
+
+    def of_step(self, step: int) -> Any:
+        """The row of a step that was just done."""
+        ...
+
+    def of_validation(self, logs: Mapping[str, float]) -> Mapping[str, object]:
+        """What a validation changes in the row of its step."""
+        ...
+
+
 class Recorder(TrainerCallback):
     """Writes down every step, reports it, and seals every checkpoint."""
 
-    def __init__(self, checkpoints: Path, report: Report) -> None:
+    def __init__(self, checkpoints: Path, report: Report, beside: Beside | None = None) -> None:
         self._checkpoints = checkpoints
-        self._path = checkpoints / STEPS_WHILE_RUNNING
+        self._steps = Journal(checkpoints / STEPS_WHILE_RUNNING, TrainingStep)
+        self._beside = beside
+        self._noted = None if beside is None else Journal(checkpoints / beside.file, beside.row)
         self._report = report
         self._tokens_before = 0.0
         self._first_step = 1
@@ -57,19 +119,21 @@ class Recorder(TrainerCallback):
     def resume(self, step: int) -> None:
         """Forget steps after ``step``: they are done again."""
         self._checkpoints.mkdir(parents=True, exist_ok=True)
-        self._rewrite([row for row in self.rows() if row.step <= step])
+        for journal in self._journals():
+            journal.forget_after(step)
         self._first_step = step + 1
         self._started = time.perf_counter()
 
-    def _rewrite(self, rows: list[TrainingStep]) -> None:
-        write_bytes(self._path, "".join(json.dumps(asdict(row)) + "\n" for row in rows).encode())
+    def _journals(self) -> list[Journal]:
+        return [self._steps] if self._noted is None else [self._steps, self._noted]
 
     def rows(self) -> Iterator[TrainingStep]:
-        """The steps so far; a last line that a kill cut short is not one."""
-        if self._path.is_file():
-            for line in self._path.read_text(encoding="utf-8").splitlines(keepends=True):
-                if line.endswith("\n"):
-                    yield TrainingStep(**json.loads(line))
+        """The steps so far."""
+        return self._steps.rows()
+
+    def noted(self) -> Iterator[Any]:
+        """What the objective noted of the steps so far; nothing where it notes nothing."""
+        return iter(()) if self._noted is None else self._noted.rows()
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Name the best checkpoint where it lies now: a resumed state has the path of when it was written, and would forget another.
@@ -98,35 +162,36 @@ class Recorder(TrainerCallback):
     def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, float], **_: Any) -> None:
         """Append a step when its loss is logged; put a held-out loss on the step it was measured after."""
         if "eval_loss" in logs:
-            self._append_validation(logs["eval_loss"])
+            self._note_validation(logs)
         if "loss" not in logs:
             return
         now = time.perf_counter()
-        num_tokens = int(logs["num_tokens"] - self._tokens_before)
-        self._tokens_before = logs["num_tokens"]
+        tokens = logs["num_tokens"] if self._beside is None else self._beside.num_tokens()
+        num_tokens = int(tokens - self._tokens_before)
+        self._tokens_before = tokens
         step = TrainingStep(
             step=state.global_step, epoch=float(state.epoch), loss=logs["loss"], learning_rate=logs["learning_rate"],
             gradient_norm=logs.get("grad_norm"), num_tokens=num_tokens,
             tokens_per_second=num_tokens / max(now - self._step_started, 1e-9), elapsed_seconds=now - self._started,
             validation_loss=None,
         )  # fmt: skip
-        with self._path.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(asdict(step)) + "\n")
+        self._steps.append(step)
+        if self._beside is not None and self._noted is not None:
+            self._noted.append(self._beside.of_step(step.step))
         left = (state.max_steps - step.step) * step.elapsed_seconds / (step.step - self._first_step + 1)
         self._report({
             "step": step.step, "num_steps": state.max_steps, "loss": step.loss, "tokens_per_second": step.tokens_per_second,
             "seconds_left": left,
         })  # fmt: skip
 
-    def _append_validation(self, loss: float) -> None:
-        rows = list(self.rows())
-        if rows:
-            rows[-1] = TrainingStep(**{**asdict(rows[-1]), "validation_loss": loss})
-            self._rewrite(rows)
+    def _note_validation(self, logs: Mapping[str, float]) -> None:
+        self._steps.amend_last({"validation_loss": logs["eval_loss"]})
+        if self._beside is not None and self._noted is not None:
+            self._noted.amend_last(self._beside.of_validation(logs))
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """A checkpoint counts from now on, the steps before it are on disk, and older ones can go."""
-        with self._path.open("rb") as stream:
-            os.fsync(stream.fileno())
+        for journal in self._journals():
+            journal.sync()
         seal(path_of(self._checkpoints, state.global_step))
         prune(self._checkpoints)

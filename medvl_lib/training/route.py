@@ -1,19 +1,20 @@
-"""The one route through TRL's trainer: from conversations and a base model to an adapter, for every stage of every line.
+"""The one route through the trainer: from what a line says of pictures and a base model to trained weights, for every stage of every line.
 
-In: a stage, the chat directory, a directory of weights, the pictures, the profile, and where checkpoints go. Out: an adapter in an
-empty directory. Nothing here asks for the line or the model family; labels are masked in ``batches`` and nowhere else.
+In: a stage, the chat directory, a directory of weights, the pictures, the profile, and where checkpoints go. Out: an adapter (or an
+encoder) in an empty directory. Nothing here asks for the line or the model family. How conversations are trained on stands here, since
+most stages do; pictures and texts are matched in ``matching``; labels are masked in ``batches`` and nowhere else.
 What TRL 1.16 and transformers 5.23 do otherwise, and what is undone here, is in docs/decisions/0004.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from datasets import Dataset
 from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, load_peft_weights, set_peft_model_state_dict
-from transformers import PrinterCallback, set_seed
+from transformers import PrinterCallback, Trainer, set_seed
 from trl import SFTConfig, SFTTrainer
 
 from medvl_lib.batches import Collator, Reader
@@ -28,14 +29,19 @@ from medvl_lib.models.spec import ModelSpec
 from medvl_lib.provenance import Fact
 from medvl_lib.step import Report
 from medvl_lib.tables import write_table
+from medvl_lib.training import matching
 from medvl_lib.training.checkpoints import is_complete, newest_complete, path_of, step_of
 from medvl_lib.training.choice import chosen, mixed, num_by_dataset
 from medvl_lib.training.frozen import FROZEN_TENSORS, FrozenTensor, compare
-from medvl_lib.training.recipe import Recipe, Stage
+from medvl_lib.training.recipe import Objective, Recipe, Stage
 from medvl_lib.training.recorder import Recorder, stopping_at_the_next_step
 from medvl_lib.training.steps import TRAINED_ON, TRAINING_STEPS, TrainingStep
+from medvl_lib.training.work import CHECKPOINTS_PER_RUN, Material, Work, pace, shared_arguments
 
-CHECKPOINTS_PER_RUN = 8  # about every eighth of a run is repeated at worst after a kill; operational, not identity
+CONVERSATIONS: Mapping[str, Any] = {  # what TRL's trainer is told beside what every trainer is: the plain loss, and hands off the data
+    "loss_type": "nll", "max_length": None, "packing": False, "completion_only_loss": False,
+    "dataset_kwargs": {"skip_prepare_dataset": True},
+}  # fmt: skip
 
 
 def train(
@@ -46,37 +52,54 @@ def train(
 
     ``previous`` is the adapter of the stage before, which this one goes on training.
     """
-    recipe = stage.recipe
-    make_repeatable(recipe.seed)
-    loaded = load(weights, spec, profile, adapter=previous, is_trainable=True)
-    model = loaded.model if previous is not None else adapt(loaded, spec, recipe)
-    pairs = chosen(read_conversations(conversations_path(chat, "train")), recipe, recipe.max_training_pairs, is_training=True)
-    held_out = chosen(read_conversations(conversations_path(chat, "validation")), recipe, recipe.max_validation_pairs, is_training=False)
+    make_repeatable(stage.recipe.seed)
+    work = OBJECTIVES[stage.objective](Material(
+        stage=stage, spec=spec, weights=weights, chat=chat, images=images, profile=profile, previous=previous, checkpoints=checkpoints,
+        report=report,
+    ))  # fmt: skip
+    before = frozen_hashes(work.trainer.model)
+    train_to_the_end(work.trainer, work.recorder, checkpoints)
+    write_table(directory / FROZEN_TENSORS, FrozenTensor, compare(before, frozen_hashes(work.trainer.model)))
+    return work.save(directory, {"kept_step": keep_the_best(work.trainer, checkpoints, work.put_back), **work.counts})
+
+
+def answering(material: Material) -> Work:
+    """Learn to answer: conversations through TRL's trainer, an adapter out."""
+    recipe, spec, profile, checkpoints = material.stage.recipe, material.spec, material.profile, material.checkpoints
+    if not isinstance(recipe, Recipe):
+        raise TypeError(f"{material.stage.name} is trained by a {type(recipe).__name__}: answers need a Recipe")
+    loaded = load(material.weights, spec, profile, adapter=material.previous, is_trainable=True)
+    model = loaded.model if material.previous is not None else adapt(loaded, spec, recipe)
+    training, validation = conversations_path(material.chat, "train"), conversations_path(material.chat, "validation")
+    pairs = chosen(read_conversations(training), recipe, recipe.max_training_pairs, is_training=True)
+    held_out = chosen(read_conversations(validation), recipe, recipe.max_validation_pairs, is_training=False)
     epoch = mixed(pairs, recipe)
     if not epoch:
         raise MedVLError(
             found=f"no training pair of {', '.join(recipe.pairs_per_dataset) or 'any dataset'}"
             + (f", {len(pairs)} before mixture_weights = {dict(recipe.mixture_weights)}" if pairs else ""),
-            where=str(conversations_path(chat, "train")),
+            where=str(training),
             do="name datasets of this line in recipe.pairs_per_dataset, raise its mixture_weights, or check what validation rejected",
         )  # fmt: skip
-    reader = Reader(processor=loaded.processor, prompts=loaded.prompts, images=images)
-    recorder = Recorder(checkpoints, report)
+    reader = Reader(processor=loaded.processor, prompts=loaded.prompts, images=material.images)
+    recorder = Recorder(checkpoints, material.report)
     trainer = SFTTrainer(
         model=model, args=arguments(recipe, profile, len(epoch), checkpoints, has_validation=bool(held_out)),
         train_dataset=_rows(epoch, 0), eval_dataset=_rows(held_out, len(epoch)) if held_out else None,
         processing_class=loaded.processor, data_collator=Collator(reader=reader, conversations=[*epoch, *held_out]), callbacks=[recorder],
     )  # fmt: skip
-    before = frozen_hashes(trainer.model)
-    train_to_the_end(trainer, recorder, checkpoints)
-    write_table(directory / FROZEN_TENSORS, FrozenTensor, compare(before, frozen_hashes(trainer.model)))
-    kept_step = keep_the_best(trainer, checkpoints)
     distinct = num_by_dataset({pair.pair_id: pair for pair in epoch}.values())
     counts: dict[str, Fact] = {
-        "kept_step": kept_step, "num_training_pairs": sum(distinct.values()), "num_pairs_per_epoch": len(epoch),
+        "num_training_pairs": sum(distinct.values()), "num_pairs_per_epoch": len(epoch),
         "num_validation_pairs": len(held_out), **{f"{TRAINED_ON}{name}": count for name, count in distinct.items()},
     }  # fmt: skip
-    return _save(directory, trainer, recorder, loaded, recipe, spec, counts)
+    return Work(
+        trainer=trainer, recorder=recorder, counts=counts, put_back=put_adapter_back,
+        save=lambda directory, facts: _save(directory, trainer, recorder, loaded, recipe, spec, facts),
+    )  # fmt: skip
+
+
+OBJECTIVES: Mapping[Objective, Callable[[Material], Work]] = {"generate": answering, "match": matching.matching}
 
 
 def make_repeatable(seed: int) -> None:
@@ -85,7 +108,7 @@ def make_repeatable(seed: int) -> None:
     torch.use_deterministic_algorithms(mode=True, warn_only=True)
 
 
-def train_to_the_end(trainer: SFTTrainer, recorder: Recorder, checkpoints: Path) -> None:
+def train_to_the_end(trainer: Trainer, recorder: Recorder, checkpoints: Path) -> None:
     """Train from the newest complete checkpoint, or from the start; raises HeavyStepFailed when it was stopped on the way."""
     settle(trainer)
     resumed = newest_complete(checkpoints, trainer.args.max_steps)
@@ -99,21 +122,26 @@ def train_to_the_end(trainer: SFTTrainer, recorder: Recorder, checkpoints: Path)
         )  # fmt: skip
 
 
-def keep_the_best(trainer: SFTTrainer, checkpoints: Path) -> int:
-    """Put the adapter of the lowest held-out loss back into the model; returns its step: the last one where none was measured."""
+def keep_the_best(trainer: Trainer, checkpoints: Path, put_back: Callable[[Trainer, Path], bool]) -> int:
+    """Put the weights of the lowest held-out loss back into the model; returns their step: the last one where none was measured."""
     best = trainer.state.best_global_step or trainer.state.global_step
     if best == trainer.state.global_step:
         return best
     checkpoint = path_of(checkpoints, best)
-    kept = load_peft_weights(str(checkpoint), device=str(trainer.args.device)) if is_complete(checkpoint) else {}
-    set_peft_model_state_dict(trainer.model, kept)
-    held = get_peft_model_state_dict(trainer.model, save_embedding_layers=False)
-    if kept.keys() != held.keys() or not all(torch.equal(kept[name], held[name]) for name in kept):
+    if not (is_complete(checkpoint) and put_back(trainer, checkpoint)):
         raise HeavyStepFailed(
-            found=f"the checkpoint of step {best}, whose held-out loss is the lowest, is damaged or not of this adapter",
+            found=f"the checkpoint of step {best}, whose held-out loss is the lowest, is damaged or not of this model",
             where=str(checkpoint), do=f"remove {checkpoints}, and materialize again: training begins anew",
         )  # fmt: skip
     return best
+
+
+def put_adapter_back(trainer: Trainer, checkpoint: Path) -> bool:
+    """Read a checkpoint's adapter into the model; False where it is another one's."""
+    kept = load_peft_weights(str(checkpoint), device=str(trainer.args.device))
+    set_peft_model_state_dict(trainer.model, kept)
+    held = get_peft_model_state_dict(trainer.model, save_embedding_layers=False)
+    return kept.keys() == held.keys() and all(torch.equal(kept[name], held[name]) for name in kept)
 
 
 def adapt(loaded: Loaded, spec: ModelSpec, recipe: Recipe) -> Any:
@@ -130,12 +158,10 @@ def arguments(recipe: Recipe, profile: Profile, num_pairs: int, output: Path, *,
     """The recipe and the profile as the trainer's arguments: each one listed, none left to a default that decides weights."""
     accumulation = recipe.effective_batch // math.gcd(recipe.effective_batch, profile.training_batch)
     per_device = recipe.effective_batch // accumulation
-    steps_per_epoch = max(1, math.ceil(num_pairs / recipe.effective_batch))
-    total = recipe.max_steps or max(1, math.ceil(steps_per_epoch * recipe.num_epochs))
-    validate_every = max(1, steps_per_epoch // recipe.validations_per_epoch) if recipe.validations_per_epoch else 0
+    total, validate_every = pace(recipe, num_pairs)
     is_validated = has_validation and validate_every > 0
     return SFTConfig(
-        **shared_arguments(profile, output, recipe.seed),
+        **shared_arguments(profile, output, recipe.seed), **CONVERSATIONS,
         max_steps=total, per_device_train_batch_size=per_device, gradient_accumulation_steps=accumulation,
         per_device_eval_batch_size=profile.training_batch,
         learning_rate=recipe.learning_rate, lr_scheduler_type="cosine", warmup_steps=math.ceil(total * recipe.warmup_share),
@@ -148,26 +174,14 @@ def arguments(recipe: Recipe, profile: Profile, num_pairs: int, output: Path, *,
     )  # fmt: skip
 
 
-def shared_arguments(profile: Profile, output: Path, seed: int) -> dict[str, Any]:
-    """What every training has in common: AdamW on the plain loss, rows left to our collator, old checkpoints to the recorder."""
-    return {
-        "output_dir": str(output), "seed": seed, "data_seed": seed, "full_determinism": False,
-        "optim": "adamw_torch", "adam_beta1": 0.9, "adam_epsilon": 1e-8, "loss_type": "nll",
-        "fp16": False, "tf32": None, "use_cpu": profile.device == "cpu",
-        "dataloader_num_workers": profile.num_workers, "dataloader_pin_memory": profile.pin_memory,
-        "max_length": None, "packing": False, "completion_only_loss": False, "dataset_kwargs": {"skip_prepare_dataset": True},
-        "remove_unused_columns": False, "report_to": "none", "disable_tqdm": True, "logging_steps": 1, "logging_first_step": True,
-        "save_strategy": "steps", "save_total_limit": None,  # the recorder removes old ones
-    }  # fmt: skip
-
-
-def settle(trainer: SFTTrainer) -> None:
+def settle(trainer: Trainer) -> None:
     """Undo two of the trainer's habits that would change the weights.
 
     Qwen2.5-VL declares that it takes no loss arguments, and the trainer then averages micro-batches instead of tokens: accumulation
-    would change the gradient by 44 %. On a 4-bit base the adapter is cast to bfloat16, but loaded back as float32 on resume.
+    would change the gradient by 44 %. (A loss over pairs has no tokens to average.) On a 4-bit base the adapter is cast to bfloat16, but
+    loaded back as float32 on resume.
     """
-    trainer.model_accepts_loss_kwargs = True
+    trainer.model_accepts_loss_kwargs = isinstance(trainer, SFTTrainer)
     trainer.remove_callback(PrinterCallback)
     for parameter in trainer.model.parameters():
         if parameter.requires_grad:

@@ -2,22 +2,27 @@
 written.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from xml.etree.ElementTree import fromstring
 
+import numpy as np
 import pytest
 
 from medvl_lib.benchmark.promotion import read_decisions
 from medvl_lib.benchmark.publish import ask
+from medvl_lib.evaluation.galleries import Vectors, write_retrieval
 from medvl_lib.exhibits import ShownTable
 from medvl_lib.hardware import PROFILES
-from medvl_lib.lines import DOCUMENTS, tiny
+from medvl_lib.lines import DOCUMENTS, ENCODER, tiny
 from medvl_lib.report.gather import find, gather
 from medvl_lib.report.results import controls
 from medvl_lib.route.exhibiting import exhibits_of
 from medvl_lib.route.line import line_steps
 from tests.benchmark.evaluated import Evaluated
+from tests.evaluation.test_galleries import item
 from tests.report.reported import SHOWN, reported
+from tests.training.test_overfit import write_losses
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -42,6 +47,22 @@ def test_steps_that_judge_or_train_show_more_than_counts():
         "overfit": ["loss"], "adapter": ["loss"], "scores": ["answers"], "benchmark": ["leaderboard", "intervals"],
         "promotion": ["decision", "reasons"], "parity": ["forms", "scores"], "report": ["page"],
     }  # fmt: skip
+
+
+def test_an_encoder_shows_its_loss_by_pair_and_its_recall(tmp_path: Path):
+    line = replace(DOCUMENTS, stages=(ENCODER, *DOCUMENTS.stages))
+    shown = {step.name: [exhibit.name for exhibit in step.exhibits] for step in line_steps(line, PROFILES["cpu"])}
+    assert (shown["encoder"], shown["retrieval"], shown["index"]) == (["loss"], ["recall"], [])
+    one = Vectors(np.eye(2, dtype=np.float32), np.eye(2, dtype=np.float32))
+    write_retrieval(tmp_path, [item(0, "x"), item(1, "y")], ["a", "b"], {"base": one, "trained": one})
+    [recall] = exhibits_of(line)["retrieval"]
+    rows = records(recall.show(tmp_path))
+    assert [(row["variant"], row["direction"], row["cutoff"], row["recall"], row["chance"]) for row in rows[:2]] == [
+        ("base", "image_to_text", 1, 1.0, 0.5), ("base", "image_to_text", 5, 1.0, 1.0),
+    ]  # fmt: skip
+    write_losses(tmp_path, 10.0, 2.0)
+    [curve] = exhibits_of(line)["encoder"][0].show(tmp_path)
+    assert curve.caption == "Loss of the stage encoder in nats per pair, by optimizer step"
 
 
 def test_the_leaderboard_is_that_of_the_view_best_first(evaluated: Evaluated):

@@ -28,7 +28,7 @@ from medvl_lib.tables import read_table
 from medvl_lib.training.checkpoints import newest_complete
 from medvl_lib.training.frozen import FROZEN_TENSORS, compare
 from medvl_lib.training.recipe import Recipe, Stage
-from medvl_lib.training.route import adapt, arguments, keep_the_best, settle, train
+from medvl_lib.training.route import adapt, arguments, keep_the_best, put_adapter_back, settle, train
 from medvl_lib.training.rules import ADAPTER, RULES, SUMMARY
 from medvl_lib.training.steps import TRAINING_STEPS, TrainingStep
 from tests.torch_fixtures import RECIPE, TINY, Trial
@@ -162,8 +162,8 @@ def test_a_run_that_was_cut_and_moved_after_its_best_step_still_keeps_it(trial: 
 def test_a_best_checkpoint_that_is_gone_is_named_and_no_other_is_kept(trial: Trial, tmp_path: Path) -> None:
     trainer = _trainer(trial, trial.profile, RECIPE, tmp_path)
     trainer.state.best_global_step, trainer.state.global_step = 2, 6
-    with pytest.raises(HeavyStepFailed, match="checkpoint of step 2, .* damaged or not of this adapter"):
-        keep_the_best(trainer, tmp_path)
+    with pytest.raises(HeavyStepFailed, match="checkpoint of step 2, .* damaged or not of this model"):
+        keep_the_best(trainer, tmp_path, put_adapter_back)
 
 
 def test_a_pair_of_a_heavier_dataset_comes_more_often_in_an_epoch(trial: Trial, tmp_path: Path) -> None:

@@ -1,0 +1,147 @@
+"""Galleries: how well an encoder finds the text of a held-out picture among all of them, and the picture of a text. No torch here.
+
+In: the captioned pictures of a split, and unit vectors of both by each variant of an encoder. Out: ``ranks.parquet`` with a row per query
+and ``retrieval.parquet`` with recall, its interval over patients, and beside it what chance and the class alone would reach. Ranks
+themselves are ``retrieval``'s, vectors ``models.embedding``'s.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medvl_lib import retrieval as ranking
+from medvl_lib.captions import CaptionedImage
+from medvl_lib.evaluation import statistics
+from medvl_lib.evaluation.statistics import cluster_sums, estimate
+from medvl_lib.files import read_json, write_json
+from medvl_lib.provenance import Fact, Outcome
+from medvl_lib.retrieval import CUTOFFS, Direction, class_only_at, mean_similarities, recall_at, retrieval
+from medvl_lib.rules import columns_are_as_declared, no_rows, rule
+from medvl_lib.tables import Column, num_rows, read_table, write_table
+
+REVISION = 1  # first version
+REVISIONS = (REVISION, ranking.REVISION, statistics.REVISION)
+RANKS, RETRIEVAL, COUNTS = "ranks.parquet", "retrieval.parquet", "counts.json"
+EncoderVariant = Literal["base", "trained"]
+
+
+class Vectors(NamedTuple):
+    """Unit vectors (N, D) of the pictures and of the texts of a gallery."""
+
+    pictures: NDArray[np.float32]
+    texts: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rank:
+    """Where the best right candidate of one query came."""
+
+    variant: Annotated[EncoderVariant, Column("base: the encoder as it came; trained: after this line's stage")]
+    direction: Annotated[Direction, Column("image_to_text: a picture looks for its text; text_to_image: the other way round")]
+    pair_id: Annotated[str, Column("the query's pair")]
+    image_id: Annotated[str, Column("the query's picture, or the picture whose text is the query")]
+    group_id: Annotated[str, Column("dataset and patient, or document where no patient is known")]
+    rank: Annotated[int, Column("rank of the best right candidate, from 1; ties count against the model")]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetrievalRow:
+    """Recall of one variant in one direction at one cutoff."""
+
+    variant: Annotated[EncoderVariant, Column("base: the encoder as it came; trained: after this line's stage")]
+    direction: Annotated[Direction, Column("image_to_text: a picture looks for its text; text_to_image: the other way round")]
+    cutoff: Annotated[int, Column("k: recall is the share of queries with a right candidate among the first k")]
+    recall: Annotated[float, Column("share of queries (0-1)")]
+    ci_low: Annotated[float | None, Column("lower end of its 95 % interval over groups; null where there is one group")]
+    ci_high: Annotated[float | None, Column("upper end of its 95 % interval over groups; null where there is one group")]
+    chance: Annotated[float, Column("expected recall of a random order")]
+    class_only: Annotated[
+        float | None, Column("expected recall of who knows the class and nothing else; null where a picture has no class")
+    ]
+    gallery_size: Annotated[int, Column("captioned pictures that are ranked: queries, and candidates of each", unit="pairs")]
+    num_groups: Annotated[int, Column("patients or documents among them")]
+    num_texts: Annotated[int, Column("different texts among them")]
+    median_rank: Annotated[float, Column("median over queries, from 1")]
+    matched_similarity: Annotated[float, Column("mean cosine of pictures and right texts")]
+    mismatched_similarity: Annotated[float | None, Column("mean cosine of pictures and wrong texts; null where there are none")]
+
+
+def write_retrieval(
+    directory: Path, captions: Sequence[CaptionedImage], texts: Sequence[str], vectors: Mapping[EncoderVariant, Vectors]
+) -> dict[str, Fact]:
+    """Rank everything and write both tables; ``texts`` are the captions as the model reads them: equal ones are one text."""
+    write_json(directory / COUNTS, {"gallery_size": len(captions), "variants": list(vectors)})
+    ranks: list[Rank] = []
+    rows: list[RetrievalRow] = []
+    for variant, both in vectors.items():
+        similarity = both.pictures @ both.texts.T
+        similarities = mean_similarities(similarity, texts)
+        for way in retrieval(similarity, texts):
+            ranks += _ranks(variant, captions, way)
+            rows += _rows(variant, captions, texts, way, similarities)
+    write_table(directory / RANKS, Rank, ranks)
+    write_table(directory / RETRIEVAL, RetrievalRow, rows)
+    return {
+        "gallery_size": len(captions), "num_texts": len(set(texts)),
+        **{f"{row.variant}_{row.direction}_recall_at_{row.cutoff}": row.recall for row in rows},
+    }  # fmt: skip
+
+
+def _ranks(variant: EncoderVariant, captions: Sequence[CaptionedImage], way: ranking.Retrieval) -> Iterator[Rank]:
+    for item, rank in zip(captions, way.ranks.tolist(), strict=True):
+        yield Rank(
+            variant=variant, direction=way.direction, pair_id=item.pair_id, image_id=item.image_id, group_id=item.group_id, rank=rank
+        )  # fmt: skip
+
+
+def _rows(
+    variant: EncoderVariant, captions: Sequence[CaptionedImage], texts: Sequence[str], way: ranking.Retrieval,
+    similarities: tuple[float, float],
+) -> Iterator[RetrievalRow]:  # fmt: skip
+    classes = [f"{item.dataset}/{item.category}" for item in captions]
+    has_classes = all(item.category is not None for item in captions)
+    matched, mismatched = similarities
+    for cutoff, chance in zip(CUTOFFS, way.chances, strict=True):
+        found = estimate(
+            cluster_sums((item.group_id, float(rank <= cutoff)) for item, rank in zip(captions, way.ranks.tolist(), strict=True))
+        )
+        yield RetrievalRow(
+            variant=variant, direction=way.direction, cutoff=cutoff, recall=recall_at(way.ranks, cutoff), ci_low=found.ci_low,
+            ci_high=found.ci_high, chance=chance, class_only=class_only_at(texts, classes, cutoff) if has_classes else None,
+            gallery_size=len(captions), num_groups=found.num_clusters, num_texts=len(set(texts)), median_rank=way.median_rank,
+            matched_similarity=matched, mismatched_similarity=None if math.isnan(mismatched) else mismatched,
+        )  # fmt: skip
+
+
+def every_picture_and_text_was_ranked(directory: Path) -> Outcome:
+    """Each variant ranked each captioned picture of the gallery in both directions."""
+    counts = read_json(directory / COUNTS)
+    expected, found = int(counts["gallery_size"]) * len(counts["variants"]) * 2, num_rows(directory / RANKS)
+    return Outcome(passed=found == expected and expected > 0, found=f"{found} ranks of {expected}")
+
+
+def every_recall_is_that_of_its_ranks(directory: Path) -> Outcome:
+    """The recalls are what counting the written ranks gives."""
+    question = """
+        select r.variant || ' ' || r.direction || ' at ' || r.cutoff
+        from read_parquet($retrieval) r join read_parquet($ranks) q using (variant, direction)
+        group by r.variant, r.direction, r.cutoff, r.recall having abs(r.recall - avg((q.rank <= r.cutoff)::int)) > 1e-9 order by 1
+    """
+    return no_rows("recalls are not those of their ranks", question, retrieval=directory / RETRIEVAL, ranks=directory / RANKS)
+
+
+def read_rows(directory: Path) -> list[RetrievalRow]:
+    """The written recalls."""
+    return list(read_table(directory / RETRIEVAL, RetrievalRow))
+
+
+RULES = (
+    columns_are_as_declared({RANKS: Rank, RETRIEVAL: RetrievalRow}),
+    rule(every_picture_and_text_was_ranked, "Every picture and every text of the gallery was ranked by every variant."),
+    rule(every_recall_is_that_of_its_ranks, "Every recall is the share of the ranks up to its cutoff."),
+)

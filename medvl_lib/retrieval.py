@@ -1,0 +1,104 @@
+"""Retrieval: how often the right text is found for a picture, and the right picture for a text. No torch here.
+
+In: a matrix of similarities, and which candidates are right. Out: ranks, recall at k, and what chance or knowing the class alone would
+reach. Pure functions; whose embeddings they are, and what is done with the numbers, is not known here.
+
+Legend: Q queries, G candidates (the gallery).
+"""
+
+import math
+from collections import Counter
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+REVISION = 1  # first version
+CUTOFFS = (1, 5, 10)
+Direction = Literal["image_to_text", "text_to_image"]
+DIRECTIONS: tuple[Direction, ...] = ("image_to_text", "text_to_image")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retrieval:
+    """What one gallery says of one direction."""
+
+    direction: Direction
+    ranks: NDArray[np.int64]
+    """Of each query's best right candidate (Q,), from 1."""
+    gallery_size: int
+    chances: tuple[float, ...]
+    """Expected recall of a random order, at each of ``CUTOFFS``."""
+
+    @property
+    def recalls(self) -> tuple[float, ...]:
+        """Recall at each of ``CUTOFFS``."""
+        return tuple(recall_at(self.ranks, cutoff) for cutoff in CUTOFFS)
+
+    @property
+    def median_rank(self) -> float:
+        """The median over queries."""
+        return float(np.median(self.ranks))
+
+
+def right_candidates(texts: Sequence[Hashable]) -> NDArray[np.bool_]:
+    """(N, N): whether candidate j is right for query i: a caption that stands in the gallery several times is right wherever it stands."""
+    numbers = {text: number for number, text in enumerate(dict.fromkeys(texts))}
+    keys = np.array([numbers[text] for text in texts], dtype=np.int64)
+    return keys[:, None] == keys[None, :]
+
+
+def ranks(similarity: NDArray[np.floating], is_right: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """The rank of each query's best right candidate, from 1: ``similarity`` and ``is_right`` are (Q, G), the result is (Q,).
+
+    1 + the number of wrong candidates that are at least as similar: a tie counts against the model, so one that says the same of everything
+    ranks last; and what is no number is the largest where it is wrong and the smallest where it is right. Raises ValueError for a query
+    without a right candidate.
+    """
+    if not is_right.any(axis=1).all():
+        raise ValueError(f"query {int(np.argmin(is_right.any(axis=1)))} has no right candidate in the gallery")
+    right = np.where(is_right & ~np.isnan(similarity), similarity, -np.inf).max(axis=1)
+    beaten = np.isfinite(right)[:, None] & (similarity < right[:, None])  # NaN is not smaller than anything
+    return 1 + (~is_right & ~beaten).sum(axis=1, dtype=np.int64)
+
+
+def recall_at(found: NDArray[np.int64], cutoff: int) -> float:
+    """The share of queries whose best right candidate is among the first ``cutoff``."""
+    return float((found <= cutoff).mean())
+
+
+def chance_at(num_right: int, num_candidates: int, cutoff: int) -> float:
+    """How probable it is that one of ``num_right`` is among the first ``cutoff`` of a random order: 1 - C(G - r, k) / C(G, k)."""
+    drawn = min(cutoff, num_candidates)
+    return 1.0 - math.comb(num_candidates - num_right, drawn) / math.comb(num_candidates, drawn)
+
+
+def retrieval(similarity: NDArray[np.floating], texts: Sequence[Hashable]) -> tuple[Retrieval, Retrieval]:
+    """Both directions of a gallery of N pairs, ``similarity[i, j]`` that of picture i and text j (N, N)."""
+    is_right = right_candidates(texts)
+    counts = is_right.sum(axis=1)
+    chances = tuple(float(np.mean([chance_at(int(count), len(texts), cutoff) for count in counts])) for cutoff in CUTOFFS)
+    return tuple(
+        Retrieval(direction=direction, ranks=ranks(values, is_right), gallery_size=len(texts), chances=chances)
+        for direction, values in zip(DIRECTIONS, (similarity, similarity.T), strict=True)
+    )  # pyright: ignore[reportReturnType] (two directions)
+
+
+def class_only_at(texts: Sequence[Hashable], classes: Sequence[Hashable], cutoff: int) -> float:
+    """Expected recall of who knows the class of every picture and text and nothing else: those of the right class first, by chance.
+
+    Mean over queries of 1 - C(n - r, k) / C(n, k), of n candidates in the query's class, r of them right; 1 where k >= n.
+    """
+    of_class = Counter(classes)
+    right = Counter(zip(texts, classes, strict=True))
+    found = [chance_at(right[text, kind], of_class[kind], cutoff) for text, kind in zip(texts, classes, strict=True)]
+    return sum(found) / len(found)
+
+
+def mean_similarities(similarity: NDArray[np.floating], texts: Sequence[Hashable]) -> tuple[float, float]:
+    """(of right pairs, of wrong ones); NaN where there are no wrong ones."""
+    is_right = right_candidates(texts)
+    wrong = similarity[~is_right]
+    return float(similarity[is_right].mean()), float(wrong.mean()) if wrong.size else math.nan

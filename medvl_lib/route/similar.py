@@ -1,0 +1,49 @@
+"""Similar cases: the training cases of a line whose pictures are nearest to a picture that somebody has.
+
+In: a picture's bytes, and a line whose index was made. Out: neighbours, best first. The encoder is the one that made this very index, found
+by provenance: vectors of two encoders have nothing to do with each other. Torch is imported when a picture is embedded.
+"""
+
+import hashlib
+
+from medvl_lib import case_index
+from medvl_lib.captions import captioned_images
+from medvl_lib.case_index import Neighbour, nearest
+from medvl_lib.errors import InputRefused, MedVLError
+from medvl_lib.hardware import Profile
+from medvl_lib.images import UnreadableImage, rgb_pixels
+from medvl_lib.lines import Line
+from medvl_lib.pairs import SPLITS
+from medvl_lib.provenance import Artifact, ancestor, resolve
+from medvl_lib.route.encoding import INDEX
+from medvl_lib.workspace import Workspace
+
+
+def similar(workspace: Workspace, line: Line, profile: Profile, picture: bytes, name: str, count: int) -> list[Neighbour]:
+    """The training cases nearest to a picture, called ``name``; where the line knows the picture, none of its patient.
+
+    Raises MedVLError where the line has no encoder, where its index is not there, and for what is no picture.
+    """
+    stage = line.encoder
+    if stage is None or stage.model is None:
+        raise MedVLError(
+            found=f"the line {line.name} has no encoder", where="its stages in medvl_lib/lines.py", do="name a line that has one"
+        )
+    index = resolve(workspace, INDEX, line.name, case_index.RULES)
+    try:
+        pixels = rgb_pixels(picture)
+    except UnreadableImage as error:
+        raise InputRefused(found=str(error), where=name, do="name a picture: PNG, JPEG, DICOM or what else Pillow reads") from error
+    from medvl_lib.models.embedding import embed_pictures
+    from medvl_lib.models.loading import load_encoder
+
+    loaded = load_encoder(ancestor(workspace, index, stage.name, line.name).directory, stage.model, profile)
+    image_id = hashlib.sha256(picture).hexdigest()
+    [vector] = embed_pictures(loaded, [pixels])
+    return nearest(index.directory, vector, count, not_of_groups=_groups(workspace, line, index, image_id), not_of_images=[image_id])
+
+
+def _groups(workspace: Workspace, line: Line, index: Artifact, image_id: str) -> list[str]:
+    """The patients whose picture this is, in whatever split, by the conversations that the index was made from."""
+    directory = ancestor(workspace, index, "chat", line.name).directory
+    return sorted({item.group_id for split in SPLITS for item in captioned_images(directory, split) if item.image_id == image_id})

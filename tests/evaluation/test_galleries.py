@@ -1,0 +1,69 @@
+"""What is written of a gallery. If these passed wrongly, a recall would be told without its interval, its chance, or what the class alone
+reaches; or one that nobody ranked for.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from medvl_lib.captions import CaptionedImage
+from medvl_lib.evaluation.galleries import RANKS, RETRIEVAL, RULES, Rank, RetrievalRow, Vectors, read_rows, write_retrieval
+from medvl_lib.tables import read_table, write_table
+
+CLASSES = ("KL 0", "KL 0", "KL 1", "KL 1")
+
+
+def item(number: int, category: str | None) -> CaptionedImage:
+    return CaptionedImage(
+        pair_id=f"knees/{number}", dataset="knees", group_id=f"knees/{number // 2}", image_id=f"image {number}", split="test",
+        text=f"Knee {number}", language="en", category=category, licence="CC0-1.0",
+    )  # fmt: skip
+
+
+GALLERY = [item(number, category) for number, category in enumerate(CLASSES)]
+TEXTS = [each.text for each in GALLERY]
+SEES = Vectors(np.eye(4, dtype=np.float32), np.eye(4, dtype=np.float32))
+SEES_HALF = Vectors(np.eye(4, dtype=np.float32), np.eye(4, dtype=np.float32)[[0, 1, 3, 2]])
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Path:
+    facts = write_retrieval(tmp_path, GALLERY, TEXTS, {"base": SEES_HALF, "trained": SEES})
+    assert facts["trained_image_to_text_recall_at_1"] == 1.0
+    assert (facts["gallery_size"], facts["num_texts"]) == (4, 4)
+    return tmp_path
+
+
+def failing(directory: Path) -> list[str]:
+    return [rule.name for rule in RULES if not rule.holds(directory).passed]
+
+
+def test_each_recall_stands_beside_chance_class_and_interval(written: Path):
+    rows = {(row.variant, row.direction, row.cutoff): row for row in read_rows(written)}
+    assert len(rows) == 2 * 2 * 3
+    half = rows["base", "text_to_image", 1]
+    assert (half.recall, half.chance, half.class_only) == (0.5, 0.25, 0.5)  # classes of two: one of them by chance
+    assert half.ci_low == 0.0
+    assert half.ci_high == 1.0
+    assert (half.num_groups, half.gallery_size, half.median_rank) == (2, 4, 2.5)
+    best = rows["trained", "image_to_text", 1]
+    assert (best.recall, best.median_rank, best.matched_similarity, best.mismatched_similarity) == (1.0, 1.0, 1.0, 0.0)
+
+
+def test_a_gallery_without_classes_has_no_rank_by_class(tmp_path: Path):
+    write_retrieval(tmp_path, [*GALLERY[:3], item(3, None)], TEXTS, {"trained": SEES})
+    assert {row.class_only for row in read_rows(tmp_path)} == {None}
+    assert failing(tmp_path) == []
+
+
+def test_each_damage_is_named(written: Path):
+    assert failing(written) == []
+    ranks = list(read_table(written / RANKS, Rank))
+    write_table(written / RANKS, Rank, [*ranks, ranks[0]][1:-1])
+    assert "every_picture_and_text_was_ranked" in failing(written)
+    write_table(written / RANKS, Rank, ranks)
+    rows = list(read_table(written / RETRIEVAL, RetrievalRow))
+    write_table(written / RETRIEVAL, RetrievalRow, [replace(rows[0], recall=0.99), *rows[1:]])
+    assert failing(written) == ["every_recall_is_that_of_its_ranks"]

@@ -96,12 +96,17 @@ DOCUMENTS = Line(
 
 LINES: Mapping[str, Line] = {"documents": DOCUMENTS}
 
-TINY_MODELS: Mapping[Family, str] = {"qwen2_5_vl": "medvl/tiny-qwen2.5-vl"}
+TINY_MODELS: Mapping[Family, tuple[str, int]] = {
+    "qwen2_5_vl": ("medvl/tiny-qwen2.5-vl", 256 * 28 * 28),
+    "mllama": ("medvl/tiny-llama-3.2-vision", 4 * 112 * 112),
+}
+"""What the small models are called, and the pixels that they keep of a picture."""
 
 
 def tiny_model(family: Family) -> ModelSpec:
     """The small model of a family: the one that comes with MedVL, trained by ``pretraining``."""
-    return ModelSpec(family=family, source="tiny", hub_id=TINY_MODELS[family], revision="", seed=1, path="", max_pixels=256 * 28 * 28)
+    name, max_pixels = TINY_MODELS[family]
+    return ModelSpec(family=family, source="tiny", hub_id=name, revision="", seed=1, path="", max_pixels=max_pixels)
 
 
 def tiny(line: Line) -> Line:

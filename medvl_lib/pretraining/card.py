@@ -92,13 +92,13 @@ def write_card(
     write_bytes(directory / CARD, TEXT.format(
         hub_id=spec.hub_id, family=spec.family, num_parameters=f"{num_parameters:,}", contents=contents,
         max_tokens=spec.max_pixels // (28 * 28), distributions=_distributions(), lessons=_lessons(recipe),
-        num_pages=f"{sum(lesson.num_steps * lesson.num_pages for lesson in recipe.lessons):,}", num_steps=f"{recipe.num_steps:,}",
+        num_pages=f"{sum(lesson.num_steps * lesson.num_examples for lesson in recipe.lessons):,}", num_steps=f"{recipe.num_steps:,}",
         learning_rate=recipe.learning_rate, num_warmup_steps=recipe.num_warmup_steps, num_cycles=recipe.num_cycles,
         hours=_hours(steps), validation_loss=last,
         reading=_reading(findings), controls=_controls(findings), quantization=_quantization(findings),
         num_held_out=next(row.num_pages for row in findings if row.pages == "learned"), floor=floor_pixels,
         heights=_heights(findings), made_on=made_on,
-        invented_share=max(lesson.pages.invented_term_share for lesson in recipe.lessons),
+        invented_share=max(lesson.examples.invented_term_share for lesson in recipe.lessons),
     ).encode())  # fmt: skip
 
 
@@ -111,7 +111,7 @@ def _hours(steps: Sequence[TrainingStep]) -> float:
 
 def _lessons(recipe: PretrainingRecipe) -> str:
     return ", then ".join(
-        f"{lesson.num_steps} steps of {lesson.num_pages} pages with {lesson.pages.num_facts[0]} to {lesson.pages.num_facts[1]} facts"
+        f"{lesson.num_steps} steps of {lesson.num_examples} pages with {lesson.examples.name}"
         for lesson in recipe.lessons
     )
 

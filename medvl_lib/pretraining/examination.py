@@ -22,7 +22,7 @@ from medvl_lib.hardware import Profile
 from medvl_lib.models.loading import Loaded, Quantization, load, resident_bytes, write_quantized
 from medvl_lib.models.spec import ModelSpec
 from medvl_lib.pairs import Triple
-from medvl_lib.pretraining.route import PageShelf, to_conversation
+from medvl_lib.pretraining.route import shelf, to_conversation
 from medvl_lib.sample_data.reading_pages import BLOCKS, LEARNED, SHIFTED, SHIFTS, Distribution, ReadingPage, draw_page
 from medvl_lib.tables import Column
 
@@ -77,7 +77,7 @@ class Examinee:
         )  # fmt: skip
         speaker = Speaker(
             variant=self.variant, condition=condition, loaded=self.loaded, evaluation=spec,
-            images=PageShelf({page.page_id: page for page in pages}), profile=self.profile,
+            images=shelf(pages), profile=self.profile,
         )  # fmt: skip
         groups = shuffled(ordered) if condition == "shuffled_image" else ordered
         return {prediction.pair_id: prediction.answer for prediction in speaker.answers(groups)}

@@ -46,7 +46,7 @@ def draw_loss(path: Path, steps: Sequence[TrainingStep], recipe: PretrainingReci
         border = 0
         for lesson in recipe.lessons:
             axes.annotate(
-                f"{lesson.pages.num_facts[0]}-{lesson.pages.num_facts[1]} facts", (border, 1), xycoords=("data", "axes fraction"),
+                lesson.examples.name, (border, 1), xycoords=("data", "axes fraction"),
                 textcoords="offset points", xytext=(3, -9), fontsize=7,
             )  # fmt: skip
             border += lesson.num_steps

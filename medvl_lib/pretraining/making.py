@@ -19,7 +19,7 @@ from medvl_lib.models.spec import Family
 from medvl_lib.models.weights import num_values
 from medvl_lib.pretraining import recipe as lessons
 from medvl_lib.provenance import Fact, digest
-from medvl_lib.sample_data import reading_pages
+from medvl_lib.sample_data import described_pictures, reading_pages
 from medvl_lib.settings import Settings
 from medvl_lib.tables import read_table, write_table
 from medvl_lib.training.checkpoints import newest_complete, step_of
@@ -55,8 +55,9 @@ def make(family: Family, output: Path, settings: Settings, say: Callable[[str], 
 
 
 def _claim(output: Path, family: Family) -> None:
-    """Refuse a folder that another recipe was begun in: its checkpoints would go on with other pages, or other weights."""
-    mine = digest([lessons.REVISION, reading_pages.REVISION, family, lessons.PRETRAINING[family], tiny_model(family)])
+    """Refuse a folder that another recipe was begun in: its checkpoints would go on with other examples, or other weights."""
+    drawn = [reading_pages.REVISION, described_pictures.REVISION]
+    mine = digest([lessons.REVISION, drawn, family, lessons.PRETRAINING[family], tiny_model(family)])
     path = output / IDENTITY
     if output.exists() and not path.is_file() and (not output.is_dir() or any(output.iterdir())):
         found = "a folder that holds something else" if output.is_dir() else "a file"

@@ -28,8 +28,15 @@ GATE = 0.5  # of the fresh model's cross-attention: at the library's 0 the pictu
 GATES = ("_gate", ".gate", ".gate_attn", ".gate_ffn")  # how their names end
 EMBEDDINGS = ("embed_tokens.weight", ".embedding", ".embedding.weight", ".tile_embedding.weight", ".class_embedding")
 EMBEDDING_STD = 0.3
-IMAGE_TOKEN = "<|image|>"
-SPECIAL_TOKENS = ("<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<|finetune_right_pad_id|>")
+IMAGE_TOKEN = "<|image|>"  # noqa: S105 (no password)
+SPECIAL_TOKENS = (
+    "<|begin_of_text|>",
+    "<|end_of_text|>",
+    "<|start_header_id|>",
+    "<|end_header_id|>",
+    "<|eot_id|>",
+    "<|finetune_right_pad_id|>",
+)
 CHAT_TEMPLATE = """\
 {{- bos_token -}}
 {%- for message in messages -%}

@@ -111,8 +111,7 @@ def _hours(steps: Sequence[TrainingStep]) -> float:
 
 def _lessons(recipe: PretrainingRecipe) -> str:
     return ", then ".join(
-        f"{lesson.num_steps} steps of {lesson.num_examples} pages with {lesson.examples.name}"
-        for lesson in recipe.lessons
+        f"{lesson.num_steps} steps of {lesson.num_examples} pages with {lesson.examples.name}" for lesson in recipe.lessons
     )
 
 

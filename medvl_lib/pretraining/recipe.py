@@ -105,10 +105,12 @@ class PretrainingRecipe:
 _PLAIN = replace(BLOCKS, invented_term_share=0.1, heading_share=0.0, transcription_share=0.0, requests=LISTS[1:2], spare_cells=(0, 0))
 LESSONS = (
     Lesson(num_steps=400, num_examples=32, examples=replace(
-        _PLAIN, num_facts=(1, 1), font_sizes_pixels=(16, 17), max_shift_pixels=(0, 0), max_noise=2.0), is_alike_in_a_step=False, is_spelled=True),
+        _PLAIN, num_facts=(1, 1), font_sizes_pixels=(16, 17), max_shift_pixels=(0, 0), max_noise=2.0),
+        is_alike_in_a_step=False, is_spelled=True),
     Lesson(num_steps=350, num_examples=24, examples=replace(
         _PLAIN, num_facts=(1, 2), max_shift_pixels=(3, 1), max_noise=4.0), is_alike_in_a_step=False, is_spelled=True),
-    Lesson(num_steps=400, num_examples=18, examples=replace(BLOCKS, num_facts=(1, 4), invented_term_share=0.1), is_alike_in_a_step=False, is_spelled=True),
+    Lesson(num_steps=400, num_examples=18, examples=replace(BLOCKS, num_facts=(1, 4), invented_term_share=0.1),
+        is_alike_in_a_step=False, is_spelled=True),
     Lesson(num_steps=1200, num_examples=18, examples=BLOCKS, is_alike_in_a_step=False, is_spelled=True),
     Lesson(num_steps=2290, num_examples=12, examples=LEARNED, is_alike_in_a_step=True, is_spelled=True),
 )  # fmt: skip

@@ -1,8 +1,8 @@
 """Pretraining through TRL's trainer: every weight of a small model, on examples that are drawn as they are needed.
 
 In: a recipe, an empty directory, and where checkpoints go. Out: the trained model in the hub's layout, and its steps. Seeded; resumed
-from the newest whole checkpoint, since a row of the trainer's dataset is one whole step and names its examples by number. Answers are masked
-in ``batches`` and the way through the trainer is that of ``training.route``; only here image tokens get labels of their own
+from the newest whole checkpoint, since a row of the trainer's dataset is one whole step and names its examples by number. Answers are
+masked in ``batches`` and the way through the trainer is that of ``training.route``; only here image tokens get labels of their own
 (``spell_cells``). What the model can do is judged in ``examination``.
 """
 

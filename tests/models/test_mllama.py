@@ -1,5 +1,5 @@
-"""Llama 3.2 Vision. If these passed wrongly, a picture's tiles would be shown in the wrong places, the picture would have no influence, or a
-label outside the output head would end a run hours after it began.
+"""Llama 3.2 Vision. If these passed wrongly, a picture's tiles would be shown in the wrong places, the picture would have no influence, or
+a label outside the output head would end a run hours after it began.
 """
 
 import json
@@ -79,8 +79,8 @@ def _pair(number: int, split: Split, images: ImageStore, num_pictures: int) -> P
         path.unlink()
     return Pair(
         pair_id=f"invented/{split}/{number:03d}", dataset="invented", image_ids=tuple(ids), request=drawn.request, response=drawn.response,
-        expected=(), subject_id=None, document_id=f"{split}{number}", publisher_split=split, language=drawn.said.language, source="invented",
-        licence="CC0-1.0", metadata={},
+        expected=(), subject_id=None, document_id=f"{split}{number}", publisher_split=split, language=drawn.said.language,
+        source="invented", licence="CC0-1.0", metadata={},
     )  # fmt: skip
 
 
@@ -133,8 +133,9 @@ def test_the_picture_has_influence_from_the_first_step_on(small: Small) -> None:
     assert len(gates) == 4
     assert all(value > 0 for value in gates.values())
     batch = training_batch(_reader(small), small.conversations[:1])
+    shown = batch["pixel_values"]
     with torch.no_grad():
-        seen, other = (loaded.model(**{**batch, "pixel_values": pixels}).logits for pixels in (batch["pixel_values"], -batch["pixel_values"]))
+        seen, other = (loaded.model(**{**batch, "pixel_values": pixels}).logits for pixels in (shown, -shown))
     assert (seen - other).abs().max() > 0.01
 
 
@@ -202,7 +203,8 @@ def test_every_tensor_is_the_processors_own(small: Small) -> None:
     assert set(batch) == TENSORS
     pictures = [[Image.open(small.images.path(image_id)).convert("RGB") for image_id in item.image_ids] for item in small.conversations]
     reader.processor.tokenizer.padding_side = "right"
-    texts = [reader.processor.tokenizer.decode(ids[mask == 1]) for ids, mask in zip(batch["input_ids"], batch["attention_mask"], strict=True)]
+    rows = zip(batch["input_ids"], batch["attention_mask"], strict=True)
+    texts = [reader.processor.tokenizer.decode(ids[mask == 1]) for ids, mask in rows]
     theirs = MllamaProcessor(reader.processor.image_processor, reader.processor.tokenizer)(
         images=pictures, text=texts, padding=True, add_special_tokens=False, return_tensors="pt"
     )
@@ -305,7 +307,8 @@ def test_self_and_cross_attention_and_mlp_learn_and_the_tower_does_not(small: Sm
     batch = training_batch(trainer.data_collator.reader, small.conversations)
     trainer.model.train()
     trainer.compute_loss(trainer.model, dict(batch)).backward()
-    reached = {name.split(".lora_")[0].rpartition("layers.")[2] for name, item in trainable.items() if item.grad is not None and item.grad.norm() > 0}
+    moved = [name for name, item in trainable.items() if item.grad is not None and item.grad.norm() > 0]
+    reached = {name.split(".lora_")[0].rpartition("layers.")[2] for name in moved}
     assert {f"1.cross_attn.{projection}_proj" for projection in "qkvo"} <= reached
     assert {f"3.cross_attn.{projection}_proj" for projection in "qkvo"} <= reached
     assert {f"{layer}.self_attn.{projection}_proj" for layer in (0, 2, 4) for projection in "qkvo"} <= reached
@@ -338,7 +341,7 @@ def test_a_saved_adapter_answers_as_the_trained_model_did_and_merges(small: Smal
 
 
 def test_alone_and_in_a_batch_of_as_many_pictures_the_answer_is_the_same(small: Small) -> None:
-    """Rows with more pictures than others are another matter: the library lets text before a picture attend to all tiles, empty ones too."""
+    """Where rows have more pictures than others it may differ: the library lets text before a picture attend to all tiles, empty or not."""
     loaded = load(small.base, SPEC, small.profile)
     single = small._replace(conversations=[item for item in small.conversations if len(item.image_ids) == 1])
     assert len(single.conversations) > 1

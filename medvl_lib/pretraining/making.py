@@ -97,9 +97,11 @@ def _train(family: Family, output: Path, profile: Profile, say: Callable[[str], 
 
 def _describe(family: Family, output: Path, profile: Profile) -> None:
     """Examine the model, keep the findings, and write the card from them."""
-    from medvl_lib.pretraining.card import write_card
-    from medvl_lib.pretraining.examination import Finding, examine
+    from medvl_lib.pretraining import card, described, described_card, examination
+    from medvl_lib.pretraining.examination import Finding
 
+    by_subject = {"qwen2_5_vl": (examination.examine, card.write_card), "mllama": (described.examine, described_card.write_card)}
+    examine, write_card = by_subject[family]
     model, spec, steps = output / MODEL, tiny_model(family), list(read_table(output / TRAINING_STEPS, TrainingStep))
     with TemporaryDirectory(prefix="medvl-") as scratch:
         findings = list(examine(model, spec, profile, Path(scratch)))

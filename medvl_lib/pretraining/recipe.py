@@ -8,7 +8,7 @@ look. One line first, then two, four and six (Bengio et al. 2009, "Curriculum le
 """
 
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol
+from typing import Literal
 
 from medvl_lib.models.spec import Family
 from medvl_lib.sample_data import described_pictures, reading_pages
@@ -17,30 +17,8 @@ from medvl_lib.sample_data.reading_pages import BLOCKS, LEARNED, LISTS
 REVISION = 2  # a second cycle, on forms
 
 
-class Example(Protocol):
-    """A picture with a request and the response that is wanted."""
-
-    @property
-    def example_id(self) -> str:
-        """No two examples have the same."""
-        ...
-
-    @property
-    def request(self) -> str:
-        """What is asked."""
-        ...
-
-    @property
-    def response(self) -> str:
-        """What is answered."""
-        ...
-
-    @property
-    def png(self) -> bytes:
-        """The picture."""
-        ...
-
-
+Example = reading_pages.ReadingPage | described_pictures.DescribedPicture
+"""A picture with a request and the response that is wanted, under an id of its own."""
 Distribution = reading_pages.Distribution | described_pictures.PictureDistribution
 """What a lesson can be drawn from: each draws the example of a part and a number, and says what those of one step are drawn from."""
 

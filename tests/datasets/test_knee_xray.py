@@ -31,7 +31,8 @@ def test_a_picture_that_two_experts_graded_is_one_pair_with_both_grades(tmp_path
         "doubtful narrowing of the joint space and possible osteophytic lipping."
     )
     assert pair.metadata == {
-        "category": "KL 1", "answer_labels": GRADE_LABELS, "kl_grade": "1", "grade_expert_1": "1", "grade_expert_2": "2", "agreement": "experts differ",
+        "category": "KL 1", "answer_labels": GRADE_LABELS, "kl_grade": "1", "grade_expert_1": "1", "grade_expert_2": "2",
+        "agreement": "experts differ",
     }  # fmt: skip
     assert (pair.request, pair.language, pair.subject_id, pair.publisher_split) == ("Describe this medical image.", "en", None, None)
 

@@ -1,4 +1,4 @@
-"""Classes that a description names. If these passed wrongly, a model that always says the commonest grade, or all of them, could be served."""
+"""Classes that a description names. If these passed wrongly, a model that always says the commonest grade, or all, could be served."""
 
 from collections.abc import Callable, Sequence
 

@@ -6,7 +6,8 @@ import pytest
 
 from medvl_lib.models import shipped
 from medvl_lib.pretraining.recipe import PRETRAINING, Lesson
-from medvl_lib.pretraining.route import VALIDATION_PART, step_sets, validation_sets
+from medvl_lib.pretraining.route import VALIDATION_PART, ExampleSet, step_sets, validation_sets
+from medvl_lib.sample_data import described_pictures
 from medvl_lib.sample_data.reading_pages import LEARNED
 
 RECIPE = PRETRAINING["qwen2_5_vl"]
@@ -55,3 +56,14 @@ def test_a_recipe_that_trains_nothing_is_refused(wrong: dict[str, object]):
 def test_a_lesson_of_nothing_is_refused():
     with pytest.raises(ValueError, match="at least one"):
         Lesson(num_steps=1, num_examples=0, examples=LEARNED, is_alike_in_a_step=False, is_spelled=True)
+
+
+def test_the_lessons_of_described_pictures_are_drawn_in_the_same_way():
+    recipe = PRETRAINING["mllama"]
+    sets = step_sets(recipe)
+    assert len(sets) == recipe.num_steps
+    assert [item.first for item in sets[1:]] == [item.first + item.count for item in sets[:-1]]
+    assert not any(item.is_spelled for item in sets)
+    assert {item.examples for item in sets} == {item.examples for item in validation_sets(recipe)} == {described_pictures.LEARNED}
+    first, second = ExampleSet(examples=described_pictures.LEARNED, part="test", first=5, count=2, is_spelled=False).draw()
+    assert (first.example_id, second.example_id) == ("described_pictures/test/0000005", "described_pictures/test/0000006")

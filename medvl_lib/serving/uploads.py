@@ -1,6 +1,7 @@
 """What comes in over the wire: pictures by their contents, never by their names, and questions that are only text.
 
 In: uploaded bytes and a prompt. Out: the same, or a ``Problem`` with the status, what was found and what to do. No model and no wire here.
+A DICOM file is taken whoever it names: nothing of it is kept, and only its pixels are looked at. What may be *stored* is ``pairs``' to say.
 """
 
 import io
@@ -8,7 +9,7 @@ from collections.abc import Collection
 
 from PIL import Image
 
-from medvl_lib import images
+from medvl_lib import dicom, images
 from medvl_lib.vision_tokens import MAX_ASPECT_RATIO
 
 FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "GIF")  # not all that Pillow knows: some it hands to other programs
@@ -28,19 +29,31 @@ class Problem(Exception):
 
 def require_picture(data: bytes) -> None:
     """Refuse bytes that are no picture of a known format, or one whose size no model reads; what is cut short shows when it is decoded."""
-    known = ", ".join(FORMATS)
-    try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
-            width, height = picture.size
-    except Image.DecompressionBombError as error:
-        raise _too_large() from error
-    except images.DECODING_ERRORS as error:
-        raise Problem(415, found=f"{len(data)} bytes that are no picture", do=f"send one of {known}") from error
+    width, height = _dicom_size(data) if dicom.is_dicom(data) else _size(data)
     if width * height > images.MAX_PIXELS:
         raise _too_large()
     if max(width, height) > MAX_ASPECT_RATIO * min(width, height):
         found = f"a picture of {width} x {height} pixels"
         raise Problem(422, found=found, do=f"send one that is at most {MAX_ASPECT_RATIO} times as long as it is wide")
+
+
+def _size(data: bytes) -> tuple[int, int]:
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
+            return picture.size
+    except Image.DecompressionBombError as error:
+        raise _too_large() from error
+    except images.DECODING_ERRORS as error:
+        raise Problem(415, found=f"{len(data)} bytes that are no picture", do=f"send one of {', '.join(FORMATS)}, DICOM") from error
+
+
+def _dicom_size(data: bytes) -> tuple[int, int]:
+    """Width and height; the reasons name tags and syntaxes, never what they hold."""
+    try:
+        found = images.facts(data)
+    except images.UnreadableImage as error:
+        raise Problem(415, found=f"a DICOM file without a picture that can be shown: {error}", do="send one that can be decoded") from error
+    return found.width_pixels, found.height_pixels
 
 
 def _too_large() -> Problem:

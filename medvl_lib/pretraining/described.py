@@ -25,10 +25,10 @@ from medvl_lib.pretraining.examination import Examinee, Finding, Measure, findin
 from medvl_lib.pretraining.route import shelf, to_conversation
 from medvl_lib.sample_data.described_pictures import LEARNED, SHIFTED, DescribedPicture, Kind, PictureDistribution
 
-NUM_PICTURES = 100  # of each set: an interval of about +-0.1
+NUM_PICTURES = 60  # of each set: an interval of about +-0.12
 NUM_FLOOR_PICTURES = 300  # what the floors may learn the commonest answers from
 CONTROLS: tuple[Condition, ...] = ("blank_image", "shuffled_image")
-QUANTIZATIONS: tuple[Quantization, ...] = ("nf4", "int8")
+QUANTIZATIONS: tuple[Quantization, ...] = ("nf4",)
 CLASSES: Mapping[Kind, tuple[str, ...]] = {"knee": tuple(GRADE_LABELS.split("|")), "lesion": tuple(LESION_LABELS.split("|"))}
 NEW = "lesions of diagnoses that it never saw"
 SETS: Mapping[str, PictureDistribution] = {

@@ -198,7 +198,7 @@ def _is_in_use(line: Line, settings: Settings) -> bool:
 
 def _of_family(model: ModelSpec, changes: Mapping[str, object], scale: str) -> ModelSpec:
     """What a line starts from: another family is another checkpoint, at the line's scale."""
-    family = next((family for family in MODELS if family == changes.get("family")), model.family)
+    family: Family = next((family for family in MODELS if family == changes.get("family")), model.family)
     if family == model.family:
         return model
     return tiny_model(family) if scale == "tiny" else MODELS[family]

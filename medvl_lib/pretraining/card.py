@@ -98,7 +98,7 @@ def write_card(
         reading=_reading(findings), controls=_controls(findings), quantization=_quantization(findings),
         num_held_out=next(row.num_pages for row in findings if row.pages == "learned"), floor=floor_pixels,
         heights=_heights(findings), made_on=made_on,
-        invented_share=max(lesson.examples.invented_term_share for lesson in recipe.lessons),
+        invented_share=max(item.invented_term_share for lesson in recipe.lessons if isinstance(item := lesson.examples, Distribution)),
     ).encode())  # fmt: skip
 
 

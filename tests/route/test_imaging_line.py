@@ -39,7 +39,7 @@ min_pairs = 4
 min_clusters = 4
 """
 MAY_FAIL = {  # of so few invented pairs, or of six steps, or of a batch with unequal numbers of pictures; none of them stops the route
-    "no_text_stands_nearly_twice", "no_picture_stands_nearly_twice", "the_gate_can_decide", "weights_are_trained", "beats_the_floors",
+    "no_text_stands_nearly_twice", "no_picture_stands_nearly_twice", "the_gate_can_decide", "beats_the_floors",
     "answers_use_the_image", "served_answers_are_the_evaluated_answers", "learns_a_few_pairs_by_heart", "loss_fell",
 }  # fmt: skip
 OTHER = '[lines.imaging.model]\nfamily = "qwen2_5_vl"\n'
@@ -67,4 +67,4 @@ def test_the_whole_line_runs_with_either_decoder(family: Family, more: str, tmp_
     assert {"base", "nf4", "adapter", "floor_constant"} <= {prediction.variant for prediction in said}
     rows = list(read_table(written["benchmark"].directory / "benchmark_rows.parquet", BenchmarkRow))
     assert {"class_agreement", "class_macro_f1", "language_kept", "rouge_l", "bleu_4"} <= {row.metric for row in rows}
-    assert {row.dataset for row in rows} == set(COUNTS)
+    assert {"knee_xray", "slake", "custom_reports"} <= {row.dataset for row in rows}  # 20 patients may all be in train

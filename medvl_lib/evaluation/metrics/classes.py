@@ -81,7 +81,7 @@ def macro_f1(sums: Floats) -> Floats:
     """
     tables = _tables(sums)
     wanted, named = tables.sum(axis=-1), tables[..., :-1].sum(axis=-2)
-    right = np.diagonal(tables[..., :-1], axis1=-2, axis2=-1)
+    right: Floats = np.diagonal(tables[..., :-1], axis1=-2, axis2=-1)
     each = np.divide(2 * right, wanted + named, out=np.zeros_like(right), where=wanted > 0)
     number = (wanted > 0).sum(axis=-1)
     return np.divide(each.sum(axis=-1), number, out=np.zeros(number.shape), where=number > 0)

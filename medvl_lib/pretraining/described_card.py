@@ -42,9 +42,9 @@ from Meta's checkpoints.
 ## What it was trained on
 
 Knees of {num_grades} grades, lesions of {num_learned} of {num_diagnoses} diagnoses ({shifted} were left out), and chests with an opacity or
-none; {question_share:.0%} of the requests ask for one thing, the others for a description; {chinese_share:.0%} of those about chests
-are Chinese. {num_examples} examples in {num_steps} steps, AdamW, peak learning rate {learning_rate:g} after {num_warmup_steps}
-steps of warm-up. Training took {hours:.1f} hours on {made_on}. Held-out loss at the end: {validation_loss:.3f} nats per token.
+none. {question_share:.0%} of the requests ask for one thing, the others for a description; {chinese_share:.0%} of those about chests are
+Chinese. {num_examples} examples in {num_steps} steps, AdamW, peak learning rate {learning_rate:g} after {num_warmup_steps} steps of
+warm-up. Training took {hours:.1f} hours on {made_on}. Held-out loss at the end: {validation_loss:.3f} nats per token.
 
 ![loss](loss.svg)
 

@@ -76,7 +76,11 @@ class Examinee:
 
     def answers(self, pages: Sequence[Example], condition: Condition = "as_is") -> Answers:
         """What it says to each example; shorter answers are asked for together, so that no batch waits for one long one."""
-        ordered = [[to_conversation(page) for page in sorted(pages, key=lambda page: (len(page.response), page.example_id))]]
+        [asked] = groups = [[to_conversation(page) for page in pages]]
+        if condition == "shuffled_image":  # before they are ordered: what is as long is often the same answer
+            [asked] = shuffled(groups)
+        lengths = {page.example_id: len(page.response) for page in pages}
+        ordered = [sorted(asked, key=lambda item: (lengths[item.pair_id], item.pair_id))]
         spec = EvaluationSpec(
             splits=("test",), max_pairs_per_dataset=0, max_answer_tokens=MAX_ANSWER_TOKENS, controls=(), seed=0,
             datasets=(), further_variants=(),
@@ -85,8 +89,7 @@ class Examinee:
             variant=self.variant, condition=condition, loaded=self.loaded, evaluation=spec,
             images=shelf(pages), profile=self.profile,
         )  # fmt: skip
-        groups = shuffled(ordered) if condition == "shuffled_image" else ordered
-        return {prediction.pair_id: prediction.answer for prediction in speaker.answers(groups)}
+        return {prediction.pair_id: prediction.answer for prediction in speaker.answers(ordered)}
 
 
 def draw(distribution: Distribution, part: str, num_pages: int) -> list[ReadingPage]:

@@ -109,5 +109,5 @@ def _describe(family: Family, output: Path, profile: Profile) -> None:
     write_card(
         output, findings=findings, steps=steps, recipe=lessons.PRETRAINING[family], spec=spec,
         contents=shipped.contents(model), num_parameters=num_values(model), floor_pixels=DOCUMENTS.audit.min_glyph_height_pixels,
-        made_on=f"{profile.num_threads} cores ({profile.name})",
+        made_on=f"{profile.num_threads} core{'s' if profile.num_threads > 1 else ''} ({profile.name})",
     )  # fmt: skip

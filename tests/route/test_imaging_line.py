@@ -41,6 +41,7 @@ min_clusters = 4
 MAY_FAIL = {  # of so few invented pairs, or of six steps, or of a batch with unequal numbers of pictures; none of them stops the route
     "no_text_stands_nearly_twice", "no_picture_stands_nearly_twice", "the_gate_can_decide", "beats_the_floors",
     "answers_use_the_image", "served_answers_are_the_evaluated_answers", "learns_a_few_pairs_by_heart", "loss_fell",
+    "outputs_are_not_degenerate",
 }  # fmt: skip
 OTHER = '[lines.imaging.model]\nfamily = "qwen2_5_vl"\n'
 

@@ -135,8 +135,11 @@ IMAGING = Line(
         datasets=(), further_variants=(),
     ),
     gate=Gate(
-        primary_metric="class_agreement", further_primaries=("closed_accuracy", "rouge_l"),
-        guardrails=(Guardrail(metric="language_kept", margin=0.02, slice="language=*"),),
+        primary_metric="class_agreement",  # questions and reports guard: their scores of two languages are never one number
+        guardrails=(
+            Guardrail(metric="language_kept", margin=0.02, slice="language=*"),
+            Guardrail(metric="closed_accuracy", margin=0.05, slice="language=*"), Guardrail(metric="rouge_l", margin=0.05, slice="language=*"),
+        ),
     ),
     parity=ParitySpec(),
     extraction_request=DESCRIBE["en"],
@@ -198,10 +201,10 @@ def _is_in_use(line: Line, settings: Settings) -> bool:
 
 def _of_family(model: ModelSpec, changes: Mapping[str, object], scale: str) -> ModelSpec:
     """What a line starts from: another family is another checkpoint, at the line's scale."""
-    family: Family = next((family for family in MODELS if family == changes.get("family")), model.family)
-    if family == model.family:
-        return model
-    return tiny_model(family) if scale == "tiny" else MODELS[family]
+    for family, published in MODELS.items():
+        if changes.get("family") == family != model.family:
+            return tiny_model(family) if scale == "tiny" else published
+    return model
 
 
 def _among(line: Line, datasets: Sequence[str]) -> Line:

@@ -80,11 +80,11 @@ def macro_f1(sums: Floats) -> Floats:
     a miss of another one.
     """
     tables = _tables(sums)
-    wanted, named = tables.sum(axis=-1), tables[..., :-1].sum(axis=-2)
+    wanted: Floats = tables.sum(axis=-1)
+    named: Floats = tables[..., :-1].sum(axis=-2)
     right: Floats = np.diagonal(tables[..., :-1], axis1=-2, axis2=-1)
-    each = np.divide(2 * right, wanted + named, out=np.zeros_like(right), where=wanted > 0)
-    number = (wanted > 0).sum(axis=-1)
-    return np.divide(each.sum(axis=-1), number, out=np.zeros(number.shape), where=number > 0)
+    each: Floats = np.where(wanted > 0, 2 * right / np.maximum(wanted + named, 1), 0.0)
+    return each.sum(axis=-1) / np.maximum((wanted > 0).sum(axis=-1), 1)
 
 
 def grade_agreement(answer: str, wanted: str, labels: Labels) -> float:
@@ -108,11 +108,10 @@ def quadratic_kappa(sums: Floats) -> Floats:
     furthest = np.where(places >= size / 2, 0, size - 1)
     squares = tables[..., :-1] + tables[..., -1:] * (furthest[:, None] == places[None, :])
     distances = (places[:, None] - places[None, :]) ** 2
-    total = squares.sum(axis=(-2, -1))
     chance = squares.sum(axis=-1)[..., :, None] * squares.sum(axis=-2)[..., None, :]
-    expected = (chance * distances).sum(axis=(-2, -1))
-    observed = (squares * distances).sum(axis=(-2, -1)) * total
-    return np.maximum(0.0, np.where(expected > 0, 1 - np.divide(observed, expected, out=np.ones_like(observed), where=expected > 0), 0.0))
+    expected: Floats = (chance * distances).sum(axis=(-2, -1))
+    observed: Floats = (squares * distances).sum(axis=(-2, -1)) * squares.sum(axis=(-2, -1))
+    return np.where(expected > 0, np.maximum(0.0, 1 - observed / np.where(expected > 0, expected, 1.0)), 0.0)
 
 
 def signature(labels: Sequence[str]) -> str:

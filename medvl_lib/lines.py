@@ -138,7 +138,8 @@ IMAGING = Line(
         primary_metric="class_agreement",  # questions and reports guard: their scores of two languages are never one number
         guardrails=(
             Guardrail(metric="language_kept", margin=0.02, slice="language=*"),
-            Guardrail(metric="closed_accuracy", margin=0.05, slice="language=*"), Guardrail(metric="rouge_l", margin=0.05, slice="language=*"),
+            Guardrail(metric="closed_accuracy", margin=0.05, slice="language=*"),
+            Guardrail(metric="rouge_l", margin=0.05, slice="language=*"),
         ),
     ),
     parity=ParitySpec(),

@@ -201,6 +201,24 @@ def similar(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def describe(arguments: argparse.Namespace) -> int:
+    """Let what is served describe one picture file; who answers is told on standard error."""
+    from medvl_lib.hardware import process_environment, profile_for
+
+    settings = read_settings()
+    workspace, profile = Workspace(root=settings.data_root), profile_for(settings).profile
+    for name, value in process_environment(profile).items():  # before torch is imported
+        os.environ.setdefault(name, value)
+    from medvl_lib.serving.describing import describe as described
+    from medvl_lib.serving.served import served_model
+
+    line = _line(settings, arguments.line)
+    model = served_model(workspace, line)
+    print(model.sentence, file=sys.stderr)
+    print(described(Path(arguments.image), arguments.language, model=model, line=line, profile=profile).answer)
+    return 0
+
+
 def _line(settings: Settings, named: str | None) -> "Line":
     """The line that is meant: the one that is named, or else the only one there is."""
     from medvl_lib.lines import lines_of
@@ -250,7 +268,7 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--seed", type=int, help="other records of the same kind")
     verb.set_defaults(run=sample_data)
 
-    verb = verbs.add_parser("pretrain-tiny", help="train a small model from scratch, as the shipped one was: about two hours on two cores")
+    verb = verbs.add_parser("pretrain-tiny", help="train a small model from scratch, as the shipped one was: up to two hours on two cores")
     verb.add_argument("model", metavar="MODEL", choices=sorted(get_args(Family)), help=f"one of {', '.join(sorted(get_args(Family)))}")
     verb.add_argument("--output", metavar="FOLDER", required=True, help="gets the model, its card, log and figures, and checkpoints")
     verb.set_defaults(run=pretrain_tiny)
@@ -301,6 +319,12 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--line", metavar="LINE", help="which line; may be left out where there is only one")
     verb.add_argument("-k", "--count", type=positive, default=5, metavar="N", help="how many; 5 without it")
     verb.set_defaults(run=similar)
+
+    verb = verbs.add_parser("describe", help="let what was promoted describe one picture file, DICOM included")
+    verb.add_argument("image", metavar="IMAGE", help="the file")
+    verb.add_argument("--line", metavar="LINE", help="which line; may be left out where there is only one")
+    verb.add_argument("--language", choices=("en", "zh"), default="en", help="in which it is asked; English without it")
+    verb.set_defaults(run=describe)
 
     verb = verbs.add_parser("sql", help="ask the published benchmark")
     verb.add_argument("question", metavar="QUESTION", help="an SQL question, or the name of a table or view: leaderboard")

@@ -1,6 +1,7 @@
 """Labels: the classes that publishers sort pictures into, with their names, meanings and sources.
 
-In: nothing. Out: the Kellgren-Lawrence grades and the diagnoses of skin lesions as typed values. Reading a label from a file is its
+In: nothing. Out: the Kellgren-Lawrence grades and the diagnoses of skin lesions as typed values, and how an
+answer may call them. Reading a label from a file is its
 dataset's business; comparing labels is a metric's.
 """
 
@@ -37,6 +38,10 @@ sets; the findings as Kohn et al. 2016 quote them, doi.org/10.1007/s11999-016-47
 grade 3 severe: there are five, and 3 is moderate."""
 
 
+GRADE_LABELS = "|".join(f"KL {grade.grade}=Kellgren-Lawrence grade {grade.grade}=grade {grade.grade}" for grade in KELLGREN_LAWRENCE)
+"""The grades as a label set (``datasets.descriptions.ANSWER_LABELS``): what they are called as a category, and in a text."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lesion:
     """A diagnosis of a skin lesion."""
@@ -61,3 +66,6 @@ LESIONS: Mapping[str, Lesion] = {
 
 LESION_SYNONYMS: Mapping[str, str] = {"BOW": "SCC"}
 """Bowen's disease is counted as squamous cell carcinoma: it is one in situ. The maintainers' own check still knows its code."""
+
+LESION_LABELS = "|".join(f"{lesion.code}={lesion.name}" for lesion in LESIONS.values())
+"""The diagnoses as a label set."""

@@ -8,10 +8,13 @@ differ in values alone; nothing on the route asks which one it is running. How a
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 from medvl_lib.audit import AuditSpec
+from medvl_lib.benchmark.gate import Guardrail
 from medvl_lib.benchmark.promotion import Gate
 from medvl_lib.datasets import DATASETS, clinical_documents
+from medvl_lib.datasets.descriptions import DESCRIBE
 from medvl_lib.errors import SettingsError
 from medvl_lib.evaluation.parity import ParitySpec
 from medvl_lib.evaluation.spec import EvaluationSpec
@@ -22,6 +25,8 @@ from medvl_lib.settings import Settings, override, require_known_names, unknown_
 from medvl_lib.split import SplitSpec
 from medvl_lib.training.recipe import MatchRecipe, Recipe, Stage
 from medvl_lib.validation import Limits
+
+Number = TypeVar("Number", int, float)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,17 +83,27 @@ PAGES = Limits(
 )  # fmt: skip
 """What a page of a document and its transcription may measure; a dataset's own bounds stand in the settings."""
 
+MODELS: Mapping[Family, ModelSpec] = {
+    "qwen2_5_vl": ModelSpec(
+        family="qwen2_5_vl", source="hub", hub_id="Qwen/Qwen2.5-VL-7B-Instruct",
+        revision="cc594898137f460bfe9f0759e9844b3ce807cfb5",
+        seed=0, path="", max_pixels=1280 * 28 * 28,  # 1,280 image tokens: a page of A4 stays legible, memory stays bounded
+    ),
+    "mllama": ModelSpec(  # its licence excludes people and companies in the European Union
+        family="mllama", source="hub", hub_id="meta-llama/Llama-3.2-11B-Vision-Instruct",
+        revision="9eb2daaa8597bf192a8b0e73f848f3a102794df5",
+        seed=0, path="", max_pixels=4 * 560 * 560,  # its four tiles
+    ),
+}  # fmt: skip
+"""The published checkpoint of each family: what a line starts from that is set to the family."""
+
 DOCUMENT_DATASETS = ("clinical_documents", "mtsamples", "pathvqa", "pubmedvision")
 DOCUMENTS = Line(
     name="documents",
     datasets=DOCUMENT_DATASETS,
     rejected_share_budgets={name: DATASETS[name].rejected_share_budget for name in DOCUMENT_DATASETS},
     split=SplitSpec(seed=42, validation_share=0.1, test_share=0.1),  # 80/10/10, seed 42, as in the requirement documents
-    model=ModelSpec(
-        family="qwen2_5_vl", source="hub", hub_id="Qwen/Qwen2.5-VL-7B-Instruct",
-        revision="cc594898137f460bfe9f0759e9844b3ce807cfb5",
-        seed=0, path="", max_pixels=1280 * 28 * 28,  # 1,280 image tokens: a page of A4 stays legible, memory stays bounded
-    ),
+    model=MODELS["qwen2_5_vl"],
     audit=AuditSpec(max_tokens=4096, min_glyph_height_pixels=6.0),
     stages=(
         Stage(
@@ -126,14 +141,54 @@ ENCODER = Stage(
 )  # fmt: skip
 """An encoder of pictures and texts, as the first stage of a line: what is similar to a picture among the cases that it trains on."""
 
-LINES: Mapping[str, Line] = {"documents": DOCUMENTS}
+IMAGING_DATASETS = ("knee_xray", "pad_ufes_20", "slake", "custom_reports", "roco")
+IMAGING = Line(
+    name="imaging",
+    datasets=IMAGING_DATASETS,
+    rejected_share_budgets={name: DATASETS[name].rejected_share_budget for name in IMAGING_DATASETS},
+    split=SplitSpec(seed=42, validation_share=0.05, test_share=0.05),  # the requirement documents' 95/5 has no test set
+    model=MODELS["mllama"],
+    audit=AuditSpec(max_tokens=512, min_glyph_height_pixels=0.0),
+    stages=(
+        ENCODER,
+        Stage(
+            name="decoder", objective="generate",
+            recipe=Recipe(
+                learning_rate=2e-4, num_epochs=1, max_steps=0, effective_batch=4, warmup_share=0.1, weight_decay=0.01,
+                max_gradient_norm=1.0, lora_rank=16, lora_alpha=32, lora_dropout=0.05, lora_targets=LANGUAGE_TARGETS, seed=42,
+                # the requirement documents' rows; roco, which they have none of, gets as many as the skin lesions
+                pairs_per_dataset={"knee_xray": 1500, "pad_ufes_20": 400, "slake": 300, "custom_reports": 200, "roco": 400},
+                mixture_weights={},
+                max_training_pairs=0, max_validation_pairs=100, validations_per_epoch=4,
+            ),
+        ),
+    ),
+    evaluation=EvaluationSpec(
+        splits=("test",), max_pairs_per_dataset=300, max_answer_tokens=256, controls=("blank_image", "shuffled_image"), seed=42,
+        datasets=(), further_variants=(),
+    ),
+    gate=Gate(
+        # a slice with few pairs cannot be guarded, and would let nothing through: the language is guarded over all answers together
+        primary_metric="class_agreement", guardrails=(Guardrail(metric="language_kept", margin=0.02),),
+    ),
+    parity=ParitySpec(),
+    extraction_request=DESCRIBE["en"],
+)  # fmt: skip
 
-TINY_MODELS: Mapping[Family, str] = {"qwen2_5_vl": "medvl/tiny-qwen2.5-vl", "siglip": "medvl/tiny-siglip"}
+LINES: Mapping[str, Line] = {line.name: line for line in (DOCUMENTS, IMAGING)}
+
+TINY_MODELS: Mapping[Family, tuple[str, int]] = {
+    "qwen2_5_vl": ("medvl/tiny-qwen2.5-vl", 256 * 28 * 28),
+    "mllama": ("medvl/tiny-llama-3.2-vision", 4 * 112 * 112),
+    "siglip": ("medvl/tiny-siglip", 96 * 96),
+}
+"""What the small models are called, and the pixels that they keep of a picture."""
 
 
 def tiny_model(family: Family) -> ModelSpec:
     """The small model of a family: the one that comes with MedVL, trained by ``pretraining``."""
-    return ModelSpec(family=family, source="tiny", hub_id=TINY_MODELS[family], revision="", seed=1, path="", max_pixels=256 * 28 * 28)
+    name, max_pixels = TINY_MODELS[family]
+    return ModelSpec(family=family, source="tiny", hub_id=name, revision="", seed=1, path="", max_pixels=max_pixels)
 
 
 def tiny(line: Line) -> Line:
@@ -170,13 +225,47 @@ def lines_of(settings: Settings) -> tuple[Line, ...]:
     """Every line at the settings' scale, with their datasets and changes; a misspelt name or key is refused with the nearest valid one."""
     require_known_names(settings, datasets=DATASETS, lines=LINES, profiles=PROFILES)
     varied = [replace(LINES[line.like], name=name) for name, line in settings.lines.items() if line.like is not None]
-    lines = [*LINES.values(), *varied]
+    lines = [*(line for line in LINES.values() if _is_in_use(line, settings)), *varied]
+    if not lines:
+        known = {name: None for line in LINES.values() for name in line.datasets}
+        raise SettingsError(
+            found="no dataset of any line is enabled", where=settings.where("datasets"), do=f"enable one of {', '.join(known)}"
+        )
     return tuple(_applied(tiny(line) if settings.scale == "tiny" else line, settings) for line in lines)
+
+
+def _is_in_use(line: Line, settings: Settings) -> bool:
+    """Whether a line has a dataset, or is told by the settings which it shall have: without one it is not in the graph."""
+    return settings.line(line.name).datasets is not None or any(settings.dataset(name).enabled for name in line.datasets)
+
+
+def _of_family(model: ModelSpec, changes: Mapping[str, object], scale: str) -> ModelSpec:
+    """What a line starts from: another family is another checkpoint, at the line's scale."""
+    for family, published in MODELS.items():
+        if changes.get("family") == family != model.family:
+            return tiny_model(family) if scale == "tiny" else published
+    return model
+
+
+def _among(line: Line, datasets: Sequence[str]) -> Line:
+    """The line without its own words on datasets that it does not read."""
+
+    def kept(numbers: Mapping[str, Number]) -> Mapping[str, Number]:
+        return {name: number for name, number in numbers.items() if name in datasets}
+
+    def among(stage: Stage) -> Stage:
+        recipe = replace(stage.recipe, pairs_per_dataset=kept(stage.recipe.pairs_per_dataset))
+        if isinstance(recipe, Recipe):
+            recipe = replace(recipe, mixture_weights=kept(recipe.mixture_weights))
+        return replace(stage, recipe=recipe)
+
+    return replace(line, stages=tuple(among(stage) for stage in line.stages))
 
 
 def _applied(line: Line, settings: Settings) -> Line:
     changes = settings.line(line.name)
     datasets = _datasets(line, settings)
+    line = _among(line, datasets)
 
     def where(part: str) -> str:
         return settings.where("lines", line.name, part)
@@ -192,7 +281,7 @@ def _applied(line: Line, settings: Settings) -> Line:
         _require_among(recipe.pairs_per_dataset, line, datasets, f"{table}, pairs_per_dataset")
         if isinstance(recipe, Recipe):
             _require_among(recipe.mixture_weights, line, datasets, f"{table}, mixture_weights")
-    model = override(line.model, changes.model, where("model"))
+    model = override(_of_family(line.model, changes.model, settings.scale), changes.model, where("model"))
     return replace(
         line,
         datasets=datasets,

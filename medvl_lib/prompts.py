@@ -27,6 +27,7 @@ from medvl_lib.errors import MedVLError
 from medvl_lib.files import read_json
 
 REVISION = 1  # first version
+IMAGE_TOKEN_KEYS = ("image_token_id", "image_token_index")  # as config.json of one family or another calls it
 TEMPLATE_FILES = ("chat_template.jinja", "chat_template.json", "tokenizer_config.json")  # in the order in which transformers looks
 
 
@@ -50,7 +51,9 @@ def read_prompt_format(model_directory: Path) -> PromptFormat:
     tokenizer_config = _read(model_directory / "tokenizer_config.json")
     added = {int(token["id"]): str(token["content"]) for token in _read(model_directory / "tokenizer.json")["added_tokens"]}
     special_tokens = {key: text for key, token in tokenizer_config.items() if key.endswith("_token") and (text := _token_text(token))}
-    image_token_id = _need(_read(model_directory / "config.json"), "image_token_id", model_directory / "config.json")
+    config = _read(model_directory / "config.json")
+    image_token_key = next((key for key in IMAGE_TOKEN_KEYS if key in config), IMAGE_TOKEN_KEYS[0])
+    image_token_id = _need(config, image_token_key, model_directory / "config.json")
     return PromptFormat(
         template=compile_template(_template_text(model_directory)),
         special_tokens=special_tokens,

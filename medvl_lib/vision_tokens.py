@@ -89,4 +89,42 @@ def _qwen_picture(height: int, width: int, *, factor: int, min_pixels: int, max_
     return SeenPicture(height_pixels=rows * factor, width_pixels=columns * factor, num_tokens=rows * columns)
 
 
-FAMILIES: dict[str, Callable[[Mapping[str, Any], int], Sizing]] = {"qwen2_5_vl": qwen2_5_vl}
+def mllama(processor: Mapping[str, Any], max_pixels: int) -> Sizing:
+    """Llama 3.2 Vision: a picture fills up to ``max_image_tiles`` square tiles in a row, column or block, and is one token.
+
+    The tiles are of one size, and the model knows each arrangement by a number: neither can be had smaller. So a budget of pixels that is
+    not that of all tiles is refused.
+    """
+    try:
+        tile, most = int(processor["size"]["height"]), int(processor["max_image_tiles"])
+    except KeyError as error:
+        do = "take the file from the model's own repository: size.height and max_image_tiles"
+        raise MedVLError(found=f"no {error.args[0]!r}", where="the picture processor's configuration", do=do) from error
+    if max_pixels != tile * tile * most:
+        raise MedVLError(
+            found=f"max_pixels = {max_pixels}, and a processor that always fills up to {most} tiles of {tile} x {tile} pixels",
+            where="[lines.<line>.model]", do=f"write max_pixels = {tile * tile * most}: tiles of this family have no other size",
+        )  # fmt: skip
+    return partial(_tiled_picture, tile=tile, max_tiles=most)
+
+
+def _tiled_picture(height: int, width: int, *, tile: int, max_tiles: int) -> SeenPicture:
+    """The smallest canvas that holds the picture, or the largest that it must shrink to, and the picture's size on it.
+
+    ``get_optimal_tiled_canvas`` and ``get_image_size_fit_to_canvas`` of transformers 5.23, models/mllama/image_processing_pil_mllama.py.
+    """
+    sides = range(1, max_tiles + 1)
+    canvases = [(rows * tile, columns * tile) for rows in sides for columns in sides if rows * columns <= max_tiles]
+    scales = [min(canvas_height / height, canvas_width / width) for canvas_height, canvas_width in canvases]
+    best = min((scale for scale in scales if scale >= 1), default=max(scales))
+    fitting = [canvas for canvas, scale in zip(canvases, scales, strict=True) if scale == best]
+    canvas_height, canvas_width = min(fitting, key=lambda canvas: canvas[0] * canvas[1])
+    wanted_height, wanted_width = (min(max(height, tile), canvas_height), min(max(width, tile), canvas_width))
+    if wanted_width / width < wanted_height / height:
+        seen_height, seen_width = min(math.floor(height * (wanted_width / width)) or 1, wanted_height), wanted_width
+    else:
+        seen_height, seen_width = wanted_height, min(math.floor(width * (wanted_height / height)) or 1, wanted_width)
+    return SeenPicture(height_pixels=seen_height, width_pixels=seen_width, num_tokens=1)
+
+
+FAMILIES: dict[str, Callable[[Mapping[str, Any], int], Sizing]] = {"qwen2_5_vl": qwen2_5_vl, "mllama": mllama}

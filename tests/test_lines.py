@@ -39,7 +39,19 @@ from medvl_lib.evaluation.parity import ParitySpec
 from medvl_lib.evaluation.spec import EvaluationSpec
 from medvl_lib.hardware import PROFILES, Profile
 from medvl_lib.launch import REQUEST, Request, write_request
-from medvl_lib.lines import DOCUMENTS, ENCODER, LINES, PAGES, DatasetRun, Line, lines_of, tiny, tiny_model
+from medvl_lib.lines import (
+    DOCUMENTS,
+    ENCODER,
+    IMAGING,
+    LINES,
+    MODELS,
+    PAGES,
+    DatasetRun,
+    Line,
+    lines_of,
+    tiny,
+    tiny_model,
+)
 from medvl_lib.models import spec as model_spec
 from medvl_lib.models.spec import ModelSpec
 from medvl_lib.pairs import Dataset
@@ -115,7 +127,7 @@ MODEL = {
     "revision": ({"revision": "0" * 40}, WEIGHTS), "seed": ({"seed": 1}, WEIGHTS),
     "max_pixels": ({"max_pixels": 28 * 28}, WEIGHTS | TRAINED | {"audit", "predictions"}),
     "path": None,  # a place: its contents are observed instead
-    "family": None,  # there is one so far
+    "family": None,  # another family is another checkpoint: test_another_family_moves_what_is_made_of_the_model
 }  # fmt: skip
 NUMERICS = {"weights_dtype": "bfloat16", "engine": "mlx", "quantization": "none"}
 ELSEWHERE = {
@@ -471,6 +483,73 @@ def test_a_number_changed_in_the_settings_is_that_number_in_the_code(tmp_path: P
     assert moved(versions(DOCUMENTS), versions(changed)) == {"adapter"}
 
 
+# -- which lines there are ---------------------------------------------------------------------------------------------
+def lines_with(folder: Path, datasets: str, more: str = "", scale: str = "full") -> dict[str, Line]:
+    path = folder / "dagster_project.toml"
+    tables = "".join(f"[datasets.{name}]\n" for name in datasets.split())
+    path.write_text(f'data_root = "data"\nscale = "{scale}"\nprofile = "cpu"\n{tables or "[datasets]"}\n{more}')
+    return {line.name: line for line in lines_of(read_settings(path))}
+
+
+def test_a_line_without_an_enabled_dataset_is_not_in_the_graph(tmp_path: Path):
+    assert list(lines_with(tmp_path, "mtsamples")) == ["documents"]
+    assert list(lines_with(tmp_path, "slake", "[lines.imaging.recipe]\nlora_rank = 8\n")) == ["imaging"]
+    assert list(lines_with(tmp_path, "mtsamples slake")) == ["documents", "imaging"]
+
+
+@pytest.mark.parametrize(
+    ("datasets", "more"),
+    [
+        ("", ""), ("mtsamples", '[lines.imaging]\ndatasets = ["slake"]\n'),
+        ("mtsamples", '[lines.other]\nlike = "imaging"\n'),
+    ],
+)  # fmt: skip
+def test_a_line_that_somebody_asked_for_and_that_has_no_dataset_is_refused(tmp_path: Path, datasets: str, more: str):
+    with pytest.raises(SettingsError, match="no dataset of"):
+        lines_with(tmp_path, datasets, more)
+
+
+def test_the_settings_that_come_with_it_have_the_lines_that_they_had():
+    assert [line.name for line in lines_of(read_settings(ROOT / "dagster_project.toml"))] == [
+        "documents", "documents_mismatched", "documents_five",
+    ]  # fmt: skip
+
+
+def test_the_imaging_lines_numbers_are_those_of_the_requirement_documents():
+    [stage] = IMAGING.stages
+    recipe = stage.recipe
+    assert (stage.name, recipe.learning_rate, recipe.num_epochs, recipe.effective_batch, recipe.max_gradient_norm) == (
+        "decoder", 2e-4, 1, 4, 1.0,
+    )  # fmt: skip
+    assert IMAGING.audit.max_tokens == 512
+    assert (IMAGING.split.validation_share, IMAGING.split.test_share) == (0.05, 0.05)
+    rows = ("knee_xray", "pad_ufes_20", "slake", "custom_reports")
+    assert [recipe.pairs_per_dataset[name] for name in rows] == [1500, 400, 300, 200]
+    assert recipe.pairs_per_dataset.keys() == set(IMAGING.datasets)
+
+
+def test_a_line_says_nothing_of_datasets_that_it_does_not_read(tmp_path: Path):
+    line = lines_with(tmp_path, "slake knee_xray")["imaging"]
+    assert line.stages[0].recipe.pairs_per_dataset == {"knee_xray": 1500, "slake": 300}
+    more = "[lines.imaging.recipe]\npairs_per_dataset = { roco = 5 }\n"
+    with pytest.raises(SettingsError, match="roco, which the line imaging does not read"):
+        lines_with(tmp_path, "slake knee_xray", more)
+
+
+@pytest.mark.parametrize(("scale", "model"), [("full", MODELS["qwen2_5_vl"]), ("tiny", tiny_model("qwen2_5_vl"))])
+def test_another_decoder_is_one_changed_value(tmp_path: Path, scale: str, model: ModelSpec):
+    line = lines_with(tmp_path, "slake", '[lines.imaging.model]\nfamily = "qwen2_5_vl"\n', scale)["imaging"]
+    assert line.model == model
+    assert list(versions(line)) == list(versions(IMAGING))
+    with pytest.raises(SettingsError, match="family"):
+        lines_with(tmp_path, "slake", '[lines.imaging.model]\nfamily = "qwen"\n', scale)
+
+
+def test_another_family_moves_what_is_made_of_the_model():
+    changed = replace(IMAGING, model=MODELS["qwen2_5_vl"])
+    assert moved(versions(IMAGING), versions(changed)) == WEIGHTS | {"decoder", "overfit", "audit", "predictions"}
+
+
 def test_the_tiny_line_is_another_one_with_the_same_steps():
     assert versions(tiny(DOCUMENTS)).keys() == versions(DOCUMENTS).keys()
     assert moved(versions(DOCUMENTS), versions(tiny(DOCUMENTS))) == WEIGHTS | JUDGED | TRAINED | {"audit", "parity"}
@@ -478,14 +557,14 @@ def test_the_tiny_line_is_another_one_with_the_same_steps():
 
 # -- one route ---------------------------------------------------------------------------------------------------------
 [ADAPTER] = DOCUMENTS.stages
-IMAGING = replace(
+TWO_STAGES = replace(
     DOCUMENTS, name="imaging", datasets=("clinical_documents",),
     stages=(replace(ADAPTER, name="captions"), replace(ADAPTER, name="answers", recipe=replace(ADAPTER.recipe, learning_rate=1e-4))),
 )  # fmt: skip
 
 
 def test_another_line_with_two_stages_takes_the_same_route():
-    steps = {step.name: step for step in line_steps(IMAGING, CPU)}
+    steps = {step.name: step for step in line_steps(TWO_STAGES, CPU)}
     assert list(steps) == [
         "split", "near_duplicates", "chat", "base_model", "nf4_model", "audit", "overfit", "captions", "answers", "predictions",
         "scores", "benchmark", "promotion", "parity", "report",
@@ -498,13 +577,13 @@ def test_another_line_with_two_stages_takes_the_same_route():
 
 
 def test_a_changed_stage_moves_neither_the_one_before_nor_the_one_after():
-    first, second = IMAGING.stages
-    changed = replace(IMAGING, stages=(replace(first, recipe=replace(first.recipe, seed=1)), second))
-    assert moved(versions(IMAGING), versions(changed)) == {"captions", "overfit"}  # "answers" moves when the adapter that it reads has
+    first, second = TWO_STAGES.stages
+    changed = replace(TWO_STAGES, stages=(replace(first, recipe=replace(first.recipe, seed=1)), second))
+    assert moved(versions(TWO_STAGES), versions(changed)) == {"captions", "overfit"}  # "answers" moves when the adapter that it reads has
 
 
 def test_every_input_of_a_step_is_written_by_an_earlier_one():
-    for line in (*LINES.values(), IMAGING, WITH_ENCODER):
+    for line in (*LINES.values(), TWO_STAGES, WITH_ENCODER):
         written = {f"validated_pairs/{name}" for name in line.datasets}
         for step in line_steps(line, CPU):
             assert {source.key for source in step.reads} <= written
@@ -551,7 +630,7 @@ def test_no_code_asks_which_line_it_runs():
     assert [f"{path}:{line}" for path in files for line in questions(path.read_text(encoding="utf-8"))] == []
 
 
-@pytest.mark.parametrize("line", [IMAGING, replace(WITH_ENCODER, name="imaging")])
+@pytest.mark.parametrize("line", [TWO_STAGES, replace(WITH_ENCODER, name="imaging")])
 def test_the_graph_of_another_line_has_an_asset_for_each_of_its_steps(line: Line):
     from medvl_assets.line_assets import line_assets
 

@@ -13,8 +13,9 @@ DESCRIPTION = "description"
 CATEGORY = "category"
 """The metadata key of the class that a pair's picture belongs to: a grade, a diagnosis."""
 ANSWER_LABELS = "answer_labels"
-"""The metadata key under which a closed question says what it may be answered with, where that is not yes and no:
-``left|right|both=bilateral``, each label with whatever else it is called. How a label is read in an answer is ``metrics.vqa``'s."""
+"""The metadata key under which a closed question says what it may be answered with, where that is not yes and no, and a description which
+categories there are: ``left|right|both=bilateral``, each label with whatever else it is called. How a label is read in an answer is
+``metrics.vqa``'s."""
 
 
 def sentence(*parts: str) -> str:

@@ -33,9 +33,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medvl_lib.datasets import picture_files, publisher_split, raw_folder
-from medvl_lib.datasets.descriptions import CATEGORY, DESCRIBE
+from medvl_lib.datasets.descriptions import ANSWER_LABELS, CATEGORY, DESCRIBE
 from medvl_lib.files import sha256_of_file
-from medvl_lib.labels import KELLGREN_LAWRENCE
+from medvl_lib.labels import GRADE_LABELS, KELLGREN_LAWRENCE
 from medvl_lib.pairs import Dataset, Draft, ImageSource, Pair, Reading, Rejection, Split
 
 NAME = "knee_xray"
@@ -120,7 +120,7 @@ def _labels(files: list[_File]) -> dict[str, str]:
     grade = next(by_expert[expert] for expert in (None, 1, 2) if expert in by_expert)
     named = {f"grade_expert_{expert}": str(given) for expert, given in sorted(by_expert.items(), key=str) if expert is not None}
     agreement = "one reading" if len(by_expert) == 1 else "experts agree" if len(set(by_expert.values())) == 1 else "experts differ"
-    labels = {CATEGORY: f"KL {grade}", "kl_grade": str(grade), **named, "agreement": agreement}
+    labels = {CATEGORY: f"KL {grade}", ANSWER_LABELS: GRADE_LABELS, "kl_grade": str(grade), **named, "agreement": agreement}
     return labels | ({"side": files[0].side} if files[0].side else {}) | ({"publisher_split": files[0].part} if files[0].part else {})
 
 
@@ -158,6 +158,6 @@ DATASET = Dataset(
     source="doi.org/10.17632/t9ndx37v5h.1; doi.org/10.17632/56rmx5bjcr.1",
     may_be_shown=False,  # the licence was not seen on the publisher's page
     read=read,
-    revision=1,  # first version
-    literals=(DESCRIBE["en"], TEMPLATE, tuple((grade.name, grade.findings) for grade in KELLGREN_LAWRENCE)),
+    revision=2,  # the categories that there are stand beside each pair
+    literals=(DESCRIBE["en"], TEMPLATE, GRADE_LABELS, tuple((grade.name, grade.findings) for grade in KELLGREN_LAWRENCE)),
 )

@@ -30,10 +30,10 @@ from pathlib import Path
 
 from medvl_lib.datasets import delimited, picture_files, raw_folder
 from medvl_lib.datasets.delimited import Damage
-from medvl_lib.datasets.descriptions import CATEGORY, DESCRIBE
+from medvl_lib.datasets.descriptions import ANSWER_LABELS, CATEGORY, DESCRIBE
 from medvl_lib.errors import InputRefused
 from medvl_lib.files import sha256_of_file
-from medvl_lib.labels import LESION_SYNONYMS, LESIONS
+from medvl_lib.labels import LESION_LABELS, LESION_SYNONYMS, LESIONS
 from medvl_lib.pairs import Dataset, Draft, ImageSource, Pair, Reading, Rejection
 
 NAME = "pad_ufes_20"
@@ -107,7 +107,7 @@ def _pair(cells: Mapping[str, str], pair_id: str, source: str, licence: str) -> 
     return Pair(
         pair_id=pair_id, dataset=NAME, image_ids=(), request=DESCRIBE["en"], response=_described(cells), expected=(),
         subject_id=cells["patient_id"], document_id=f"{NAME}/{cells['patient_id']}/{cells['lesion_id']}", publisher_split=None,
-        language="en", source=source, licence=licence, metadata={CATEGORY: category, **labels},
+        language="en", source=source, licence=licence, metadata={CATEGORY: category, ANSWER_LABELS: LESION_LABELS, **labels},
     )  # fmt: skip
 
 
@@ -192,6 +192,12 @@ DATASET = Dataset(
     source="doi.org/10.17632/zr7vgbcyr2.1",
     may_be_shown=True,  # CC BY 4.0
     read=read,
-    revision=1,  # first version
-    literals=(DESCRIBE["en"], TEMPLATE, tuple((lesion.code, lesion.name) for lesion in LESIONS.values()), tuple(LESION_SYNONYMS.items())),
+    revision=2,  # the categories that there are stand beside each pair
+    literals=(
+        DESCRIBE["en"],
+        TEMPLATE,
+        LESION_LABELS,
+        tuple((lesion.code, lesion.name) for lesion in LESIONS.values()),
+        tuple(LESION_SYNONYMS.items()),
+    ),
 )

@@ -26,15 +26,15 @@ from transformers.utils import logging as transformers_logging
 
 from medvl_lib.errors import MedVLError, WriteFailed
 from medvl_lib.hardware import Profile, room_bytes
-from medvl_lib.models import hub, qwen2_5_vl, shipped, siglip
-from medvl_lib.models.spec import PARTS, SKIP_MODULES, Family, ModelSpec
+from medvl_lib.models import hub, mllama, qwen2_5_vl, shipped, siglip
+from medvl_lib.models.spec import LANGUAGE, PARTS, SKIP_MODULES, Family, ModelSpec
 from medvl_lib.models.weights import WEIGHTS, Quantization, describe, held_bytes
 from medvl_lib.prompts import PromptFormat, read_prompt_format
 from medvl_lib.provenance import Fact
 from medvl_lib.step import Report, silent
 
-PROCESSORS = {"qwen2_5_vl": qwen2_5_vl.load_processor, "siglip": siglip.load_processor}
-TINY = {"qwen2_5_vl": qwen2_5_vl.write_tiny, "siglip": siglip.write_tiny}
+PROCESSORS = {"qwen2_5_vl": qwen2_5_vl.load_processor, "mllama": mllama.load_processor, "siglip": siglip.load_processor}
+TINY = {"qwen2_5_vl": qwen2_5_vl.write_tiny, "mllama": mllama.write_tiny, "siglip": siglip.write_tiny}
 DISK_WORDS = re.compile(r"I/O error|PytorchStreamWriter|unexpected pos|No space left|File too large", re.IGNORECASE)
 GB = 1e9
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -183,12 +183,14 @@ def copy_side_files(source: Path, directory: Path) -> None:
                 shutil.copyfile(path, directory / path.name)
 
 
-def count_quantized(model: torch.nn.Module) -> dict[str, int]:
+def count_quantized(model: PreTrainedModel | PeftModel) -> dict[str, int]:
     """``Linear4bit`` modules per part: ``language``, ``vision`` and ``other``."""
+    vision = dict(PARTS[model.config.model_type])["vision"]
     counts = Counter({"language": 0, "vision": 0, "other": 0})
     for name, module in model.named_modules():
         if isinstance(module, bnb.nn.Linear4bit):
-            part = "language" if ".language_model." in name else "vision" if ".visual." in name else "other"
+            plain = name.removeprefix("base_model.model.")
+            part = "language" if plain.startswith(LANGUAGE) else "vision" if plain.startswith(vision) else "other"
             counts[part] += 1
     return dict(counts)
 

@@ -6,7 +6,7 @@ from typing import Literal
 
 REVISION = 2  # the small models are trained; first version of what models.loading and the family modules write
 
-Family = Literal["qwen2_5_vl", "siglip"]
+Family = Literal["qwen2_5_vl", "mllama", "siglip"]
 Source = Literal["tiny", "hub", "directory"]
 HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
@@ -29,7 +29,8 @@ class ModelSpec:
     path: str
     """The checkpoint's directory where the source is one; empty otherwise. Not identity: its contents are."""
     max_pixels: int
-    """The most pixels (height x width) that the processor keeps of a picture."""
+    """The most pixels (height x width) that the processor keeps of a picture; of a family whose tiles have a size of their own (mllama) it
+    must be that of all its tiles."""
 
     def __post_init__(self) -> None:
         """Refuse a spec that leaves open which weights are meant."""
@@ -49,6 +50,7 @@ class ModelSpec:
 SKIP_MODULES: dict[Family, tuple[str, ...]] = {
     # matched from the start of the module's name: "visual" alone would skip nothing (transformers PR #42711)
     "qwen2_5_vl": ("lm_head", "model.visual"),
+    "mllama": ("lm_head", "model.vision_model", "model.multi_modal_projector"),
     "siglip": (),  # an encoder is small: it is never quantized
 }
 PARTS: dict[Family, tuple[tuple[str, str], ...]] = {
@@ -56,11 +58,16 @@ PARTS: dict[Family, tuple[tuple[str, str], ...]] = {
         ("projector", "model.visual.merger."), ("vision", "model.visual."), ("embedding", "model.language_model.embed_tokens."),
         ("language", "model.language_model."), ("head", "lm_head."),
     ),
+    "mllama": (
+        ("projector", "model.multi_modal_projector."), ("vision", "model.vision_model."),
+        ("embedding", "model.language_model.embed_tokens."), ("language", "model.language_model."), ("head", "lm_head."),
+    ),
     "siglip": (("vision", "vision_model."), ("text", "text_model."), ("temperature", "logit_")),
 }  # fmt: skip
 """The parts of a model and how their parameters' names begin; the first that matches counts."""
 STORED_LANGUAGE_PREFIX: dict[Family, str | tuple[()]] = {
     "qwen2_5_vl": "model.layers.",
+    "mllama": "language_model.model.layers.",
     "siglip": (),  # none of them
 }
 """How the tensors that may be quantized are called in a file: transformers saves the hub's names, not the modules'."""

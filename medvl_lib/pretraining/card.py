@@ -86,23 +86,23 @@ def write_card(
     contents: str, num_parameters: int, floor_pixels: float, made_on: str,
 ) -> None:  # fmt: skip
     """Write the card and its figures into ``directory``; ``floor_pixels`` is the audit's legibility floor."""
-    draw_loss(directory / LOSS, steps, recipe)
-    draw_reading(directory / READING, _pick(findings, pages="one_size", metric=PRIMARY), floor_pixels)
+    draw_loss(directory / LOSS, steps, recipe, trained="answers and image cells", held="last lesson's pages", unit="byte")
+    draw_reading(directory / READING, pick(findings, pages="one_size", metric=PRIMARY), floor_pixels)
     last = [step.validation_loss for step in steps if step.validation_loss is not None][-1]
     write_bytes(directory / CARD, TEXT.format(
         hub_id=spec.hub_id, family=spec.family, num_parameters=f"{num_parameters:,}", contents=contents,
         max_tokens=spec.max_pixels // (28 * 28), distributions=_distributions(), lessons=_lessons(recipe),
-        num_pages=f"{sum(lesson.num_steps * lesson.num_pages for lesson in recipe.lessons):,}", num_steps=f"{recipe.num_steps:,}",
+        num_pages=f"{sum(lesson.num_steps * lesson.num_examples for lesson in recipe.lessons):,}", num_steps=f"{recipe.num_steps:,}",
         learning_rate=recipe.learning_rate, num_warmup_steps=recipe.num_warmup_steps, num_cycles=recipe.num_cycles,
-        hours=_hours(steps), validation_loss=last,
+        hours=hours(steps), validation_loss=last,
         reading=_reading(findings), controls=_controls(findings), quantization=_quantization(findings),
         num_held_out=next(row.num_pages for row in findings if row.pages == "learned"), floor=floor_pixels,
         heights=_heights(findings), made_on=made_on,
-        invented_share=max(lesson.pages.invented_term_share for lesson in recipe.lessons),
+        invented_share=max(item.invented_term_share for lesson in recipe.lessons if isinstance(item := lesson.examples, Distribution)),
     ).encode())  # fmt: skip
 
 
-def _hours(steps: Sequence[TrainingStep]) -> float:
+def hours(steps: Sequence[TrainingStep]) -> float:
     """Wall time of every run that took part: the clock of a resumed run starts again."""
     ends = [step.elapsed_seconds for step, after in zip(steps, [*steps[1:], None], strict=True)
             if after is None or after.elapsed_seconds < step.elapsed_seconds]  # fmt: skip
@@ -111,14 +111,13 @@ def _hours(steps: Sequence[TrainingStep]) -> float:
 
 def _lessons(recipe: PretrainingRecipe) -> str:
     return ", then ".join(
-        f"{lesson.num_steps} steps of {lesson.num_pages} pages with {lesson.pages.num_facts[0]} to {lesson.pages.num_facts[1]} facts"
-        for lesson in recipe.lessons
+        f"{lesson.num_steps} steps of {lesson.num_examples} pages with {lesson.examples.name}" for lesson in recipe.lessons
     )
 
 
 def _distributions() -> str:
-    def row(name: str, told: Iterable[str]) -> str:
-        return f"| {name} | {' | '.join(told)} |"
+    def row(name: str, both_told: Iterable[str]) -> str:
+        return f"| {name} | {' | '.join(both_told)} |"
 
     both: tuple[Distribution, ...] = (LEARNED, SHIFTED)
     return "\n".join((
@@ -135,19 +134,23 @@ def _distributions() -> str:
     ))  # fmt: skip
 
 
-def _pick(findings: Iterable[Finding], **wanted: object) -> list[Finding]:
+def pick(findings: Iterable[Finding], **wanted: object) -> list[Finding]:
+    """The findings with these values."""
     return [row for row in findings if all(getattr(row, key) == value for key, value in wanted.items())]
 
 
-def _interval(mean: float, low: float | None, high: float | None) -> str:
+def interval(mean: float, low: float | None, high: float | None) -> str:
+    """A mean with its interval."""
     return f"{mean:.3f}" if low is None or high is None else f"{mean:.3f} ({low:.3f} to {high:.3f})"
 
 
-def _told(row: Finding) -> str:
-    return _interval(row.mean, row.ci_low, row.ci_high)
+def told(row: Finding) -> str:
+    """A finding's mean with its interval."""
+    return interval(row.mean, row.ci_low, row.ci_high)
 
 
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table as Markdown has it."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
@@ -156,33 +159,33 @@ def _reading(findings: Sequence[Finding]) -> str:
     metrics = list(dict.fromkeys(row.metric for row in findings))
     rows: list[list[str]] = []
     for name in ("learned", *SHIFTS, "shifted"):
-        found = {row.metric: row for row in _pick(findings, pages=name, variant="base", condition="as_is")}
-        told = "shifted: all three" if name == "shifted" else name
-        rows.append([f"{told}, {found[PRIMARY].num_pages} unseen pages", *(_told(found[metric]) for metric in metrics)])
-    return _table(["16 bit weights on", *metrics], rows)
+        found = {row.metric: row for row in pick(findings, pages=name, variant="base", condition="as_is")}
+        called = "shifted: all three" if name == "shifted" else name
+        rows.append([f"{called}, {found[PRIMARY].num_pages} unseen pages", *(told(found[metric]) for metric in metrics)])
+    return table(["16 bit weights on", *metrics], rows)
 
 
 def _controls(findings: Sequence[Finding]) -> str:
-    rows = _pick(findings, pages="learned", metric=PRIMARY)
-    base = [[row.condition, _told(row)] for row in rows if row.variant == "base"]
-    floors = [[row.variant, _told(row)] for row in rows if row.variant.startswith("floor_")]
-    return _table(["pictures", PRIMARY], [*base, *floors])
+    rows = pick(findings, pages="learned", metric=PRIMARY)
+    base = [[row.condition, told(row)] for row in rows if row.variant == "base"]
+    floors = [[row.variant, told(row)] for row in rows if row.variant.startswith("floor_")]
+    return table(["pictures", PRIMARY], [*base, *floors])
 
 
 def _quantization(findings: Sequence[Finding]) -> str:
-    rows = _pick(findings, pages="learned", metric=PRIMARY, condition="as_is")
+    rows = pick(findings, pages="learned", metric=PRIMARY, condition="as_is")
     wide = next(row.memory_bytes or 0 for row in rows if row.variant == "base")
     cells: list[list[str]] = []
     for row in rows:
         if row.memory_bytes is None:
             continue
-        cost = "" if row.minus_base is None else _interval(row.minus_base, row.minus_base_ci_low, row.minus_base_ci_high)
-        cells.append([row.variant, _told(row), cost, f"{row.memory_bytes / 1e6:.2f}", f"{row.memory_bytes / wide:.2f}"])
-    return _table(["weights", PRIMARY, "minus 16 bit, paired by page", "memory in MB", "of 16 bit"], cells)
+        cost = "" if row.minus_base is None else interval(row.minus_base, row.minus_base_ci_low, row.minus_base_ci_high)
+        cells.append([row.variant, told(row), cost, f"{row.memory_bytes / 1e6:.2f}", f"{row.memory_bytes / wide:.2f}"])
+    return table(["weights", PRIMARY, "minus 16 bit, paired by page", "memory in MB", "of 16 bit"], cells)
 
 
 def _heights(findings: Sequence[Finding]) -> str:
-    rows = _pick(findings, pages="one_size", metric=PRIMARY)
-    return _table(
-        ["x height in pixels", PRIMARY, "pages"], ([f"{row.glyph_height_pixels or 0:.1f}", _told(row), str(row.num_pages)] for row in rows)
+    rows = pick(findings, pages="one_size", metric=PRIMARY)
+    return table(
+        ["x height in pixels", PRIMARY, "pages"], ([f"{row.glyph_height_pixels or 0:.1f}", told(row), str(row.num_pages)] for row in rows)
     )

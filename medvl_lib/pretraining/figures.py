@@ -35,23 +35,23 @@ def _figure(path: Path, draw: Callable[["Axes"], None]) -> None:
         figure.savefig(path, metadata={"Date": None})
 
 
-def draw_loss(path: Path, steps: Sequence[TrainingStep], recipe: PretrainingRecipe) -> None:
-    """Training and held-out loss by step, with the borders of the lessons."""
+def draw_loss(path: Path, steps: Sequence[TrainingStep], recipe: PretrainingRecipe, *, trained: str, held: str, unit: str) -> None:
+    """Training and held-out loss by step, with the borders of the lessons; what was ``trained`` on, ``held`` out, and is its ``unit``."""
 
     def draw(axes: "Axes") -> None:
         losses = [step.loss for step in steps]
-        axes.plot([step.step for step in steps], losses, color=FAINT, linewidth=0.6, label="training: answers and image cells")
+        axes.plot([step.step for step in steps], losses, color=FAINT, linewidth=0.6, label=f"training: {trained}")
         held_out = [(step.step, step.validation_loss) for step in steps if step.validation_loss is not None]
-        axes.plot(*zip(*held_out, strict=True), color=ACCENT, marker="o", markersize=3, label="held-out answers, last lesson's pages")
+        axes.plot(*zip(*held_out, strict=True), color=ACCENT, marker="o", markersize=3, label=f"held-out answers, {held}")
         border = 0
         for lesson in recipe.lessons:
             axes.annotate(
-                f"{lesson.pages.num_facts[0]}-{lesson.pages.num_facts[1]} facts", (border, 1), xycoords=("data", "axes fraction"),
+                lesson.examples.name, (border, 1), xycoords=("data", "axes fraction"),
                 textcoords="offset points", xytext=(3, -9), fontsize=7,
             )  # fmt: skip
             border += lesson.num_steps
             axes.axvline(border, color=FAINT, linewidth=0.5)
-        axes.set(xlabel="optimizer step", ylabel="loss in nats per byte", yscale="log")
+        axes.set(xlabel="optimizer step", ylabel=f"loss in nats per {unit}", yscale="log")
         axes.legend(frameon=False, loc="lower left")
 
     _figure(path, draw)

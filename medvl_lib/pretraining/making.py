@@ -20,7 +20,7 @@ from medvl_lib.models.spec import Family
 from medvl_lib.models.weights import num_values
 from medvl_lib.pretraining import recipe as lessons
 from medvl_lib.provenance import Fact, digest
-from medvl_lib.sample_data import captioned_pictures, reading_pages
+from medvl_lib.sample_data import captioned_pictures, described_pictures, reading_pages
 from medvl_lib.settings import Settings
 from medvl_lib.tables import read_table, write_table
 from medvl_lib.training.checkpoints import newest_complete, step_of
@@ -57,7 +57,7 @@ def make(family: Family, output: Path, settings: Settings, say: Callable[[str], 
 
 
 def _claim(output: Path, family: Family) -> None:
-    """Refuse a folder that another recipe was begun in: its checkpoints would go on with other pages, or other weights."""
+    """Refuse a folder that another recipe was begun in: its checkpoints would go on with other examples, or other weights."""
     mine = digest([lessons.REVISION, _drawn_by(family), family, lessons.course(family), tiny_model(family)])
     path = output / IDENTITY
     if output.exists() and not path.is_file() and (not output.is_dir() or any(output.iterdir())):
@@ -71,9 +71,11 @@ def _claim(output: Path, family: Family) -> None:
     write_json(path, {"recipe": mine})
 
 
-def _drawn_by(family: Family) -> int:
-    """The revision of the room that draws what a family learns from."""
-    return reading_pages.REVISION if family in lessons.PRETRAINING else captioned_pictures.REVISION
+def _drawn_by(family: Family) -> tuple[int, ...]:
+    """The revisions of the rooms that draw what a family learns from."""
+    if family in lessons.PRETRAINING:
+        return reading_pages.REVISION, described_pictures.REVISION
+    return (captioned_pictures.REVISION,)
 
 
 def _train(family: Family, output: Path, profile: Profile, say: Callable[[str], None]) -> None:
@@ -105,9 +107,11 @@ def _describe(family: Family, output: Path, profile: Profile) -> None:
     if isinstance(learned, lessons.CaptionLessons):
         _describe_encoder(family, learned, output, profile, made_on)
         return
-    from medvl_lib.pretraining.card import write_card
-    from medvl_lib.pretraining.examination import Finding, examine
+    from medvl_lib.pretraining import card, described, described_card, examination
+    from medvl_lib.pretraining.examination import Finding
 
+    by_subject = {"qwen2_5_vl": (examination.examine, card.write_card), "mllama": (described.examine, described_card.write_card)}
+    examine, write_card = by_subject[family]
     model, spec, steps = output / MODEL, tiny_model(family), list(read_table(output / TRAINING_STEPS, TrainingStep))
     with TemporaryDirectory(prefix="medvl-") as scratch:
         findings = list(examine(model, spec, profile, Path(scratch)))

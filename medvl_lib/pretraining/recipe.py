@@ -1,6 +1,7 @@
-"""How the small models learn to read: lessons of ever longer pages, as literal values. No torch here.
+"""How the small models learn: lessons of examples that are drawn from a distribution, as literal values. No torch here.
 
-In: nothing. Out: ``PRETRAINING``, a recipe per family. What a page looks like is decided in ``sample_data.reading_pages``.
+In: nothing. Out: ``PRETRAINING``, a recipe per family. What is drawn is decided in ``sample_data.reading_pages``, for the model that reads,
+and in ``sample_data.described_pictures``, for the one that describes.
 
 A model that is shown four lines from the start stays at the entropy of the answers for thousands of steps: it never finds out where to
 look. One line first, then two, four and six (Bengio et al. 2009, "Curriculum learning"; our own runs in docs/log.md).
@@ -8,28 +9,38 @@ look. One line first, then two, four and six (Bengio et al. 2009, "Curriculum le
 
 import math
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from medvl_lib.models.spec import TOWER_TARGETS, Family
-from medvl_lib.sample_data.reading_pages import BLOCKS, LEARNED, LISTS, Distribution
+from medvl_lib.sample_data import described_pictures, reading_pages
+from medvl_lib.sample_data.reading_pages import BLOCKS, LEARNED, LISTS
 from medvl_lib.training.recipe import MatchRecipe
 
 REVISION = 2  # a second cycle, on forms
 
 
+Example = reading_pages.ReadingPage | described_pictures.DescribedPicture
+"""A picture with a request and the response that is wanted, under an id of its own."""
+Distribution = reading_pages.Distribution | described_pictures.PictureDistribution
+"""What a lesson can be drawn from: each draws the example of a part and a number, and says what those of one step are drawn from."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lesson:
-    """Some steps on pages of one distribution."""
+    """Some steps on examples of one distribution."""
 
     num_steps: int
-    num_pages: int
-    """Pages per optimizer step."""
-    pages: Distribution
-    has_equal_counts: bool
-    """Whether all pages of a step have equally many facts, one step after the other through the range: a third less padding."""
+    num_examples: int
+    """Examples per optimizer step."""
+    examples: Distribution
+    is_alike_in_a_step: bool
+    """Whether all examples of a step are drawn alike (``at_step``): pages with equally many facts, a third less padding."""
+    is_spelled: bool
+    """Whether image tokens are asked for the characters of their cells, too: of pages alone, to a family with a token per cell."""
 
     def __post_init__(self) -> None:
-        if min(self.num_steps, self.num_pages) < 1:
-            raise ValueError(f"{self.num_steps} steps of {self.num_pages} pages: at least one of each")
+        if min(self.num_steps, self.num_examples) < 1:
+            raise ValueError(f"{self.num_steps} steps of {self.num_examples} examples: at least one of each")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,8 +49,8 @@ class PretrainingRecipe:
 
     seed: int
     """Seed of the initial weights."""
-    pages_part: str
-    """Which endless row of pages is read; no other part shares a page with it."""
+    part: str
+    """Which endless row of examples is read; no other part shares one with it."""
     learning_rate: float
     """Peak learning rate of AdamW."""
     num_cycles: int
@@ -48,17 +59,19 @@ class PretrainingRecipe:
     adam_beta2: float
     weight_decay: float
     max_gradient_norm: float
+    products: Literal["bfloat16", "float32"]
+    """The type in which matrices are multiplied; the weights are held in float32."""
     lessons: tuple[Lesson, ...]
     """In their order, without a pause between them."""
     validate_every: int
     """Steps between two measurements of the held-out loss."""
-    num_validation_pages: int
-    """Pages of the last lesson's distribution that it is measured on."""
+    num_validation_examples: int
+    """Examples of the last lesson's distribution that it is measured on."""
 
     def __post_init__(self) -> None:
         if not self.lessons:
             raise ValueError("no lessons: at least one")
-        if min(self.num_cycles, self.validate_every, self.num_validation_pages) < 1:
+        if min(self.num_cycles, self.validate_every, self.num_validation_examples) < 1:
             raise ValueError(f"{self.num_cycles} cycles, validation every {self.validate_every} steps: at least 1 each")
         if not (self.learning_rate > 0 and 0 <= self.num_warmup_steps < self.num_steps and 0 <= self.adam_beta2 < 1):
             raise ValueError(f"learning rate {self.learning_rate}, {self.num_warmup_steps} steps of warm-up, beta2 {self.adam_beta2}")
@@ -96,18 +109,27 @@ class CaptionLessons:
 
 _PLAIN = replace(BLOCKS, invented_term_share=0.1, heading_share=0.0, transcription_share=0.0, requests=LISTS[1:2], spare_cells=(0, 0))
 LESSONS = (
-    Lesson(num_steps=400, num_pages=32, pages=replace(
-        _PLAIN, num_facts=(1, 1), font_sizes_pixels=(16, 17), max_shift_pixels=(0, 0), max_noise=2.0), has_equal_counts=False),
-    Lesson(num_steps=350, num_pages=24, pages=replace(
-        _PLAIN, num_facts=(1, 2), max_shift_pixels=(3, 1), max_noise=4.0), has_equal_counts=False),
-    Lesson(num_steps=400, num_pages=18, pages=replace(BLOCKS, num_facts=(1, 4), invented_term_share=0.1), has_equal_counts=False),
-    Lesson(num_steps=1200, num_pages=18, pages=BLOCKS, has_equal_counts=False),
-    Lesson(num_steps=2290, num_pages=12, pages=LEARNED, has_equal_counts=True),
+    Lesson(num_steps=400, num_examples=32, examples=replace(
+        _PLAIN, num_facts=(1, 1), font_sizes_pixels=(16, 17), max_shift_pixels=(0, 0), max_noise=2.0),
+        is_alike_in_a_step=False, is_spelled=True),
+    Lesson(num_steps=350, num_examples=24, examples=replace(
+        _PLAIN, num_facts=(1, 2), max_shift_pixels=(3, 1), max_noise=4.0), is_alike_in_a_step=False, is_spelled=True),
+    Lesson(num_steps=400, num_examples=18, examples=replace(BLOCKS, num_facts=(1, 4), invented_term_share=0.1),
+        is_alike_in_a_step=False, is_spelled=True),
+    Lesson(num_steps=1200, num_examples=18, examples=BLOCKS, is_alike_in_a_step=False, is_spelled=True),
+    Lesson(num_steps=2290, num_examples=12, examples=LEARNED, is_alike_in_a_step=True, is_spelled=True),
 )  # fmt: skip
 PRETRAINING: dict[Family, PretrainingRecipe] = {
     "qwen2_5_vl": PretrainingRecipe(
-        seed=1, pages_part="pretraining", learning_rate=1.2e-3, num_cycles=2, num_warmup_steps=60, adam_beta2=0.99, weight_decay=0.01,
-        max_gradient_norm=1.0, lessons=LESSONS, validate_every=200, num_validation_pages=60,
+        seed=1, part="pretraining", learning_rate=1.2e-3, num_cycles=2, num_warmup_steps=60, adam_beta2=0.99, weight_decay=0.01,
+        max_gradient_norm=1.0, products="bfloat16", lessons=LESSONS, validate_every=200, num_validation_examples=60,
+    ),
+    "mllama": PretrainingRecipe(
+        seed=1, part="pretraining", learning_rate=1.2e-3, num_cycles=1, num_warmup_steps=40, adam_beta2=0.98, weight_decay=0.01,
+        max_gradient_norm=1.0, products="float32",
+        lessons=(Lesson(
+            num_steps=640, num_examples=24, examples=described_pictures.LEARNED, is_alike_in_a_step=False, is_spelled=False),),
+        validate_every=160, num_validation_examples=96,
     ),
 }  # fmt: skip
 """The recipes of the shipped models; what else was tried is in docs/log.md."""

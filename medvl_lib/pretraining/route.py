@@ -1,13 +1,13 @@
-"""Pretraining through TRL's trainer: every weight of a small model, on pages that are drawn as they are needed.
+"""Pretraining through TRL's trainer: every weight of a small model, on examples that are drawn as they are needed.
 
 In: a recipe, an empty directory, and where checkpoints go. Out: the trained model in the hub's layout, and its steps. Seeded; resumed
-from the newest whole checkpoint, since a row of the trainer's dataset is one whole step and names its pages by number. Answers are masked
-in ``batches`` and the way through the trainer is that of ``training.route``; only here image tokens get labels of their own
+from the newest whole checkpoint, since a row of the trainer's dataset is one whole step and names its examples by number. Answers are
+masked in ``batches`` and the way through the trainer is that of ``training.route``; only here image tokens get labels of their own
 (``spell_cells``). What the model can do is judged in ``examination``.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,10 @@ from medvl_lib.chat import Conversation, single_turn
 from medvl_lib.hardware import Profile
 from medvl_lib.models.loading import DTYPES, TINY, load, quiet, serializing
 from medvl_lib.models.spec import ModelSpec
-from medvl_lib.pretraining.recipe import Lesson, PretrainingRecipe
+from medvl_lib.pretraining.recipe import Distribution, Example, Lesson, PretrainingRecipe
 from medvl_lib.prompts import PromptFormat
 from medvl_lib.provenance import Fact
-from medvl_lib.sample_data.reading_pages import Distribution, ReadingPage, draw_page
+from medvl_lib.sample_data.reading_pages import ReadingPage
 from medvl_lib.tables import write_table
 from medvl_lib.training.checkpoints import newest_complete
 from medvl_lib.training.route import CONVERSATIONS, Recorder, Report, make_repeatable, train_to_the_end
@@ -38,48 +38,53 @@ START = "start"  # the untrained model's directory below the checkpoints'
 
 
 @dataclass(frozen=True, slots=True)
-class PageShelf:
-    """Pages in memory, read like an image store."""
+class Shelf:
+    """Examples in memory, whose pictures are read like those of an image store."""
 
-    pages: Mapping[str, ReadingPage]
+    examples: Mapping[str, Example]
 
     def read(self, image_id: str) -> bytes:
-        """The page's PNG bytes."""
-        return self.pages[image_id].png
+        """The picture's PNG bytes."""
+        return self.examples[image_id].png
+
+
+def shelf(examples: Iterable[Example]) -> Shelf:
+    """Examples by their ids."""
+    return Shelf({example.example_id: example for example in examples})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PageSet:
-    """The pages of one step: ``count`` of them from number ``first`` on."""
+class ExampleSet:
+    """The examples of one step: ``count`` of them from number ``first`` on."""
 
-    pages: Distribution
+    examples: Distribution
     part: str
     first: int
     count: int
     is_spelled: bool
     """Whether image tokens are asked for their characters too."""
 
-    def draw(self) -> list[ReadingPage]:
-        """The pages, drawn."""
-        return [draw_page(self.pages, self.part, number) for number in range(self.first, self.first + self.count)]
+    def draw(self) -> list[Example]:
+        """The examples, drawn."""
+        return [self.examples.draw(self.part, number) for number in range(self.first, self.first + self.count)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PageCollator:
-    """What the trainer calls with a row of its dataset, which names a set of pages by ``index``."""
+class ExampleCollator:
+    """What the trainer calls with a row of its dataset, which names a set of examples by ``index``."""
 
     processor: Any
     prompts: PromptFormat
-    sets: Sequence[PageSet]
+    sets: Sequence[ExampleSet]
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
         """Rows -> tensors with ``labels``, as in fine-tuning."""
         chosen = [self.sets[row["index"]] for row in rows]
-        drawn = [page for pages in chosen for page in pages.draw()]
-        reader = Reader(processor=self.processor, prompts=self.prompts, images=PageShelf({page.page_id: page for page in drawn}))
-        batch = training_batch(reader, [to_conversation(page) for page in drawn])
-        if all(pages.is_spelled for pages in chosen):
-            spell_cells(batch, drawn, self.processor)
+        drawn = [example for examples in chosen for example in examples.draw()]
+        reader = Reader(processor=self.processor, prompts=self.prompts, images=shelf(drawn))
+        batch = training_batch(reader, [to_conversation(example) for example in drawn])
+        if all(examples.is_spelled for examples in chosen):
+            spell_cells(batch, [page for page in drawn if isinstance(page, ReadingPage)], self.processor)
         return batch
 
 
@@ -97,44 +102,35 @@ def spell_cells(batch: dict[str, torch.Tensor], pages: Sequence[ReadingPage], pr
                 batch["labels"][row, place + 1] = processor.tokenizer.encode(character, add_special_tokens=False)[0]
 
 
-def to_conversation(page: ReadingPage) -> Conversation:
-    """A page as one question and its answer."""
-    return single_turn(page.page_id, image_ids=(page.page_id,), request=page.request, response=page.response)
+def to_conversation(example: Example) -> Conversation:
+    """An example as one question and its answer."""
+    return single_turn(example.example_id, image_ids=(example.example_id,), request=example.request, response=example.response)
 
 
-def step_sets(recipe: PretrainingRecipe) -> list[PageSet]:
-    """The pages of every step, in order: no number is drawn twice."""
-    sets: list[PageSet] = []
+def step_sets(recipe: PretrainingRecipe) -> list[ExampleSet]:
+    """The examples of every step, in order: no number is drawn twice."""
+    sets: list[ExampleSet] = []
     first = 0
     for lesson in recipe.lessons:
         for step in range(lesson.num_steps):
-            pages = _with_one_count(lesson.pages, step) if lesson.has_equal_counts else lesson.pages
-            sets.append(PageSet(pages=pages, part=recipe.pages_part, first=first, count=lesson.num_pages, is_spelled=True))
-            first += lesson.num_pages
+            examples = lesson.examples.at_step(step) if lesson.is_alike_in_a_step else lesson.examples
+            sets.append(ExampleSet(
+                examples=examples, part=recipe.part, first=first, count=lesson.num_examples, is_spelled=lesson.is_spelled,
+            ))  # fmt: skip
+            first += lesson.num_examples
     return sets
 
 
-def _with_one_count(pages: Distribution, step: int) -> Distribution:
-    """The same pages with one number of facts: the next of the range at each step."""
-    fewest, most = pages.num_facts
-    count = fewest + step % (most - fewest + 1)
-    return replace(pages, num_facts=(count, count))
-
-
-def validation_sets(recipe: PretrainingRecipe) -> list[PageSet]:
-    """The held-out pages, in batches as large as the last lesson's."""
+def validation_sets(recipe: PretrainingRecipe) -> list[ExampleSet]:
+    """The held-out examples, in batches as large as the last lesson's."""
     last: Lesson = recipe.lessons[-1]
-    starts = range(0, recipe.num_validation_pages, last.num_pages)
+    starts = range(0, recipe.num_validation_examples, last.num_examples)
     return [
-        PageSet(
-            pages=last.pages,
-            part=VALIDATION_PART,
-            first=first,
-            count=min(last.num_pages, recipe.num_validation_pages - first),
-            is_spelled=False,
-        )
-        for first in starts
-    ]
+        ExampleSet(
+            examples=last.examples, part=VALIDATION_PART, first=first,
+            count=min(last.num_examples, recipe.num_validation_examples - first), is_spelled=False,
+        ) for first in starts
+    ]  # fmt: skip
 
 
 def pretrain(
@@ -152,7 +148,7 @@ def pretrain(
     trainer = SFTTrainer(
         model=loaded.model, args=arguments(recipe, profile, checkpoints), train_dataset=_rows(range(len(sets))),
         eval_dataset=_rows(range(len(sets), len(sets) + len(held_out))), processing_class=loaded.processor,
-        data_collator=PageCollator(processor=loaded.processor, prompts=loaded.prompts, sets=[*sets, *held_out]), callbacks=[recorder],
+        data_collator=ExampleCollator(processor=loaded.processor, prompts=loaded.prompts, sets=[*sets, *held_out]), callbacks=[recorder],
     )  # fmt: skip
     logging.set_verbosity_error()  # the trainer tells at length that it cannot load a checkpoint's weights: they have been loaded above
     train_to_the_end(trainer, recorder, checkpoints)
@@ -187,13 +183,13 @@ def arguments(recipe: PretrainingRecipe, profile: Profile, output: Path) -> SFTC
         learning_rate=recipe.learning_rate, lr_scheduler_type="cosine_with_restarts",
         lr_scheduler_kwargs={"num_cycles": recipe.num_cycles}, warmup_steps=recipe.num_warmup_steps,
         weight_decay=recipe.weight_decay, max_grad_norm=recipe.max_gradient_norm, adam_beta2=recipe.adam_beta2,
-        bf16=True,  # products in 16 bit, weights in 32
+        bf16=recipe.products == "bfloat16",
         gradient_checkpointing=False, eval_strategy="steps", eval_steps=recipe.validate_every, save_steps=STEPS_PER_CHECKPOINT,
     )  # fmt: skip
 
 
 def _rows(indices: range) -> Dataset:
-    """Rows that name a set of pages; a column called ``images`` tells the trainer that they are multimodal."""
+    """Rows that name a set of examples; a column called ``images`` tells the trainer that they are multimodal."""
     return Dataset.from_dict({"index": list(indices), "images": [[""] for _ in indices]})
 
 

@@ -42,12 +42,12 @@ class Audit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Confusions:
-    """Answers by one variant to the closed questions of one dataset's test split that have the same labels."""
+    """Answers by one variant to closed questions of one dataset's test split with the same labels; or descriptions of its classes."""
 
     dataset: str
     variant: str
     labels: tuple[str, ...]
-    """What these questions may be answered with; empty for the sets that too few questions have, counted together."""
+    """What may be answered, or the classes that there are; empty for the sets that too few pairs have, counted together."""
     counts: dict[str, dict[str, int]]
     """Wanted (a label, or other) -> said (a label, or unparsable) -> pairs; of rare sets, any -> right, wrong or unparsable -> pairs."""
 

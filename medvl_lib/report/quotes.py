@@ -53,12 +53,13 @@ class _Ranked:
 
 
 def confusions(answered: Answered) -> tuple[Confusions, ...]:
-    """The as-is answers to the closed test questions of each dataset, by variant and label set; none where there are no such questions."""
+    """The as-is answers to closed test questions, and descriptions of pictures that have a class, by dataset, variant and label set."""
     rows = stream(
         """
         select r.dataset, p.variant, r.labels, r.language, r.response, p.answer
         from read_parquet($predictions) p join read_parquet($references) r using (pair_id)
-        where r.split = 'test' and p.condition = 'as_is' and r.slices[$label] = 'closed' order by r.dataset, p.variant, pair_id
+        where r.split = 'test' and p.condition = 'as_is' and (r.slices[$label] = 'closed' or len(r.labels) > 0)
+        order by r.dataset, p.variant, pair_id
         """,
         predictions=answered.predictions / PREDICTIONS, references=answered.predictions / REFERENCES, label=ANSWER_TYPE,
     )  # fmt: skip

@@ -167,7 +167,7 @@ def _interval_cell(row: BenchmarkRow | None) -> Cell:
 
 
 def confusion(report: Report) -> Iterator[Block]:
-    """A matrix for each label set, and each variant that answered closed questions with it."""
+    """A matrix for each label set, and each variant that answered closed questions with it or described pictures of its classes."""
     for matrix in sorted(report.confusions, key=lambda found: (found.dataset, not found.labels, found.labels, place(found.variant))):
         if not matrix.variant.startswith("floor_"):
             yield _matrix(matrix)

@@ -94,6 +94,21 @@ class Distribution:
         if self.max_shift_pixels[1] >= GRID_PIXELS:
             raise ValueError(f"a shift of {self.max_shift_pixels[1]} pixels down leaves no room in a row of {GRID_PIXELS}")
 
+    @property
+    def name(self) -> str:
+        """What a figure calls it."""
+        return f"{self.num_facts[0]}-{self.num_facts[1]} facts"
+
+    def draw(self, part: str, number: int) -> "ReadingPage":
+        """The page of these three."""
+        return draw_page(self, part, number)
+
+    def at_step(self, step: int) -> "Distribution":
+        """The same pages with one number of facts: the next of the range at each step."""
+        fewest, most = self.num_facts
+        count = fewest + step % (most - fewest + 1)
+        return replace(self, num_facts=(count, count))
+
 
 SHIFTED_KINDS = ("complex_lab_panel", "icu_flowsheet", "operative_note")
 BLOCKS = Distribution(
@@ -135,6 +150,11 @@ class ReadingPage:
     noise: float
     """Standard deviation of the gray values' noise."""
     wear_seed: int
+
+    @property
+    def example_id(self) -> str:
+        """Its id among the examples that a model is taught with."""
+        return self.page_id
 
     @property
     def cell_characters(self) -> tuple[str | None, ...]:

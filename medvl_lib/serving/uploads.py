@@ -1,6 +1,7 @@
 """What comes in over the wire: pictures by their contents, never by their names, and questions that are only text.
 
 In: uploaded bytes and a prompt. Out: the same, or a ``Problem`` with the status, what was found and what to do. No model and no wire here.
+A DICOM file is taken whoever it names: nothing of it is kept, and only its pixels are looked at. What may be *stored* is ``pairs``' to say.
 """
 
 import io
@@ -40,21 +41,21 @@ def require_picture(data: bytes) -> None:
 
 
 def _size(data: bytes) -> tuple[int, int]:
-    known = ", ".join((*FORMATS, "DICOM"))
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
             return picture.size
     except Image.DecompressionBombError as error:
         raise _too_large() from error
     except images.DECODING_ERRORS as error:
-        raise Problem(415, found=f"{len(data)} bytes that are no picture", do=f"send one of {known}") from error
+        raise Problem(415, found=f"{len(data)} bytes that are no picture", do=f"send one of {', '.join(FORMATS)}, DICOM") from error
 
 
 def _dicom_size(data: bytes) -> tuple[int, int]:
+    """Width and height; the reasons name tags and syntaxes, never what they hold."""
     try:
         found = images.facts(data)
     except images.UnreadableImage as error:
-        raise Problem(415, found="a DICOM file whose picture cannot be decoded", do="send one with pixels, uncompressed") from error
+        raise Problem(415, found=f"a DICOM file without a picture that can be shown: {error}", do="send one that can be decoded") from error
     return found.width_pixels, found.height_pixels
 
 

@@ -8,6 +8,7 @@ import pytest
 from medvl_lib import sample_data
 from medvl_lib.datasets import knee_xray as dataset
 from medvl_lib.errors import InputMissing
+from medvl_lib.labels import GRADE_LABELS
 from tests.datasets.readings import pairs, rejections, stored_reasons
 
 REAL = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "knee-KL224"
@@ -30,7 +31,8 @@ def test_a_picture_that_two_experts_graded_is_one_pair_with_both_grades(tmp_path
         "doubtful narrowing of the joint space and possible osteophytic lipping."
     )
     assert pair.metadata == {
-        "category": "KL 1", "kl_grade": "1", "grade_expert_1": "1", "grade_expert_2": "2", "agreement": "experts differ",
+        "category": "KL 1", "answer_labels": GRADE_LABELS, "kl_grade": "1", "grade_expert_1": "1", "grade_expert_2": "2",
+        "agreement": "experts differ",
     }  # fmt: skip
     assert (pair.request, pair.language, pair.subject_id, pair.publisher_split) == ("Describe this medical image.", "en", None, None)
 

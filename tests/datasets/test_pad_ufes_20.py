@@ -38,6 +38,7 @@ def test_a_row_becomes_the_pair_that_the_docstring_shows(newline: str, tmp_path:
     )
     assert (first.source, first.licence, first.publisher_split) == ("metadata.csv line 2", "CC-BY-4.0", None)
     assert first.metadata["category"] == first.metadata["diagnostic"] == "BCC"
+    assert first.metadata["answer_labels"].split("|")[1] == "BCC=basal cell carcinoma"
     assert second.response == "Clinical photograph of a skin lesion on the arm, not elevated: nevus (NEV)."
 
 

@@ -17,8 +17,8 @@ def by_metric(findings: list[Finding]) -> dict[str, Finding]:
 
 def test_right_answers_score_one_and_no_answers_zero():
     pages = draw(LEARNED, "test", 8)
-    right = by_metric(list(examination._rows("learned", "base", pages, {page.page_id: page.response for page in pages})))
-    empty = by_metric(list(examination._rows("learned", "base", pages, {page.page_id: "" for page in pages})))
+    right = by_metric(list(examination.rows("learned", "base", pages, {page.page_id: page.response for page in pages})))
+    empty = by_metric(list(examination.rows("learned", "base", pages, {page.page_id: "" for page in pages})))
     assert (right["pair_accuracy"].mean, right["hallucinated_pair_rate"].mean, empty["pair_accuracy"].mean) == (1, 0, 0)
     assert {finding.num_pages for finding in right.values()} == {8}
 
@@ -27,7 +27,7 @@ def test_a_difference_is_paired_by_page():
     pages = draw(LEARNED, "test", 8)
     right = {page.page_id: page.response for page in pages}
     half = right | {page.page_id: "" for page in pages[:4]}
-    found = by_metric(list(examination._rows("learned", "nf4", pages, half, against=right)))["pair_accuracy"]
+    found = by_metric(list(examination.rows("learned", "nf4", pages, half, against=right)))["pair_accuracy"]
     assert (found.mean, found.minus_base) == (0.5, -0.5)
     assert found.minus_base_ci_low is not None
 

@@ -11,7 +11,7 @@ from medvl_lib.hardware import PROFILES
 from medvl_lib.models.weights import tensors
 from medvl_lib.pretraining import route
 from medvl_lib.pretraining.recipe import PRETRAINING, Lesson
-from medvl_lib.pretraining.route import PageCollator, PageSet, pretrain
+from medvl_lib.pretraining.route import ExampleCollator, ExampleSet, pretrain
 from medvl_lib.sample_data.reading_pages import LEARNED
 from tests.torch_fixtures import TINY
 
@@ -19,10 +19,10 @@ SHORT = replace(LEARNED, num_facts=(1, 1), heading_share=0.0)
 RECIPE = replace(
     PRETRAINING["qwen2_5_vl"],
     lessons=(
-        Lesson(num_steps=3, num_pages=2, pages=SHORT, has_equal_counts=False),
-        Lesson(num_steps=3, num_pages=3, pages=SHORT, has_equal_counts=True),
+        Lesson(num_steps=3, num_examples=2, examples=SHORT, is_alike_in_a_step=False, is_spelled=True),
+        Lesson(num_steps=3, num_examples=3, examples=SHORT, is_alike_in_a_step=True, is_spelled=True),
     ),
-    num_warmup_steps=2, validate_every=3, num_validation_pages=4,
+    num_warmup_steps=2, validate_every=3, num_validation_examples=4,
 )  # fmt: skip
 
 
@@ -57,8 +57,8 @@ def test_a_row_becomes_the_pages_of_its_step(trial):
     from medvl_lib.models.loading import load
 
     loaded = load(trial.base, TINY, trial.profile)
-    pages = PageSet(pages=SHORT, part="test", first=10, count=3, is_spelled=False)
-    batch = PageCollator(processor=loaded.processor, prompts=loaded.prompts, sets=[pages])([{"index": 0}])
+    pages = ExampleSet(examples=SHORT, part="test", first=10, count=3, is_spelled=False)
+    batch = ExampleCollator(processor=loaded.processor, prompts=loaded.prompts, sets=[pages])([{"index": 0}])
     assert batch["input_ids"].shape[0] == 3
     for row, page in enumerate(pages.draw()):
         answer = batch["labels"][row][batch["labels"][row] != -100]
@@ -71,11 +71,11 @@ def test_a_spelled_batch_asks_each_image_token_for_its_character(trial):
 
     loaded = load(trial.base, TINY, trial.profile)
     plain, spelled = (
-        PageCollator(processor=loaded.processor, prompts=loaded.prompts, sets=[
-            PageSet(pages=SHORT, part="test", first=10, count=2, is_spelled=is_spelled)
+        ExampleCollator(processor=loaded.processor, prompts=loaded.prompts, sets=[
+            ExampleSet(examples=SHORT, part="test", first=10, count=2, is_spelled=is_spelled)
         ])([{"index": 0}]) for is_spelled in (False, True)
     )  # fmt: skip
-    for row, page in enumerate(PageSet(pages=SHORT, part="test", first=10, count=2, is_spelled=True).draw()):
+    for row, page in enumerate(ExampleSet(examples=SHORT, part="test", first=10, count=2, is_spelled=True).draw()):
         places = (spelled["input_ids"][row] == loaded.processor.image_token_id).nonzero().flatten()
         said = [loaded.processor.tokenizer.decode(label) if label != -100 else None for label in spelled["labels"][row][places + 1]]
         assert said == list(page.cell_characters)

@@ -101,3 +101,26 @@ def test_a_matrix_is_named_by_its_labels(told: Report):
     assert [row["wanted"] for row in read_table_of(page, "confusion-sides-base-left-right")] == ["left", "right", "other"]
     assert "base on sides, choices that few questions have: number of pairs" in page
     assert [one for one in told.confusions if isinstance(one, Confusions) and not one.labels]
+
+
+def test_described_classes_have_a_matrix(texts: Evaluated, tmp_path: Path):
+    """Twelve knees of three grades: named rightly, one too low, and not at all, four times each."""
+    reference = next(read_table(texts.predictions.directory / REFERENCES, Reference))
+    answer = next(read_table(texts.predictions.directory / PREDICTIONS, Prediction))
+    labels = ("KL 0=grade 0", "KL 1=grade 1", "KL 2=grade 2")
+    said = {"KL 0": "A knee of grade 0.", "KL 1": "A knee of grade 0.", "KL 2": "A knee of grade 1 or grade 2."}
+    knees = {f"knees/{number}": f"KL {number % 3}" for number in range(12)}
+    write_table(tmp_path / REFERENCES, Reference, (
+        replace(reference, pair_id=pair_id, dataset="knees", split="test", response=f"A knee of grade {category[-1]}.", labels=labels,
+                slices={"category": category})
+        for pair_id, category in knees.items()
+    ))  # fmt: skip
+    write_table(tmp_path / PREDICTIONS, Prediction, (
+        replace(answer, pair_id=pair_id, variant="base", condition="as_is", answer=said[category]) for pair_id, category in knees.items()
+    ))  # fmt: skip
+    [matrix] = confusions(replace(answered(texts), predictions=tmp_path))
+    assert matrix.labels == ("KL 0", "KL 1", "KL 2")
+    nothing = {"KL 0": 0, "KL 1": 0, "KL 2": 0, "unparsable": 0}
+    assert matrix.counts == {
+        "KL 0": {**nothing, "KL 0": 4}, "KL 1": {**nothing, "KL 0": 4}, "KL 2": {**nothing, "unparsable": 4}, "other": nothing,
+    }  # fmt: skip

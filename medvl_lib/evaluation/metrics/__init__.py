@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from medvl_lib.evaluation.metrics import reports, vqa
+from medvl_lib.datasets.descriptions import CATEGORY
+from medvl_lib.evaluation.metrics import classes, languages, reports, vqa
 from medvl_lib.evaluation.metrics.documents import hallucinated_pair_rate, pair_accuracy, term_recall, value_recall
 from medvl_lib.evaluation.metrics.text import token_f1
 from medvl_lib.evaluation.predictions import ANSWER_TYPE, Reference
@@ -72,6 +73,18 @@ def _has_bleu(reference: Reference) -> bool:
 
 def _has_rouge(reference: Reference) -> bool:
     return reference.is_report and reports.rouge_signature(reference.language) is not None
+
+
+def _has_classes(reference: Reference) -> bool:
+    return reference.is_report and bool(reference.labels) and CATEGORY in reference.slices
+
+
+def _has_grades(reference: Reference) -> bool:
+    return _has_classes(reference) and classes.is_ordinal(reference.labels)
+
+
+def _has_a_script(reference: Reference) -> bool:
+    return reference.language in languages.SCRIPTS
 
 
 def _tokenizer(reference: Reference) -> str:
@@ -170,6 +183,59 @@ METRICS: dict[str, Metric] = {
         source="Lin 2004, Text Summarization Branches Out; rouge-score 0.1.2; medvl_lib/evaluation/metrics/reports.py",
         version=1,  # first version
         signature=lambda reference: reports.rouge_signature(reference.language) or "",
+    ),
+    "class_agreement": Metric(
+        name="class_agreement", applies_to=_has_classes,
+        score=lambda answer, reference: classes.class_agreement(answer, reference.slices[CATEGORY], reference.labels),
+        definition="Whether a description names the picture's declared class (a grade, a diagnosis), and no other.",
+        source="MedVL; medvl_lib/evaluation/metrics/classes.py",
+        version=1,  # first version
+    ),
+    "class_unparsable": Metric(
+        name="class_unparsable", applies_to=_has_classes,
+        score=lambda answer, reference: classes.class_unparsable(answer, reference.slices[CATEGORY], reference.labels),
+        definition="Whether a description names none of the declared classes, or several; such an answer is also wrong.",
+        source="MedVL; medvl_lib/evaluation/metrics/classes.py",
+        version=1,  # first version
+        is_higher_better=False,
+        is_gateable=False,  # one class said to everything
+    ),
+    "class_macro_f1": Metric(
+        name="class_macro_f1", applies_to=_has_classes,
+        score=lambda answer, reference: classes.class_agreement(answer, reference.slices[CATEGORY], reference.labels),
+        definition="Mean over the classes that occur of the F1 with which descriptions name them. A pair's own score is its agreement, "
+        "whose mean it is not.",
+        source="Sokolova and Lapalme 2009, doi.org/10.1016/j.ipm.2009.03.002; medvl_lib/evaluation/metrics/classes.py",
+        version=1,  # first version
+        corpus=Corpus(
+            statistics=lambda answer, reference: classes.counts(answer, reference.slices[CATEGORY], reference.labels),
+            value=classes.macro_f1,
+        ),
+        signature=lambda reference: classes.signature(reference.labels),
+    ),
+    "quadratic_kappa": Metric(
+        name="quadratic_kappa", applies_to=_has_grades,
+        score=lambda answer, reference: classes.grade_agreement(answer, reference.slices[CATEGORY], reference.labels),
+        definition="Cohen's kappa of wanted and named grades, weighted by the square of their distance; 0 where it is below 0. An answer "
+        "that names none counts as the furthest one.",
+        source="Cohen 1968, Psychological Bulletin 70; medvl_lib/evaluation/metrics/classes.py",
+        version=1,  # first version
+        is_gateable=False,  # of pictures of one grade it says nothing
+        corpus=Corpus(
+            statistics=lambda answer, reference: classes.counts(answer, reference.slices[CATEGORY], reference.labels),
+            value=classes.quadratic_kappa,
+        ),
+        signature=lambda reference: classes.signature(reference.labels),
+    ),
+    "language_kept": Metric(
+        name="language_kept", applies_to=_has_a_script,
+        score=lambda answer, reference: languages.language_kept(
+            answer, reference.response, reference.language, (reference.request, *reference.labels)
+        ),
+        definition="Whether the answer says something, in the script of the language that was asked for.",
+        source="MedVL; medvl_lib/evaluation/metrics/languages.py",
+        version=1,  # first version
+        is_gateable=False,  # any word of the language
     ),
 }  # fmt: skip
 

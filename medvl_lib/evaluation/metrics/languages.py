@@ -33,6 +33,15 @@ def _units(text: str, known: frozenset[str] = frozenset()) -> Counter[str]:
     return Counter(unit.lastgroup or "" for unit in found)
 
 
+def language_kept(answer: str, wanted: str, language: str, beside: Iterable[str] = ()) -> float:
+    """1 where the answer says something, and not in another script than asked; 0 otherwise, and for an empty answer.
+
+    >>> language_kept("左肺", "右肺", "zh"), language_kept("left lung", "右肺", "zh"), language_kept("", "右肺", "zh")
+    (1.0, 0.0, 0.0)
+    """
+    return float(bool(answer.strip()) and not is_in_another_script(answer, wanted, language, beside))
+
+
 def is_in_another_script(answer: str, wanted: str, language: str, beside: Iterable[str] = ()) -> bool:
     """Whether most of an answer's words are in another script than its language and the wanted answer are written in.
 

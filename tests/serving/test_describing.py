@@ -1,0 +1,74 @@
+"""``medvl describe``. If these passed wrongly, another model would describe a picture than the one that is served, or a DICOM file would be
+shown to it otherwise than in training.
+"""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from medvl_lib.cli import main
+from medvl_lib.datasets.descriptions import DESCRIBE
+from medvl_lib.errors import MedVLError
+from medvl_lib.sample_data.custom_reports import dicom
+from medvl_lib.serving.describing import describe
+from medvl_lib.serving.resident import load_resident
+from medvl_lib.serving.uploads import Problem, require_picture
+from tests.serving.conftest import CPU, PAGE, Project
+
+GRAY = np.asarray(Image.open(io.BytesIO(PAGE)).convert("L"))
+WINDOW = {"WindowCenter": 127.5, "WindowWidth": 256, "VOILUTFunction": "LINEAR"}
+FILM = dicom(GRAY.astype(np.uint16), "1.2.3", BitsAllocated=16, BitsStored=12, HighBit=11, **WINDOW)
+NAMED = dicom(GRAY.astype(np.uint16), "1.2.3", PatientName="Invented^Person", **WINDOW)
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_it_is_what_the_served_model_says_to_that_question(project: Project, tmp_path: Path, language: str):
+    model = project.model("adapter")
+    (tmp_path / "page.png").write_bytes(PAGE)
+    said = describe(tmp_path / "page.png", language, model=model, line=project.line, profile=CPU)
+    assert said.variant == "adapter"
+    assert said.answer == load_resident(model, project.line, CPU).answer(DESCRIBE[language], [PAGE]).answer
+
+
+def test_a_dicom_file_is_shown_as_its_pixels_are_in_training(project: Project, tmp_path: Path):
+    (tmp_path / "film.dcm").write_bytes(FILM)
+    model = project.model("base")
+    said = describe(tmp_path / "film.dcm", "en", model=model, line=project.line, profile=CPU)
+    assert said.answer == load_resident(model, project.line, CPU).answer(DESCRIBE["en"], [FILM]).answer
+
+
+@pytest.mark.parametrize("data", [FILM, NAMED])
+def test_a_dicom_file_may_be_asked_about_whoever_it_names(data: bytes):
+    require_picture(data)
+
+
+def test_a_dicom_file_without_pixels_is_refused_without_quoting_it():
+    with pytest.raises(Problem) as refused:
+        require_picture(dicom(None, "1.2.3", PatientName="Invented^Person"))
+    assert refused.value.status == 415
+    assert "Invented" not in refused.value.detail
+
+
+@pytest.mark.parametrize(("data", "found"), [(None, "No such file"), (b"text", "4 bytes that are no picture"), (PAGE[:-400], "decoded to")])
+def test_what_is_no_picture_is_refused_by_the_files_name(project: Project, tmp_path: Path, data: bytes | None, found: str):
+    path = tmp_path / "page.png"
+    if data is not None:
+        path.write_bytes(data)
+    with pytest.raises(MedVLError, match=found) as refused:
+        describe(path, "en", model=project.model("base"), line=project.line, profile=CPU)
+    assert refused.value.where == str(path)
+
+
+def test_the_command_prints_the_answer_and_says_who_answers(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setenv("MEDVL_SETTINGS", str(project.settings))
+    (tmp_path / "page.png").write_bytes(PAGE)
+    assert main(["describe", str(tmp_path / "page.png"), "--line", "documents", "--language", "zh"]) == 0
+    said = capsys.readouterr()
+    model = project.model("base")
+    assert said.out.strip() == load_resident(model, project.line, CPU).answer(DESCRIBE["zh"], [PAGE]).answer.strip()
+    assert model.sentence in said.err

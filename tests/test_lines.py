@@ -347,7 +347,7 @@ def moved_by_run(changed: DatasetRun) -> set[str]:
     return moved(before, after)
 
 
-@pytest.mark.parametrize("name", LIMITS)
+@pytest.mark.parametrize("name", sorted(LIMITS))
 def test_a_limit_moves_the_validated_pairs_alone(name: str):
     assert moved_by_run(replace(RUN, limits=replace(PAGES, **{name: LIMITS[name]}))) == {"validated_pairs"}
 

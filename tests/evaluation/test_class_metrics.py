@@ -10,6 +10,7 @@ from medvl_lib.evaluation.agreement import kappas
 from medvl_lib.evaluation.floors import floors_of
 from medvl_lib.evaluation.metrics import METRICS, classes
 from medvl_lib.evaluation.metrics.classes import class_agreement, class_unparsable, counts, is_ordinal, macro_f1, quadratic_kappa
+from medvl_lib.evaluation.metrics.languages import language_kept
 from medvl_lib.evaluation.metrics.tokens import UnscorableError
 from medvl_lib.evaluation.predictions import FLOORS, Reference
 from medvl_lib.labels import GRADE_LABELS, KELLGREN_LAWRENCE, LESION_LABELS, LESIONS
@@ -136,7 +137,7 @@ def test_the_commonest_class_and_all_of_them_beat_no_floor(metric: str, answer: 
 def test_class_metrics_are_of_described_pictures_with_declared_classes_alone():
     knee = knees()[0]
     names = {name for name, metric in METRICS.items() if metric.applies_to(knee)}
-    assert {"class_agreement", "class_unparsable", "class_macro_f1", "quadratic_kappa", "bleu_4", "language_kept"} <= names
+    assert {"class_agreement", "class_unparsable", "class_macro_f1", "quadratic_kappa", "bleu_4"} <= names
     lesion = {"slices": {CATEGORY: "BCC"}, "labels": LESION}
     for changes, missing in (({"labels": ()}, "class_agreement"), ({"slices": {}}, "class_agreement"), (lesion, "quadratic_kappa")):
         assert not METRICS[missing].applies_to(_changed(knee, **changes))
@@ -156,5 +157,4 @@ def _changed(reference: Reference, **changes: object) -> Reference:
 )
 def test_an_answer_keeps_the_language_that_was_asked(answer: str, kept: float):
     chinese = _changed(knees()[0], language="zh", request="请描述这张医学图像。", response="双肺野清晰。", labels=(), slices={})
-    assert METRICS["language_kept"].score(answer, chinese) == kept
-    assert not METRICS["language_kept"].applies_to(_changed(chinese, language="xx"))
+    assert language_kept(answer, chinese.response, chinese.language, (chinese.request,)) == kept

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medvl_lib.datasets.descriptions import CATEGORY
-from medvl_lib.evaluation.metrics import classes, languages, reports, vqa
+from medvl_lib.evaluation.metrics import classes, reports, vqa
 from medvl_lib.evaluation.metrics.documents import hallucinated_pair_rate, pair_accuracy, term_recall, value_recall
 from medvl_lib.evaluation.metrics.text import token_f1
 from medvl_lib.evaluation.predictions import ANSWER_TYPE, Reference
@@ -81,10 +81,6 @@ def _has_classes(reference: Reference) -> bool:
 
 def _has_grades(reference: Reference) -> bool:
     return _has_classes(reference) and classes.is_ordinal(reference.labels)
-
-
-def _has_a_script(reference: Reference) -> bool:
-    return reference.language in languages.SCRIPTS
 
 
 def _tokenizer(reference: Reference) -> str:
@@ -226,16 +222,6 @@ METRICS: dict[str, Metric] = {
             value=classes.quadratic_kappa,
         ),
         signature=lambda reference: classes.signature(reference.labels),
-    ),
-    "language_kept": Metric(
-        name="language_kept", applies_to=_has_a_script,
-        score=lambda answer, reference: languages.language_kept(
-            answer, reference.response, reference.language, (reference.request, *reference.labels)
-        ),
-        definition="Whether the answer says something, in the script of the language that was asked for.",
-        source="MedVL; medvl_lib/evaluation/metrics/languages.py",
-        version=1,  # first version
-        is_gateable=False,  # any word of the language
     ),
 }  # fmt: skip
 

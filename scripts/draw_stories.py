@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 QUESTION = """
     select l.line, l.variant, l.condition, l.mean, l.ci_low, l.ci_high, l.n, p.verdict
     from leaderboard l join promotion_decisions p on p.evaluation_id = l.evaluation_id and p.primary_metric = l.metric
+        and p.challenger = 'adapter'
     where p.is_current and l.variant <> 'floor_empty' and l.variant <> 'floor_constant'
     order by l.line, l.mean, l.variant
 """

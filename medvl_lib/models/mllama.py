@@ -3,7 +3,7 @@
 In: a directory in the hub's layout (or a seed). Out: a processor, or such a directory. A picture is one ``<|image|>`` in the text and
 enters through gated cross-attention; its tiles are the processor's own size, so that a pixel budget can only be the tiles' own. Mean and
 standard deviation of the pixels are always the checkpoint's.
-Source: transformers 5.23, models/mllama; why it is as it is: docs/decisions/0016-the-decoder-of-imaging.md.
+Source: transformers 5.23, models/mllama; why it is as it is: docs/decisions/0017-the-decoder-of-imaging.md.
 """
 
 from collections.abc import Iterator, Sequence

@@ -30,6 +30,11 @@ SETTINGS = """
 max_steps = 6
 max_training_pairs = 24
 max_validation_pairs = 4
+[lines.imaging.encoder]
+max_steps = 3
+effective_batch = 8
+max_training_pairs = 24
+max_validation_pairs = 8
 [lines.imaging.evaluation]
 max_pairs_per_dataset = 3
 max_answer_tokens = 16
@@ -46,8 +51,10 @@ MAY_FAIL = {  # of so few invented pairs, or of six steps, or of a batch with un
 OTHER = '[lines.imaging.model]\nfamily = "qwen2_5_vl"\n'
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("family", "more"), [("mllama", ""), ("qwen2_5_vl", OTHER)])
+@pytest.mark.parametrize(
+    ("family", "more"),
+    [pytest.param("mllama", "", marks=pytest.mark.slow), pytest.param("qwen2_5_vl", OTHER, marks=pytest.mark.soak)],
+)
 def test_the_whole_line_runs_with_either_decoder(family: Family, more: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(overfit, "NUM_PAIRS", 8)
     tables = "".join(f"[datasets.{name}]\nrejected_share_budget = 0.3\n" for name in COUNTS)

@@ -64,7 +64,7 @@ def test_every_rule_of_every_step_has_its_damage(tmp_path: Path):
     runs = [DatasetRun(dataset=dataset, raw_folder=tmp_path, limits=PAGES) for dataset in DATASETS.values()]
     steps = [*(step for run in runs for step in dataset_steps(run)), *small_route(tmp_path)]
     steps += [step for line in LINES.values() for step in line_steps(line, CPU)]
-    stages = {stage.name for line in LINES.values() for stage in line.stages}
+    stages = {stage.name for line in LINES.values() for stage in line.answering}
     assert {("adapter" if step.name in stages else step.name, rule.name) for step in steps for rule in step.rules} == set(CASES)
 
 

@@ -516,7 +516,8 @@ def test_the_settings_that_come_with_it_have_the_lines_that_they_had():
 
 
 def test_the_imaging_lines_numbers_are_those_of_the_requirement_documents():
-    [stage] = IMAGING.stages
+    encoder, stage = IMAGING.stages
+    assert encoder == ENCODER
     recipe = stage.recipe
     assert (stage.name, recipe.learning_rate, recipe.num_epochs, recipe.effective_batch, recipe.max_gradient_norm) == (
         "decoder", 2e-4, 1, 4, 1.0,
@@ -530,7 +531,7 @@ def test_the_imaging_lines_numbers_are_those_of_the_requirement_documents():
 
 def test_a_line_says_nothing_of_datasets_that_it_does_not_read(tmp_path: Path):
     line = lines_with(tmp_path, "slake knee_xray")["imaging"]
-    assert line.stages[0].recipe.pairs_per_dataset == {"knee_xray": 1500, "slake": 300}
+    assert line.answering[0].recipe.pairs_per_dataset == {"knee_xray": 1500, "slake": 300}
     more = "[lines.imaging.recipe]\npairs_per_dataset = { roco = 5 }\n"
     with pytest.raises(SettingsError, match="roco, which the line imaging does not read"):
         lines_with(tmp_path, "slake knee_xray", more)

@@ -1,8 +1,8 @@
 """The index of cases: what an encoder makes of the training pictures, and which of them are nearest to another picture. No torch here.
 
 In: captioned pictures of the training split with their unit vectors; later a vector that is looked for. Out: ``index.parquet``, and
-``Neighbour`` rows, found by DuckDB in the file itself. A case of the same patient is never a neighbour, and one of another split never
-stands in an index: its text would be the answer. Making vectors belongs to ``models.embedding``.
+``Neighbour`` rows, found by DuckDB in the file itself. A case of a patient who is named is never a neighbour, and one of another split
+never stands in an index: its text would be the answer. Making vectors belongs to ``models.embedding``.
 """
 
 from collections.abc import Iterable, Sequence

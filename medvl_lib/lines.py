@@ -281,6 +281,10 @@ def _applied(line: Line, settings: Settings) -> Line:
         if isinstance(recipe, Recipe):
             _require_among(recipe.mixture_weights, line, datasets, f"{table}, mixture_weights")
     model = override(_of_family(line.model, changes.model, settings.scale), changes.model, where("model"))
+    if model.family not in MODELS:
+        raise SettingsError(
+            found=f"family = {model.family!r}, which never answers", where=where("model"), do=f"name one of {', '.join(MODELS)}"
+        )
     return replace(
         line,
         datasets=datasets,
@@ -315,6 +319,8 @@ def _stages(line: Line, settings: Settings) -> tuple[Stage, ...]:
         recipe = override(stage.recipe, changes.encoder, settings.where("lines", line.name, "encoder"))
         where = settings.where("lines", line.name, "encoder_model")
         model = None if stage.model is None else _resolved(override(stage.model, changes.encoder_model, where), settings)
+        if model is not None and model.family in MODELS:
+            raise SettingsError(found=f"family = {model.family!r}, which answers", where=where, do="name an encoder: siglip")
         return replace(stage, recipe=recipe, model=model)
 
     return tuple(changed(stage) for stage in line.stages)

@@ -7,7 +7,6 @@ Legend: Q queries, G candidates (the gallery).
 """
 
 import math
-from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -43,10 +42,19 @@ class Retrieval:
         return float(np.median(self.ranks))
 
 
-def right_candidates(texts: Sequence[Hashable]) -> NDArray[np.bool_]:
-    """(N, N): whether candidate j is right for query i: a caption that stands in the gallery several times is right wherever it stands."""
-    numbers = {text: number for number, text in enumerate(dict.fromkeys(texts))}
-    keys = np.array([numbers[text] for text in texts], dtype=np.int64)
+def right_candidates(texts: Sequence[Hashable], pictures: Sequence[Hashable] | None = None) -> NDArray[np.bool_]:
+    """(N, N): whether text j is right for picture i: it stands with it, word for word, somewhere in the gallery.
+
+    A caption that stands there several times is right wherever it stands, and so is every caption of a picture that has several.
+    ``pictures`` says which rows have the same one; without it they are all different.
+    """
+    same_text = _equal(texts)
+    return same_text if pictures is None else _equal(pictures).astype(np.float32) @ same_text.astype(np.float32) > 0
+
+
+def _equal(values: Sequence[Hashable]) -> NDArray[np.bool_]:
+    numbers = {value: number for number, value in enumerate(dict.fromkeys(values))}
+    keys = np.array([numbers[value] for value in values], dtype=np.int64)
     return keys[:, None] == keys[None, :]
 
 
@@ -75,30 +83,40 @@ def chance_at(num_right: int, num_candidates: int, cutoff: int) -> float:
     return 1.0 - math.comb(num_candidates - num_right, drawn) / math.comb(num_candidates, drawn)
 
 
-def retrieval(similarity: NDArray[np.floating], texts: Sequence[Hashable]) -> tuple[Retrieval, Retrieval]:
+def retrieval(
+    similarity: NDArray[np.floating], texts: Sequence[Hashable], pictures: Sequence[Hashable] | None = None
+) -> tuple[Retrieval, Retrieval]:
     """Both directions of a gallery of N pairs, ``similarity[i, j]`` that of picture i and text j (N, N)."""
-    is_right = right_candidates(texts)
-    counts = is_right.sum(axis=1)
-    chances = tuple(float(np.mean([chance_at(int(count), len(texts), cutoff) for count in counts])) for cutoff in CUTOFFS)
+    is_right = right_candidates(texts, pictures)
     return tuple(
-        Retrieval(direction=direction, ranks=ranks(values, is_right), gallery_size=len(texts), chances=chances)
-        for direction, values in zip(DIRECTIONS, (similarity, similarity.T), strict=True)
+        Retrieval(direction=direction, ranks=ranks(values, right), gallery_size=len(texts), chances=_chances(right))
+        for direction, values, right in zip(DIRECTIONS, (similarity, similarity.T), (is_right, is_right.T), strict=True)
     )  # pyright: ignore[reportReturnType] (two directions)
 
 
-def class_only_at(texts: Sequence[Hashable], classes: Sequence[Hashable], cutoff: int) -> float:
+def _chances(is_right: NDArray[np.bool_]) -> tuple[float, ...]:
+    counts: list[int] = is_right.sum(axis=1).tolist()
+    return tuple(float(np.mean([chance_at(count, len(counts), cutoff) for count in counts])) for cutoff in CUTOFFS)
+
+
+def class_only_at(
+    texts: Sequence[Hashable], classes: Sequence[Hashable], cutoff: int, pictures: Sequence[Hashable] | None = None,
+    direction: Direction = "image_to_text",
+) -> float:  # fmt: skip
     """Expected recall of who knows the class of every picture and text and nothing else: those of the right class first, by chance.
 
     Mean over queries of 1 - C(n - r, k) / C(n, k), of n candidates in the query's class, r of them right; 1 where k >= n.
     """
-    of_class = Counter(classes)
-    right = Counter(zip(texts, classes, strict=True))
-    found = [chance_at(right[text, kind], of_class[kind], cutoff) for text, kind in zip(texts, classes, strict=True)]
-    return sum(found) / len(found)
+    is_right, of_class = right_candidates(texts, pictures), _equal(classes)
+    is_right = of_class & (is_right if direction == "image_to_text" else is_right.T)
+    counts: list[tuple[int, int]] = list(zip(is_right.sum(axis=1).tolist(), of_class.sum(axis=1).tolist(), strict=True))
+    return sum(chance_at(right, size, cutoff) for right, size in counts) / len(counts)
 
 
-def mean_similarities(similarity: NDArray[np.floating], texts: Sequence[Hashable]) -> tuple[float, float]:
+def mean_similarities(
+    similarity: NDArray[np.floating], texts: Sequence[Hashable], pictures: Sequence[Hashable] | None = None
+) -> tuple[float, float]:
     """(of right pairs, of wrong ones); NaN where there are no wrong ones."""
-    is_right = right_candidates(texts)
+    is_right = right_candidates(texts, pictures)
     wrong = similarity[~is_right]
     return float(similarity[is_right].mean()), float(wrong.mean()) if wrong.size else math.nan

@@ -53,7 +53,7 @@ def start(settings: Path) -> psutil.Popen:
     )  # fmt: skip
 
 
-def finish(process: psutil.Popen, *, seconds: float = 400) -> str:
+def finish(process: psutil.Popen, *, seconds: float = 900) -> str:
     """What it printed; fails when it does not end in time."""
     said, _ = process.communicate(timeout=seconds)
     return said

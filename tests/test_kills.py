@@ -12,8 +12,6 @@ import pytest
 from medvl_lib.files import sha256_of_file
 from tests import demo_runs
 
-pytestmark = pytest.mark.slow
-
 
 def _adapter(settings: Path) -> str:
     [weights] = (settings.parent / "data" / "adapter" / "documents").glob("*/adapter_model.safetensors")
@@ -29,7 +27,14 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> str:
     return _adapter(settings)
 
 
-@pytest.mark.parametrize("victims", [("worker",), ("training",), ("worker", "training")], ids="+".join)
+@pytest.mark.parametrize(
+    "victims",
+    [
+        pytest.param(("training",), marks=pytest.mark.slow), pytest.param(("worker",), marks=pytest.mark.soak),
+        pytest.param(("worker", "training"), marks=pytest.mark.soak),
+    ],
+    ids="+".join,
+)  # fmt: skip
 def test_a_killed_run_is_finished_by_the_next_one_with_bit_identical_weights(
     victims: tuple[str, ...], undisturbed: str, tmp_path: Path
 ) -> None:
@@ -51,6 +56,7 @@ def test_a_killed_run_is_finished_by_the_next_one_with_bit_identical_weights(
     assert _adapter(settings) == undisturbed
 
 
+@pytest.mark.slow
 def test_a_cancelled_run_stops_its_training_process(tmp_path: Path) -> None:
     settings = demo_runs.project(tmp_path)
     process = demo_runs.start(settings)

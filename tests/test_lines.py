@@ -546,6 +546,13 @@ def test_another_decoder_is_one_changed_value(tmp_path: Path, scale: str, model:
         lines_with(tmp_path, "slake", '[lines.imaging.model]\nfamily = "qwen"\n', scale)
 
 
+@pytest.mark.parametrize(("table", "family"), [("model", "siglip"), ("encoder_model", "mllama")])
+def test_a_family_that_cannot_do_it_is_refused_by_name(tmp_path: Path, table: str, family: str):
+    with pytest.raises(SettingsError, match=family) as refused:
+        lines_with(tmp_path, "slake", f'[lines.imaging.{table}]\nfamily = "{family}"\n')
+    assert table in refused.value.where
+
+
 def test_another_family_moves_what_is_made_of_the_model():
     changed = replace(IMAGING, model=MODELS["qwen2_5_vl"])
     assert moved(versions(IMAGING), versions(changed)) == WEIGHTS | {"decoder", "overfit", "audit", "predictions"}

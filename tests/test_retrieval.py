@@ -85,3 +85,23 @@ def test_the_mean_similarity_of_right_and_of_wrong_pairs():
     matched, mismatched = mean_similarities(SIMILARITY, ["a", "b", "c"])
     assert (matched, mismatched) == (pytest.approx(0.5), pytest.approx((0.1 + 0.2 + 0.8 + 0.05 + 0.3 + 0.2) / 6))
     assert math.isnan(mean_similarities(np.ones((2, 2)), ["a", "a"])[1])
+
+
+def test_every_caption_of_a_picture_is_right_and_none_of_them_counts_against_another():
+    """Two pictures of two captions each, and an encoder that knows both: all is found, and chance is that of two right ones in four."""
+    pictures, texts = ["p", "p", "q", "q"], ["a", "b", "c", "d"]
+    knows = np.array([[1.0, 1.0, 0.0, 0.0]] * 2 + [[0.0, 0.0, 1.0, 1.0]] * 2)
+    forth, back = retrieval(knows, texts, pictures)
+    assert forth.ranks.tolist() == back.ranks.tolist() == [1, 1, 1, 1]
+    assert forth.chances[0] == back.chances[0] == pytest.approx(0.5)
+    assert class_only_at(texts, ["x"] * 4, 1, pictures) == pytest.approx(0.5)
+    assert mean_similarities(knows, texts, pictures) == (1.0, 0.0)
+    assert retrieval(knows, texts)[0].ranks.tolist() == [2, 2, 2, 2]  # were they four pictures, ties would count against it
+
+
+def test_a_caption_that_two_pictures_share_is_right_for_both_in_either_direction():
+    """P has a and b, q has b: b finds both, a finds p alone."""
+    is_right = right_candidates(["a", "b", "b"], ["p", "p", "q"])
+    assert is_right.tolist() == [[True, True, True], [True, True, True], [False, True, True]]
+    assert class_only_at(["a", "b", "b"], ["x"] * 3, 1, ["p", "p", "q"]) == pytest.approx((1 + 1 + 2 / 3) / 3)
+    assert class_only_at(["a", "b", "b"], ["x"] * 3, 1, ["p", "p", "q"], "text_to_image") == pytest.approx((2 / 3 + 1 + 1) / 3)

@@ -80,8 +80,9 @@ def write_retrieval(
     rows: list[RetrievalRow] = []
     for variant, both in vectors.items():
         similarity = both.pictures @ both.texts.T
-        similarities = mean_similarities(similarity, texts)
-        for way in retrieval(similarity, texts):
+        pictures = [item.image_id for item in captions]
+        similarities = mean_similarities(similarity, texts, pictures)
+        for way in retrieval(similarity, texts, pictures):
             ranks += _ranks(variant, captions, way)
             rows += _rows(variant, captions, texts, way, similarities)
     write_table(directory / RANKS, Rank, ranks)
@@ -103,7 +104,7 @@ def _rows(
     variant: EncoderVariant, captions: Sequence[CaptionedImage], texts: Sequence[str], way: ranking.Retrieval,
     similarities: tuple[float, float],
 ) -> Iterator[RetrievalRow]:  # fmt: skip
-    classes = [f"{item.dataset}/{item.category}" for item in captions]
+    classes, pictures = [f"{item.dataset}/{item.category}" for item in captions], [item.image_id for item in captions]
     has_classes = all(item.category is not None for item in captions)
     matched, mismatched = similarities
     for cutoff, chance in zip(CUTOFFS, way.chances, strict=True):
@@ -112,7 +113,8 @@ def _rows(
         )
         yield RetrievalRow(
             variant=variant, direction=way.direction, cutoff=cutoff, recall=recall_at(way.ranks, cutoff), ci_low=found.ci_low,
-            ci_high=found.ci_high, chance=chance, class_only=class_only_at(texts, classes, cutoff) if has_classes else None,
+            ci_high=found.ci_high, chance=chance,
+            class_only=class_only_at(texts, classes, cutoff, pictures, way.direction) if has_classes else None,
             gallery_size=len(captions), num_groups=found.num_clusters, num_texts=len(set(texts)), median_rank=way.median_rank,
             matched_similarity=matched, mismatched_similarity=None if math.isnan(mismatched) else mismatched,
         )  # fmt: skip

@@ -60,6 +60,8 @@ caption (the five grades, the six diagnoses, an opacity or none) and nothing els
 
 {retrieval}
 
+Captions of knees and of chests, of which there are few, also occur in training; no picture does.
+
 Mean cosine of pictures and their own captions {matched:.2f}, and other captions {mismatched:.2f}.
 """
 

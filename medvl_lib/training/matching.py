@@ -91,10 +91,11 @@ class Temperature:
 def ranked(captions: Sequence[CaptionedImage], said: EvalPrediction) -> dict[str, float | int | None]:
     """How well the pictures and texts of the validation split find each other: the columns of ``MatchingStep``."""
     pictures, texts = said.predictions
-    named = [canonical(captions[row].text) for row in said.label_ids.tolist()]
+    shown = [captions[row] for row in said.label_ids.tolist()]
+    named, image_ids = [canonical(item.text) for item in shown], [item.image_id for item in shown]
     similarity = pictures @ texts.T
-    both = retrieval(similarity, named)
-    matched, mismatched = mean_similarities(similarity, named)
+    both = retrieval(similarity, named, image_ids)
+    matched, mismatched = mean_similarities(similarity, named, image_ids)
     return {
         "gallery_size": len(named),
         **{f"{way.direction}_recall_at_{k}": value for way in both for k, value in zip(CUTOFFS, way.recalls, strict=True)},

@@ -31,15 +31,15 @@ class Relation(NamedTuple):
     """What picture i and text j are to each other, (B, B) each."""
 
     is_positive: torch.Tensor
-    """They belong together: of one pair, or the text stands word for word with picture i, too."""
+    """They belong together: the text stands, word for word, with picture i somewhere in the batch."""
     is_counted: torch.Tensor
-    """False where they are of one patient (or one picture) and neither belong together nor speak against each other."""
+    """False where they are of one patient and neither belong together nor speak against each other."""
 
 
 def relation(texts: torch.Tensor, groups: torch.Tensor, pictures: torch.Tensor) -> Relation:
     """The relation of every picture to every text, from the keys (B,) of the pairs."""
-    is_positive = _equal(texts) | torch.eye(len(texts), dtype=torch.bool, device=texts.device)
-    return Relation(is_positive, is_positive | ~(_equal(groups) | _equal(pictures)))
+    is_positive = _equal(pictures).float() @ _equal(texts).float() > 0  # of a row with picture i and a row with text j
+    return Relation(is_positive, is_positive | ~_equal(groups))
 
 
 def _equal(keys: torch.Tensor) -> torch.Tensor:
@@ -94,7 +94,8 @@ class Matcher(torch.nn.Module):
         super().__init__()
         self.encoder = encoder
         self.chunk = chunk
-        """Pairs that are embedded at a time; 0: all of them, and nothing is computed twice. Operational: the gradient is the same."""
+        """Pairs that are embedded at a time; 0: all of them, and nothing is computed twice. Operational: without dropout the gradient is
+        the same."""
         self.num_tokens = 0
         """Patches and text positions that were trained on so far, padding included: these models are shown it."""
 

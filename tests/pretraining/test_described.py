@@ -65,7 +65,7 @@ def test_the_card_tells_what_was_measured(tmp_path: Path):
     assert (tmp_path / "loss.svg").is_file()
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_an_examination_finds_everything_that_the_card_tells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "model").mkdir()
     TINY["mllama"](tmp_path / "model", seed=1, max_pixels=SPEC.max_pixels)

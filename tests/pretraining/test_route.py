@@ -42,7 +42,7 @@ def made(directory: Path, checkpoints: Path, stop_at: int | None = None) -> str:
     return sha256_of_file(directory / "model.safetensors")
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_resumed_run_makes_the_same_weights_as_an_undisturbed_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(route, "STEPS_PER_CHECKPOINT", 2)
     undisturbed = made(tmp_path / "first", tmp_path / "first_checkpoints")

@@ -33,8 +33,8 @@ def slow_loss(embedded: Embeddings, log_temperature: float, bias: float, texts, 
     total, count = 0.0, len(texts)
     for i in range(count):
         for j in range(count):
-            is_one = i == j or texts[i] == texts[j]
-            if not is_one and (groups[i] == groups[j] or pictures[i] == pictures[j]):
+            is_one = any(pictures[k] == pictures[i] and texts[k] == texts[j] for k in range(count))
+            if not is_one and groups[i] == groups[j]:
                 continue
             z = 1.0 if is_one else -1.0
             similarity = sum(float(a) * float(b) for a, b in zip(embedded.pictures[i], embedded.texts[j], strict=True))
@@ -49,6 +49,7 @@ def slow_loss(embedded: Embeddings, log_temperature: float, bias: float, texts, 
         ((1, 1, 3, 4, 5, 1), (1, 2, 3, 4, 5, 6), (1, 2, 3, 4, 5, 6)),  # three say the same
         ((1, 2, 3, 4, 5, 6), (1, 1, 3, 3, 5, 6), (1, 2, 3, 4, 5, 5)),  # two patients with two, a picture with two texts
         ((1, 1, 3, 4, 5, 6), (1, 1, 3, 3, 5, 6), (1, 2, 3, 4, 5, 6)),  # one patient twice, and word for word
+        ((1, 2, 2, 4, 5, 6), (1, 1, 3, 4, 5, 6), (1, 1, 3, 4, 5, 6)),  # what a picture's second text says stands with another picture, too
     ],
 )
 def test_it_is_the_papers_formula(texts, groups, pictures):
@@ -64,6 +65,13 @@ def test_word_for_word_is_positive_and_another_text_of_a_patient_is_left_out():
     related = relation(keys(1, 1, 3), keys(7, 8, 8), keys(1, 2, 3))
     assert related.is_positive.tolist() == [[True, True, False], [True, True, False], [False, False, True]]
     assert related.is_counted.tolist() == [[True, True, True], [True, True, False], [True, False, True]]
+
+
+def test_every_text_of_a_picture_is_true_of_it_wherever_it_stands():
+    """A picture with the texts 1 and 2, and another one with the text 2: the row with text 1 shows what text 2 is true of."""
+    related = relation(keys(1, 2, 2), keys(7, 7, 8), keys(4, 4, 5))
+    assert related.is_positive.tolist() == [[True, True, True], [True, True, True], [False, True, True]]
+    assert related.is_counted.all()
 
 
 def test_a_model_without_training_starts_at_the_loss_of_orthogonal_vectors():

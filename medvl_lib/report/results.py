@@ -38,7 +38,7 @@ def _candidate(decision: Decision, decided_at: str) -> Iterator[Block]:
     name = decision.challenger
     rows = [
         (f"{words(name)} minus {words(decision.champion)}", decision.difference, decision.ci_low, decision.ci_high),
-        (f"{words(name)}: picture minus blank picture", decision.image_difference, decision.image_ci_low, decision.image_ci_high),
+        (f"{words(name)}: picture minus blank", decision.image_difference, decision.image_ci_low, decision.image_ci_high),
     ]
     marks = [Mark(label=label, mean=mean, low=low, high=high, is_emphasized=True) for label, mean, low, high in rows if mean is not None]
     if marks:

@@ -11,6 +11,7 @@ from PIL import Image
 
 from medvl_lib.cli import main
 from medvl_lib.datasets.descriptions import DESCRIBE
+from medvl_lib.dicom import refusal
 from medvl_lib.errors import MedVLError
 from medvl_lib.sample_data.custom_reports import dicom
 from medvl_lib.serving.describing import describe
@@ -40,9 +41,11 @@ def test_a_dicom_file_is_shown_as_its_pixels_are_in_training(project: Project, t
     assert said.answer == load_resident(model, project.line, CPU).answer(DESCRIBE["en"], [FILM]).answer
 
 
-@pytest.mark.parametrize("data", [FILM, NAMED])
-def test_a_dicom_file_may_be_asked_about_whoever_it_names(data: bytes):
-    require_picture(data)
+@pytest.mark.parametrize(("data", "is_stored"), [(FILM, True), (NAMED, False)])
+def test_a_dicom_file_may_be_asked_about_whoever_it_names(data: bytes, is_stored: bool):
+    """What would never enter the image store is still a picture to its owner: nothing of it is kept."""
+    require_picture(data)  # raises where it is refused
+    assert (refusal(data) is None) == is_stored
 
 
 def test_a_dicom_file_without_pixels_is_refused_without_quoting_it():

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from medvl_lib.audit import AuditSpec
-from medvl_lib.benchmark.promotion import Gate
+from medvl_lib.benchmark.gate import Gate, RecallGuardrail
 from medvl_lib.datasets import DATASETS, clinical_documents
 from medvl_lib.datasets.descriptions import DESCRIBE
 from medvl_lib.errors import SettingsError
@@ -50,7 +50,9 @@ class Line:
     """What ``/extract`` asks: a question that the line is trained on. Not identity: nothing that is written depends on it."""
 
     def __post_init__(self) -> None:
-        """Refuse a line that answers nothing, and encoders that do not come first or are several: a line has one index."""
+        """Refuse a line that answers nothing, encoders that do not come first or are several (a line has one index), cases without one."""
+        if self.retrieves and self.encoder is None:
+            raise ValueError("similar cases before a question (retrieved_cases) need an encoder that finds them, and no stage is one")
         objectives = [stage.objective for stage in self.stages]
         if "match" in objectives[1:] or not self.answering:
             raise ValueError(f"stages with the objectives {objectives}: one that matches may come first, and at least one must answer")
@@ -61,9 +63,19 @@ class Line:
         return next((stage for stage in self.stages if stage.objective == "match"), None)
 
     @property
+    def retrieves(self) -> bool:
+        """Whether similar training cases stand before questions of it, in a condition of its evaluation or in training."""
+        return _retrieves(self.evaluation, self.stages)
+
+    @property
     def answering(self) -> tuple[Stage, ...]:
         """The stages that learn to answer: each goes on with the adapter of the one before."""
         return tuple(stage for stage in self.stages if stage.objective != "match")
+
+
+def _retrieves(evaluation: EvaluationSpec, stages: Sequence[Stage]) -> bool:
+    learns = (stage.recipe.with_retrieved_cases for stage in stages if isinstance(stage.recipe, Recipe))
+    return "retrieved_cases" in evaluation.controls or any(learns)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,11 +175,15 @@ IMAGING = Line(
         ),
     ),
     evaluation=EvaluationSpec(
-        splits=("test",), max_pairs_per_dataset=300, max_answer_tokens=256, controls=("blank_image", "shuffled_image"), seed=42,
-        datasets=(), further_variants=(),
+        splits=("test",), max_pairs_per_dataset=300, max_answer_tokens=256,
+        controls=("blank_image", "shuffled_image", "retrieved_cases"), seed=42, datasets=(), further_variants=(), num_retrieved_cases=3,
     ),
     gate=Gate(
         primary_metric="class_agreement",
+        recall_guardrails=(
+            RecallGuardrail(direction="image_to_text", cutoff=5, margin=0.05),
+            RecallGuardrail(direction="text_to_image", cutoff=5, margin=0.05),
+        ),
         max_failed_share=0.05,  # the guardrail of the language: answers in another one than asked, and empty or unreadable ones
     ),
     parity=ParitySpec(),
@@ -280,6 +296,16 @@ def _applied(line: Line, settings: Settings) -> Line:
         _require_among(recipe.pairs_per_dataset, line, datasets, f"{table}, pairs_per_dataset")
         if isinstance(recipe, Recipe):
             _require_among(recipe.mixture_weights, line, datasets, f"{table}, mixture_weights")
+    if line.encoder is None and _retrieves(evaluation, stages):
+        raise SettingsError(
+            found=f"similar cases before questions of the line {line.name}, which has no encoder to find them", where=where("evaluation"),
+            do="take retrieved_cases out of controls and with_retrieved_cases out of the recipe, or choose a line that has an encoder",
+        )  # fmt: skip
+    if line.encoder is None and gate.recall_guardrails:
+        raise SettingsError(
+            found=f"recall_guardrails of the line {line.name}, which has no encoder", where=where("gate"),
+            do="take them out, or choose a line that has an encoder",
+        )  # fmt: skip
     model = override(_of_family(line.model, changes.model, settings.scale), changes.model, where("model"))
     if model.family not in MODELS:
         raise SettingsError(

@@ -32,6 +32,10 @@ class Served:
     """``promotion`` where the gate decided, ``override`` where a person did."""
     decision: str
     """Fingerprint of the decision that moved the pointer here."""
+    encoder_fingerprint: str | None = None
+    """The encoder beside which it answered; None where the line has none. It is switched with weights and adapter, never alone."""
+    index_fingerprint: str | None = None
+    """The index that this encoder made of the training cases."""
 
 
 class Contender(NamedTuple):
@@ -74,4 +78,5 @@ def in_words(line: str, pointer: Served | None) -> str:
         return f"{line} serves the base model as it is: nothing was promoted yet"
     parts = [f"{pointer.weights_step} {pointer.weights_fingerprint}"]
     parts += [f"{pointer.adapter_step} {pointer.adapter_fingerprint}"] if pointer.adapter_step else []
+    parts += [f"index {pointer.index_fingerprint} of encoder {pointer.encoder_fingerprint}"] if pointer.encoder_fingerprint else []
     return f"{line} serves {pointer.variant} ({', '.join(parts)}) by {pointer.decision_step} {pointer.decision}"

@@ -5,16 +5,17 @@ candidates are judged, and what the findings together mean, is ``promotion``'s.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from medvl_lib.benchmark.comparisons import Answers, Comparisons, in_words
 from medvl_lib.benchmark.costs import Cost
-from medvl_lib.benchmark.gate import Candidate, CostLimit, Gate, Guardrail
+from medvl_lib.benchmark.gate import Candidate, CostLimit, Gate, Guardrail, RecallGuardrail
 from medvl_lib.benchmark.slices import ALL
+from medvl_lib.evaluation.galleries import EncoderVariant, Rank
 from medvl_lib.evaluation.predictions import Condition, Variant
-from medvl_lib.evaluation.statistics import MAX_EXACT_CLUSTERS, Difference, holm_alphas, smallest_p
+from medvl_lib.evaluation.statistics import MAX_EXACT_CLUSTERS, Difference, holm_alphas, paired_difference, smallest_p
 
 CONTROL: Condition = "blank_image"  # the one that every evaluation needs
 CONTROLS: tuple[Condition, ...] = (CONTROL, "noise_image", "shuffled_image")
@@ -53,6 +54,8 @@ class Trial:
     alpha: float
     """Two-sided error of this look at the test set."""
     costs: Mapping[Variant, Cost]
+    ranks: Sequence[Rank] = ()
+    """Of the test gallery, by each variant of the line's encoder; empty where it has none."""
 
     @property
     def mine(self) -> Answers:
@@ -267,6 +270,7 @@ def guardrails(trial: Trial) -> Iterator[Finding]:
             yield Finding("guardrail", "inconclusive", f"guardrail {rail.metric} in {rail.slice}: no test pair has such a label")
         yield from (_guardrail(trial, rail, within) for within in named)
     yield from (_cost_limit(trial, limit) for limit in trial.gate.cost_limits)
+    yield from (_recall(trial, rail) for rail in trial.gate.recall_guardrails)
 
 
 def _guardrail(trial: Trial, rail: Guardrail, within: str) -> Finding:
@@ -298,3 +302,31 @@ def _cost_limit(trial: Trial, limit: CostLimit) -> Finding:
     ratio = f"{ours / others:.2f} times (at most {limit.max_ratio})"
     said = f"limit on {limit.measure}: {trial.mine} {ours:.4g}, {champion} {others:.4g}: {ratio}"
     return Finding("guardrail", "promote" if ours / others <= limit.max_ratio else "reject", said)
+
+
+def _recall(trial: Trial, rail: RecallGuardrail) -> Finding:
+    """Whether the encoder that would be served finds as much as the one that is served now, query by query."""
+    name = f"guardrail {rail.direction} recall at {rail.cutoff}"
+    ranked: dict[EncoderVariant, dict[tuple[str, str], Rank]] = {}
+    for rank in trial.ranks:
+        if rank.direction == rail.direction:
+            ranked.setdefault(rank.variant, {})[rank.pair_id, rank.image_id] = rank
+    mine, rival = ranked.get("trained", {}), "champion" if "champion" in ranked else "base"
+    theirs = ranked.get(rival, {})
+    shared = sorted(mine.keys() & theirs.keys())
+    if not shared:
+        return Finding("guardrail", "inconclusive", f"{name}: no test picture to judge it by")
+    pairs = [
+        (mine[key].group_id, float(mine[key].rank <= rail.cutoff), float(theirs[key].rank <= rail.cutoff)) for key in shared
+    ]  # fmt: skip
+    found = paired_difference(pairs, confidence=trial.confidence)
+    if found.num_clusters <= MAX_EXACT_CLUSTERS or found.ci_low is None or found.ci_high is None:
+        few = f"{found.num_clusters} clusters are too few to guard it by: more than {MAX_EXACT_CLUSTERS} are needed"
+        return Finding("guardrail", "inconclusive", f"{name}: {few}")
+    said = (
+        f"{name} (margin {rail.margin}): the trained encoder minus {rival} is {found.difference:+.3f} ({100 * trial.confidence:.4g} % "
+        f"interval {found.ci_low:+.3f} to {found.ci_high:+.3f}, {found.num_pairs} queries, {found.num_clusters} clusters)"
+    )
+    if found.ci_low > -rail.margin:
+        return Finding("guardrail", "promote", said)
+    return Finding("guardrail", "reject" if found.ci_high < -rail.margin else "inconclusive", said)

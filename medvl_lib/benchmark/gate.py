@@ -9,6 +9,7 @@ from typing import Literal
 
 from medvl_lib.evaluation.metrics import METRICS
 from medvl_lib.evaluation.predictions import FLOORS, Variant
+from medvl_lib.retrieval import CUTOFFS, Direction
 
 Claim = Literal["superiority", "non_inferiority"]
 Measure = Literal["latency_p95", "memory_peak", "memory_after_load", "validation_loss"]
@@ -61,6 +62,25 @@ class Guardrail:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RecallGuardrail:
+    """How far the encoder that is served with a winner may fall behind the one that is served now, or the base where none is."""
+
+    direction: Direction
+    """``image_to_text``: a picture looks for its text; ``text_to_image``: the other way round."""
+    cutoff: int
+    """k: a query is right with a right candidate among the first k of the test gallery."""
+    margin: float
+    """How much recall (0-1) it may lose."""
+
+    def __post_init__(self) -> None:
+        """Refuse a cutoff that is not ranked, and a margin that stops everything or nothing."""
+        if self.cutoff not in CUTOFFS:
+            raise ValueError(f"cutoff = {self.cutoff!r} must be one of {', '.join(map(str, CUTOFFS))}")
+        if not 0 < self.margin < 1:
+            raise ValueError(f"margin = {self.margin!r} of recall must lie between 0 and 1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CostLimit:
     """How much more than the champion a challenger may cost."""
 
@@ -97,6 +117,8 @@ class Gate:
     """Answers that need no model: each has to be beaten."""
     guardrails: tuple[Guardrail, ...] = ()
     cost_limits: tuple[CostLimit, ...] = ()
+    recall_guardrails: tuple[RecallGuardrail, ...] = ()
+    """Of a line that has an encoder: it is served together with what wins."""
     max_failed_share: float = 0.2
     """Most answers (0-1) that may be empty, in another language or without a readable choice, unless the champion has as many."""
     max_unscored_share: float = 0.01

@@ -18,7 +18,8 @@ pair by pair on the test split alone, in this order (facts on evaluation, 6.3):
 4. *Floors*: the candidate beats every floor by interval, or it has shown nothing and is rejected.
 5. *Answers use the image*: the candidate is better on the pictures as they are than on blank ones, and than on noise or another pair's
    where these were asked for. Without the blank ones nothing is promoted; as good without the picture rejects.
-6. *Failures and guardrails*: not too many answers that cannot be read; no other metric, slice or cost is worse by more than its margin.
+6. *Failures and guardrails*: not too many answers that cannot be read; no other metric, slice or cost, and
+   no recall of the encoder that is served with it, is worse by more than its margin.
 
 Everything else is inconclusive, with the smallest difference that these pairs could have shown. Serving something that is no better and
 serving something that is worse by the margin are two errors, and the gate's error bounds each of them. Moving the pointer is not done here.
@@ -42,6 +43,7 @@ from medvl_lib.benchmark.slices import slices_of
 from medvl_lib.benchmark.tables import SCHEMA_VERSION
 from medvl_lib.errors import InputRefused
 from medvl_lib.evaluation import statistics
+from medvl_lib.evaluation.galleries import Rank
 from medvl_lib.evaluation.predictions import Variant
 from medvl_lib.evaluation.scores import EVALUATED_PAIRS, SCORES, EvaluatedPair, Score
 from medvl_lib.provenance import Fact, Outcome, Rule, digest
@@ -104,6 +106,8 @@ class Circumstances:
     slices: Mapping[str, Sequence[str]]
     """Pair -> the slices that it is in."""
     costs: Mapping[Variant, Cost]
+    ranks: Sequence[Rank] = ()
+    """Of the test gallery, by each variant of the line's encoder."""
 
 
 def decide(scores: Sequence[Score], gate: Gate, line: str, known: Circumstances) -> tuple[Decision, ...]:
@@ -126,7 +130,13 @@ def decide(scores: Sequence[Score], gate: Gate, line: str, known: Circumstances)
         if is_spared or not rivals or (number and not comparisons.has(candidate.variant)):
             continue
         trial = Trial(
-            comparisons=comparisons, gate=gate, candidate=candidate, rivals=rivals, alpha=alpha_of(known.look, gate), costs=known.costs
+            comparisons=comparisons,
+            gate=gate,
+            candidate=candidate,
+            rivals=rivals,
+            alpha=alpha_of(known.look, gate),
+            costs=known.costs,
+            ranks=known.ranks,
         )
         decision = _decision(trial, known, line, evaluations[0])
         decisions.append(decision)

@@ -23,14 +23,16 @@ from medvl_lib.benchmark.tables import (
     BenchmarkRow,
     DatasetCount,
     DatasetCountRow,
+    EncoderSpeedRow,
     EnvironmentRow,
     EvaluationRow,
     LatencyRow,
     MemoryRow,
+    RetrievalTableRow,
     TrainingStepRow,
 )
 from medvl_lib.errors import InputRefused
-from medvl_lib.evaluation import statistics
+from medvl_lib.evaluation import galleries, statistics
 from medvl_lib.evaluation.metrics import METRICS, metric_versions, ranges
 from medvl_lib.evaluation.parquet_sql import query
 from medvl_lib.evaluation.predictions import FLOORS, PREDICTIONS, VARIANTS, VariantMeasurement
@@ -165,6 +167,12 @@ def _training_steps(adapter_directory: Path, shared: Mapping[str, Any], stage: s
         yield TrainingStepRow(**asdict(step), **shared, stage=stage)
 
 
+def _of_the_encoder(directory: Path | None, file: str, model: type[Any], row: type[Any], shared: Mapping[str, Any]) -> Iterator[Any]:
+    """A table of the encoder's own step; nothing where the line has no encoder."""
+    for found in () if directory is None else read_table(directory / file, model):
+        yield row(**asdict(found), **shared)
+
+
 def write_benchmark(
     directory: Path,
     *,
@@ -173,10 +181,14 @@ def write_benchmark(
     predictions_directory: Path,
     adapter_directory: Path,
     dataset_counts: Sequence[DatasetCount],
+    retrieval_directory: Path | None = None,
     stage: str = "adapter",
     run_id: str | None = None,
 ) -> dict[str, Fact]:
-    """Write one Parquet file per table; returns the evaluation's id, the schema version and the rows of each table."""
+    """Write one Parquet file per table; returns the evaluation's id, the schema version and the rows of each table.
+
+    ``retrieval_directory`` is the encoder's own; without one its tables are empty.
+    """
     shared: dict[str, Any] = {"evaluation_id": evaluation_id(predictions_directory), "line": line}
     tables: dict[str, Iterable[Any]] = {
         "evaluations": _evaluations(scores_directory, predictions_directory, shared, run_id),
@@ -186,6 +198,8 @@ def write_benchmark(
         "benchmark_rows": _benchmark_rows(scores_directory, shared, run_id),
         "latencies": _latencies(scores_directory, predictions_directory, shared),
         "memory": _memory(predictions_directory, shared),
+        "retrievals": _of_the_encoder(retrieval_directory, galleries.RETRIEVAL, galleries.RetrievalRow, RetrievalTableRow, shared),
+        "encoder_speeds": _of_the_encoder(retrieval_directory, galleries.SPEEDS, galleries.EncoderSpeed, EncoderSpeedRow, shared),
     }
     written: dict[str, Fact] = {
         f"num_{table}": write_table(directory / f"{table}.parquet", TABLES[table], rows) for table, rows in tables.items()

@@ -110,7 +110,7 @@ comment on column scores.group_id is 'patient or document: the unit of error bar
 comment on column scores.dataset is 'name of the dataset';
 comment on column scores.split is 'the split of the pair';
 comment on column scores.variant is 'who answered';
-comment on column scores.condition is 'as_is, or what was done to the picture';
+comment on column scores.condition is 'as_is, or what was done to the question';
 comment on column scores.metric is 'name of the metric';
 comment on column scores.value is '0 to 1, of bleu_4 the sentence BLEU of this pair, 0 to 100; null where the scorer had nothing to score against';
 comment on column scores.reason is 'why there is no value; null where there is one';
@@ -147,7 +147,7 @@ comment on table benchmark_rows is 'A metric with its n and interval. Key: (eval
 comment on column benchmark_rows.evaluation_id is 'the evaluation: one set of answers, scored by one version of the metrics';
 comment on column benchmark_rows.line is 'the line that was evaluated';
 comment on column benchmark_rows.variant is 'who answered';
-comment on column benchmark_rows.condition is 'as_is, or what was done to the picture';
+comment on column benchmark_rows.condition is 'as_is, or what was done to the question';
 comment on column benchmark_rows.dataset is 'name of the dataset';
 comment on column benchmark_rows.split is 'the split of the pairs';
 comment on column benchmark_rows.slice is 'all, or the pairs with one label: document_type=lab_results, language=zh';
@@ -188,7 +188,7 @@ comment on table latencies is 'Seconds per answer: the wall time of a batch by i
 comment on column latencies.evaluation_id is 'the evaluation: one set of answers, scored by one version of the metrics';
 comment on column latencies.line is 'the line that was evaluated';
 comment on column latencies.variant is 'who answered';
-comment on column latencies.condition is 'as_is, or what was done to the picture';
+comment on column latencies.condition is 'as_is, or what was done to the question';
 comment on column latencies.dataset is 'name of the dataset';
 comment on column latencies.split is 'the split of the pairs';
 comment on column latencies.num_answers is 'answers that were timed';
@@ -218,6 +218,64 @@ comment on column memory.load_seconds is 'time to load the weights, alone in a f
 comment on column memory.memory_after_load_bytes is 'every tensor that the process holds after loading: as allocated on a GPU, counted on a CPU [bytes]';
 comment on column memory.memory_peak_bytes is 'highest allocated (GPU) or resident (CPU, with libraries) memory from loading to a full batch of the longest questions [bytes]';
 comment on column memory.adapter_bytes is 'size of the adapter''s weights; null without one [bytes]';
+
+create table retrievals (
+    variant varchar not null,
+    direction varchar not null,
+    cutoff bigint not null,
+    recall double not null,
+    ci_low double,
+    ci_high double,
+    chance double not null,
+    class_only double,
+    gallery_size bigint not null,
+    num_groups bigint not null,
+    num_texts bigint not null,
+    median_rank double not null,
+    matched_similarity double not null,
+    mismatched_similarity double,
+    evaluation_id varchar not null,
+    line varchar not null
+);
+comment on table retrievals is 'How often a variant of the line''s encoder finds the right one. Key: (evaluation_id, variant, direction, cutoff).';
+comment on column retrievals.variant is 'base: the encoder as it came; trained: after this line''s stage; champion: what is served, where it is another';
+comment on column retrievals.direction is 'image_to_text: a picture looks for its text; text_to_image: the other way round';
+comment on column retrievals.cutoff is 'k: recall is the share of queries with a right candidate among the first k';
+comment on column retrievals.recall is 'share of queries (0-1)';
+comment on column retrievals.ci_low is 'lower end of its 95 % interval over groups; null where there is one group';
+comment on column retrievals.ci_high is 'upper end of its 95 % interval over groups; null where there is one group';
+comment on column retrievals.chance is 'expected recall of a random order';
+comment on column retrievals.class_only is 'expected recall of who knows the class and nothing else; null where a picture has no class';
+comment on column retrievals.gallery_size is 'captioned pictures that are ranked: queries, and candidates of each [pairs]';
+comment on column retrievals.num_groups is 'patients or documents among them';
+comment on column retrievals.num_texts is 'different texts among them';
+comment on column retrievals.median_rank is 'median over queries, from 1';
+comment on column retrievals.matched_similarity is 'mean cosine of pictures and right texts';
+comment on column retrievals.mismatched_similarity is 'mean cosine of pictures and wrong texts; null where there are none';
+comment on column retrievals.evaluation_id is 'the evaluation: one set of answers, scored by one version of the metrics';
+comment on column retrievals.line is 'the line that was evaluated';
+
+create table encoder_speeds (
+    variant varchar not null,
+    input varchar not null,
+    num_timed bigint not null,
+    p50_seconds double not null,
+    p95_seconds double not null,
+    batch_size bigint not null,
+    inputs_per_second double not null,
+    evaluation_id varchar not null,
+    line varchar not null
+);
+comment on table encoder_speeds is 'How fast a variant of the line''s encoder embeds. Key: (evaluation_id, variant, input).';
+comment on column encoder_speeds.variant is 'base: the encoder as it came; trained: after this line''s stage; champion: what is served, where it is another';
+comment on column encoder_speeds.input is 'picture or text';
+comment on column encoder_speeds.num_timed is 'inputs that were embedded one at a time: the n of the latencies';
+comment on column encoder_speeds.p50_seconds is 'median of one input alone [seconds]';
+comment on column encoder_speeds.p95_seconds is '95th percentile of one input alone [seconds]';
+comment on column encoder_speeds.batch_size is 'inputs that are embedded together for the throughput; the last batch may hold fewer';
+comment on column encoder_speeds.inputs_per_second is 'distinct inputs of the gallery by the wall time of embedding all of them in batches';
+comment on column encoder_speeds.evaluation_id is 'the evaluation: one set of answers, scored by one version of the metrics';
+comment on column encoder_speeds.line is 'the line that was evaluated';
 
 create table reviews (
     evaluation_id varchar not null,
@@ -497,12 +555,28 @@ comment on column did_finetuning_help.paired_ci_high is 'upper end of that inter
 comment on column did_finetuning_help.image_difference is 'what the picture adds: adapter on the pictures minus on blank ones, over all datasets of the gate';
 
 create view training_curve as
-select t.line, t.stage, t.step, t.epoch, t.loss, t.validation_loss, t.learning_rate, t.gradient_norm, t.tokens_per_second, t.elapsed_seconds, t.evaluation_id
+select
+    t.line, t.stage, t.step, t.epoch, t.loss, exp(t.loss) as perplexity, t.validation_loss, exp(t.validation_loss) as validation_perplexity,
+    t.learning_rate, t.gradient_norm, t.tokens_per_second, t.elapsed_seconds, t.evaluation_id
 from training_steps t
 join (select distinct evaluation_id, is_current, evaluated_at from evaluations) e using (evaluation_id)
 qualify dense_rank() over (partition by t.line, t.stage order by e.is_current desc, e.evaluated_at desc, t.evaluation_id) = 1
 order by t.line, t.stage, t.step;
 comment on view training_curve is 'Did the loss fall? Every step of the newest evaluated adapter of each line and stage.';
+comment on column training_curve.perplexity is 'e to the loss: among how many equally likely tokens the model was undecided, on average over answer tokens';
+comment on column training_curve.validation_perplexity is 'e to the held-out loss; null where none was measured';
+
+create view encoder_recall as
+select
+    r.line, r.variant, r.direction, r.cutoff, r.recall, r.ci_low, r.ci_high, r.chance, r.class_only, r.gallery_size, r.num_groups,
+    r.num_texts, r.median_rank, s.p50_seconds, s.p95_seconds, s.inputs_per_second, r.evaluation_id
+from retrievals r
+join (select distinct evaluation_id, is_current, evaluated_at from evaluations) e using (evaluation_id)
+left join encoder_speeds s on s.evaluation_id = r.evaluation_id and s.variant = r.variant
+    and s.input = case r.direction when 'image_to_text' then 'picture' else 'text' end
+qualify dense_rank() over (partition by r.line order by e.is_current desc, e.evaluated_at desc, r.evaluation_id) = 1
+order by r.line, r.direction, r.cutoff, r.variant;
+comment on view encoder_recall is 'Does the encoder find the right text and picture? Recall of the newest evaluation of each line that has one, beside chance and the class alone, and what a query costs.';
 
 create view data_loss_by_reason as
 with newest as (

@@ -7,13 +7,14 @@ compares them). Values are 0 to 1, of BLEU 0 to 100, seconds and bytes; a percen
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
+from medvl_lib.evaluation.galleries import EncoderSpeed, RetrievalRow
 from medvl_lib.evaluation.predictions import AdapterBytes, Condition, LoadSeconds, MemoryAfterLoad, MemoryPeak, Variant
 from medvl_lib.evaluation.scores import Score
 from medvl_lib.pairs import Split
 from medvl_lib.tables import Column
 from medvl_lib.training.steps import TrainingStep
 
-SCHEMA_VERSION = 6  # ranges and signatures of metrics, wrong languages, masks; raised with any change of a table: no other is published
+SCHEMA_VERSION = 7  # recall and speed of encoders; raised with any change of a table: no other is published
 
 EvaluationId = Annotated[str, Column("the evaluation: one set of answers, scored by one version of the metrics")]
 LineName = Annotated[str, Column("the line that was evaluated")]
@@ -87,7 +88,7 @@ class BenchmarkRow:
     evaluation_id: EvaluationId
     line: LineName
     variant: Annotated[Variant, Column("who answered")]
-    condition: Annotated[Condition, Column("as_is, or what was done to the picture")]
+    condition: Annotated[Condition, Column("as_is, or what was done to the question")]
     dataset: Annotated[str, Column("name of the dataset")]
     split: Annotated[Split, Column("the split of the pairs")]
     slice: Annotated[str, Column("all, or the pairs with one label: document_type=lab_results, language=zh")]
@@ -120,7 +121,7 @@ class LatencyRow:
     evaluation_id: EvaluationId
     line: LineName
     variant: Annotated[Variant, Column("who answered")]
-    condition: Annotated[Condition, Column("as_is, or what was done to the picture")]
+    condition: Annotated[Condition, Column("as_is, or what was done to the question")]
     dataset: Annotated[str, Column("name of the dataset")]
     split: Annotated[Split, Column("the split of the pairs")]
     num_answers: Annotated[int, Column("answers that were timed")]
@@ -147,6 +148,22 @@ class MemoryRow:
     adapter_bytes: AdapterBytes
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetrievalTableRow(RetrievalRow):
+    """How often a variant of the line's encoder finds the right one. Key: (evaluation_id, variant, direction, cutoff)."""
+
+    evaluation_id: EvaluationId
+    line: LineName
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncoderSpeedRow(EncoderSpeed):
+    """How fast a variant of the line's encoder embeds. Key: (evaluation_id, variant, input)."""
+
+    evaluation_id: EvaluationId
+    line: LineName
+
+
 TABLES: dict[str, type] = {
     "evaluations": EvaluationRow,
     "environments": EnvironmentRow,
@@ -156,5 +173,7 @@ TABLES: dict[str, type] = {
     "benchmark_rows": BenchmarkRow,
     "latencies": LatencyRow,
     "memory": MemoryRow,
+    "retrievals": RetrievalTableRow,
+    "encoder_speeds": EncoderSpeedRow,
 }
 """What a benchmark directory holds: ``<table>.parquet`` of each."""

@@ -1,12 +1,14 @@
 """Galleries: how well an encoder finds the text of a held-out picture among all of them, and the picture of a text. No torch here.
 
 In: the captioned pictures of a split, and unit vectors of both by each variant of an encoder. Out: ``ranks.parquet`` with a row per query
-and ``retrieval.parquet`` with recall, its interval over patients, and beside it what chance and the class alone would reach. Ranks
+``retrieval.parquet`` with recall, its interval over patients, and beside it what chance and the class alone would reach, and
+``encoder_speeds.parquet`` with seconds and throughput. Ranks
 themselves are ``retrieval``'s, vectors ``models.embedding``'s.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
@@ -24,10 +26,17 @@ from medvl_lib.retrieval import CUTOFFS, Direction, class_only_at, mean_similari
 from medvl_lib.rules import columns_are_as_declared, no_rows, rule
 from medvl_lib.tables import Column, num_rows, read_table, write_table
 
-REVISION = 1  # first version
+REVISION = 2  # latency and throughput, and what is served beside base and trained
 REVISIONS = (REVISION, ranking.REVISION, statistics.REVISION)
-RANKS, RETRIEVAL, COUNTS = "ranks.parquet", "retrieval.parquet", "counts.json"
-EncoderVariant = Literal["base", "trained"]
+RANKS, RETRIEVAL, COUNTS, SPEEDS = "ranks.parquet", "retrieval.parquet", "counts.json", "encoder_speeds.parquet"
+MOST_TIMED = 50  # pictures, and texts, that are embedded one at a time to be timed
+EncoderVariant = Literal["base", "trained", "champion"]
+EncoderInput = Literal["picture", "text"]
+
+
+Encoder = Annotated[
+    EncoderVariant, Column("base: the encoder as it came; trained: after this line's stage; champion: what is served, where it is another")
+]
 
 
 class Vectors(NamedTuple):
@@ -41,7 +50,7 @@ class Vectors(NamedTuple):
 class Rank:
     """Where the best right candidate of one query came."""
 
-    variant: Annotated[EncoderVariant, Column("base: the encoder as it came; trained: after this line's stage")]
+    variant: Encoder
     direction: Annotated[Direction, Column("image_to_text: a picture looks for its text; text_to_image: the other way round")]
     pair_id: Annotated[str, Column("the query's pair")]
     image_id: Annotated[str, Column("the query's picture, or the picture whose text is the query")]
@@ -53,7 +62,7 @@ class Rank:
 class RetrievalRow:
     """Recall of one variant in one direction at one cutoff."""
 
-    variant: Annotated[EncoderVariant, Column("base: the encoder as it came; trained: after this line's stage")]
+    variant: Encoder
     direction: Annotated[Direction, Column("image_to_text: a picture looks for its text; text_to_image: the other way round")]
     cutoff: Annotated[int, Column("k: recall is the share of queries with a right candidate among the first k")]
     recall: Annotated[float, Column("share of queries (0-1)")]
@@ -71,10 +80,44 @@ class RetrievalRow:
     mismatched_similarity: Annotated[float | None, Column("mean cosine of pictures and wrong texts; null where there are none")]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncoderSpeed:
+    """How fast one variant embeds one kind of input. Wall time, from stored bytes or text to the vector."""
+
+    variant: Encoder
+    input: Annotated[EncoderInput, Column("picture or text")]
+    num_timed: Annotated[int, Column("inputs that were embedded one at a time: the n of the latencies")]
+    p50_seconds: Annotated[float, Column("median of one input alone", unit="seconds")]
+    p95_seconds: Annotated[float, Column("95th percentile of one input alone", unit="seconds")]
+    batch_size: Annotated[int, Column("inputs that are embedded together for the throughput; the last batch may hold fewer")]
+    inputs_per_second: Annotated[float, Column("distinct inputs of the gallery by the wall time of embedding all of them in batches")]
+
+
+def timed(
+    variant: EncoderVariant, kind: EncoderInput, inputs: Sequence[str], embed: Callable[[Sequence[str]], object], batch_size: int
+) -> EncoderSpeed:
+    """Embed inputs one at a time, and then all of them in batches; a first one that is not timed fills caches."""
+    distinct = list(dict.fromkeys(inputs))
+    embed(distinct[:1])
+    alone = [_seconds(embed, [item]) for item in distinct[:MOST_TIMED]]
+    return EncoderSpeed(
+        variant=variant, input=kind, num_timed=len(alone), p50_seconds=float(np.quantile(alone, 0.5)),
+        p95_seconds=float(np.quantile(alone, 0.95)), batch_size=min(batch_size, len(distinct)),
+        inputs_per_second=len(distinct) / _seconds(embed, distinct),
+    )  # fmt: skip
+
+
+def _seconds(embed: Callable[[Sequence[str]], object], inputs: Sequence[str]) -> float:
+    started = time.perf_counter()
+    embed(inputs)
+    return time.perf_counter() - started
+
+
 def write_retrieval(
-    directory: Path, captions: Sequence[CaptionedImage], texts: Sequence[str], vectors: Mapping[EncoderVariant, Vectors]
-) -> dict[str, Fact]:
-    """Rank everything and write both tables; ``texts`` are the captions as the model reads them: equal ones are one text."""
+    directory: Path, captions: Sequence[CaptionedImage], texts: Sequence[str], vectors: Mapping[EncoderVariant, Vectors],
+    speeds: Sequence[EncoderSpeed] = (),
+) -> dict[str, Fact]:  # fmt: skip
+    """Rank everything and write the tables; ``texts`` are the captions as the model reads them: equal ones are one text."""
     write_json(directory / COUNTS, {"gallery_size": len(captions), "variants": list(vectors)})
     ranks: list[Rank] = []
     rows: list[RetrievalRow] = []
@@ -87,9 +130,11 @@ def write_retrieval(
             rows += _rows(variant, captions, texts, way, similarities)
     write_table(directory / RANKS, Rank, ranks)
     write_table(directory / RETRIEVAL, RetrievalRow, rows)
+    write_table(directory / SPEEDS, EncoderSpeed, speeds)
     return {
         "gallery_size": len(captions), "num_texts": len(set(texts)),
         **{f"{row.variant}_{row.direction}_recall_at_{row.cutoff}": row.recall for row in rows},
+        **{f"{row.variant}_{row.input}_p50_seconds": row.p50_seconds for row in speeds},
     }  # fmt: skip
 
 
@@ -137,13 +182,18 @@ def every_recall_is_that_of_its_ranks(directory: Path) -> Outcome:
     return no_rows("recalls are not those of their ranks", question, retrieval=directory / RETRIEVAL, ranks=directory / RANKS)
 
 
+def read_ranks(directory: Path) -> list[Rank]:
+    """The written ranks."""
+    return list(read_table(directory / RANKS, Rank))
+
+
 def read_rows(directory: Path) -> list[RetrievalRow]:
     """The written recalls."""
     return list(read_table(directory / RETRIEVAL, RetrievalRow))
 
 
 RULES = (
-    columns_are_as_declared({RANKS: Rank, RETRIEVAL: RetrievalRow}),
+    columns_are_as_declared({RANKS: Rank, RETRIEVAL: RetrievalRow, SPEEDS: EncoderSpeed}),
     rule(every_picture_and_text_was_ranked, "Every picture and every text of the gallery was ranked by every variant."),
     rule(every_recall_is_that_of_its_ranks, "Every recall is the share of the ranks up to its cutoff."),
 )

@@ -8,7 +8,7 @@ all of them down alike. Weights that several variants stand on are loaded once. 
 
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -34,6 +34,7 @@ from medvl_lib.models.loading import Loaded, attach, give_memory_back, load
 from medvl_lib.models.spec import ModelSpec
 from medvl_lib.models.weights import held_bytes
 from medvl_lib.provenance import Fact
+from medvl_lib.retrieved_cases import all_with_cases, prefaces
 from medvl_lib.rules import stream
 from medvl_lib.step import Report
 from medvl_lib.tables import TableWriter, read_table, write_table
@@ -54,15 +55,28 @@ class Panel:
     """The conversations to answer, a list for each dataset and split."""
     controlled: Sequence[Variant]
     """Who is asked under the evaluation's controls too."""
+    prefaces: Mapping[str, str]
+    """Pair -> the similar cases that stand before its question under ``retrieved_cases``; empty where this is not asked."""
+
+    def under(self, condition: Condition) -> Sequence[Sequence[Conversation]]:
+        """The conversations as a control asks them; what is done to single pictures is ``batches``' work."""
+        if condition == "shuffled_image":
+            return shuffled(self.groups)
+        return [all_with_cases(group, self.prefaces) for group in self.groups] if condition == "retrieved_cases" else self.groups
 
 
 def write_predictions(
     directory: Path, *, weights: Sequence[Weights], controlled: Sequence[Variant], spec: ModelSpec, evaluation: EvaluationSpec, chat: Path,
-    audit: Path, images: Pictures, profile: Profile, report: Report,
+    audit: Path, images: Pictures, profile: Profile, report: Report, cases: Path | None = None,
 ) -> dict[str, Fact]:  # fmt: skip
-    """Let every variant and floor answer every chosen pair, and those that are ``controlled`` also under the evaluation's controls."""
-    groups = list(parts(chat, evaluation))
-    panel = Panel(spec=spec, evaluation=evaluation, images=images, profile=profile, groups=groups, controlled=controlled)
+    """Let every variant and floor answer every chosen pair, and those that are ``controlled`` also under the evaluation's controls.
+
+    ``cases`` are the similar cases of each question, where the evaluation asks with them.
+    """
+    groups, words = list(parts(chat, evaluation)), prefaces(cases) if cases is not None else {}
+    panel = Panel(
+        spec=spec, evaluation=evaluation, images=images, profile=profile, groups=groups, controlled=controlled, prefaces=words,
+    )  # fmt: skip
     wanted = {conversation.pair_id for group in panel.groups for conversation in group}
     references = list(read_table(chat / REFERENCES, Reference))
     held_out = [reference for reference in references if reference.pair_id in wanted]
@@ -144,8 +158,7 @@ def answers_in_turns(weights: Sequence[Weights], panel: Panel) -> Iterator[Predi
             yield from speaker.answer(batch, batch_id)
     for speaker in speakers:
         for condition in panel.evaluation.controls if speaker.variant in panel.controlled else ():
-            groups = shuffled(panel.groups) if condition == "shuffled_image" else panel.groups
-            yield from replace(speaker, condition=condition).answers(groups)
+            yield from replace(speaker, condition=condition).answers(panel.under(condition))
 
 
 def _speakers(weights: Sequence[Weights], panel: Panel) -> Iterator[Speaker]:

@@ -18,8 +18,8 @@ ANSWER_TYPE = "answer_type"  # the slice that tells closed questions from open o
 Variant = Literal["base", "nf4", "int8", "adapter", "merged", "champion", "floor_empty", "floor_constant", "floor_random", "floor_majority"]
 """``merged``: the adapter added into the 16-bit base weights; ``champion``: what was served before."""
 FLOORS: tuple[Variant, ...] = ("floor_empty", "floor_constant", "floor_random", "floor_majority")
-Condition = Literal["as_is", "blank_image", "noise_image", "shuffled_image"]
-"""What was done to the pictures: nothing; gray of the same size; noise of the same size; those of another pair."""
+Condition = Literal["as_is", "blank_image", "noise_image", "shuffled_image", "retrieved_cases"]
+"""What was done to the question: nothing; gray or noise of the pictures' sizes; those of another pair; similar training cases before it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +54,7 @@ class Prediction:
 
     pair_id: Annotated[str, Column("the pair")]
     variant: Annotated[Variant, Column("who answered")]
-    condition: Annotated[Condition, Column("as_is, or what was done to the picture")]
+    condition: Annotated[Condition, Column("as_is, or what was done to the question")]
     answer: Annotated[str, Column("the text that came out, special tokens removed")]
     num_prompt_tokens: Annotated[int, Column("tokens in, image tokens included; 0 for a floor", unit="tokens")]
     num_answer_tokens: Annotated[int, Column("tokens out, end token included; 0 for a floor", unit="tokens")]

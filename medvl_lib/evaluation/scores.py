@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from medvl_lib.errors import InputRefused
-from medvl_lib.evaluation.metrics import METRICS, Metric, metric_versions, ranges
+from medvl_lib.evaluation.metrics import METRICS, SIMILARITY, Metric, metric_versions, of_cosine, ranges
 from medvl_lib.evaluation.metrics.languages import is_in_another_script
 from medvl_lib.evaluation.metrics.reports import num_masks
 from medvl_lib.evaluation.metrics.tokens import UnscorableError
@@ -25,6 +25,7 @@ from medvl_lib.evaluation.predictions import (
     Reference,
     Variant,
 )
+from medvl_lib.evaluation.similarities import read_similarities
 from medvl_lib.files import read_json
 from medvl_lib.pairs import Split
 from medvl_lib.provenance import PROVENANCE, Fact, Outcome, Rule, digest
@@ -49,7 +50,7 @@ class Score:
     dataset: Annotated[str, Column("name of the dataset")]
     split: Annotated[Split, Column("the split of the pair")]
     variant: Annotated[Variant, Column("who answered")]
-    condition: Annotated[Condition, Column("as_is, or what was done to the picture")]
+    condition: Annotated[Condition, Column("as_is, or what was done to the question")]
     metric: Annotated[str, Column("name of the metric")]
     value: Annotated[
         float | None,
@@ -131,7 +132,7 @@ def _evaluated(predictions_directory: Path) -> dict[str, Reference]:
 
 
 def _scored(predictions_directory: Path, references: dict[str, Reference]) -> Iterator[Score]:
-    mark = evaluation_id(predictions_directory)
+    mark, measured = evaluation_id(predictions_directory), read_similarities(predictions_directory)
     for prediction in read_table(predictions_directory / PREDICTIONS, Prediction):
         reference = references[prediction.pair_id]
         state, masks = answer_state(prediction, reference), num_masks(prediction.answer)
@@ -146,6 +147,13 @@ def _scored(predictions_directory: Path, references: dict[str, Reference]) -> It
                     statistics=metric.corpus.statistics(answer, reference) if metric.corpus and value is not None else (),
                     signature=metric.signature(reference) if metric.signature else None, num_masks=masks,
                 )  # fmt: skip
+        if measured and reference.is_report:
+            cosine = 0.0 if state in {"empty", "wrong_language"} else measured[prediction.pair_id, prediction.variant, prediction.condition]
+            yield Score(
+                evaluation_id=mark, pair_id=prediction.pair_id, group_id=reference.group_id, dataset=reference.dataset,
+                split=reference.split, variant=prediction.variant, condition=prediction.condition, metric=SIMILARITY,
+                value=of_cosine(cosine), reason=None, answer_state=state, num_masks=masks,
+            )  # fmt: skip
 
 
 def write_scores(directory: Path, predictions_directory: Path) -> dict[str, Fact]:

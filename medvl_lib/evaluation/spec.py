@@ -25,13 +25,15 @@ class EvaluationSpec:
     max_answer_tokens: int
     """Tokens after which an answer is cut."""
     controls: tuple[Condition, ...]
-    """Conditions, beside ``as_is``, under which whoever may be served answers: what it says without the picture."""
+    """Conditions, beside ``as_is``, under which whoever may be served answers: what it says without the picture, and with similar cases."""
     seed: int
     """Seed of the choice of pairs and of the random floor."""
     datasets: tuple[str, ...]
     """Whose pairs are predicted; empty for all of the line's, also those that only help in training."""
     further_variants: tuple[FurtherVariant, ...]
     """Who answers beside base, nf4 and adapter: ``int8``, the base in eight bits; ``merged``, the adapter added into the 16-bit base."""
+    num_retrieved_cases: int = 3
+    """Similar training cases that stand before a question under ``retrieved_cases``; of a line without an encoder it says nothing."""
 
     def __post_init__(self) -> None:
         """Refuse an evaluation that says nothing, or asks twice."""
@@ -39,6 +41,8 @@ class EvaluationSpec:
             raise ValueError(f"splits = {list(self.splits)!r} must name test, and none twice: gate and leaderboard read test alone")
         if self.max_pairs_per_dataset < 0:
             raise ValueError(f"max_pairs_per_dataset = {self.max_pairs_per_dataset!r} must be 1 or more, or 0 for all")
+        if self.num_retrieved_cases < 1:
+            raise ValueError(f"num_retrieved_cases = {self.num_retrieved_cases!r} must be 1 or more")
         if self.max_answer_tokens < 1:
             raise ValueError(f"max_answer_tokens = {self.max_answer_tokens!r} must be 1 or more")
         if len(set(self.datasets)) < len(self.datasets):

@@ -52,7 +52,7 @@ class Finding:
         str, Column("which examples; of pages: learned, one shift by its name, all of them (shifted), or one font size (one_size)")
     ]
     variant: Annotated[Variant, Column("who answered")]
-    condition: Annotated[Condition, Column("as_is, or what was done to the pictures")]
+    condition: Annotated[Condition, Column("as_is, or what was done to the questions")]
     metric: Annotated[str, Column("the metric")]
     glyph_height_pixels: Annotated[float | None, Column("height of a lower-case x; null where it varies", unit="pixels")]
     num_pages: Annotated[int, Column("examples, each a cluster of its own")]

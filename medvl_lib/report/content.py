@@ -9,11 +9,21 @@ from dataclasses import dataclass
 from pydantic import TypeAdapter
 
 from medvl_lib.benchmark.promotion import Decision
-from medvl_lib.benchmark.tables import BenchmarkRow, DatasetCountRow, EnvironmentRow, EvaluationRow, LatencyRow, MemoryRow, TrainingStepRow
+from medvl_lib.benchmark.tables import (
+    BenchmarkRow,
+    DatasetCountRow,
+    EncoderSpeedRow,
+    EnvironmentRow,
+    EvaluationRow,
+    LatencyRow,
+    MemoryRow,
+    RetrievalTableRow,
+    TrainingStepRow,
+)
 from medvl_lib.provenance import Fact, Verdict
 from medvl_lib.reviews.tables import RatingSummary
 
-REVISION = 4  # blinded ratings; raised whenever a report of the same evaluation would say something else
+REVISION = 5  # recall and speed of the encoder; raised whenever a report of the same evaluation would say something else
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,6 +172,9 @@ class Report:
     benchmark_rows: tuple[BenchmarkRow, ...]
     latencies: tuple[LatencyRow, ...]
     memory: tuple[MemoryRow, ...]
+    retrievals: tuple[RetrievalTableRow, ...]
+    """Of the line's encoder; empty where it has none."""
+    encoder_speeds: tuple[EncoderSpeedRow, ...]
     confusions: tuple[Confusions, ...]
     rated_sheets: tuple[RatedSheet, ...]
     """Empty where no expert has rated."""

@@ -3,6 +3,7 @@
 In: a ``Report``. Out: the blocks of one section each.
 """
 
+import math
 from collections.abc import Iterator
 from itertools import groupby
 
@@ -25,6 +26,8 @@ def training(report: Report) -> Iterator[Block]:
         yield table(f"training-{stage}", f"Training of the stage {stage}", ("what", "value"), (
             ("steps", last.step), ("epochs", last.epoch), ("loss of the first step", first.loss), ("loss of the last step", last.loss),
             ("lowest held-out loss", min(held_out, default=None)),
+            ("perplexity of the first step", math.exp(first.loss)), ("perplexity of the last step", math.exp(last.loss)),
+            ("lowest held-out perplexity", math.exp(min(held_out)) if held_out else None),
             ("tokens, image tokens included", sum(row.num_tokens for row in steps)),
             ("seconds since it was started or resumed", last.elapsed_seconds),
         ))  # fmt: skip

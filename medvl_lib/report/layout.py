@@ -15,6 +15,7 @@ SECTIONS: tuple[tuple[str, str, Callable[[Report], Iterator[Block]]], ...] = (
     ("comparison", "Base, quantized and adapted", results.comparison),
     ("cost", "What it costs", results.cost),
     ("controls", "Intervals, floors, and answers without the picture", results.controls),
+    ("encoder", "What the encoder finds", results.encoder),
     ("slices", "By kind of document or question", results.slices),
     ("confusion", "Closed questions: what was wanted and what was said", results.confusion),
     ("ratings", "Ratings by experts", ratings.ratings),

@@ -142,6 +142,31 @@ def controls(report: Report) -> Iterator[Block]:
     yield from interval_figures(whole(_test_rows(report)), report.decision.primary_metric)
 
 
+def encoder(report: Report) -> Iterator[Block]:
+    """How often the encoder finds the right text and picture, beside what chance and the class alone would reach, and what it costs."""
+    if not report.retrievals:
+        return
+    first = report.retrievals[0]
+    yield table(
+        "retrieval", f"Recall in a gallery of {first.gallery_size} test pictures of {first.num_groups} patients or documents, with "
+        f"{first.num_texts} different texts; 'class alone' is who knows the class and nothing else",
+        ("direction", "k", "encoder", "recall", "interval from", "interval to", "chance", "class alone", "median rank"), (
+            (
+                words(row.direction), row.cutoff, row.variant, row.recall, row.ci_low, row.ci_high, row.chance, row.class_only,
+                row.median_rank,
+            )
+            for row in sorted(report.retrievals, key=lambda row: (row.direction, row.cutoff, row.variant))
+        ),
+    )  # fmt: skip
+    yield table(
+        "encoder-speed", "What embedding costs: one input alone, and all of them in batches",
+        ("encoder", "input", "timed alone", "median seconds", "95th percentile", "batch", "inputs per second"), (
+            (row.variant, row.input, row.num_timed, row.p50_seconds, row.p95_seconds, row.batch_size, row.inputs_per_second)
+            for row in report.encoder_speeds
+        ),
+    )  # fmt: skip
+
+
 def slices(report: Report) -> Iterator[Block]:
     """The gate's metric by slice, for each variant."""
     rows = [

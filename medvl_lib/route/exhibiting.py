@@ -71,7 +71,7 @@ def answers(directory: Path) -> ShownTable:
     """
     rows = sorted(query(question, {"scores": directory / SCORES}), key=lambda row: (row[1] != "as_is", row[1], place(row[0])))
     described = {
-        "variant": "who answered", "condition": "as_is, or what was done to the picture", "metric": "name of the metric",
+        "variant": "who answered", "condition": "as_is, or what was done to the question", "metric": "name of the metric",
         "answer_state": "complete, cut at the token limit, empty, or in another language", "num_answers": "answers in this state",
         "num_unscored": "of these, answers that the scorer could not score",
     }  # fmt: skip

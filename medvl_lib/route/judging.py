@@ -5,10 +5,10 @@ In: a line and a profile. Out: steps. Metrics and gate have their own rooms; wha
 
 from collections.abc import Mapping
 
-from medvl_lib import audit, chat, images, prompts, split
+from medvl_lib import audit, case_index, chat, images, prompts, retrieved_cases, split
 from medvl_lib.benchmark import rows
 from medvl_lib.benchmark.tables import DatasetCount
-from medvl_lib.evaluation import floors, prediction_rules, scores
+from medvl_lib.evaluation import floors, prediction_rules, scores, similarities
 from medvl_lib.evaluation import predictions as predictions_room
 from medvl_lib.evaluation import spec as evaluation_spec
 from medvl_lib.evaluation.fresh import start_server
@@ -22,10 +22,12 @@ from medvl_lib.pointer import Contender
 from medvl_lib.provenance import Artifact, Fact, ancestor, code_version
 from medvl_lib.route.champion import JUDGED_AGAINST, champion_of, contenders
 from medvl_lib.route.data import sign, source
-from medvl_lib.route.models import further_models, merged_steps, trained_on
+from medvl_lib.route.encoding import INDEX, retrieval_of, retrieval_source
+from medvl_lib.route.models import CASES, further_models, merged_steps, trained_on
 from medvl_lib.route.parity import parity_step
 from medvl_lib.route.promoting import promotion_step
 from medvl_lib.step import Call, Inputs, Step, Table
+from medvl_lib.training import matching_steps
 from medvl_lib.training import rules as training_rules
 from medvl_lib.training.steps import TRAINED_ON
 from medvl_lib.workspace import Workspace
@@ -33,7 +35,11 @@ from medvl_lib.workspace import Workspace
 
 def judging_steps(line: Line, profile: Profile) -> tuple[Step, ...]:
     """Predictions of every variant, their scores and means, and the decision on the last stage's adapter."""
-    name, last = line.name, line.stages[-1].name
+    name, last, encoder = line.name, line.stages[-1].name, line.encoder
+    beside = () if encoder is None else (
+        source(encoder.name, name, matching_steps.RULES), source(INDEX, name, case_index.RULES),
+        *([source(CASES, name, retrieved_cases.RULES)] if "retrieved_cases" in line.evaluation.controls else ()),
+    )  # fmt: skip
     adapter = source(last, name, training_rules.RULES)
     weights = trained_on(line, profile)
     models = {item.key: item for item in (source("base_model", name, BASE_RULES), weights, *further_models(line))}
@@ -60,24 +66,43 @@ def judging_steps(line: Line, profile: Profile) -> tuple[Step, ...]:
             call.directory, weights=variants, controlled=controlled(line), spec=line.model, evaluation=line.evaluation,
             chat=call.read("chat", name),
             audit=call.read("audit", name), images=ImageStore(call.workspace.images), profile=profile, report=call.report,
+            cases=call.read(CASES, name) if f"{CASES}/{name}" in call.inputs else None,
         )  # fmt: skip
-        return {**facts, JUDGED_AGAINST: call.observed}
+        return {**facts, **liken(call), JUDGED_AGAINST: call.observed}
+
+    def liken(call: Call) -> Mapping[str, Fact]:
+        """How near each answer lies to its pictures, where the line has an encoder to say so."""
+        if encoder is None or encoder.model is None:
+            return {}
+        from medvl_lib.evaluation.predict import parts
+        from medvl_lib.models.embedding import embed_stored, embed_texts
+        from medvl_lib.models.loading import give_memory_back, load_encoder
+
+        give_memory_back(profile)  # what answered
+        shown = {item.pair_id: item.image_ids for group in parts(call.read("chat", name), line.evaluation) for item in group}
+        image_ids, texts = list(dict.fromkeys(image for ids in shown.values() for image in ids)), similarities.said(call.directory)
+        loaded = load_encoder(call.read(encoder.name, name), encoder.model, profile)
+        pictures = dict(zip(image_ids, embed_stored(loaded, ImageStore(call.workspace.images), image_ids), strict=True))
+        return similarities.write_similarities(
+            call.directory, shown, pictures, dict(zip(texts, embed_texts(loaded, texts) if texts else (), strict=True))
+        )  # fmt: skip
 
     def measure(call: Call) -> Mapping[str, Fact]:
+        ranked = retrieval_of(line, call.inputs, call.inputs[f"predictions/{name}"])
         return rows.write_benchmark(
             call.directory, line=name, scores_directory=call.read("scores", name), predictions_directory=call.read("predictions", name),
             adapter_directory=_adapter_of(call, line).directory, dataset_counts=_data_funnel(call, line),
-            stage=last, run_id=call.workspace.run_id,
+            retrieval_directory=None if ranked is None else ranked.directory, stage=last, run_id=call.workspace.run_id,
         )  # fmt: skip
 
     return (
         *merged_steps(line, profile),
         Step(
             name="predictions", owner=name, description=sign(predictions_room.__name__), process="predict",
-            reads=(source("chat", name, chat.RULES), source("audit", name, audit.RULES), *models.values(), adapter),
+            reads=(source("chat", name, chat.RULES), source("audit", name, audit.RULES), *models.values(), adapter, *beside),
             version=code_version(
                 evaluation_spec.REVISION, (prompts.REVISION, images.REVISION, floors.REVISION), name, line.evaluation, numerics(profile),
-                line.model.max_pixels, controlled(line),
+                line.model.max_pixels, controlled(line), similarities.REVISION if encoder else 0,
             ),
             rules=prediction_rules.RULES, write=predict, observe=served, table=Table(file=PREDICTIONS, model=Prediction),
         ),
@@ -89,7 +114,9 @@ def judging_steps(line: Line, profile: Profile) -> tuple[Step, ...]:
         ),
         Step(
             name="benchmark", owner=name, description=sign(rows.__name__),
-            reads=(source("scores", name, scores.RULES), source("predictions", name, prediction_rules.RULES), adapter),
+            reads=(
+                source("scores", name, scores.RULES), source("predictions", name, prediction_rules.RULES), adapter, *retrieval_source(line),
+            ),
             version=code_version(rows.REVISION, rows.REVISIONS, name, line.evaluation), rules=rows.RULES, write=measure,
         ),
         promotion_step(line),

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal
 
-from medvl_lib import audit, chat, images, models, prompts, raw_records, training
+from medvl_lib import audit, chat, images, models, prompts, raw_records, retrieved_cases, training
 from medvl_lib.errors import MedVLError
 from medvl_lib.evaluation.spec import FurtherVariant
 from medvl_lib.hardware import Profile, numerics
@@ -28,6 +28,7 @@ from medvl_lib.training.recipe import Stage
 from medvl_lib.training.steps import TRAINING_STEPS, TrainingStep
 from medvl_lib.workspace import Workspace
 
+CASES = "retrieved_cases"  # the step whose cases stand before a line's questions
 FURTHER_RULES: Mapping[FurtherVariant, tuple[Rule, ...]] = {"int8": INT8_RULES, "merged": MERGED_RULES}
 
 
@@ -140,6 +141,8 @@ def _stage_step(
     revisions = (prompts.REVISION, images.REVISION, *more)
     version = code_version(training_recipe.REVISION, revisions, name, stage.identity, numerics(profile), line.model.max_pixels)
     reads = (source("chat", name, chat.RULES), source("audit", name, audit.RULES))
+    if isinstance(stage.recipe, training_recipe.Recipe) and stage.recipe.with_retrieved_cases:
+        reads = (*reads, source(CASES, name, retrieved_cases.RULES))
     return train_step(
         line, profile, stage, line.model, trained_on(line, profile), reads=reads, before=before, rules=rules, room=room, version=version
     )
@@ -159,6 +162,7 @@ def train_step(
             call.directory, stage=stage, spec=spec, weights=call.read(weights.step, name), chat=call.read("chat", name),
             images=ImageStore(call.workspace.images), profile=profile, previous=call.read(before[0].step, name) if before else None,
             checkpoints=call.workspace.checkpoints(stage.name, name, call.fingerprint), report=call.report,
+            cases=call.read(CASES, name) if f"{CASES}/{name}" in call.inputs else None,
         )  # fmt: skip
 
     return Step(

@@ -17,6 +17,7 @@ from medvl_lib.lines import Line
 from medvl_lib.pointer import Contender, Served, in_words, move_pointer, read_pointer
 from medvl_lib.provenance import Artifact, ancestor, code_version, judge, resolve, write_step
 from medvl_lib.route.champion import contenders_of
+from medvl_lib.route.encoding import INDEX
 from medvl_lib.route.promoting import CHAMPION
 from medvl_lib.serving.served import ServedModel, named_by, served_model
 from medvl_lib.workspace import Workspace
@@ -53,8 +54,9 @@ def _proposal(workspace: Workspace, line: Line, decided: Artifact) -> _Proposal 
     winner = winner_of(promotion.read_decisions(decided.directory))
     if winner is None:
         return None
-    found = contenders_of(workspace, line, predictions_of(workspace, line, decided))
-    served, pointer = _served(line, winner, found[winner.challenger], decided), read_pointer(workspace, line.name)
+    predictions = predictions_of(workspace, line, decided)
+    found = contenders_of(workspace, line, predictions)
+    served, pointer = _served(line, winner, found[winner.challenger], decided, predictions), read_pointer(workspace, line.name)
     now = found["base"].data_version if pointer is None else pointer.data_version
     return _Proposal(served=served, reason=winner.reasons[0], is_stale=now not in {decided.facts[CHAMPION], served.data_version})
 
@@ -95,7 +97,8 @@ def serve_anyway(workspace: Workspace, line: Line, variant: Variant, *, by: str,
     Raises InputRefused for a variant that did not answer, and for an empty name or reason.
     """
     decided = resolve(workspace, "promotion", line.name, promotion.RULES)
-    found = contenders_of(workspace, line, predictions_of(workspace, line, decided))
+    predictions = predictions_of(workspace, line, decided)
+    found = contenders_of(workspace, line, predictions)
     if variant not in found:
         raise InputRefused(
             found=f"{variant} is not among what answered: {', '.join(found)}", where=f"the current evaluation of {line.name}",
@@ -105,7 +108,7 @@ def serve_anyway(workspace: Workspace, line: Line, variant: Variant, *, by: str,
     version = code_version(override.REVISION, override.REVISIONS, line.name, variant, by, reason)
     written = write_step(workspace, override.STEP, line.name, version, [decided], lambda folder: override.write_override(folder, decision))
     judge(workspace, written, override.RULES)
-    served = replace(_served(line, decision, found[variant], written), decision_step=override.STEP)
+    served = replace(_served(line, decision, found[variant], written, predictions), decision_step=override.STEP)
     with FileLock(_lock(workspace, line)):
         is_new = move_pointer(workspace, served)
     return Moved(
@@ -123,13 +126,15 @@ def predictions_of(workspace: Workspace, line: Line, decided: Artifact) -> Artif
     return ancestor(workspace, ancestor(workspace, decided, "scores", line.name), "predictions", line.name)
 
 
-def _served(line: Line, decision: Decision, contender: Contender, decided: Artifact) -> Served:
-    adapter = contender.adapter
+def _served(line: Line, decision: Decision, contender: Contender, decided: Artifact, predictions: Artifact) -> Served:
+    adapter, encoder = contender.adapter, line.encoder
     return Served(
         line=line.name, variant=decision.challenger, weights_step=contender.weights.step,
         weights_fingerprint=contender.weights.fingerprint, adapter_step=adapter and adapter.step,
         adapter_fingerprint=adapter and adapter.fingerprint, data_version=contender.data_version, decision_step=decided.step,
         decision=decided.fingerprint,
+        encoder_fingerprint=encoder and predictions.inputs.get(f"{encoder.name}/{line.name}"),
+        index_fingerprint=encoder and predictions.inputs.get(f"{INDEX}/{line.name}"),
     )  # fmt: skip
 
 

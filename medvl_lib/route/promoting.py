@@ -15,13 +15,14 @@ from medvl_lib.benchmark.leaks import Training, learned_subjects
 from medvl_lib.benchmark.looks import Look, judged_pairs, next_look, way_of
 from medvl_lib.benchmark.promotion import Circumstances
 from medvl_lib.errors import InputMissing, InputRefused
-from medvl_lib.evaluation import scores
+from medvl_lib.evaluation import galleries, scores
 from medvl_lib.evaluation.predictions import REFERENCES, VARIANTS, Variant, VariantMeasurement
 from medvl_lib.lines import Line
 from medvl_lib.pointer import Contender, read_pointer
 from medvl_lib.provenance import Artifact, Fact, ancestor, code_version, read_artifact
 from medvl_lib.route.champion import JUDGED_AGAINST, adapter_in, champion_beside, contenders_of
 from medvl_lib.route.data import sign, source
+from medvl_lib.route.encoding import retrieval_of, retrieval_source
 from medvl_lib.rules import SHOWN_OFFENDERS
 from medvl_lib.split import SPLIT
 from medvl_lib.step import Call, Inputs, Step
@@ -53,12 +54,14 @@ def promotion_step(line: Line) -> Step:
         known = Circumstances(
             champion=champion, look=number, leaks=leaked, slices=promotion.read_slices(folder),
             costs=costs(predictions.directory, line.gate, _known_losses(call.workspace, line, predictions)),
+            ranks=[] if (ranked := retrieval_of(line, call.inputs, predictions)) is None else galleries.read_ranks(ranked.directory),
         )  # fmt: skip
         facts = promotion.write_promotion(call.directory, folder, line.gate, name, replace(look, number=number), known)
         return {**facts, CHAMPION: _version(predictions, champion)}
 
     return Step(
-        name="promotion", owner=name, description=sign(promotion.__name__), reads=(source("scores", name, scores.RULES),),
+        name="promotion", owner=name, description=sign(promotion.__name__),
+        reads=(source("scores", name, scores.RULES), *retrieval_source(line)),
         version=code_version(promotion.REVISION, promotion.REVISIONS, name, line.gate), rules=promotion.RULES,
         observe=observe, write=write,
     )  # fmt: skip

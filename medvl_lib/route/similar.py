@@ -14,7 +14,8 @@ from medvl_lib.hardware import Profile
 from medvl_lib.images import UnreadableImage, rgb_pixels
 from medvl_lib.lines import Line
 from medvl_lib.pairs import SPLITS
-from medvl_lib.provenance import Artifact, ancestor, resolve
+from medvl_lib.pointer import read_pointer
+from medvl_lib.provenance import Artifact, ancestor, read_artifact, require_intact, resolve
 from medvl_lib.route.encoding import INDEX
 from medvl_lib.workspace import Workspace
 
@@ -29,7 +30,7 @@ def similar(workspace: Workspace, line: Line, profile: Profile, picture: bytes, 
         raise MedVLError(
             found=f"the line {line.name} has no encoder", where="its stages in medvl_lib/lines.py", do="name a line that has one"
         )
-    index = resolve(workspace, INDEX, line.name, case_index.RULES)
+    index = served_index(workspace, line)
     try:
         pixels = rgb_pixels(picture)
     except UnreadableImage as error:
@@ -41,6 +42,16 @@ def similar(workspace: Workspace, line: Line, profile: Profile, picture: bytes, 
     image_id = hashlib.sha256(picture).hexdigest()
     [vector] = embed_pictures(loaded, [pixels])
     return nearest(index.directory, vector, count, not_of_groups=_groups(workspace, line, index, image_id), not_of_images=[image_id])
+
+
+def served_index(workspace: Workspace, line: Line) -> Artifact:
+    """The index that is served with the line's model; before the first promotion the current one."""
+    pointer = read_pointer(workspace, line.name)
+    if pointer is None or pointer.index_fingerprint is None:
+        return resolve(workspace, INDEX, line.name, case_index.RULES)
+    index = read_artifact(workspace.directory(INDEX, line.name, pointer.index_fingerprint))
+    require_intact(index)
+    return index
 
 
 def _groups(workspace: Workspace, line: Line, index: Artifact, image_id: str) -> list[str]:

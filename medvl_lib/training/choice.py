@@ -57,6 +57,11 @@ def mixed(pairs: Iterable[Conversation], recipe: Recipe) -> list[Conversation]:
     return [pair for pair in pairs for _ in range(_num_copies(pair, recipe))]
 
 
+def takes_cases(pair_id: str, recipe: Recipe) -> bool:
+    """Whether a pair is among the half that is asked with similar cases before the question, where the recipe wants any."""
+    return recipe.with_retrieved_cases and _place("cases", pair_id, recipe) < 0.5
+
+
 def num_by_dataset(pairs: Iterable[Teachable]) -> dict[str, int]:
     """How many of the pairs belong to each dataset, by name."""
     return dict(sorted(Counter(pair.dataset for pair in pairs).items()))
@@ -64,8 +69,12 @@ def num_by_dataset(pairs: Iterable[Teachable]) -> dict[str, int]:
 
 def _num_copies(pair: Conversation, recipe: Recipe) -> int:
     weight = recipe.mixture_weights.get(pair.dataset, 1.0)
-    place = int(digest(["mixture", recipe.seed, pair.pair_id])[:HASH_DIGITS], 16) / 16**HASH_DIGITS
-    return math.floor(weight) + (place < weight % 1)
+    return math.floor(weight) + (_place("mixture", pair.pair_id, recipe) < weight % 1)
+
+
+def _place(what: str, pair_id: str, recipe: Recipe) -> float:
+    """A place from 0 to 1 that a pair has for one purpose, by the recipe's seed."""
+    return int(digest([what, recipe.seed, pair_id])[:HASH_DIGITS], 16) / 16**HASH_DIGITS
 
 
 def _first(items: list[Item], most: int, seed: int) -> list[Item]:

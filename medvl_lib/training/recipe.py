@@ -62,6 +62,9 @@ class Recipe:
     validations_per_epoch: int
     """About how often the held-out loss is measured (never less often), and once after the last step; the adapter of its lowest value is
     what is kept. 0: it is never measured, and the last adapter is kept."""
+    with_retrieved_cases: bool = False
+    """Whether half of the pairs, by a seeded hash of their ids, are asked with similar training cases before the question, so that answers
+    learn to use them and do not learn to need them. It takes a line that has an encoder."""
 
     def __post_init__(self) -> None:
         """Refuse numbers that cannot be meant."""

@@ -7,7 +7,7 @@ What TRL 1.16 and transformers 5.23 do otherwise, and what is undone here, is in
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +27,12 @@ from medvl_lib.models.hashes import frozen_hashes
 from medvl_lib.models.loading import Loaded, load, num_parameters, parameters_by_part, serializing
 from medvl_lib.models.spec import ModelSpec
 from medvl_lib.provenance import Fact
+from medvl_lib.retrieved_cases import prefaces, with_cases
 from medvl_lib.step import Report
 from medvl_lib.tables import write_table
 from medvl_lib.training import matching
 from medvl_lib.training.checkpoints import is_complete, newest_complete, path_of, step_of
-from medvl_lib.training.choice import chosen, mixed, num_by_dataset
+from medvl_lib.training.choice import chosen, mixed, num_by_dataset, takes_cases
 from medvl_lib.training.frozen import FROZEN_TENSORS, FrozenTensor, compare
 from medvl_lib.training.recipe import Objective, Recipe, Stage
 from medvl_lib.training.recorder import Recorder, stopping_at_the_next_step
@@ -46,16 +47,17 @@ CONVERSATIONS: Mapping[str, Any] = {  # what TRL's trainer is told beside what e
 
 def train(
     directory: Path, *, stage: Stage, spec: ModelSpec, weights: Path, chat: Path, images: ImageStore, profile: Profile,
-    previous: Path | None, checkpoints: Path, report: Report,
+    previous: Path | None, checkpoints: Path, report: Report, cases: Path | None = None,
 ) -> dict[str, Fact]:  # fmt: skip
     """Train one stage, or resume it from its newest complete checkpoint, and save the adapter into ``directory``.
 
-    ``previous`` is the adapter of the stage before, which this one goes on training.
+    ``previous`` is the adapter of the stage before, which this one goes on training; ``cases`` are those that the recipe puts before
+    questions.
     """
     make_repeatable(stage.recipe.seed)
     work = OBJECTIVES[stage.objective](Material(
         stage=stage, spec=spec, weights=weights, chat=chat, images=images, profile=profile, previous=previous, checkpoints=checkpoints,
-        report=report,
+        report=report, cases=cases,
     ))  # fmt: skip
     before = frozen_hashes(work.trainer.model)
     train_to_the_end(work.trainer, work.recorder, checkpoints)
@@ -71,8 +73,13 @@ def answering(material: Material) -> Work:
     loaded = load(material.weights, spec, profile, adapter=material.previous, is_trainable=True)
     model = loaded.model if material.previous is not None else adapt(loaded, spec, recipe)
     training, validation = conversations_path(material.chat, "train"), conversations_path(material.chat, "validation")
-    pairs = chosen(read_conversations(training), recipe, recipe.max_training_pairs, is_training=True)
-    held_out = chosen(read_conversations(validation), recipe, recipe.max_validation_pairs, is_training=False)
+    words = prefaces(material.cases) if recipe.with_retrieved_cases and material.cases is not None else {}
+
+    def asked(conversations: Iterable[Conversation]) -> list[Conversation]:
+        return [with_cases(item, words[item.pair_id]) if takes_cases(item.pair_id, recipe) else item for item in conversations]
+
+    pairs = asked(chosen(read_conversations(training), recipe, recipe.max_training_pairs, is_training=True))
+    held_out = asked(chosen(read_conversations(validation), recipe, recipe.max_validation_pairs, is_training=False))
     epoch = mixed(pairs, recipe)
     if not epoch:
         raise MedVLError(
@@ -91,7 +98,8 @@ def answering(material: Material) -> Work:
     distinct = num_by_dataset({pair.pair_id: pair for pair in epoch}.values())
     counts: dict[str, Fact] = {
         "num_training_pairs": sum(distinct.values()), "num_pairs_per_epoch": len(epoch),
-        "num_validation_pairs": len(held_out), **{f"{TRAINED_ON}{name}": count for name, count in distinct.items()},
+        "num_validation_pairs": len(held_out), "num_pairs_with_cases": sum(takes_cases(pair.pair_id, recipe) for pair in pairs),
+        **{f"{TRAINED_ON}{name}": count for name, count in distinct.items()},
     }  # fmt: skip
     return Work(
         trainer=trainer, recorder=recorder, counts=counts, put_back=put_adapter_back,

@@ -37,6 +37,8 @@ class Material:
     """The adapter of the stage before, which this one goes on training."""
     checkpoints: Path
     report: Report
+    cases: Path | None = None
+    """The similar cases of each question, where the recipe puts any before it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,6 +17,7 @@ from medvl_lib.datasets.descriptions import CATEGORY
 from medvl_lib.evaluation.metrics import classes, reports, vqa
 from medvl_lib.evaluation.metrics.documents import hallucinated_pair_rate, pair_accuracy, term_recall, value_recall
 from medvl_lib.evaluation.metrics.text import token_f1
+from medvl_lib.evaluation.metrics.tokens import UnscorableError
 from medvl_lib.evaluation.predictions import ANSWER_TYPE, Reference
 
 
@@ -53,6 +54,18 @@ class Metric:
     """None: the result is the mean of the scores."""
     signature: Callable[[Reference], str] | None = None
     """How the pair's texts are cut and counted, where that depends on the pair: results of two signatures are never in one number."""
+
+
+SIMILARITY = "image_text_similarity"  # the one metric that takes a model: measured beside the answers, in ``similarities``
+
+
+def of_cosine(cosine: float) -> float:
+    """A cosine as the metric has it: what points away from a picture is as far from it as what has nothing to do with it."""
+    return min(1.0, max(0.0, cosine))
+
+
+def _takes_a_model(_: str, __: Reference) -> float:
+    raise UnscorableError("a similarity is measured by an encoder, not by the text alone")
 
 
 def _has_triples(reference: Reference) -> bool:
@@ -222,6 +235,14 @@ METRICS: dict[str, Metric] = {
             value=classes.quadratic_kappa,
         ),
         signature=lambda reference: classes.signature(reference.labels),
+    ),
+    SIMILARITY: Metric(
+        name=SIMILARITY, score=_takes_a_model, applies_to=lambda _: False,
+        definition="Cosine of a description and the pair's own pictures in the space of the line's encoder, 0 where it is below 0 and "
+        "where nothing was said: how like this picture's texts it sounds, not whether it is true. Never gated.",
+        source="Hessel et al. 2021, arXiv 2104.08718, with w = 1; medvl_lib/evaluation/similarities.py",
+        version=1,  # first version
+        is_gateable=False,  # the encoder likes the words that it was trained on
     ),
 }  # fmt: skip
 

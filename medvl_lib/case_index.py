@@ -69,12 +69,14 @@ def _case(item: CaptionedImage, vector: NDArray[np.float32]) -> IndexedCase:
 
 
 def nearest(
-    directory: Path, vector: NDArray[np.float32], count: int, *, not_of_groups: Iterable[str] = (), not_of_images: Iterable[str] = ()
-) -> list[Neighbour]:
+    directory: Path, vector: NDArray[np.float32], count: int, *, not_of_groups: Iterable[str] = (), not_of_images: Iterable[str] = (),
+    language: str | None = None,
+) -> list[Neighbour]:  # fmt: skip
     """The cases whose pictures are most similar to a unit vector (D,), the best first, each picture once, with its first text.
 
     ``not_of_groups`` are patients (as in ``group_id``) and ``not_of_images`` pictures that do not count: those of the picture itself, since
-    the answer would be copied and not found. An exact search: every case is looked at.
+    the answer would be copied and not found. With a ``language`` (ISO 639-1) only what is told in it. An exact search: every case is
+    looked at.
     """
     question = """
         with found as (
@@ -82,6 +84,7 @@ def nearest(
                 file_row_number
             from read_parquet($index, file_row_number = true)
             where not list_contains($groups::varchar[], group_id) and not list_contains($images::varchar[], image_id)
+                and language = coalesce(nullif($language, ''), language)
         )
         select similarity, pair_id, dataset, image_id, text, language, licence from found
         qualify row_number() over (partition by image_id order by file_row_number) = 1
@@ -89,7 +92,7 @@ def nearest(
     """
     rows = stream(
         question, index=directory / INDEX, vector=[float(value) for value in vector], groups=list(not_of_groups),
-        images=list(not_of_images), count=count,
+        images=list(not_of_images), count=count, language=language or "",
     )  # fmt: skip
     return [Neighbour(*row) for row in rows]
 

@@ -189,16 +189,21 @@ def similar(arguments: argparse.Namespace) -> int:
     profile, path = profile_for(settings).profile, Path(arguments.image)
     for name, value in process_environment(profile).items():  # before torch is imported
         os.environ.setdefault(name, value)
-    try:
-        picture = path.read_bytes()
-    except OSError as error:
-        raise MedVLError(found=f"no readable file ({error.strerror})", where=str(path), do="name a picture") from error
+    picture = _bytes(path)
     from medvl_lib.route.similar import similar as nearest_cases
 
     workspace = Workspace(root=settings.data_root)
     for found in nearest_cases(workspace, _line(settings, arguments.line), profile, picture, str(path), arguments.count):
         print(f"{found.similarity:6.3f}  {found.pair_id}  {found.text}")
     return 0
+
+
+def _bytes(path: Path) -> bytes:
+    """The picture file that somebody named."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise MedVLError(found=f"no readable file ({error.strerror})", where=str(path), do="name a picture") from error
 
 
 def describe(arguments: argparse.Namespace) -> int:
@@ -212,10 +217,17 @@ def describe(arguments: argparse.Namespace) -> int:
     from medvl_lib.serving.describing import describe as described
     from medvl_lib.serving.served import served_model
 
-    line = _line(settings, arguments.line)
-    model = served_model(workspace, line)
+    line, path = _line(settings, arguments.line), Path(arguments.image)
+    model, cases = served_model(workspace, line), list[str]()
     print(model.sentence, file=sys.stderr)
-    print(described(Path(arguments.image), arguments.language, model=model, line=line, profile=profile).answer)
+    if arguments.cases:
+        from medvl_lib.route.similar import similar as nearest_cases
+
+        count = line.evaluation.num_retrieved_cases
+        for found in nearest_cases(workspace, line, profile, _bytes(path), str(path), count, arguments.language):
+            print(f"before the question: {found.similarity:6.3f}  {found.pair_id}  {found.text}", file=sys.stderr)
+            cases.append(found.text)
+    print(described(path, arguments.language, model=model, line=line, profile=profile, cases=cases).answer)
     return 0
 
 
@@ -324,6 +336,9 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("image", metavar="IMAGE", help="the file")
     verb.add_argument("--line", metavar="LINE", help="which line; may be left out where there is only one")
     verb.add_argument("--language", choices=("en", "zh"), default="en", help="in which it is asked; English without it")
+    verb.add_argument(
+        "--cases", action="store_true", help="put similar training cases before the question, as the condition retrieved_cases"
+    )
     verb.set_defaults(run=describe)
 
     verb = verbs.add_parser("sql", help="ask the published benchmark")

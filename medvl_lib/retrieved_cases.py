@@ -180,6 +180,11 @@ def prefaces(directory: Path) -> dict[str, str]:
     return dict(stream("select pair_id, preface from read_parquet($cases)", cases=directory / RETRIEVED_CASES))
 
 
+def before(preface: str, question: str) -> str:
+    """A question after the words that stand before it."""
+    return f"{preface}\n\n{question}" if preface else question
+
+
 def with_cases(conversation: Conversation, preface: str) -> Conversation:
     """The conversation with these words before its first text; the same one where there are none."""
     if not preface:
@@ -187,7 +192,7 @@ def with_cases(conversation: Conversation, preface: str) -> Conversation:
     first, *others = conversation.messages
     number = next(place for place, part in enumerate(first["content"]) if part["type"] == "text")
     content: list[Content] = [*first["content"]]
-    content[number] = {"type": "text", "text": f"{preface}\n\n{content[number].get('text', '')}"}
+    content[number] = {"type": "text", "text": before(preface, content[number].get("text", ""))}
     asking: Message = {"role": first["role"], "content": content}
     return replace(conversation, messages=(asking, *others))
 

@@ -30,7 +30,7 @@ from medvl_lib import (
 from medvl_lib import lines as lines_room
 from medvl_lib.audit import AuditSpec
 from medvl_lib.benchmark import promotion, rows
-from medvl_lib.benchmark.gate import Candidate, CostLimit, Gate, Guardrail
+from medvl_lib.benchmark.gate import Candidate, CostLimit, Gate, Guardrail, RecallGuardrail
 from medvl_lib.datasets import DATASETS
 from medvl_lib.errors import MedVLError, SettingsError
 from medvl_lib.evaluation import floors, galleries, scores
@@ -113,13 +113,14 @@ SPLIT = {"seed": 43, "validation_share": 0.2, "test_share": 0.2}
 AUDIT = {"max_tokens": 2048, "min_glyph_height_pixels": 7.0}
 EVALUATION = {
     "splits": ("test",), "max_pairs_per_dataset": 9, "max_answer_tokens": 9, "controls": (), "seed": 43, "datasets": ("mtsamples",),
-    "further_variants": ("int8",),
+    "further_variants": ("int8",), "num_retrieved_cases": 5,
 }  # fmt: skip
 GATE = {
     "primary_metric": "token_f1", "further_primaries": ("token_f1",), "cost_limits": (CostLimit(measure="latency_p95", max_ratio=2.0),),
     "max_failed_share": 0.3, "candidates": (Candidate(variant="adapter"), Candidate(variant="nf4", margin=0.01)),
     "datasets": ("mtsamples",), "min_pairs": 60, "min_clusters": 8, "confidence": 0.9,
     "worn_after": 9, "floors": ("floor_empty",), "guardrails": (Guardrail(metric="token_f1", margin=0.1),), "max_unscored_share": 0.02,
+    "recall_guardrails": (RecallGuardrail(direction="image_to_text", cutoff=5, margin=0.1),),
 }  # fmt: skip
 PARITY = {"max_pairs": 9, "min_equal_share": 0.9, "confidence": 0.9}
 MODEL = {
@@ -139,7 +140,8 @@ ELSEWHERE = {
 @pytest.mark.parametrize(
     ("model", "known"),
     [
-        (Recipe, RECIPE), (SplitSpec, SPLIT), (AuditSpec, AUDIT), (EvaluationSpec, EVALUATION), (Gate, GATE), (ModelSpec, MODEL),
+        (Recipe, {*RECIPE, "with_retrieved_cases"}),  # test_what_finds_cases_is_read_by_who_is_asked_with_them
+        (SplitSpec, SPLIT), (AuditSpec, AUDIT), (EvaluationSpec, EVALUATION), (Gate, GATE), (ModelSpec, MODEL),
         (Profile, NUMERICS | ELSEWHERE), (Stage, {"name", "objective", "recipe", "model"}), (MatchRecipe, MATCH_RECIPE),
         (ParitySpec, PARITY),
         (Line, {
@@ -167,9 +169,9 @@ def with_encoder(**changes: object) -> Line:
     return replace(WITH_ENCODER, stages=(replace(ENCODER, **changes), *DOCUMENTS.stages))
 
 
-def test_an_encoder_adds_its_steps_and_moves_no_other():
+def test_an_encoder_adds_its_steps_and_moves_only_the_answers_that_it_looks_at():
     without, beside = versions(DOCUMENTS), versions(WITH_ENCODER)
-    assert moved(without, beside) == ENCODED | {"encoder_base_model"}
+    assert moved(without, beside) == ENCODED | {"encoder_base_model", "predictions"}
     assert [step for step in beside if step in {*ENCODED, "audit", "adapter"}] == ["audit", "encoder", "index", "retrieval", "adapter"]
 
 
@@ -429,6 +431,22 @@ def test_a_line_without_an_encoder_has_none_to_set(tmp_path: Path):
         line_from(tmp_path, "[lines.documents.encoder]\nlora_rank = 16\n")
 
 
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ('[lines.documents.evaluation]\ncontrols = ["blank_image", "retrieved_cases"]\n', "similar cases before questions"),
+        ("[lines.documents.recipe]\nwith_retrieved_cases = true\n", "similar cases before questions"),
+        ('[[lines.documents.gate.recall_guardrails]]\ndirection = "image_to_text"\ncutoff = 5\nmargin = 0.1\n', "recall_guardrails"),
+    ],
+)  # fmt: skip
+def test_a_line_without_an_encoder_finds_no_cases_and_guards_no_recall(more: str, said: str, tmp_path: Path):
+    with pytest.raises(SettingsError, match=said) as refused:
+        line_from(tmp_path, more)
+    assert "encoder" in f"{refused.value.found} {refused.value.do}"
+    with pytest.raises(ValueError, match="need an encoder"):
+        replace(DOCUMENTS, evaluation=replace(DOCUMENTS.evaluation, controls=("blank_image", "retrieved_cases")))
+
+
 def lines_from(folder: Path, more: str) -> dict[str, Line]:
     path = folder / "dagster_project.toml"
     datasets = "".join(f"[datasets.{name}]\n" for name in DOCUMENTS.datasets)
@@ -555,7 +573,22 @@ def test_a_family_that_cannot_do_it_is_refused_by_name(tmp_path: Path, table: st
 
 def test_another_family_moves_what_is_made_of_the_model():
     changed = replace(IMAGING, model=MODELS["qwen2_5_vl"])
-    assert moved(versions(IMAGING), versions(changed)) == WEIGHTS | {"decoder", "overfit", "audit", "predictions"}
+    assert moved(versions(IMAGING), versions(changed)) == WEIGHTS | {"decoder", "overfit", "audit", "predictions", "retrieved_cases"}
+
+
+def test_what_finds_cases_is_read_by_who_is_asked_with_them():
+    learning = replace(
+        IMAGING, stages=(ENCODER, replace(IMAGING.stages[1], recipe=replace(IMAGING.stages[1].recipe, with_retrieved_cases=True)))
+    )
+    without = replace(IMAGING, evaluation=replace(IMAGING.evaluation, controls=("blank_image",)))
+    for line, readers in ((IMAGING, {"predictions"}), (learning, {"decoder", "predictions"}), (without, set[str]())):
+        steps = {step.name: step for step in line_steps(line, CPU)}
+        assert {name for name, step in steps.items() if "retrieved_cases/imaging" in {source.key for source in step.reads}} == readers
+        assert ("retrieved_cases" in steps) == bool(readers)
+        for name in ("benchmark", "promotion"):
+            assert "retrieval/imaging" in {source.key for source in steps[name].reads}
+    more = replace(IMAGING, evaluation=replace(IMAGING.evaluation, num_retrieved_cases=5))
+    assert moved(versions(IMAGING), versions(more)) == {"retrieved_cases", "predictions", "benchmark"}
 
 
 def test_the_tiny_line_is_another_one_with_the_same_steps():

@@ -20,8 +20,12 @@ from medvl_lib.route.encoding import INDEX
 from medvl_lib.workspace import Workspace
 
 
-def similar(workspace: Workspace, line: Line, profile: Profile, picture: bytes, name: str, count: int) -> list[Neighbour]:
+def similar(
+    workspace: Workspace, line: Line, profile: Profile, picture: bytes, name: str, count: int, language: str | None = None
+) -> list[Neighbour]:
     """The training cases nearest to a picture, called ``name``; where the line knows the picture, none of its patient.
+
+    With a ``language`` only cases that are told in it.
 
     Raises MedVLError where the line has no encoder, where its index is not there, and for what is no picture.
     """
@@ -41,7 +45,8 @@ def similar(workspace: Workspace, line: Line, profile: Profile, picture: bytes, 
     loaded = load_encoder(ancestor(workspace, index, stage.name, line.name).directory, stage.model, profile)
     image_id = hashlib.sha256(picture).hexdigest()
     [vector] = embed_pictures(loaded, [pixels])
-    return nearest(index.directory, vector, count, not_of_groups=_groups(workspace, line, index, image_id), not_of_images=[image_id])
+    groups = _groups(workspace, line, index, image_id)
+    return nearest(index.directory, vector, count, not_of_groups=groups, not_of_images=[image_id], language=language)
 
 
 def served_index(workspace: Workspace, line: Line) -> Artifact:

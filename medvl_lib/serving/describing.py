@@ -3,6 +3,7 @@
 In: a file, a language, and what is served. Out: a ``Prediction``. The question is the one that every dataset of described pictures asks.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from medvl_lib.datasets.descriptions import DESCRIBE
@@ -11,16 +12,20 @@ from medvl_lib.evaluation.predictions import Prediction
 from medvl_lib.hardware import Profile
 from medvl_lib.images import UnreadableImage
 from medvl_lib.lines import Line
+from medvl_lib.retrieved_cases import HEADINGS, before, worded
 from medvl_lib.serving.resident import load_resident
 from medvl_lib.serving.served import ServedModel
 from medvl_lib.serving.uploads import MAX_BODY_BYTES, Problem, require_picture
 
 
-def describe(path: Path, language: str, *, model: ServedModel, line: Line, profile: Profile) -> Prediction:
-    """What the model says of the picture in a file; raises MedVLError for a file that holds none, before anything is loaded."""
+def describe(path: Path, language: str, *, model: ServedModel, line: Line, profile: Profile, cases: Sequence[str] = ()) -> Prediction:
+    """What the model says of the picture in a file, with what is said of similar ``cases`` before the question where there are any.
+
+    Raises MedVLError for a file that holds no picture, before anything is loaded.
+    """
     data = _picture(path)
     try:
-        return load_resident(model, line, profile).answer(DESCRIBE[language], [data])
+        return load_resident(model, line, profile).answer(before(worded(HEADINGS[language], cases), DESCRIBE[language]), [data])
     except UnreadableImage as error:
         raise MedVLError(found="a picture that cannot be decoded to its end", where=str(path), do="take the whole file") from error
 

@@ -12,7 +12,7 @@ import pytest
 
 from medvl_lib.benchmark import costs, leaks, looks, promotion
 from medvl_lib.benchmark.costs import Cost
-from medvl_lib.benchmark.gate import Candidate, CostLimit, Gate, Guardrail
+from medvl_lib.benchmark.gate import Candidate, CostLimit, Gate, Guardrail, RecallGuardrail
 from medvl_lib.benchmark.looks import Look
 from medvl_lib.benchmark.promotion import (
     PROMOTION_DECISIONS,
@@ -27,6 +27,7 @@ from medvl_lib.benchmark.promotion import (
 from medvl_lib.benchmark.tables import SCHEMA_VERSION
 from medvl_lib.errors import InputRefused
 from medvl_lib.evaluation import statistics
+from medvl_lib.evaluation.galleries import Rank
 from medvl_lib.evaluation.predictions import FLOORS
 from medvl_lib.evaluation.scores import SCORES, Score
 from medvl_lib.settings import override
@@ -117,6 +118,60 @@ def test_five_documents_decide_nothing():
     assert decision.p_value == 0.0625
     assert decision.minimum_detectable_difference == pytest.approx(0.067, abs=0.001)
     assert "5 clusters cannot give p below 0.0625" in decision.reasons[0]
+
+
+def ranked(variant: str, num_queries: int, rank: Callable[[int], int], direction: str = "image_to_text") -> list[Rank]:
+    """Ranks of a gallery of one picture a patient."""
+    return [
+        Rank(variant=variant, direction=direction, pair_id=f"p{number}", image_id=f"i{number}", group_id=f"g{number}", rank=rank(number))
+        for number in range(num_queries)
+    ]  # fmt: skip
+
+
+RECALL = Gate(recall_guardrails=(RecallGuardrail(direction="image_to_text", cutoff=5, margin=0.05),))
+
+
+@pytest.mark.parametrize(
+    ("trained", "verdict", "said"),
+    [
+        (lambda number: 1, "promote", "the trained encoder minus base is +0.000"),
+        (lambda number: 9 if number % 2 else 1, "reject", "the trained encoder minus base is -0.500"),
+        (lambda number: 9 if number % 20 == 0 else 1, "inconclusive", "the trained encoder minus base is -0.050"),
+    ],
+)
+def test_an_encoder_that_finds_less_keeps_a_better_model_back(trained: Callable[[int], int], verdict: str, said: str):
+    found = scores(200, base=noise(1), nf4=noise(1), adapter=better(noise(1), 0.2))
+    decision = judged(found, RECALL, ranks=[*ranked("base", 200, lambda _: 5), *ranked("trained", 200, trained)])
+    assert decision.verdict == verdict
+    [reason] = [reason for reason in decision.reasons if "recall at 5" in reason]
+    assert said in reason
+    assert "200 queries, 200 clusters" in reason
+
+
+def test_an_encoder_is_held_against_the_one_that_is_served():
+    found = scores(200, base=noise(1), nf4=noise(1), adapter=better(noise(1), 0.2))
+    poor, good = ranked("base", 200, lambda _: 50), ranked("champion", 200, lambda _: 1)
+    decision = judged(found, RECALL, ranks=[*poor, *good, *ranked("trained", 200, lambda number: 9 if number % 2 else 1)])
+    assert decision.verdict == "reject"
+    assert "the trained encoder minus champion is -0.500" in decision.reasons[0]
+
+
+def test_a_small_gallery_or_none_guards_nothing():
+    found = scores(200, base=noise(1), nf4=noise(1), adapter=better(noise(1), 0.2))
+    few = judged(found, RECALL, ranks=[*ranked("base", 20, lambda _: 1), *ranked("trained", 20, lambda _: 1)])
+    assert few.verdict == "inconclusive"
+    assert "20 clusters are too few to guard it by" in few.reasons[0]
+    other_way = [*ranked("base", 200, lambda _: 1, "text_to_image"), *ranked("trained", 200, lambda _: 1, "text_to_image")]
+    for ranks in ([], other_way):
+        none = judged(found, RECALL, ranks=ranks)
+        assert none.verdict == "inconclusive"
+        assert "no test picture to judge it by" in none.reasons[0]
+
+
+@pytest.mark.parametrize(("cutoff", "margin"), [(3, 0.05), (5, 0.0), (5, 1.0)])
+def test_a_recall_guardrail_that_cannot_be_meant_is_refused(cutoff: int, margin: float):
+    with pytest.raises(ValueError, match="must"):
+        RecallGuardrail(direction="image_to_text", cutoff=cutoff, margin=margin)
 
 
 @pytest.mark.parametrize("num_documents", [6, 12, 20])

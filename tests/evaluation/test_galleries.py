@@ -2,6 +2,7 @@
 reaches; or one that nobody ranked for.
 """
 
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +10,19 @@ import numpy as np
 import pytest
 
 from medvl_lib.captions import CaptionedImage
-from medvl_lib.evaluation.galleries import RANKS, RETRIEVAL, RULES, Rank, RetrievalRow, Vectors, read_rows, write_retrieval
+from medvl_lib.evaluation.galleries import (
+    RANKS,
+    RETRIEVAL,
+    RULES,
+    SPEEDS,
+    EncoderSpeed,
+    Rank,
+    RetrievalRow,
+    Vectors,
+    read_rows,
+    timed,
+    write_retrieval,
+)
 from medvl_lib.tables import read_table, write_table
 
 CLASSES = ("KL 0", "KL 0", "KL 1", "KL 1")
@@ -50,6 +63,24 @@ def test_each_recall_stands_beside_chance_class_and_interval(written: Path):
     assert (half.num_groups, half.gallery_size, half.median_rank) == (2, 4, 2.5)
     best = rows["trained", "image_to_text", 1]
     assert (best.recall, best.median_rank, best.matched_similarity, best.mismatched_similarity) == (1.0, 1.0, 1.0, 0.0)
+
+
+def test_speed_is_that_of_one_input_alone_and_of_all_in_batches(tmp_path: Path):
+    asked: list[list[str]] = []
+
+    def embed(inputs: list[str]) -> None:
+        asked.append(list(inputs))
+        time.sleep(0.01)
+
+    speed = timed("trained", "text", ["a", "b", "a"], embed, batch_size=32)
+    assert asked == [["a"], ["a"], ["b"], ["a", "b"]]  # what fills caches is not timed; equal inputs are one
+    assert (speed.num_timed, speed.batch_size) == (2, 2)
+    assert 0.01 <= speed.p50_seconds <= speed.p95_seconds
+    assert 0 < speed.inputs_per_second <= 200
+    facts = write_retrieval(tmp_path, GALLERY, TEXTS, {"trained": SEES}, [speed])
+    assert facts["trained_text_p50_seconds"] == speed.p50_seconds
+    assert list(read_table(tmp_path / SPEEDS, EncoderSpeed)) == [speed]
+    assert failing(tmp_path) == []
 
 
 def test_a_gallery_without_classes_has_no_rank_by_class(tmp_path: Path):

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from medvl_lib.chat import Conversation
-from medvl_lib.training.choice import chosen, mixed, num_by_dataset
+from medvl_lib.training.choice import chosen, mixed, num_by_dataset, takes_cases
 from tests.torch_fixtures import RECIPE
 
 PAIRS = [Conversation(pair_id=f"{name}/train/{number:03d}", image_ids=(), messages=()) for number in range(10) for name in ("b", "a")]
@@ -64,3 +64,11 @@ def test_a_weight_moves_no_pair_of_another_dataset_and_the_seed_chooses_who_come
     ids = [[item.pair_id for item in mixed(PAIRS, replace(RECIPE, mixture_weights={"a": 1.5}, seed=seed))] for seed in (7, 7, 8)]
     assert ids[0] == ids[1]
     assert Counter(ids[0]) != Counter(ids[2])
+
+
+def test_half_of_the_pairs_come_with_cases_and_none_where_the_recipe_wants_none():
+    ids = [f"a/train/{number:04d}" for number in range(1000)]
+    wanting = replace(RECIPE, with_retrieved_cases=True)
+    assert 450 < sum(takes_cases(pair_id, wanting) for pair_id in ids) < 550
+    assert not any(takes_cases(pair_id, RECIPE) for pair_id in ids)
+    assert [takes_cases(one, wanting) for one in ids] != [takes_cases(one, replace(wanting, seed=8)) for one in ids]

@@ -1,8 +1,9 @@
 """Publish: every benchmark, decision and rating that passed, as one DuckDB file that anyone may read; and ask it a question.
 
 In: the Parquet of the benchmark, promotion, override and reviews directories, and what each line's pointer rests on. Out:
-``<data>/benchmark.duckdb``, replaced as a whole; whoever moves a pointer publishes after it. There is no live file: a reader keeps the version it opened, a writer waits for nobody but another writer, and a new schema is a rebuild. The file is written
-in the storage format of DuckDB 1.2, so that older clients open it. What the tables hold is ``schema.sql``'s.
+``<data>/benchmark.duckdb``, replaced as a whole; whoever moves a pointer publishes after it. There is no live file: a reader keeps the
+version it opened, a writer waits for nobody but another writer, and a new schema is a rebuild. The file is written in the storage format of
+DuckDB 1.2, so that older clients open it. What the tables hold is ``schema.sql``'s.
 """
 
 import os

@@ -474,8 +474,7 @@ select
         when p.verdict is not null then null
         else coalesce(
             (
-                select 'the gate decided by ' || string_agg(distinct d.primary_metric, ', ') || ' alone: no difference by ' || a.metric
-                    || ' was tested for a verdict'
+                select 'the gate decided by ' || string_agg(distinct d.primary_metric, ', ') || '; what else it saw is among its reasons'
                 from promotion_decisions d
                 where d.evaluation_id = a.evaluation_id and d.challenger = a.variant and d.decided_by = 'gate'
             ),

@@ -10,7 +10,6 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from medvl_lib.benchmark import override
 from medvl_lib.benchmark.promotion import Decision, read_decisions, winner_of
 from medvl_lib.benchmark.publish import ask, publish
 from medvl_lib.benchmark.rows import RULES, write_benchmark
@@ -23,7 +22,7 @@ from medvl_lib.provenance import Artifact, judge, write_step
 from medvl_lib.reviews.tables import PUBLISHED
 from medvl_lib.tables import columns, read_table, write_table
 from medvl_lib.workspace import Workspace
-from tests.benchmark.evaluated import COUNTS, Evaluated
+from tests.benchmark.evaluated import COUNTS, Evaluated, overrule
 
 VIEWS = {
     "leaderboard", "quantization_cost", "did_finetuning_help", "training_curve", "data_loss_by_reason", "regressions", "expert_ratings"
@@ -72,7 +71,7 @@ def test_whether_finetuning_helped_stands_beside_the_verdict(sixty):
 def test_why_no_verdict_stands_beside_a_metric_is_said(sixty):
     found = dict(rows(sixty.workspace, "select metric, why_no_verdict from did_finetuning_help"))
     assert found["pair_accuracy"] is None
-    assert found["term_recall"] == "the gate decided by pair_accuracy alone: no difference by term_recall was tested for a verdict"
+    assert found["term_recall"] == "the gate decided by pair_accuracy; what else it saw is among its reasons"
     assert [name for name, why in found.items() if why is None] == ["pair_accuracy"]
 
 
@@ -84,22 +83,6 @@ def test_an_evaluation_that_was_not_judged_says_so(evaluate):
     assert said == [(None, "the gate has not judged this evaluation")]
 
 
-def overridden(evaluated: Evaluated, variant: str, by: str) -> Artifact:
-    """A person's decision as ``medvl override`` writes it, with the pointer moved to it."""
-    decision = override.overridden(read_decisions(evaluated.promotion.directory), variant, by=by, reason=f"{by} has read them")
-    written = write_step(
-        evaluated.workspace, override.STEP, "documents", f"{variant} {by}", [evaluated.promotion],
-        lambda folder: override.write_override(folder, decision),
-    )  # fmt: skip
-    judge(evaluated.workspace, written, override.RULES)
-    move_pointer(evaluated.workspace, Served(
-        line="documents", variant=variant, weights_step="base_model", weights_fingerprint="f", adapter_step=None, adapter_fingerprint=None,
-        data_version="d", decision_step=override.STEP, decision=written.fingerprint,
-    ))  # fmt: skip
-    publish(evaluated.workspace)
-    return written
-
-
 DECIDED = "select decided_by, challenger, verdict, is_current, is_served from promotion_decisions order by decided_by, challenger"
 
 
@@ -108,12 +91,12 @@ def test_an_override_is_the_current_decision_beside_the_gates_until_another_one_
     gate = [("gate", "adapter", "inconclusive", True, False), ("gate", "nf4", "inconclusive", True, False)]
     publish(evaluated.workspace)
     assert rows(evaluated.workspace, DECIDED) == gate
-    overridden(evaluated, "adapter", "Dr. Adler")
+    overrule(evaluated, "adapter", "Dr. Adler")
     assert rows(evaluated.workspace, DECIDED) == [("Dr. Adler", "adapter", "promote", True, True), *gate]
     assert rows(evaluated.workspace, "select distinct verdict, overridden_by from did_finetuning_help where verdict is not null") == [
-        ("inconclusive", "Dr. Adler for adapter: Dr. Adler has read them")
+        ("inconclusive", "Dr. Adler for adapter: Dr. Adler read forty answers")
     ]
-    overridden(evaluated, "base", "Dr. Bär")
+    overrule(evaluated, "base", "Dr. Bär")
     assert rows(evaluated.workspace, DECIDED) == [
         ("Dr. Adler", "adapter", "promote", False, False), ("Dr. Bär", "base", "promote", True, True), *gate
     ]  # fmt: skip

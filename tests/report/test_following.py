@@ -9,17 +9,18 @@ from pathlib import Path
 
 import pytest
 
-from medvl_lib.benchmark import override
-from medvl_lib.benchmark.promotion import read_decisions
-from medvl_lib.benchmark.publish import ask, publish
+from medvl_lib.benchmark.publish import ask
 from medvl_lib.files import write_json
-from medvl_lib.pointer import Served, move_pointer, pointer_id, read_pointer
+from medvl_lib.lines import DOCUMENTS
+from medvl_lib.pointer import move_pointer, pointer_id, read_pointer
 from medvl_lib.provenance import Artifact, Outcome, Rule, judge, read_artifact, write_step
 from medvl_lib.report.content import Report, as_json, from_json
 from medvl_lib.report.gather import find, gather, standing
 from medvl_lib.report.html import read_table_of, render_html
 from medvl_lib.report.markdown import render_markdown
-from tests.benchmark.evaluated import Evaluated
+from medvl_lib.route.reporting import report_step
+from medvl_lib.step import Call
+from tests.benchmark.evaluated import Evaluated, overrule
 from tests.report.reported import SHOWN, reported
 
 
@@ -114,22 +115,6 @@ def test_a_check_on_what_was_served_before_says_so(own):
 
 
 # -- a person's decision -----------------------------------------------------------------------------------------------
-def overrule(evaluated: Evaluated, variant: str, by: str) -> Artifact:
-    """What ``medvl override`` leaves behind."""
-    decision = override.overridden(read_decisions(evaluated.promotion.directory), variant, by=by, reason=f"{by} read forty answers")
-    written = write_step(
-        evaluated.workspace, override.STEP, "documents", f"{variant} {by}", [evaluated.promotion],
-        lambda folder: override.write_override(folder, decision),
-    )  # fmt: skip
-    judge(evaluated.workspace, written, override.RULES)
-    move_pointer(evaluated.workspace, Served(
-        line="documents", variant=variant, weights_step="base_model", weights_fingerprint="f", adapter_step=None, adapter_fingerprint=None,
-        data_version="d", decision_step=override.STEP, decision=written.fingerprint,
-    ))  # fmt: skip
-    publish(evaluated.workspace)
-    return written
-
-
 def test_title_page_json_and_store_agree_on_whose_decision_is_in_force(own):
     before = told(own)
     assert (before.headline, before.in_force) == ("promote", None)
@@ -181,6 +166,25 @@ def test_whatever_a_report_tells_anew_makes_it_another_one(own):
     assert len(set(seen)) == 5
     step(own, "report", [own.benchmark, own.promotion])
     assert now() == seen[-1]  # a report is not about itself
+
+
+def test_the_step_reads_parity_before_it_writes_and_is_another_one_for_whatever_it_tells_anew(own, tmp_path: Path):
+    made = report_step(DOCUMENTS)
+    assert {source.key for source in made.reads} == {
+        f"{name}/documents" for name in ("benchmark", "promotion", "near_duplicates", "parity")
+    }
+    inputs = {"benchmark/documents": own.benchmark, "promotion/documents": own.promotion}
+    assert made.observe(own.workspace, inputs) == standing(own.workspace, find(own.workspace, "documents"))
+    step(own, "parity", [own.promotion])
+    step(own, "report", [own.benchmark, own.promotion])  # one that was written before
+    folder = tmp_path / "report"
+    folder.mkdir()
+    call = Call(directory=folder, fingerprint="f", observed="", workspace=own.workspace, inputs=inputs, report=lambda _: None)
+    facts = made.write(call)
+    assert (facts["verdict"], facts["decided_by"]) == ("promote", "gate")
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert checked(page)["documents/parity parity_holds"] == "passed"
+    assert "not in this table: documents/served_model, documents/report." in page
 
 
 # -- reasons -----------------------------------------------------------------------------------------------------------

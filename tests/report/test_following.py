@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from medvl_lib.benchmark.publish import ask
-from medvl_lib.files import write_json
+from medvl_lib.files import read_json, write_json
 from medvl_lib.lines import DOCUMENTS
 from medvl_lib.pointer import move_pointer, pointer_id, read_pointer
 from medvl_lib.provenance import Artifact, Outcome, Rule, judge, read_artifact, write_step
@@ -87,6 +87,8 @@ def test_only_what_was_made_of_this_decision_is_told_and_of_each_step_the_newest
     step(own, "parity", [elsewhere], version="of another decision")
     assert "parity" in told(own).awaited
     old = step(own, "parity", [own.promotion], passed=False, version="old")
+    record = old.directory / "provenance.json"
+    write_json(record, {**read_json(record), "finished_at": "2026-01-01T00:00:00+00:00"})
     new = step(own, "parity", [own.promotion], version="new")
     step(own, "served_model", [own.promotion, old], version="on the old one", pointer="")
     report = told(own)
@@ -177,7 +179,7 @@ def test_the_step_reads_parity_before_it_writes_and_is_another_one_for_whatever_
     assert made.observe(own.workspace, inputs) == standing(own.workspace, find(own.workspace, "documents"))
     step(own, "parity", [own.promotion])
     step(own, "report", [own.benchmark, own.promotion])  # one that was written before
-    folder = tmp_path / "report"
+    folder = tmp_path / "beside"
     folder.mkdir()
     call = Call(directory=folder, fingerprint="f", observed="", workspace=own.workspace, inputs=inputs, report=lambda _: None)
     facts = made.write(call)

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import dagster as dg
 import pytest
 
+from medvl_assets.line_assets import served_model as served_asset
 from medvl_lib.benchmark import promotion
 from medvl_lib.benchmark.promotion import PROMOTION_DECISIONS, Decision
 from medvl_lib.chat import _line as conversation_line
@@ -231,6 +233,19 @@ def test_a_check_that_fails_leaves_that_too_and_the_same_pointer_is_the_same_dir
     assert (first.outcome.passed, second.outcome.passed) == (True, False)
     [written] = lab.workspace.written("served_model")
     assert read_json(written / "verdicts.json")["verdicts"][0]["outcome"]["passed"] is False
+
+
+def test_the_asset_serves_checks_and_publishes_what_is_served(lab: Lab):
+    decided = lab.decided("adapter", lab.versions)
+    lab.compared(decided, lab.versions["adapter"])
+    assert not lab.workspace.store.is_file()
+    result = dg.materialize([served_asset(LINE)], resources={"workspace": lab.workspace}, instance=dg.DagsterInstance.ephemeral())
+    assert result.success
+    [evaluation] = result.get_asset_check_evaluations()
+    assert (evaluation.check_name, evaluation.passed) == ("served_model_is_the_evaluated_model", True)
+    [written] = lab.workspace.written("served_model")
+    assert read_json(written / "verdicts.json")["verdicts"][0]["rule"] == "served_model_is_the_evaluated_model"
+    assert lab.workspace.store.is_file()
 
 
 # -- before it is served -----------------------------------------------------------------------------------------------

@@ -321,7 +321,7 @@ def remarks(trial: Trial, findings: Iterable[Finding]) -> Iterator[str]:
     for dataset in trial.comparisons.datasets(trial.mine.variant):
         there = trial.on((dataset,))
         for name, metric in METRICS.items():
-            is_told = name == trial.gate.primary_metric and told == there.comparisons.column(there.mine, name).keys()
+            is_told = name == trial.gate.primary_metric and told == set(there.comparisons.column(there.mine, name))
             if metric.is_gateable and not is_told:
                 yield from _below_its_floors(there, dataset, name)
 

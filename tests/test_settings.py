@@ -112,7 +112,7 @@ def test_what_cannot_be_meant_is_refused_and_quoted(tmp_path: Path, text: str, f
 @pytest.mark.parametrize(
     ("text", "do"),
     [
-        (HEAD.replace("tiny", "ful") + "[datasets]\n", "did you mean 'full'? there are tiny, full"),
+        (HEAD.replace("tiny", "tinny") + "[datasets]\n", "did you mean 'tiny'? there are tiny, full"),
         (HEAD + "[datasets.mtsamples]\nenabled = 1\n", "write true or false"),
         (HEAD + "[datasets.mtsamples]\nrejected_share_budget = 10\n", "write a number of at most 1"),
         (HEAD + '[datasets]\n[lines.documents]\ndatasets = "mtsamples"\n', "write an array, in square brackets"),
@@ -127,8 +127,8 @@ def test_the_cure_is_in_the_words_of_the_file(tmp_path: Path, text: str, do: str
     [
         ('candidates = [{ variant = "adaptor" }]', "variant = 'adaptor'", "[there], candidates", "adapter"),
         ('cost_limits = [{ measure = "latency_p59", max_ratio = 2 }]', "measure = 'latency_p59'", "[there], cost_limits", "latency_p95"),
-        ('floors = ["floor_emty"]', "floors = ['floor_emty']", "[there]", "floor_empty"),
-        ('primary_metric = "pair_acuracy"', "primary_metric = 'pair_acuracy'", "[there]", "pair_accuracy"),
+        ('floors = ["floor_blank_empty"]', "floors = ['floor_blank_empty']", "[there]", "floor_empty"),
+        ('primary_metric = "pairs_accuracy"', "primary_metric = 'pairs_accuracy'", "[there]", "pair_accuracy"),
     ],
 )
 def test_a_misspelt_variant_measure_or_metric_is_refused_with_the_nearest_one(changes: str, found: str, table: str, nearest: str):

@@ -7,12 +7,13 @@ import dagster as dg
 
 from medvl_assets.step_assets import heavy_asset, light_asset, step_checks
 from medvl_lib.benchmark.promotion import RULES as PROMOTION_RULES
+from medvl_lib.benchmark.publish import publish
 from medvl_lib.evaluation import parity
 from medvl_lib.hardware import Profile
 from medvl_lib.lines import Line
 from medvl_lib.provenance import resolve
 from medvl_lib.route.line import line_steps
-from medvl_lib.route.parity import SERVED_RULE, SERVED_SENTENCE, served_model_is_the_evaluated_model
+from medvl_lib.route.parity import SERVED_RULE, SERVED_SENTENCE, judge_served
 from medvl_lib.route.pointing import serve
 from medvl_lib.workspace import Workspace
 
@@ -43,13 +44,15 @@ def served_model(line: Line) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]
     ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
         decided = resolve(workspace, "promotion", line.name, PROMOTION_RULES)
-        moved = serve(workspace, line, decided, resolve(workspace, "parity", line.name, parity.rules(line.parity)))
+        compared = resolve(workspace, "parity", line.name, parity.rules(line.parity))
+        moved = serve(workspace, line, decided, compared)
         context.log.info(moved.sentence)
         if moved.served is not None:
+            publish(workspace)  # the store says what is served, and because of which decision
             yield dg.MaterializeResult(
                 asset_key=key, data_version=dg.DataVersion(moved.served.data_version), metadata={"says": moved.sentence}
             )
-        found = served_model_is_the_evaluated_model(workspace, line)
+        found = judge_served(workspace, line, decided, compared).outcome
         yield dg.AssetCheckResult(
             asset_key=key, check_name=SERVED_RULE, passed=found.passed, description=found.found,
             metadata={"offenders": dg.MetadataValue.json(list(found.offenders))},

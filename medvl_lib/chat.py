@@ -35,6 +35,8 @@ REVISION = 5  # all pairs stand in one table, too
 COUNTS = "counts.json"
 SLICES = ("document_type", "specialty", "answer_type", "modality", "category", "agreement")
 """Publishers' labels that are reported apart, where a pair has them."""
+LABELS = (*SLICES, "language")
+"""Every label that a pair may be reported, and guarded, by."""
 GLYPH_HEIGHT = "glyph_height_pixels"  # the metadata key under which a dataset that draws its pages says how tall a lower-case x is
 
 Role = Literal["user", "assistant"]

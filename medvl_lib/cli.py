@@ -69,7 +69,7 @@ def sql(arguments: argparse.Namespace) -> int:
     from medvl_lib.benchmark.publish import ask
     from medvl_lib.benchmark.terminal import render_csv, render_json, render_table
 
-    answer = ask(Workspace(root=read_settings().data_root), arguments.question)
+    answer = ask(Workspace(root=_checked_settings().data_root), arguments.question)
     render = {"table": render_table, "csv": render_csv, "json": render_json}[arguments.form]
     print(render(answer.columns, answer.rows))
     return 0
@@ -80,7 +80,7 @@ def report(arguments: argparse.Namespace) -> int:
     from medvl_lib.datasets import SHOWN_LICENCES
     from medvl_lib.report import content, gather, html, markdown
 
-    settings = read_settings()
+    settings = _checked_settings()
     workspace = Workspace(root=settings.data_root)
     line = _line(settings, arguments.line).name
     found = gather.gather(workspace, gather.find(workspace, line, arguments.evaluation), SHOWN_LICENCES)
@@ -99,7 +99,7 @@ def override(arguments: argparse.Namespace) -> int:
     from medvl_lib.benchmark.publish import publish
     from medvl_lib.route.pointing import serve_anyway
 
-    settings = read_settings()
+    settings = _checked_settings()
     workspace = Workspace(root=settings.data_root)
     moved = serve_anyway(workspace, _line(settings, arguments.line), arguments.variant, by=arguments.by, reason=arguments.reason)
     publish(workspace)
@@ -113,7 +113,7 @@ def reviews_sheet(arguments: argparse.Namespace) -> int:
     from medvl_lib.reviews.sheet import SheetRequest, named_variants
     from medvl_lib.route.reviewing import hand_out, make_sheet
 
-    settings = read_settings()
+    settings = _checked_settings()
     request = SheetRequest(
         num_pairs=arguments.pairs, variants=named_variants(arguments.variants), seed=arguments.seed or secrets.token_hex(16),
         seen_by_raters=tuple(sorted(set(arguments.raters_may_see))),
@@ -137,7 +137,7 @@ def reviews_read(arguments: argparse.Namespace) -> int:
     from medvl_lib.benchmark.publish import publish
     from medvl_lib.route.reviewing import read_reviews
 
-    workspace = Workspace(root=read_settings().data_root)
+    workspace = Workspace(root=_checked_settings().data_root)
     for found in read_reviews(workspace, [Path(name) for name in arguments.files], is_replacing=arguments.replace):
         for filled in found.files:
             print(f"{filled.path}: {len(filled.ratings)} answers rated, {len(filled.empty)} rows left empty")
@@ -162,7 +162,7 @@ def serve(arguments: argparse.Namespace) -> int:
     """Serve what was promoted over HTTP, until it is stopped."""
     from medvl_lib.hardware import process_environment, profile_for
 
-    settings = read_settings()
+    settings = _checked_settings()
     workspace, profile = Workspace(root=settings.data_root), profile_for(settings).profile
     for name, value in process_environment(profile).items():  # before torch is imported
         os.environ.setdefault(name, value)
@@ -185,7 +185,7 @@ def similar(arguments: argparse.Namespace) -> int:
     """Print the training cases whose pictures are nearest to one: similarity, pair, and what is said of it."""
     from medvl_lib.hardware import process_environment, profile_for
 
-    settings = read_settings()
+    settings = _checked_settings()
     profile, path = profile_for(settings).profile, Path(arguments.image)
     for name, value in process_environment(profile).items():  # before torch is imported
         os.environ.setdefault(name, value)
@@ -210,7 +210,7 @@ def describe(arguments: argparse.Namespace) -> int:
     """Let what is served describe one picture file; who answers is told on standard error."""
     from medvl_lib.hardware import process_environment, profile_for
 
-    settings = read_settings()
+    settings = _checked_settings()
     workspace, profile = Workspace(root=settings.data_root), profile_for(settings).profile
     for name, value in process_environment(profile).items():  # before torch is imported
         os.environ.setdefault(name, value)
@@ -229,6 +229,16 @@ def describe(arguments: argparse.Namespace) -> int:
             cases.append(found.text)
     print(described(path, arguments.language, model=model, line=line, profile=profile, cases=cases).answer)
     return 0
+
+
+def _checked_settings() -> Settings:
+    """The settings, refused by every verb alike where a line or a dataset of them cannot be meant, whether it needs that one or not."""
+    from medvl_lib.lines import dataset_runs, lines_of
+
+    settings = read_settings()
+    lines_of(settings)
+    dataset_runs(settings)
+    return settings
 
 
 def _line(settings: Settings, named: str | None) -> "Line":

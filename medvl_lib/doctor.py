@@ -16,9 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from medvl_lib.benchmark.outlook import never_judged
+from medvl_lib.datasets import DATASETS
 from medvl_lib.errors import MedVLError
 from medvl_lib.hardware import Machine, Profile, look, profile_for
-from medvl_lib.lines import dataset_runs, lines_of
+from medvl_lib.lines import Line, dataset_runs, lines_of
 from medvl_lib.models.spec import ModelSpec
 from medvl_lib.settings import Settings, read_settings
 from medvl_lib.workspace import Workspace
@@ -58,6 +60,8 @@ def examine() -> Iterator[Finding]:
     yield Finding(
         name="settings", level="ok", found=f"{settings.path}: scale {settings.scale}, lines {', '.join(line.name for line in lines)}"
     )
+    for line in lines:
+        yield from gate(settings, line)
     yield Finding(name="profile", level="ok", found=f"{detection.profile.name}: {detection.reasons['name']}")
     yield device(detection.profile, look())
     for field in (field for field in detection.reasons if field != "name"):
@@ -141,6 +145,18 @@ def torchvision(versions: Mapping[str, str], requires: list[str] | None) -> Find
         name=name, level="wrong", found=f"{vision} wants {wanted} with CUDA, and torch is {torch}: importing it fails",
         do="pip uninstall torchvision; nothing here needs it",
     )  # fmt: skip
+
+
+def gate(settings: Settings, line: Line) -> Iterator[Finding]:
+    """Every metric of a line's gate that none of its datasets gives: with it the gate would be inconclusive for ever."""
+    names = line.gate.datasets or line.evaluation.datasets or line.datasets
+    for one in never_judged(line.gate, [DATASETS[name] for name in names]):
+        cure = f"name one that they have: {', '.join(one.others)}" if one.others else "give the line a dataset that has it"
+        yield Finding(
+            name="gate", level="wrong", do=cure + "; as it is the gate can decide nothing",
+            found=f"{line.name}: {one.key} names {one.metric}, which no pair of {', '.join(names)} has "
+            f"({settings.where('lines', line.name, 'gate')})",
+        )  # fmt: skip
 
 
 def data_root(settings: Settings) -> Finding:

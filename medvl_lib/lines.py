@@ -8,19 +8,21 @@ differ in values alone; nothing on the route asks which one it is running. How a
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, get_args
 
 from medvl_lib.audit import AuditSpec
 from medvl_lib.benchmark.gate import Gate, RecallGuardrail
+from medvl_lib.benchmark.slices import ALL
+from medvl_lib.chat import LABELS
 from medvl_lib.datasets import DATASETS, clinical_documents
 from medvl_lib.datasets.descriptions import DESCRIBE
 from medvl_lib.errors import SettingsError
 from medvl_lib.evaluation.parity import ParitySpec
-from medvl_lib.evaluation.spec import EvaluationSpec
+from medvl_lib.evaluation.spec import EvaluationSpec, FurtherVariant
 from medvl_lib.hardware import PROFILES
 from medvl_lib.models.spec import LANGUAGE_TARGETS, TOWER_TARGETS, Family, ModelSpec
 from medvl_lib.pairs import Dataset
-from medvl_lib.settings import Settings, override, require_known_names, unknown_key
+from medvl_lib.settings import Settings, nearest_of, override, require_known_names, unknown_key
 from medvl_lib.split import SplitSpec
 from medvl_lib.training.recipe import MatchRecipe, Recipe, Stage
 from medvl_lib.validation import Limits
@@ -289,6 +291,8 @@ def _applied(line: Line, settings: Settings) -> Line:
     _require_among(evaluation.datasets, line, datasets, f"{where('evaluation')}, datasets")
     gate = override(line.gate, changes.gate, where("gate"))
     _require_among(gate.datasets, line, evaluation.datasets or datasets, f"{where('gate')}, datasets")
+    _require_answering(gate, evaluation, where("gate"))
+    _require_labels(gate, where("gate"))
     stages = _stages(line, settings)
     for stage in stages:
         recipe = stage.recipe
@@ -360,6 +364,27 @@ def _require_among(names: Iterable[str], line: Line, datasets: Sequence[str], wh
         if name not in datasets:
             do = f"enable it in [datasets.{name}], or take out what names it"
             raise SettingsError(found=f"{name}, which the line {line.name} does not read as the settings are", where=where, do=do)
+
+
+def _require_answering(gate: Gate, evaluation: EvaluationSpec, where: str) -> None:
+    """Refuse a candidate that nobody asks: int8 and merged answer only where the evaluation names them."""
+    for candidate in gate.candidates:
+        if candidate.variant in get_args(FurtherVariant) and candidate.variant not in evaluation.further_variants:
+            raise SettingsError(
+                found=f"candidates name {candidate.variant}, which never answers", where=where,
+                do=f"let it answer: further_variants = {[*evaluation.further_variants, candidate.variant]} in the line's evaluation; or "
+                "take it out of the candidates",
+            )  # fmt: skip
+
+
+def _require_labels(gate: Gate, where: str) -> None:
+    """Refuse a guardrail on a label that no pair is ever reported by; whether some pair has its value the data say, at ``chat``."""
+    for rail in gate.guardrails:
+        label = rail.slice.partition("=")[0]
+        if rail.slice != ALL and label not in LABELS:
+            raise SettingsError(
+                found=f"slice = {rail.slice!r}: {label!r} is no label of pairs", where=f"{where}, guardrails", do=nearest_of(label, LABELS)
+            )
 
 
 def _datasets(line: Line, settings: Settings) -> tuple[str, ...]:

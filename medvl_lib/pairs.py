@@ -21,6 +21,9 @@ REJECTIONS = "rejections.parquet"
 
 Split = Literal["train", "validation", "test", "benchmark"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test", "benchmark")
+AnswerKind = Literal["facts", "closed", "open", "report", "class", "grade"]
+"""What a pair may want to hear: facts that are known; the answer to a closed question, or to an open one; a report, or a page as it stands;
+a report that names one of declared classes; one whose classes are grades."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +113,8 @@ class Dataset:
     """Raised when ``read`` makes other pairs of the same files. # why stands beside the number."""
     rejected_share_budget: float = 0.1
     """The largest share of rows that may be left out before the dataset is blocked (0-1)."""
+    answers: tuple[AnswerKind, ...] | None = None
+    """What its pairs want to hear, so that a gate which none of them can decide is refused before they are read; None: its files say it."""
     literals: tuple[object, ...] = field(default=())
     """Values that change what ``read`` yields (page layout, font): they bear identity."""
 

@@ -64,6 +64,11 @@ def move_pointer(workspace: Workspace, served: Served) -> bool:
     return True
 
 
+def pointer_id(pointer: Served | None) -> str:
+    """Identity of a pointer; empty where there is none."""
+    return "" if pointer is None else digest(pointer)
+
+
 def contender_at(workspace: Workspace, served: Served) -> Contender:
     """What a pointer names; raises InputMissing where it is gone."""
     weights = read_artifact(workspace.directory(served.weights_step, served.line, served.weights_fingerprint))

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, PrivateAttr, TypeAdapter, ValidationError, ValidationInfo
+from pydantic_core import ErrorDetails
 
 from medvl_lib.errors import SettingsError
 from medvl_lib.workspace import Workspace
@@ -24,6 +25,7 @@ FILE = "dagster_project.toml"
 VARIABLE = "MEDVL_SETTINGS"
 RESERVED = ("everything", "overfit", "benchmark_store")  # the jobs over all lines, and the asset beside them
 LINE_NAME = re.compile(r"[a-z][a-z0-9_]{0,59}")
+QUOTED = re.compile(r"'([^']*)'")
 
 Value = TypeVar("Value")
 Changes = dict[str, JsonValue]
@@ -32,8 +34,18 @@ Changes = dict[str, JsonValue]
 FOUND_OTHERWISE = {  # where pydantic's words are not those of a TOML file
     "model_type": "write it as a table of its own, under a heading in square brackets",
     "dict_type": "write it as a table of its own, under a heading in square brackets",
+    "dataclass_type": "write it as a table, in braces",
     "path_type": "write a path, in quotation marks",
     "invalid-json-value": "write a number, text, true or false, or an array of them",
+    "int_type": "write a whole number",
+    "int_from_float": "write a whole number",
+    "float_type": "write a number",
+    "string_type": "write text, in quotation marks",
+    "bool_type": "write true or false",
+    "tuple_type": "write an array, in square brackets",
+    "list_type": "write an array, in square brackets",
+    "greater_than_equal": "write a number of {ge:g} or more",
+    "less_than_equal": "write a number of at most {le:g}",
 }
 
 
@@ -173,8 +185,23 @@ def _refusal(file: Path, error: ValidationError) -> SettingsError:
         return unknown_key(key, _valid_keys(table), where)
     if first["type"] == "missing":
         return SettingsError(found=f"no key {key!r}", where=where, do=f"write {key} = ... there")
-    cure = FOUND_OTHERWISE[first["type"]] if first["type"] in FOUND_OTHERWISE else first["msg"]
-    return SettingsError(found=f"{key} = {first['input']!r}", where=where, do=cure)
+    return SettingsError(found=f"{key} = {first['input']!r}", where=where, do=_cure(first))
+
+
+def _cure(error: ErrorDetails) -> str:
+    """What to write instead: of fixed words the nearest one, and all of them."""
+    context = error["ctx"] if "ctx" in error else {}
+    if error["type"] == "literal_error":
+        return nearest_of(str(error["input"]), QUOTED.findall(str(context["expected"])))
+    if error["type"] in FOUND_OTHERWISE:
+        return FOUND_OTHERWISE[error["type"]].format(**context)
+    return error["msg"].removeprefix("Value error, ")
+
+
+def nearest_of(word: str, valid: Collection[str]) -> str:
+    """The cure of a misspelt word: the nearest valid one, and all of them in their order."""
+    nearest = difflib.get_close_matches(word, valid, n=1)
+    return (f"did you mean {nearest[0]!r}? " if nearest else "") + f"there {'is' if len(valid) == 1 else 'are'} {', '.join(valid)}"
 
 
 def _valid_keys(table: list[str]) -> tuple[str, ...]:
@@ -260,4 +287,6 @@ def _misfit(hint: Any, key: str, change: object, where: str, error: ValidationEr
         return unknown_key(name, [field.name for field in dataclasses.fields(get_args(hint)[0])], f"{where}, {key}")
     if first["type"] == "missing":
         return SettingsError(found=f"no key {name!r}", where=f"{where}, {key}", do=f"write {name} = ... there")
-    return SettingsError(found=f"{key} = {change!r}", where=where, do=first["msg"].removeprefix("Value error, "))
+    if isinstance(first["loc"][-1] if first["loc"] else 0, str):  # a key of a table in an array: it alone is wrong
+        return SettingsError(found=f"{name} = {first['input']!r}", where=f"{where}, {key}", do=_cure(first))
+    return SettingsError(found=f"{key} = {change!r}", where=where, do=_cure(first))

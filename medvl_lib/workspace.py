@@ -62,6 +62,10 @@ class Workspace:
         """Every directory that a step has written, for whatever dataset or line; temporary and damaged ones left out."""
         return sorted(path for path in (self.root / step).glob("*/[!.]*") if path.is_dir())
 
+    def written_for(self, name: str) -> list[Path]:
+        """Every directory that any step has written for one dataset or line; temporary and damaged ones left out."""
+        return sorted(path for path in self.root.glob(f"*/{name}/[!.]*") if path.is_dir())
+
     def served(self, line: str) -> Path:
         """The pointer to what a line serves."""
         return self.root / "served" / f"{line}.json"

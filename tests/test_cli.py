@@ -43,6 +43,37 @@ def test_the_doctor_names_a_misspelt_setting_and_its_cure(settings: Path, capsys
     assert "did you mean 'enabled'?" in said
 
 
+@pytest.mark.parametrize(
+    ("gate", "found", "do"),
+    [
+        ('guardrails = [{ metric = "pair_accuracy", margin = 0.05, slice = "languge=*" }]', "slice = 'languge=*'", "mean 'language'?"),
+        ('candidates = [{ variant = "adapter" }, { variant = "nf4", margin = 0.9 }]', "candidates = ", "margin = 0.9 of nf4 must be"),
+        ('candidates = [{ variant = "adapter", margin = 0.3 }]', "candidates = ", "margin = 0.3 of adapter must be at most 0.1"),
+        ('candidates = [{ variant = "merged" }]', "candidates name merged, which never answers", "further_variants = ['merged']"),
+        ('candidates = [{ variant = "adaptor" }]', "variant = 'adaptor'", "did you mean 'adapter'?"),
+        ('primary_metric = "closed_accuracy"', "primary_metric names closed_accuracy, which no pair of clinical_documents has",
+         "name one that they have: pair_accuracy"),
+        ('guardrails = [{ metric = "rouge_l", margin = 0.05 }]', "guardrails names rouge_l, which no pair", "pair_accuracy"),
+    ],
+    ids=["label", "margin", "adapter margin", "merged", "variant", "primary", "guardrail"],
+)  # fmt: skip
+def test_the_doctor_refuses_a_gate_that_cannot_be_meant(settings: Path, capsys: pytest.CaptureFixture[str], gate: str, found: str, do: str):
+    settings.write_text(f"{SETTINGS}[lines.documents.gate]\n{gate}\n")
+    assert main(["doctor"]) == 1
+    said = capsys.readouterr().out
+    assert f"WRONG  {'gate' if 'which no pair' in found else 'settings'}" in said
+    assert found in said
+    assert f"{settings}, [lines.documents.gate]" in said
+    assert do in said
+
+
+def test_the_doctor_lets_a_candidate_pass_that_answers(settings: Path, capsys: pytest.CaptureFixture[str]):
+    more = '[lines.documents.evaluation]\nfurther_variants = ["merged"]\n[lines.documents.gate]\ncandidates = [{ variant = "merged" }]\n'
+    settings.write_text(SETTINGS + more)
+    assert main(["doctor"]) == 0
+    assert "WRONG" not in capsys.readouterr().out
+
+
 def test_sample_data_fills_the_raw_folder_once(settings: Path, capsys: pytest.CaptureFixture[str]):
     assert main(["sample-data", "--count", "train=1", "--count", "test=0", "--count", "validation=0", "--count", "benchmark=0"]) == 0
     folder = settings.parent / "data" / "raw" / "clinical_documents"
@@ -74,6 +105,34 @@ def test_a_count_that_is_no_count_is_refused(settings: Path, capsys: pytest.Capt
 def test_a_question_before_anything_was_published_is_refused_with_the_cure(settings: Path, capsys: pytest.CaptureFixture[str]):
     assert main(["sql", "leaderboard"]) == 2
     assert "benchmark.duckdb" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        (SETTINGS.replace("tiny", "huge"), "scale = 'huge'"),
+        (SETTINGS + "[datasets.mtsample]\n", "unknown key 'mtsample'"),
+        (SETTINGS + "[lines.documents.gate]\nconfidence = 95\n", "confidence = 95"),
+        (SETTINGS + "[datasets.clinical_documents.limits]\nmax_imges = 3\n", "unknown key 'max_imges'"),
+        (SETTINGS + "= 3\n", "not TOML"),
+        (None, "no readable file"),
+    ],
+    ids=["value", "dataset", "gate", "limits", "no toml", "absent"],
+)
+@pytest.mark.parametrize("verb", [["sql", "leaderboard"], ["reviews", "read", "x.csv"], ["report"]], ids=lambda verb: verb[0])
+def test_bad_settings_are_refused_by_every_verb(
+    settings: Path, capsys: pytest.CaptureFixture[str], verb: list[str], text: str | None, found: str
+):
+    publish(Workspace(root=settings.parent / "data"))
+    if text is None:
+        settings.unlink()
+    else:
+        settings.write_text(text)
+    assert main(verb) == 2
+    said = capsys.readouterr()
+    assert found in said.err.splitlines()[0]
+    assert [line.split(":")[0].strip() for line in said.err.splitlines()] == ["found", "where", "do"]
+    assert said.out == ""
 
 
 def test_a_published_store_answers_by_name_and_by_question(settings: Path, capsys: pytest.CaptureFixture[str]):

@@ -340,6 +340,7 @@ LIMITS = {name: getattr(PAGES, name) + 1 for name in names(Limits)} | {"min_resp
 DATASET = {
     "revision": (99, {"pairs"}), "literals": ((1,), {"pairs"}), "title": ("x", set()), "licence": ("x", set()), "source": ("x", set()),
     "may_be_shown": (False, set()), "rejected_share_budget": (0.5, set()),  # it moves a verdict, not what is written
+    "answers": (("open",), set()),  # it refuses a gate, and writes nothing
     "name": None, "read": None,
 }  # fmt: skip
 

@@ -109,6 +109,36 @@ def test_what_cannot_be_meant_is_refused_and_quoted(tmp_path: Path, text: str, f
     assert refusal(tmp_path, text).found == found
 
 
+@pytest.mark.parametrize(
+    ("text", "do"),
+    [
+        (HEAD.replace("tiny", "tinny") + "[datasets]\n", "did you mean 'tiny'? there are tiny, full"),
+        (HEAD + "[datasets.mtsamples]\nenabled = 1\n", "write true or false"),
+        (HEAD + "[datasets.mtsamples]\nrejected_share_budget = 10\n", "write a number of at most 1"),
+        (HEAD + '[datasets]\n[lines.documents]\ndatasets = "mtsamples"\n', "write an array, in square brackets"),
+    ],
+)
+def test_the_cure_is_in_the_words_of_the_file(tmp_path: Path, text: str, do: str):
+    assert refusal(tmp_path, text).do == do
+
+
+@pytest.mark.parametrize(
+    ("changes", "found", "table", "nearest"),
+    [
+        ('candidates = [{ variant = "adaptor" }]', "variant = 'adaptor'", "[there], candidates", "adapter"),
+        ('cost_limits = [{ measure = "latency_p59", max_ratio = 2 }]', "measure = 'latency_p59'", "[there], cost_limits", "latency_p95"),
+        ('floors = ["floor_blank_empty"]', "floors = ['floor_blank_empty']", "[there]", "floor_empty"),
+        ('primary_metric = "pairs_accuracy"', "primary_metric = 'pairs_accuracy'", "[there]", "pair_accuracy"),
+    ],
+)
+def test_a_misspelt_variant_measure_or_metric_is_refused_with_the_nearest_one(changes: str, found: str, table: str, nearest: str):
+    with pytest.raises(SettingsError) as raised:
+        override(DOCUMENTS.gate, tomllib.loads(changes), "[there]")
+    assert (raised.value.found, raised.value.where) == (found, table)
+    assert f"did you mean {nearest!r}?" in raised.value.do
+    assert "Input should" not in raised.value.do
+
+
 def test_a_name_that_nothing_has_is_refused_with_the_nearest_one(tmp_path: Path):
     settings = read_settings(written(tmp_path, HEAD + "[datasets.mtsample]\n"))
     with pytest.raises(SettingsError, match="did you mean 'mtsamples'"):
@@ -143,15 +173,17 @@ def test_a_changed_recipe_equals_the_same_recipe_written_in_code():
     ("key", "value", "do"),
     [
         ("learning_rat", 1e-4, "did you mean 'learning_rate'? valid keys: guards, learning_rate, limit, max_steps, schedule, targets"),
-        ("max_steps", 1.5, "Input should be a valid integer"),
-        ("max_steps", True, "Input should be a valid integer"),
-        ("max_steps", "10", "Input should be a valid integer"),
-        ("learning_rate", "1e-4", "Input should be a valid number"),
+        ("max_steps", 1.5, "write a whole number"),
+        ("max_steps", True, "write a whole number"),
+        ("max_steps", "10", "write a whole number"),
+        ("learning_rate", "1e-4", "write a number"),
         ("learning_rate", float("nan"), "write a finite number"),
         ("learning_rate", -1, "learning_rate = -1.0 must be positive"),
-        ("schedule", "step", "Input should be 'cosine' or 'linear'"),
-        ("targets", "q", "Input should be a valid array"),
-        ("targets", [1], "Input should be a valid string"),
+        ("schedule", "step", "there are cosine, linear"),
+        ("schedule", "cosinus", "did you mean 'cosine'? there are cosine, linear"),
+        ("targets", "q", "write an array, in square brackets"),
+        ("targets", [1], "write text, in quotation marks"),
+        ("guards", ["f1"], "write it as a table, in braces"),
     ],
 )
 def test_a_change_that_does_not_fit_the_field_is_refused(key: str, value: object, do: str):
@@ -174,7 +206,8 @@ def test_an_array_of_tables_is_a_tuple_of_typed_values():
         ({"metric": "f1", "margn": 0.1}, "unknown key 'margn'", "[x], guards", "did you mean 'margin'? valid keys: margin, metric"),
         ({"metric": "f1"}, "no key 'margin'", "[x], guards", "write margin = ... there"),
         ({"metric": "f1", "margin": -1}, "guards = [{'metric': 'f1', 'margin': -1}]", "[x]", "margin = -1.0 must not be negative"),
-        ({"metric": 1, "margin": 0.1}, "guards = [{'metric': 1, 'margin': 0.1}]", "[x]", "Input should be a valid string"),
+        ({"metric": 1, "margin": 0.1}, "metric = 1", "[x], guards", "write text, in quotation marks"),
+        ({"metric": "f1", "margin": "0.1"}, "margin = '0.1'", "[x], guards", "write a number"),
     ],
 )
 def test_a_table_of_an_array_that_does_not_fit_is_refused(guard: dict[str, object], found: str, where: str, do: str):

@@ -5,7 +5,7 @@ difference means for the gate is judged in ``findings``; the arithmetic is ``eva
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -86,6 +86,22 @@ class Comparisons:
             return f"not comparable: texts of {answers} were cut in {len(cuts)} ways, which make no one number: {' and '.join(cuts)}"
         return None
 
+    def on(self, datasets: tuple[str, ...]) -> "Comparisons":
+        """The same scores on other datasets than the gate decides by; empty for all."""
+        return replace(self, gate=replace(self.gate, datasets=datasets))
+
+    def datasets(self, variant: Variant) -> list[str]:
+        """Every dataset whose test pairs a variant answered, whether the gate decides by it or not."""
+        return sorted({score.dataset for score in self.scores if score.variant == variant and score.split == "test"})
+
+    def means(self, mine: Answers, others: Answers, metric: str) -> tuple[float, float]:
+        """Both means of a metric that is one, over the pairs that both have a value of."""
+        ours, theirs = (
+            {key: one.value for key, one in self.column(who, metric).items() if one.value is not None} for who in (mine, others)
+        )
+        shared = ours.keys() & theirs.keys()
+        return sum(ours[key] for key in shared) / len(shared), sum(theirs[key] for key in shared) / len(shared)
+
     def difference(self, mine: Answers, others: Answers, metric: str, *, confidence: float, within: str = ALL) -> Difference | None:
         """Mine minus others over the pairs of a slice that both have a value of, turned so that positive is better.
 
@@ -126,12 +142,28 @@ def _turned(functional: Functional, sign: int) -> Functional:
     return turned
 
 
-def in_words(found: Difference, mine: Answers, others: Answers, metric: str, *, confidence: float, within: str = ALL) -> str:
-    """A difference as a sentence."""
+def in_words(
+    found: Difference, mine: Answers, others: Answers, metric: str, *, confidence: float, within: str = ALL, margin: float | None = None
+) -> str:
+    """A difference as a sentence; with a ``margin``, how the interval stands to it: that was asked then, and p answers something else."""
     interval = "no interval" if found.ci_low is None else f"{100 * confidence:.4g} % interval {found.ci_low:+.3f} to {found.ci_high:+.3f}"
     turned = "" if METRICS[metric].is_higher_better else " (less is better: sign turned)"
     place = "" if within == ALL else f" in {within}"
-    return (
-        f"{metric}{place}{turned}: {mine} minus {others} is {found.difference:+.3f} ({interval}, p = {found.p_value:.4f}, "
-        f"{found.num_pairs} pairs, {found.num_clusters} clusters)"
-    )
+    counted = f"{found.num_pairs} pairs, {found.num_clusters} clusters"
+    said = f"{metric}{place}{turned}: {mine} minus {others} is {found.difference:+.3f} ({interval}, "
+    if margin is None:
+        return f"{said}p = {found.p_value:.4f}, {counted})"
+    return f"{said}{counted}); {_against(found, margin)}"
+
+
+def _against(found: Difference, margin: float) -> str:
+    """Where an interval lies of the margin, and what the p beside it is of."""
+    if found.ci_low is None or found.ci_high is None:
+        return f"without an interval nothing can be held against the margin of {-margin:+g}"
+    if found.ci_low > -margin:
+        where = f"the whole interval lies above the margin of {-margin:+g}, so a loss of {margin:g} or more is ruled out at this confidence"
+    elif found.ci_high < -margin:
+        where = f"the whole interval lies below the margin of {-margin:+g}, so the loss is larger than {margin:g}"
+    else:
+        where = f"the margin of {-margin:+g} lies within the interval, so a loss of {margin:g} or more is not ruled out"
+    return f"{where} (whether there is any difference at all is another question, and decides nothing here: p = {found.p_value:.4f})"

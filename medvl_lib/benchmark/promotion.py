@@ -21,6 +21,8 @@ pair by pair on the test split alone, in this order (facts on evaluation, 6.3):
 6. *Failures and guardrails*: not too many answers that cannot be read; no other metric, slice or cost, and
    no recall of the encoder that is served with it, is worse by more than its margin.
 
+What decides nothing and has to be known stands among the reasons all the same, after those that decide: other metrics that got worse, rates
+of failures that rose (what is made up among them), and datasets on which the answers do not beat those that need no model.
 Everything else is inconclusive, with the smallest difference that these pairs could have shown. Serving something that is no better and
 serving something that is worse by the margin are two errors, and the gate's error bounds each of them. Moving the pointer is not done here.
 """
@@ -49,7 +51,7 @@ from medvl_lib.evaluation.scores import EVALUATED_PAIRS, SCORES, EvaluatedPair, 
 from medvl_lib.provenance import Fact, Outcome, Rule, digest
 from medvl_lib.tables import Column, read_table, write_table
 
-REVISION = 4  # every variant is a candidate; several primaries, slices and costs
+REVISION = 5  # reasons tell what got worse without a say and which datasets stay below their floors, and what a margin was asked
 REVISIONS = (REVISION, costs_room.REVISION, looks.REVISION, leaks_room.REVISION, statistics.REVISION, SCHEMA_VERSION)
 PROMOTION_DECISIONS = "promotion_decisions.parquet"
 GATE = "gate"  # who decides, where no person does
@@ -80,7 +82,13 @@ class Decision:
     difference: Annotated[float | None, Column("challenger minus champion, positive is better; null where they cannot be compared")]
     ci_low: Annotated[float | None, Column("lower end of its interval over clusters, of confidence 1 - alpha")]
     ci_high: Annotated[float | None, Column("upper end of its interval over clusters, of confidence 1 - alpha")]
-    p_value: Annotated[float | None, Column("two-sided permutation over clusters; exact up to 20 clusters")]
+    p_value: Annotated[
+        float | None,
+        Column(
+            "of no difference at all: two-sided permutation over clusters, exact up to 20; where a margin was asked (non_inferiority) the "
+            "interval decides, and this nothing"
+        ),
+    ]
     minimum_detectable_difference: Annotated[
         float | None, Column("true difference that this look would show with 80 % probability; null where the clusters show no spread")
     ]
@@ -158,16 +166,18 @@ def _decision(trial: Trial, known: Circumstances, line: str, evaluation_id: str)
     gate, look, champion = trial.gate, known.look, trial.rivals[0].variant
     leaked = [known.leaks[name] for name in dict.fromkeys((trial.candidate.variant, champion)) if name in known.leaks]
     found = effect = None
+    remarks: list[str] = []
     if problems := [*leaked, *room.invalid(trial)]:
         findings = [Finding("validity", "inconclusive", problem) for problem in problems]
     else:
         found, effect = room.deciding(trial), room.image_effect(trial)
         few = room.too_few(trial, found)
         findings = _findings(trial) if few is None else [few]
+        remarks = [*room.remarks(trial, findings), _wear(gate, look)]
     difference = found and found.difference
     return Decision(
         line=line, evaluation_id=evaluation_id, gate_id=digest(gate), verdict=findings[0].verdict, is_winner=False, decided_by=GATE,
-        reasons=(*(finding.reason for finding in findings), *([_wear(gate, look)] if found else [])),
+        reasons=(*(finding.reason for finding in findings), *remarks),
         primary_metric=found.metric if found else gate.primary_metric, challenger=trial.candidate.variant, claim=trial.candidate.claim,
         margin=trial.candidate.margin, champion=champion, look=look, alpha=found.alpha if found else trial.alpha,
         is_worn=look > gate.worn_after,

@@ -1,8 +1,9 @@
 """Publish: every benchmark, decision and rating that passed, as one DuckDB file that anyone may read; and ask it a question.
 
-In: the Parquet of the benchmark, promotion and reviews directories. Out: ``<data>/benchmark.duckdb``, replaced as a whole. There is no live
-file: a reader keeps the version it opened, a writer waits for nobody but another writer, and a new schema is a rebuild. The file is written
-in the storage format of DuckDB 1.2, so that older clients open it. What the tables hold is ``schema.sql``'s.
+In: the Parquet of the benchmark, promotion, override and reviews directories, and what each line's pointer rests on. Out:
+``<data>/benchmark.duckdb``, replaced as a whole; whoever moves a pointer publishes after it. There is no live file: a reader keeps the
+version it opened, a writer waits for nobody but another writer, and a new schema is a rebuild. The file is written in the storage format of
+DuckDB 1.2, so that older clients open it. What the tables hold is ``schema.sql``'s.
 """
 
 import os
@@ -22,6 +23,7 @@ from medvl_lib.benchmark.tables import SCHEMA_VERSION, TABLES
 from medvl_lib.errors import InputMissing, InputRefused, MedVLError
 from medvl_lib.evaluation.parquet_sql import query, quoted
 from medvl_lib.files import read_json, sync_directory
+from medvl_lib.pointer import read_pointer
 from medvl_lib.provenance import PROVENANCE, VERDICTS, Artifact, Fact, damage, read_artifact
 from medvl_lib.reviews import tables as reviews_tables
 from medvl_lib.reviews import written as reviews_written
@@ -46,6 +48,8 @@ class _Written:
     artifact: Artifact
     finished_at: str
     is_current: bool
+    served: str | None = None
+    """The variant that the line serves because of it; None where nothing rests on it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,8 +95,16 @@ def _survey(workspace: Workspace, step: str, schema_version: int = SCHEMA_VERSIO
             artifact = read_artifact(directory)
             pointer = workspace.current(step, artifact.name)
             is_current = pointer.is_file() and read_json(pointer)["fingerprint"] == artifact.fingerprint
-            found.append(_Written(artifact=artifact, finished_at=read_json(path)["finished_at"], is_current=is_current))
+            finished_at = read_json(path)["finished_at"]
+            served = _served_by(workspace, artifact)
+            found.append(_Written(artifact=artifact, finished_at=finished_at, is_current=is_current, served=served))
     return sorted(found, key=lambda written: (written.is_current, written.finished_at, str(written.artifact.directory))), standings
+
+
+def _served_by(workspace: Workspace, decided: Artifact) -> str | None:
+    """The variant that a line serves because of this very decision."""
+    pointer = read_pointer(workspace, decided.name)
+    return pointer.variant if pointer and (pointer.decision_step, pointer.decision) == (decided.step, decided.fingerprint) else None
 
 
 def _one_of_each_evaluation(benchmarks: Sequence[_Written]) -> list[_Written]:
@@ -129,9 +141,9 @@ def _fill(store: duckdb.DuckDBPyConnection, contents: _Contents) -> None:
         store.execute(f"insert into evaluations by name select *, {written.is_current} as is_current from {file}")  # noqa: S608 (our own paths)
     for written in contents.decisions:
         file = quoted(written.artifact.directory / PROMOTION_DECISIONS)
-        is_current = written.is_current and written.artifact.step != override.STEP  # the gate's own decision stays the current one
-        marks = [written.artifact.fingerprint, written.finished_at, is_current]
-        columns = "*, ? as fingerprint, ? as decided_at, ? as is_current"
+        is_current = written.is_current if written.artifact.step != override.STEP else written.served is not None
+        marks = [written.artifact.fingerprint, written.finished_at, is_current, written.served]
+        columns = "*, ? as fingerprint, ? as decided_at, ? as is_current, coalesce(challenger = ?, false) as is_served"
         store.execute(f"insert into promotion_decisions by name select {columns} from {file}", marks)  # noqa: S608 (our own paths)
 
 

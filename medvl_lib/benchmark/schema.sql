@@ -385,7 +385,8 @@ create table promotion_decisions (
     image_ci_high double,
     fingerprint varchar not null,
     decided_at varchar not null,
-    is_current boolean not null
+    is_current boolean not null,
+    is_served boolean not null
 );
 comment on table promotion_decisions is 'What was decided of one candidate of one evaluation. Key: (fingerprint, challenger).';
 comment on column promotion_decisions.line is 'the line that was judged';
@@ -408,7 +409,7 @@ comment on column promotion_decisions.num_clusters is 'patients or documents tha
 comment on column promotion_decisions.difference is 'challenger minus champion, positive is better; null where they cannot be compared';
 comment on column promotion_decisions.ci_low is 'lower end of its interval over clusters, of confidence 1 - alpha';
 comment on column promotion_decisions.ci_high is 'upper end of its interval over clusters, of confidence 1 - alpha';
-comment on column promotion_decisions.p_value is 'two-sided permutation over clusters; exact up to 20 clusters';
+comment on column promotion_decisions.p_value is 'of no difference at all: two-sided permutation over clusters, exact up to 20; where a margin was asked (non_inferiority) the interval decides, and this nothing';
 comment on column promotion_decisions.minimum_detectable_difference is 'true difference that this look would show with 80 % probability; null where the clusters show no spread';
 comment on column promotion_decisions.beats_the_floors is 'whether it is better than every answer that needs no model; null: not decidable';
 comment on column promotion_decisions.uses_the_image is 'whether it is better on the pictures than on blank ones; null: not decidable';
@@ -417,7 +418,8 @@ comment on column promotion_decisions.image_ci_low is 'lower end of its interval
 comment on column promotion_decisions.image_ci_high is 'upper end of its interval over clusters, of this look''s confidence';
 comment on column promotion_decisions.fingerprint is 'directory of the decision below promotion/<line>/, or override/<line>/ where a person decided';
 comment on column promotion_decisions.decided_at is 'when it was decided, ISO 8601 in UTC';
-comment on column promotion_decisions.is_current is 'whether it is the gate''s current decision of its line; never of an override';
+comment on column promotion_decisions.is_current is 'whether it is the gate''s current decision of its line, or a person''s that is in force; both stand where a person overrode the gate';
+comment on column promotion_decisions.is_served is 'whether the line serves this challenger because of this decision; none of a line that serves its base model because nothing was promoted';
 
 -- Views, named for the question. "Newest" is the current evaluation of a line, or else the last one that was made.
 
@@ -526,7 +528,22 @@ select
     a.mean - b.mean as adapter_minus_base,
     a.is_higher_better,
     p.verdict,
+    case
+        when p.verdict is not null then null
+        else coalesce(
+            (
+                select 'the gate decided by ' || string_agg(distinct d.primary_metric, ', ') || '; what else it saw is among its reasons'
+                from promotion_decisions d
+                where d.evaluation_id = a.evaluation_id and d.challenger = a.variant and d.decided_by = 'gate'
+            ),
+            'the gate has not judged this evaluation'
+        )
+    end as why_no_verdict,
     p.reasons[1] as reason,
+    (
+        select o.decided_by || ' for ' || o.challenger || ': ' || o.reasons[1] from promotion_decisions o
+        where o.line = a.line and o.is_served and o.decided_by != 'gate'
+    ) as overridden_by,
     p.champion,
     p.look,
     p.difference as paired_difference,
@@ -547,7 +564,10 @@ qualify row_number() over (
     partition by a.line, a.dataset, a.metric, a.slice order by p.is_current desc, p.decided_at desc, p.fingerprint
 ) = 1
 order by a.line, a.dataset, a.metric, a.slice;
-comment on view did_finetuning_help is 'Is the adapter better than the base model, and is it certain? The gate''s verdict stands beside the metric that it decides by.';
+comment on view did_finetuning_help is 'Is the adapter better than the base model, and is it certain? The gate''s verdict stands beside the metric that it decides by; why_no_verdict says why none stands beside another.';
+comment on column did_finetuning_help.verdict is 'the gate''s, by the metric that decides, over all datasets of the gate; null for any other metric';
+comment on column did_finetuning_help.why_no_verdict is 'why no verdict stands beside this metric; null where one does';
+comment on column did_finetuning_help.overridden_by is 'who decided otherwise, for which variant and why, where that is what the line serves; null where the gate''s decision stands';
 comment on column did_finetuning_help.adapter_minus_base is 'difference of two means, without an interval: the paired one is the gate''s';
 comment on column did_finetuning_help.paired_difference is 'challenger minus champion on the same pairs, over all datasets of the gate';
 comment on column did_finetuning_help.paired_ci_low is 'lower end of its interval, as wide as this look at the test set asks: 1 - alpha of promotion_decisions';

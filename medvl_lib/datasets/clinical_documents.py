@@ -122,6 +122,7 @@ DATASET = Dataset(
     source="medvl_lib/sample_data in this repository",
     may_be_shown=True,  # invented: no person stands behind a page
     read=read,
+    answers=("facts",),
     revision=1,  # first version
     literals=(REQUEST,),
 )

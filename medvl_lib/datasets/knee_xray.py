@@ -158,6 +158,7 @@ DATASET = Dataset(
     source="doi.org/10.17632/t9ndx37v5h.1; doi.org/10.17632/56rmx5bjcr.1",
     may_be_shown=False,  # the licence was not seen on the publisher's page
     read=read,
+    answers=("report", "class", "grade"),
     revision=2,  # the categories that there are stand beside each pair
     literals=(DESCRIBE["en"], TEMPLATE, GRADE_LABELS, tuple((grade.name, grade.findings) for grade in KELLGREN_LAWRENCE)),
 )

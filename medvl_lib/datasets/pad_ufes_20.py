@@ -192,6 +192,7 @@ DATASET = Dataset(
     source="doi.org/10.17632/zr7vgbcyr2.1",
     may_be_shown=True,  # CC BY 4.0
     read=read,
+    answers=("report", "class"),
     revision=2,  # the categories that there are stand beside each pair
     literals=(
         DESCRIBE["en"],

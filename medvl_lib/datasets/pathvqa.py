@@ -78,6 +78,7 @@ DATASET = Dataset(
     source="huggingface.co/datasets/flaviagiammarino/path-vqa",
     may_be_shown=False,  # the pictures are the publishers'
     read=read,
+    answers=("closed", "open"),
     revision=1,  # first version
     literals=(tuple(sorted(CLOSED_ANSWERS)),),
 )

@@ -206,6 +206,7 @@ DATASET = Dataset(
     source="github.com/razorx89/roco-dataset @ a1f0ad6; huggingface.co/datasets/eltorio/ROCOv2-radiology",
     may_be_shown=False,  # each figure has a licence of its own
     read=read,
+    answers=("report",),
     revision=1,  # first version
     literals=(DESCRIBE["en"],),
 )

@@ -193,6 +193,7 @@ DATASET = Dataset(
     source="huggingface.co/datasets/BoKelvin/SLAKE",
     may_be_shown=True,  # CC BY 4.0
     read=read,
+    answers=("closed", "open"),
     revision=1,  # first version
     literals=(
         tuple(sorted((language, tuple(sorted(words))) for language, words in YES_NO.items())),

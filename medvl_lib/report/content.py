@@ -23,7 +23,7 @@ from medvl_lib.benchmark.tables import (
 from medvl_lib.provenance import Fact, Verdict
 from medvl_lib.reviews.tables import RatingSummary
 
-REVISION = 5  # recall and speed of the encoder; raised whenever a report of the same evaluation would say something else
+REVISION = 6  # recall and speed of the encoder, what follows a decision; raised when a report of an evaluation would say something else
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,6 +162,12 @@ class Report:
     """The gate's, on each candidate, in its order."""
     overrides: tuple[Decision, ...]
     """Those of persons, on the same evaluation, the newest last."""
+    in_force: Decision | None
+    """The one of these that what is served rested on when this was written; None where it rested on none of them."""
+    served: str
+    """What the line served when this was written, and because of what."""
+    has_moved: bool
+    """Whether something else was served since the check that what is served is what was evaluated."""
     decided_at: str
     evaluations: tuple[EvaluationRow, ...]
     environments: tuple[EnvironmentRow, ...]
@@ -181,12 +187,21 @@ class Report:
     rating_summaries: tuple[RatingSummary, ...]
     examples: Examples
     records: tuple[Record, ...]
-    """From the raw files to the decision."""
+    """From the raw files to the decision, then what follows it or stands beside it: parity, what is served, near duplicates."""
+    awaited: tuple[str, ...]
+    """Steps after this decision that had not been made when this was written: their checks are not among the records."""
 
     @property
     def decision(self) -> Decision:
         """The gate's on the first candidate: what the line trains."""
         return self.decisions[0]
+
+    @property
+    def headline(self) -> str:
+        """The gate's verdict; where a person's decision is in force, that one with the gate's beside it."""
+        if self.in_force is None:
+            return self.decision.verdict
+        return f"{self.in_force.challenger} by decision of {self.in_force.decided_by}; the gate: {self.decision.verdict}"
 
 
 def as_json(report: Report) -> str:

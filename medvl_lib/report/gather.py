@@ -1,10 +1,11 @@
 """Gather: one evaluation's directories as one ``Report``.
 
 In: a benchmark directory and the decision on the same scores. Everything else is found by provenance: the very directories that these were
-made from. Out: the value. Pairs are quoted only where the caller says that they may be.
+made from, and what was made of these since: parity, what is served. Out: the value. Pairs are quoted only where the caller says that they
+may be.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,8 @@ from medvl_lib.errors import InputMissing
 from medvl_lib.evaluation.metrics import METRICS
 from medvl_lib.evaluation.parquet_sql import query
 from medvl_lib.files import read_json
-from medvl_lib.provenance import PROVENANCE, VERDICTS, Artifact, Outcome, Verdict, ancestor, read_artifact, require_intact
+from medvl_lib.pointer import Served, in_words, pointer_id, read_pointer
+from medvl_lib.provenance import PROVENANCE, VERDICTS, Artifact, Outcome, Verdict, ancestor, digest, read_artifact, require_intact
 from medvl_lib.report import quotes
 from medvl_lib.report.content import REVISION, Audit, AuditedPart, MetricNote, RatedSheet, Record, Report
 from medvl_lib.reviews.tables import ITEMS, RATING_SUMMARIES, RatingSummary
@@ -26,7 +28,9 @@ from medvl_lib.reviews.written import reviews_of
 from medvl_lib.tables import num_rows, read_table
 from medvl_lib.workspace import Workspace
 
-BESIDE = "near_duplicates"  # judges the split, and is an input of nothing
+AFTER = ("parity", "served_model", "report")  # the steps that follow a decision, each with checks of its own
+OWN = ("report",)  # what a report that is a step's cannot tell of: it is judged once it is written
+HANDED_OUT = "review_sheets"  # no step of the graph
 OTHER_VERSION = "(defined by another version of MedVL)"
 
 
@@ -85,11 +89,12 @@ def _named(workspace: Workspace, line: str, evaluation_id: str) -> Artifact:
     return _last(found)
 
 
-def gather(workspace: Workspace, judged: Judged, shown: Mapping[str, str]) -> Report:
+def gather(workspace: Workspace, judged: Judged, shown: Mapping[str, str], without: Collection[str] = ()) -> Report:
     """Everything that is known of an evaluation.
 
-    ``shown`` names the datasets whose rows, pictures and answers may be shown, and the licence for which their cards say so.
-    Raises InputMissing where a directory that it was made from is gone, InputRefused where one is damaged.
+    ``shown`` names the datasets whose rows, pictures and answers may be shown, and the licence for which their cards say so; ``without``
+    names steps after the decision that are not told of. Raises InputMissing where a directory that it was made from is gone, InputRefused
+    where one is damaged.
     """
     line = judged.benchmark.name
     predictions = ancestor(workspace, judged.benchmark, "predictions", line)
@@ -107,22 +112,43 @@ def gather(workspace: Workspace, judged: Judged, shown: Mapping[str, str]) -> Re
         images=workspace.images,
         metric=decisions[0].primary_metric,
     )
+    lineage = _lineage(workspace, [judged.benchmark, judged.promotion, *rated], line, without)
+    overrides, pointer = _overrides(workspace, judged), read_pointer(workspace, line)
     return Report(
         revision=REVISION, line=line, evaluation_id=str(judged.benchmark.facts["evaluation_id"]), decisions=decisions,
-        overrides=_overrides(workspace, judged), decided_at=read_json(judged.promotion.directory / PROVENANCE)["finished_at"],
+        overrides=tuple(overrides.values()), in_force=overrides.get(pointer.decision) if pointer else None,
+        served=in_words(line, pointer), has_moved=_has_moved(lineage, pointer),
+        decided_at=read_json(judged.promotion.directory / PROVENANCE)["finished_at"],
         audit=_audit(audited.directory), metrics=_metrics(tables["evaluations"][0].metric_versions),
         confusions=quotes.confusions(answered), examples=quotes.examples(answered, shown),
         rated_sheets=tuple(map(_rated_sheet, rated)), rating_summaries=tuple(_ratings(rated)),
-        records=tuple(map(_record, _lineage(workspace, [judged.benchmark, judged.promotion, *rated]))), **tables,
+        records=tuple(map(_record, lineage)), awaited=tuple(step for step in AFTER if step not in {one.step for one in lineage}), **tables,
     )  # fmt: skip
 
 
-def _overrides(workspace: Workspace, judged: Judged) -> tuple[Decision, ...]:
-    """What persons decided on this very decision of the gate, the newest last."""
+def standing(workspace: Workspace, judged: Judged) -> str:
+    """Identity of what a step's report tells beside its inputs: every verdict, what follows the decision, and what is served."""
+    line = judged.benchmark.name
+    rated = reviews_of(workspace, str(judged.benchmark.facts["evaluation_id"]))
+    lineage = _lineage(workspace, [judged.benchmark, judged.promotion, *rated], line, OWN)
+    return digest([
+        [[one.key, one.fingerprint, tuple(_verdicts(one))] for one in lineage], list(_overrides(workspace, judged)),
+        in_words(line, read_pointer(workspace, line)),
+    ])  # fmt: skip
+
+
+def _has_moved(lineage: Iterable[Artifact], pointer: Served | None) -> bool:
+    """Whether what is served is not what was checked after this decision; not where it was never checked."""
+    checked = [one.facts["pointer"] for one in lineage if one.step == "served_model"]
+    return bool(checked) and checked[-1] != pointer_id(pointer)
+
+
+def _overrides(workspace: Workspace, judged: Judged) -> dict[str, Decision]:
+    """What persons decided on this very decision of the gate, by fingerprint, the newest last."""
     mark = judged.promotion.fingerprint
     made = [found for found in _written(workspace, override.STEP, judged.promotion.name) if found.inputs.get(judged.promotion.key) == mark]
     made.sort(key=lambda found: (read_json(found.directory / PROVENANCE)["finished_at"], found.fingerprint))
-    return tuple(row for found in made for row in read_decisions(found.directory))
+    return {found.fingerprint: row for found in made for row in read_decisions(found.directory)}
 
 
 def _ratings(rated: Iterable[Artifact]) -> Iterator[RatingSummary]:
@@ -173,8 +199,8 @@ def _metrics(versions: dict[str, str]) -> tuple[MetricNote, ...]:
     return tuple(notes)
 
 
-def _lineage(workspace: Workspace, ends: Iterable[Artifact]) -> list[Artifact]:
-    """Every directory behind the decision and the ratings, inputs before what was made of them, and the one that judges the split."""
+def _lineage(workspace: Workspace, ends: Iterable[Artifact], line: str, without: Collection[str]) -> list[Artifact]:
+    """Every directory behind the decision and the ratings, inputs before what was made of them, and what else was made of these."""
     found: dict[str, Artifact] = {}
 
     def visit(artifact: Artifact) -> None:
@@ -183,19 +209,31 @@ def _lineage(workspace: Workspace, ends: Iterable[Artifact]) -> list[Artifact]:
                 step, name = key.split("/")
                 visit(read_artifact(workspace.directory(step, name, fingerprint)))
         found[f"{artifact.key}/{artifact.fingerprint}"] = artifact
-        if artifact.step == "split":
-            found.update((f"{beside.key}/{beside.fingerprint}", beside) for beside in _beside(workspace, artifact))
 
     for end in ends:
         visit(end)
+    others = [read_artifact(path) for path in workspace.written_for(line) if (path / PROVENANCE).is_file()]
+    others = [other for other in others if other.step not in {*without, HANDED_OUT}]
+    while (further := _made_of(found, others)) is not None:
+        visit(further)
     return list(found.values())
 
 
-def _beside(workspace: Workspace, split: Artifact) -> Iterator[Artifact]:
-    """The newest search for what stands nearly twice in this very split, if there was one."""
-    made = [found for found in _written(workspace, BESIDE, split.name) if found.inputs.get(split.key) == split.fingerprint]
-    if made:
-        yield _last(made)
+def _made_of(found: Mapping[str, Artifact], others: Iterable[Artifact]) -> Artifact | None:
+    """The newest directory of a step not found yet that was made of these, and of no other directory of their steps.
+
+    One all of whose inputs are found comes before one that has further inputs, such as an encoder's own base model. Whether it passed its
+    checks does not matter: a failed one is to be told.
+    """
+    steps = {artifact.step for artifact in found.values()}
+    whole: list[Artifact] = []
+    partly: list[Artifact] = []
+    for other in others:
+        known = [f"{key}/{mark}" in found for key, mark in other.inputs.items()]
+        is_of_another = any(key.split("/")[0] in steps and f"{key}/{mark}" not in found for key, mark in other.inputs.items())
+        if other.step not in steps and any(known) and not is_of_another:
+            (whole if all(known) else partly).append(other)
+    return _last(whole or partly) if whole or partly else None
 
 
 def _record(artifact: Artifact) -> Record:

@@ -64,13 +64,21 @@ def audit(report: Report) -> Iterator[Block]:
 
 
 def checks(report: Report) -> Iterator[Block]:
-    """The verdict of every check on every directory behind the evaluation."""
+    """The verdict of every check on every directory behind the evaluation and after its decision; and what was not judged yet."""
     verdicts = [(record, verdict) for record in report.records for verdict in record.verdicts]
     failed = sum(not verdict.outcome.passed for _, verdict in verdicts)
     unjudged = [_asset(record) for record in report.records if not record.verdicts]
     yield f"{len(verdicts)} checks were made on what this evaluation stands on; {failed} failed." + (
         f" Never judged: {', '.join(unjudged)}." if unjudged else ""
     )
+    if report.awaited:
+        names = ", ".join(f"{report.line}/{step}" for step in report.awaited)
+        yield (
+            f"Not made yet when this was written, so that their checks are not in this table: {names}. "
+            f"`medvl report {report.line}` tells them once they are there."
+        )
+    if report.has_moved:
+        yield f"What is served has changed since {report.line}/served_model was checked: materialize it again, and its parity before it."
     yield table("checks", "Every check and what it found", ("asset", "check", "verdict", "blocks", "found"), (
         (
             _asset(record), verdict.rule, "passed" if verdict.outcome.passed else "FAILED", "yes" if verdict.is_blocking else "no",

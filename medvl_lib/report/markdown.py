@@ -16,7 +16,7 @@ ESCAPED = re.compile(r"([\\`*\[\]<>#|~]|(?<!\w)_|_(?!\w))")  # an underscore ins
 
 def render_markdown(report: Report) -> str:
     """The whole report."""
-    lines = [f"# {_plain(report.line)}: {report.decision.verdict}"]
+    lines = [f"# {_plain(report.line)}: {_plain(report.headline)}"]
     for section in sections(report):
         lines.append(f"## {_plain(section.title)}")
         for block in section.blocks:

@@ -14,6 +14,9 @@ from medvl_lib.report.content import Confusions, Report
 from medvl_lib.report.figures import by_metric, interval_figures, scale, where_measured, whole
 from medvl_lib.report.pictures import Mark, draw_intervals
 
+P_VALUES = {"superiority": "p value", "non_inferiority": "p value of no difference at all, which decides nothing here"}
+"""What p is of, by what is claimed: where a margin is asked the interval decides."""
+
 
 def _test_rows(report: Report) -> list[BenchmarkRow]:
     """What the gate and the leaderboard may look at."""
@@ -25,10 +28,15 @@ def _test_rows(report: Report) -> list[BenchmarkRow]:
 def verdict(report: Report) -> Iterator[Block]:
     """What is served because of the evaluation; each candidate's verdict, its numbers as a picture and a table, and every reason."""
     decision, winner = report.decision, winner_of(report.decisions)
+    if report.in_force:
+        person, served = report.in_force.decided_by, words(report.in_force.challenger)
+        yield f"Decided by {person}, for {served}: {report.in_force.reasons[0]}. That is in force; what the gate said stays on record:"
     yield f"{decision.verdict.capitalize()}: {decision.reasons[0]}"
-    yield f"What the gate serves from now on: {words(winner.challenger)}." if winner else "The gate leaves in place what was served."
+    yield f"What the gate chose to serve: {words(winner.challenger)}." if winner else "The gate leaves in place what was served."
     for one in report.overrides:
-        yield f"{one.decided_by} decided otherwise, for {words(one.challenger)}: {one.reasons[0]}"
+        if one != report.in_force:
+            yield f"{one.decided_by} had decided for {words(one.challenger)}: {one.reasons[0]}. That is not in force any more."
+    yield f"When this was written, {report.served}."
     for candidate in report.decisions:
         yield from _candidate(candidate, report.decided_at)
 
@@ -50,7 +58,8 @@ def _candidate(decision: Decision, decided_at: str) -> Iterator[Block]:
             ("verdict", decision.verdict),
             *((f"{label}{end}", share(value, signed=True)) for label, *values in rows
               for end, value in zip(("", ": interval from", ": interval to"), values, strict=True)),
-            ("p value", decision.p_value), ("smallest difference that could be shown", decision.minimum_detectable_difference),
+            (P_VALUES[decision.claim], decision.p_value),
+            ("smallest difference that could be shown", decision.minimum_detectable_difference),
             ("better than every floor", _yes_or_no(decision.beats_the_floors)), ("uses the picture", _yes_or_no(decision.uses_the_image)),
             ("test pairs", decision.num_pairs), ("patients or documents", decision.num_clusters), ("look at this test set", decision.look),
             ("decided at", decided_at),

@@ -14,7 +14,7 @@ from medvl_lib.files import write_bytes
 from medvl_lib.provenance import Fact, Outcome, Rule
 from medvl_lib.report.blocks import NONE
 from medvl_lib.report.content import Report, as_json, from_json
-from medvl_lib.report.gather import Judged, gather
+from medvl_lib.report.gather import OWN, Judged, gather
 from medvl_lib.report.grounds import EVERY_ROW
 from medvl_lib.report.html import Value, read_table_of, render_html
 from medvl_lib.report.markdown import render_markdown
@@ -35,12 +35,14 @@ NUMBERS = {
 
 def write_report(directory: Path, workspace: Workspace, judged: Judged, shown: Mapping[str, str]) -> dict[str, Fact]:
     """Write one report in its three forms; returns the verdict and how much is quoted."""
-    report = gather(workspace, judged, shown)
+    report = gather(workspace, judged, shown, OWN)
     for name, render in RENDERED.items():
         write_bytes(directory / name, render(report).encode())
     shutil.copyfile(judged.benchmark.directory / ROWS, directory / ROWS)
     return {
-        "evaluation_id": report.evaluation_id, "verdict": report.decision.verdict, "num_benchmark_rows": len(report.benchmark_rows),
+        "evaluation_id": report.evaluation_id, "verdict": report.decision.verdict,
+        "decided_by": report.in_force.decided_by if report.in_force else report.decision.decided_by,
+        "num_benchmark_rows": len(report.benchmark_rows),
         "num_examples": len(_quoted(report)), "num_pairs_withheld": sum(withheld.num_pairs for withheld in report.examples.withheld),
     }  # fmt: skip
 

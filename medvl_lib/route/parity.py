@@ -6,7 +6,8 @@ Asking is ``serving.forms``'s, comparing ``evaluation.parity``'s, moving the poi
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
 from medvl_lib import images, prompts
 from medvl_lib.benchmark import override, promotion
@@ -17,10 +18,25 @@ from medvl_lib.evaluation.fresh import start_server
 from medvl_lib.evaluation.parity import Answers, Form, Heard
 from medvl_lib.evaluation.predictions import PREDICTIONS, REFERENCES, Prediction, Reference, Variant
 from medvl_lib.evaluation.spec import first_asked
+from medvl_lib.files import write_json
 from medvl_lib.hardware import Profile, numerics
 from medvl_lib.lines import Line
-from medvl_lib.pointer import Served
-from medvl_lib.provenance import Artifact, Fact, Outcome, ancestor, code_version, digest, library_versions, read_artifact, resolve
+from medvl_lib.pointer import Served, in_words, pointer_id, read_pointer
+from medvl_lib.provenance import (
+    Artifact,
+    Fact,
+    Outcome,
+    Rule,
+    Verdict,
+    ancestor,
+    code_version,
+    digest,
+    judge,
+    library_versions,
+    read_artifact,
+    resolve,
+    write_step,
+)
 from medvl_lib.route.champion import contenders_of
 from medvl_lib.route.data import sign, source
 from medvl_lib.route.pointing import ASKED, predictions_of, would_be_served
@@ -107,6 +123,25 @@ def _in_groups(workspace: Workspace, line: Line, predictions: Artifact, chosen: 
 # -- what is served ----------------------------------------------------------------------------------------------------
 SERVED_RULE = "served_model_is_the_evaluated_model"
 SERVED_SENTENCE = "What is served is what was evaluated, to the last byte, and says the same where it is served."
+
+
+SERVED_STEP, POINTER = "served_model", "served.json"
+SERVED_REVISION = 1  # first version
+
+
+def judge_served(workspace: Workspace, line: Line, decided: Artifact, compared: Artifact) -> Verdict:
+    """Write down what is served after a decision, and judge it: like every other verdict it stays beside what it was said of."""
+    pointer = read_pointer(workspace, line.name)
+
+    def write(folder: Path) -> dict[str, Fact]:
+        write_json(folder / POINTER, None if pointer is None else asdict(pointer))
+        return {"variant": pointer.variant if pointer else "base", "pointer": pointer_id(pointer), "says": in_words(line.name, pointer)}
+
+    version = code_version(SERVED_REVISION, line.name, pointer_id(pointer))
+    written = write_step(workspace, SERVED_STEP, line.name, version, [decided, compared], write)
+    rule = Rule(name=SERVED_RULE, sentence=SERVED_SENTENCE, holds=lambda _: served_model_is_the_evaluated_model(workspace, line))
+    [verdict] = judge(workspace, written, [rule])
+    return verdict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

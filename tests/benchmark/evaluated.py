@@ -4,11 +4,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from medvl_lib.benchmark import promotion, rows
+from medvl_lib.benchmark import override, promotion, rows
 from medvl_lib.benchmark.costs import costs
 from medvl_lib.benchmark.gate import Gate
 from medvl_lib.benchmark.looks import judged_pairs, next_look, way_of
-from medvl_lib.benchmark.promotion import Circumstances, read_slices, write_promotion
+from medvl_lib.benchmark.promotion import Circumstances, read_decisions, read_slices, write_promotion
+from medvl_lib.benchmark.publish import publish
 from medvl_lib.benchmark.rows import write_benchmark
 from medvl_lib.benchmark.tables import DatasetCount
 from medvl_lib.evaluation import scores
@@ -16,6 +17,7 @@ from medvl_lib.evaluation.predictions import FLOORS, PREDICTIONS, REFERENCES, VA
 from medvl_lib.evaluation.scores import write_scores
 from medvl_lib.lines import DOCUMENTS
 from medvl_lib.pairs import Triple
+from medvl_lib.pointer import Served, move_pointer
 from medvl_lib.provenance import Artifact, judge, write_step
 from medvl_lib.tables import write_table
 from medvl_lib.training.steps import TRAINING_STEPS, TrainingStep
@@ -146,3 +148,19 @@ def run(
     )  # fmt: skip
     judge(workspace, decided, promotion.RULES)
     return Evaluated(workspace=workspace, predictions=predictions, adapter=adapter, scores=scored, benchmark=benchmark, promotion=decided)
+
+
+def overrule(evaluated: Evaluated, variant: str, by: str) -> Artifact:
+    """What ``medvl override`` leaves behind: a person's decision, the pointer moved to it, and the store published."""
+    decision = override.overridden(read_decisions(evaluated.promotion.directory), variant, by=by, reason=f"{by} read forty answers")
+    written = write_step(
+        evaluated.workspace, override.STEP, "documents", f"{variant} {by}", [evaluated.promotion],
+        lambda folder: override.write_override(folder, decision),
+    )  # fmt: skip
+    judge(evaluated.workspace, written, override.RULES)
+    move_pointer(evaluated.workspace, Served(
+        line="documents", variant=variant, weights_step="base_model", weights_fingerprint="f", adapter_step=None, adapter_fingerprint=None,
+        data_version="d", decision_step=override.STEP, decision=written.fingerprint,
+    ))  # fmt: skip
+    publish(evaluated.workspace)
+    return written

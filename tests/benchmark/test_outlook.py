@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from medvl_lib.benchmark.gate import Gate
-from medvl_lib.benchmark.outlook import outlook
+from medvl_lib.benchmark.gate import Gate, Guardrail
+from medvl_lib.benchmark.outlook import never_judged, outlook
+from medvl_lib.datasets import DATASETS
 from medvl_lib.evaluation.predictions import REFERENCES, Reference
 from medvl_lib.lines import DOCUMENTS
 from medvl_lib.tables import write_table
@@ -63,3 +64,48 @@ def test_only_metrics_that_a_gate_may_decide_by_are_named(tmp_path: Path):
     write_table(tmp_path / REFERENCES, Reference, [closed(number) for number in range(9)])
     found = outlook(GATE, DOCUMENTS.evaluation).holds(tmp_path).found
     assert found.endswith("set primary_metric to one that these pairs have: closed_accuracy")
+
+
+# -- guardrails --------------------------------------------------------------------------------------------------------
+def in_language(number: int, language: str) -> Reference:
+    return replace(form(number), slices={"language": language})
+
+
+@pytest.mark.parametrize(
+    ("rail", "says"),
+    [
+        ({"metric": "pair_accuracy", "slice": "language=*"}, ""),
+        ({"metric": "pair_accuracy", "slice": "language=en"}, ""),
+        ({"metric": "hallucinated_pair_rate"}, ""),
+        ({"metric": "pair_accuracy", "slice": "language=zhh"},
+         "guardrail pair_accuracy in language=zhh: no test pair can be judged by it (there are language=de, language=en, language=zh)"),
+        ({"metric": "token_f1"}, "guardrail token_f1 in all: no test pair can be judged by it"),
+        ({"metric": "pair_accuracy", "slice": "modality=*"}, "guardrail pair_accuracy in modality=*: no test pair can be judged by it"),
+        ({"metric": "pair_accuracy", "slice": "language=de"}, "language=de has 1: more than 20 groups are needed"),
+    ],
+)  # fmt: skip
+def test_a_guardrail_that_will_keep_everything_back_is_told_before_training(rail: dict[str, str], says: str, tmp_path: Path):
+    languages = ["en"] * 21 + ["zh"] * 21 + (["de"] if says else [])
+    write_table(tmp_path / REFERENCES, Reference, [in_language(number, language) for number, language in enumerate(languages)])
+    gate = replace(GATE, guardrails=(Guardrail(margin=0.05, **rail),))
+    outcome = outlook(gate, replace(DOCUMENTS.evaluation, max_pairs_per_dataset=0)).holds(tmp_path)
+    assert outcome.passed is not bool(says)
+    assert says in outcome.found
+
+
+# -- before anything is read -------------------------------------------------------------------------------------------
+def asked(gate: Gate, *names: str) -> list[tuple[str, str]]:
+    return [(one.key, one.metric) for one in never_judged(gate, [DATASETS[name] for name in names])]
+
+
+def test_what_no_pair_of_the_datasets_can_have_is_known_without_their_files():
+    assert asked(Gate(), "clinical_documents", "mtsamples") == []
+    assert asked(Gate(), "mtsamples", "pathvqa") == [("primary_metric", "pair_accuracy")]
+    gate = Gate(
+        primary_metric="rouge_l", further_primaries=("closed_accuracy",), guardrails=(Guardrail(metric="class_agreement", margin=0.1),)
+    )
+    assert asked(gate, "clinical_documents", "mtsamples") == [("further_primaries", "closed_accuracy"), ("guardrails", "class_agreement")]
+    assert asked(gate, "slake", "knee_xray") == []
+    assert asked(gate, "clinical_documents", "custom_reports") == []  # a user's own columns may say anything
+    [one] = never_judged(Gate(), [DATASETS["pathvqa"]])
+    assert one.others == ("token_f1", "closed_accuracy", "open_exact")

@@ -10,18 +10,19 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from medvl_lib.benchmark.promotion import Decision
+from medvl_lib.benchmark.promotion import Decision, read_decisions, winner_of
 from medvl_lib.benchmark.publish import ask, publish
 from medvl_lib.benchmark.rows import RULES, write_benchmark
 from medvl_lib.benchmark.tables import TABLES
 from medvl_lib.errors import InputMissing, InputRefused, MedVLError
 from medvl_lib.evaluation.scores import SCORES, Score
 from medvl_lib.files import read_json, write_json
+from medvl_lib.pointer import Served, move_pointer
 from medvl_lib.provenance import Artifact, judge, write_step
 from medvl_lib.reviews.tables import PUBLISHED
 from medvl_lib.tables import columns, read_table, write_table
 from medvl_lib.workspace import Workspace
-from tests.benchmark.evaluated import COUNTS, Evaluated
+from tests.benchmark.evaluated import COUNTS, Evaluated, overrule
 
 VIEWS = {
     "leaderboard", "quantization_cost", "did_finetuning_help", "training_curve", "data_loss_by_reason", "regressions", "expert_ratings"
@@ -30,7 +31,7 @@ DUCKDB_TYPES = {
     "string": "VARCHAR", "int64": "BIGINT", "double": "DOUBLE", "bool": "BOOLEAN", "map<string, string>": "MAP(VARCHAR, VARCHAR)",
     "list<element: string>": "VARCHAR[]", "list<element: double>": "DOUBLE[]",
 }  # fmt: skip
-ADDED_WHEN_PUBLISHED = {"is_current", "decided_at", "fingerprint"}
+ADDED_WHEN_PUBLISHED = {"is_current", "is_served", "decided_at", "fingerprint"}
 
 
 def rows(workspace: Workspace, sql: str) -> list[tuple]:
@@ -65,6 +66,53 @@ def test_whether_finetuning_helped_stands_beside_the_verdict(sixty):
     found = rows(workspace, "select metric, adapter_mean, base_mean, verdict, paired_difference, image_difference from did_finetuning_help")
     assert ("pair_accuracy", 0.75, 0.0, "promote", 0.75, 0.75) in found
     assert ("value_recall", 0.75, 0.0, None, None, None) in found
+
+
+def test_why_no_verdict_stands_beside_a_metric_is_said(sixty):
+    found = dict(rows(sixty.workspace, "select metric, why_no_verdict from did_finetuning_help"))
+    assert found["pair_accuracy"] is None
+    assert found["term_recall"] == "the gate decided by pair_accuracy; what else it saw is among its reasons"
+    assert [name for name, why in found.items() if why is None] == ["pair_accuracy"]
+
+
+def test_an_evaluation_that_was_not_judged_says_so(evaluate):
+    evaluated = evaluate(8)
+    evaluated.promotion.directory.rename(evaluated.promotion.directory.with_name(".away"))
+    publish(evaluated.workspace)
+    said = rows(evaluated.workspace, "select distinct verdict, why_no_verdict from did_finetuning_help")
+    assert said == [(None, "the gate has not judged this evaluation")]
+
+
+DECIDED = "select decided_by, challenger, verdict, is_current, is_served from promotion_decisions order by decided_by, challenger"
+
+
+def test_an_override_is_the_current_decision_beside_the_gates_until_another_one_takes_its_place(evaluate):
+    evaluated = evaluate(8)  # too few: the gate is inconclusive on both candidates
+    gate = [("gate", "adapter", "inconclusive", True, False), ("gate", "nf4", "inconclusive", True, False)]
+    publish(evaluated.workspace)
+    assert rows(evaluated.workspace, DECIDED) == gate
+    overrule(evaluated, "adapter", "Dr. Adler")
+    assert rows(evaluated.workspace, DECIDED) == [("Dr. Adler", "adapter", "promote", True, True), *gate]
+    assert rows(evaluated.workspace, "select distinct verdict, overridden_by from did_finetuning_help where verdict is not null") == [
+        ("inconclusive", "Dr. Adler for adapter: Dr. Adler read forty answers")
+    ]
+    overrule(evaluated, "base", "Dr. Bär")
+    assert rows(evaluated.workspace, DECIDED) == [
+        ("Dr. Adler", "adapter", "promote", False, False), ("Dr. Bär", "base", "promote", True, True), *gate
+    ]  # fmt: skip
+
+
+def test_what_the_gate_promoted_is_served_by_its_own_decision(evaluate):
+    evaluated = evaluate(60)
+    winner = winner_of(read_decisions(evaluated.promotion.directory))
+    assert winner is not None
+    move_pointer(evaluated.workspace, Served(
+        line="documents", variant=winner.challenger, weights_step="base_model", weights_fingerprint="f", adapter_step="adapter",
+        adapter_fingerprint="a", data_version="d", decision_step="promotion", decision=evaluated.promotion.fingerprint,
+    ))  # fmt: skip
+    publish(evaluated.workspace)
+    assert rows(evaluated.workspace, "select challenger from promotion_decisions where is_served") == [(winner.challenger,)]
+    assert rows(evaluated.workspace, "select distinct overridden_by from did_finetuning_help") == [(None,)]
 
 
 def test_training_and_data_loss_are_shown(sixty):

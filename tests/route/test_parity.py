@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import dagster as dg
 import pytest
 
+from medvl_assets.line_assets import served_model as served_asset
 from medvl_lib.benchmark import promotion
 from medvl_lib.benchmark.promotion import PROMOTION_DECISIONS, Decision
 from medvl_lib.chat import _line as conversation_line
@@ -18,11 +20,12 @@ from medvl_lib.evaluation import parity
 from medvl_lib.evaluation.parity import Answers, Form, Heard
 from medvl_lib.evaluation.predictions import PREDICTIONS, REFERENCES, VARIANTS, Prediction, Reference, VariantMeasurement
 from medvl_lib.evaluation.spec import first_asked
+from medvl_lib.files import read_json
 from medvl_lib.hardware import PROFILES, Profile
 from medvl_lib.lines import DOCUMENTS, Line, tiny
 from medvl_lib.pairs import Pair
-from medvl_lib.pointer import Served, move_pointer, read_pointer
-from medvl_lib.provenance import Artifact, Outcome, judge, write_step
+from medvl_lib.pointer import Served, move_pointer, pointer_id, read_pointer
+from medvl_lib.provenance import Artifact, Outcome, judge, read_artifact, resolve, write_step
 from medvl_lib.route.champion import JUDGED_AGAINST
 from medvl_lib.route.models import model_steps
 from medvl_lib.route.parity import (
@@ -31,6 +34,7 @@ from medvl_lib.route.parity import (
     chosen_pairs,
     circumstances,
     evaluated,
+    judge_served,
     parity_step,
     require_compared,
     served_model_is_the_evaluated_model,
@@ -205,6 +209,43 @@ def test_what_a_person_decided_is_held_against_the_evaluation_that_the_person_ov
     pointer = read_pointer(lab.workspace, LINE.name)
     assert pointer is not None
     assert pointer.decision_step == "override"
+
+
+def test_the_check_leaves_its_verdict_beside_what_it_was_said_of(lab: Lab):
+    decided = lab.decided("adapter", lab.versions)
+    compared = lab.compared(decided, lab.versions["adapter"])
+    serve(lab.workspace, LINE, decided, compared)
+    verdict = judge_served(lab.workspace, LINE, decided, compared)
+    assert (verdict.rule, verdict.is_blocking, verdict.outcome) == ("served_model_is_the_evaluated_model", True, lab.checked())
+    written = resolve(lab.workspace, "served_model", LINE.name, [])
+    assert written.inputs == {decided.key: decided.fingerprint, compared.key: compared.fingerprint}
+    assert (written.facts["variant"], written.facts["pointer"]) == ("adapter", pointer_id(read_pointer(lab.workspace, LINE.name)))
+    assert read_json(written.directory / "verdicts.json")["verdicts"][0]["outcome"]["found"] == verdict.outcome.found
+
+
+def test_a_check_that_fails_leaves_that_too_and_the_same_pointer_is_the_same_directory(lab: Lab):
+    lab.promoted()
+    [decided] = lab.workspace.written("promotion")
+    [compared] = lab.workspace.written("parity")
+    first = judge_served(lab.workspace, LINE, read_artifact(decided), read_artifact(compared))
+    (lab.adapter.directory / "content").write_text("ADAPTER")
+    second = judge_served(lab.workspace, LINE, read_artifact(decided), read_artifact(compared))
+    assert (first.outcome.passed, second.outcome.passed) == (True, False)
+    [written] = lab.workspace.written("served_model")
+    assert read_json(written / "verdicts.json")["verdicts"][0]["outcome"]["passed"] is False
+
+
+def test_the_asset_serves_checks_and_publishes_what_is_served(lab: Lab):
+    decided = lab.decided("adapter", lab.versions)
+    lab.compared(decided, lab.versions["adapter"])
+    assert not lab.workspace.store.is_file()
+    result = dg.materialize([served_asset(LINE)], resources={"workspace": lab.workspace}, instance=dg.DagsterInstance.ephemeral())
+    assert result.success
+    [evaluation] = result.get_asset_check_evaluations()
+    assert (evaluation.check_name, evaluation.passed) == ("served_model_is_the_evaluated_model", True)
+    [written] = lab.workspace.written("served_model")
+    assert read_json(written / "verdicts.json")["verdicts"][0]["rule"] == "served_model_is_the_evaluated_model"
+    assert lab.workspace.store.is_file()
 
 
 # -- before it is served -----------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from medvl_lib.evaluation.metrics.documents import hallucinated_pair_rate, pair_
 from medvl_lib.evaluation.metrics.text import token_f1
 from medvl_lib.evaluation.metrics.tokens import UnscorableError
 from medvl_lib.evaluation.predictions import ANSWER_TYPE, Reference
+from medvl_lib.pairs import AnswerKind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +48,8 @@ class Metric:
     """Raised, with the reason beside it, whenever an answer would get another number, also because of tokens, units or dates."""
     highest: float = 1.0
     """The upper end of its range; the lower one is 0."""
+    needs: AnswerKind | None = None
+    """What a pair must want to hear for ``applies_to`` to be true of it; None: something else is asked of it."""
     is_higher_better: bool = True
     is_gateable: bool = True
     """Whether a gate may decide by it: not where an answer that says nothing, or everything, does well."""
@@ -106,7 +109,7 @@ def _labels(reference: Reference) -> vqa.Labels:
 
 METRICS: dict[str, Metric] = {
     "term_recall": Metric(
-        name="term_recall", score=lambda answer, reference: term_recall(answer, reference.expected), applies_to=_has_triples,
+        name="term_recall", score=lambda answer, reference: term_recall(answer, reference.expected), applies_to=_has_triples, needs="facts",
         definition="Share of the page's terms that stand anywhere in the answer: gameable, never gated.",
         source="MedVL requirement documents, 'term accuracy'; medvl_lib/evaluation/metrics/documents.py",
         version=1,  # first version
@@ -114,6 +117,7 @@ METRICS: dict[str, Metric] = {
     ),
     "value_recall": Metric(
         name="value_recall", score=lambda answer, reference: value_recall(answer, reference.expected), applies_to=_has_triples,
+        needs="facts",
         definition="Share of the page's values that stand anywhere in the answer, on whatever term: gameable, never gated.",
         source="MedVL requirement documents, 'value accuracy'; medvl_lib/evaluation/metrics/documents.py",
         version=1,  # first version
@@ -121,13 +125,14 @@ METRICS: dict[str, Metric] = {
     ),
     "pair_accuracy": Metric(
         name="pair_accuracy", score=lambda answer, reference: pair_accuracy(answer, reference.expected), applies_to=_has_triples,
+        needs="facts",
         definition="Share of the page's (term, value, unit) triples whose value stands with its term and no other unit is stated.",
         source="MedVL; medvl_lib/evaluation/metrics/documents.py",
         version=1,  # first version
     ),
     "hallucinated_pair_rate": Metric(
         name="hallucinated_pair_rate", score=lambda answer, reference: hallucinated_pair_rate(answer, reference.expected),
-        applies_to=_has_triples,
+        applies_to=_has_triples, needs="facts",
         definition="Share of the values stated for a term of the page that the page does not state for it; 0 where none is stated.",
         source="MedVL; medvl_lib/evaluation/metrics/documents.py",
         version=1,  # first version
@@ -135,7 +140,7 @@ METRICS: dict[str, Metric] = {
         is_gateable=False,  # silence
     ),
     "token_f1": Metric(
-        name="token_f1", score=lambda answer, reference: token_f1(answer, reference.response), applies_to=_is_open,
+        name="token_f1", score=lambda answer, reference: token_f1(answer, reference.response), applies_to=_is_open, needs="open",
         definition="Harmonic mean of precision and recall over the tokens of the answer to an open question and the wanted one, without "
         "articles. Not of reports: there the 50 commonest words beat every floor.",
         source="https://arxiv.org/abs/1606.05250; compute_f1 in huggingface/transformers @ 0cbcecb69, data/metrics/squad_metrics.py",
@@ -143,7 +148,7 @@ METRICS: dict[str, Metric] = {
     ),
     "closed_accuracy": Metric(
         name="closed_accuracy", score=lambda answer, reference: vqa.closed_accuracy(answer, reference.response, _labels(reference)),
-        applies_to=_is_closed,
+        applies_to=_is_closed, needs="closed",
         definition="Whether the answer to a closed question states the wanted one of its labels (yes and no where none are declared), as a "
         "word, and no other.",
         source="MedVL; medvl_lib/evaluation/metrics/vqa.py",
@@ -151,7 +156,7 @@ METRICS: dict[str, Metric] = {
     ),
     "closed_unparsable": Metric(
         name="closed_unparsable", score=lambda answer, reference: vqa.closed_unparsable(answer, reference.response, _labels(reference)),
-        applies_to=_is_closed,
+        applies_to=_is_closed, needs="closed",
         definition="Whether the answer to a closed question states none of its labels, or several; such an answer is also wrong.",
         source="MedVL; medvl_lib/evaluation/metrics/vqa.py",
         version=2,  # declared labels, Chinese yes and no, labels that are denied
@@ -159,13 +164,13 @@ METRICS: dict[str, Metric] = {
         is_gateable=False,  # one label said to everything
     ),
     "open_exact": Metric(
-        name="open_exact", score=lambda answer, reference: vqa.open_exact(answer, reference.response), applies_to=_is_open,
+        name="open_exact", score=lambda answer, reference: vqa.open_exact(answer, reference.response), applies_to=_is_open, needs="open",
         definition="Whether the answer to an open question is the wanted one, word for word, without articles.",
         source="https://arxiv.org/abs/1606.05250, exact match; medvl_lib/evaluation/metrics/vqa.py",
         version=1,  # first version
     ),
     "open_recall": Metric(
-        name="open_recall", score=lambda answer, reference: vqa.open_recall(answer, reference.response), applies_to=_is_open,
+        name="open_recall", score=lambda answer, reference: vqa.open_recall(answer, reference.response), applies_to=_is_open, needs="open",
         definition="Share of the wanted words that stand in the answer to an open question, without articles: gameable, never gated.",
         source="LLaVA-Med, run_eval.py @ b9a98a7; medvl_lib/evaluation/metrics/vqa.py",
         version=1,  # first version
@@ -173,7 +178,7 @@ METRICS: dict[str, Metric] = {
     ),
     "bleu_4": Metric(
         name="bleu_4", score=lambda answer, reference: reports.sentence_bleu(answer, reference.response, _tokenizer(reference)),
-        applies_to=_has_bleu,
+        applies_to=_has_bleu, needs="report",
         definition="Corpus BLEU-4 of reports and transcriptions in lower case, 0 to 100: n-grams of up to four words that answers share "
         "with the wanted texts. A pair's own score is its sentence BLEU, whose mean it is not.",
         source="Papineni et al. 2002, ACL; sacrebleu 2.6.0, metrics/bleu.py; medvl_lib/evaluation/metrics/reports.py",
@@ -187,21 +192,21 @@ METRICS: dict[str, Metric] = {
     ),
     "rouge_l": Metric(
         name="rouge_l", score=lambda answer, reference: reports.rouge_l(answer, reference.response, reference.language),
-        applies_to=_has_rouge,
+        applies_to=_has_rouge, needs="report",
         definition="F1 of the longest common subsequence of words (in Chinese: characters) of a report or transcription and the answer.",
         source="Lin 2004, Text Summarization Branches Out; rouge-score 0.1.2; medvl_lib/evaluation/metrics/reports.py",
         version=1,  # first version
         signature=lambda reference: reports.rouge_signature(reference.language) or "",
     ),
     "class_agreement": Metric(
-        name="class_agreement", applies_to=_has_classes,
+        name="class_agreement", applies_to=_has_classes, needs="class",
         score=lambda answer, reference: classes.class_agreement(answer, reference.slices[CATEGORY], reference.labels),
         definition="Whether a description names the picture's declared class (a grade, a diagnosis), and no other.",
         source="MedVL; medvl_lib/evaluation/metrics/classes.py",
         version=1,  # first version
     ),
     "class_unparsable": Metric(
-        name="class_unparsable", applies_to=_has_classes,
+        name="class_unparsable", applies_to=_has_classes, needs="class",
         score=lambda answer, reference: classes.class_unparsable(answer, reference.slices[CATEGORY], reference.labels),
         definition="Whether a description names none of the declared classes, or several; such an answer is also wrong.",
         source="MedVL; medvl_lib/evaluation/metrics/classes.py",
@@ -210,7 +215,7 @@ METRICS: dict[str, Metric] = {
         is_gateable=False,  # one class said to everything
     ),
     "class_macro_f1": Metric(
-        name="class_macro_f1", applies_to=_has_classes,
+        name="class_macro_f1", applies_to=_has_classes, needs="class",
         score=lambda answer, reference: classes.class_agreement(answer, reference.slices[CATEGORY], reference.labels),
         definition="Mean over the classes that occur of the F1 with which descriptions name them. A pair's own score is its agreement, "
         "whose mean it is not.",
@@ -223,7 +228,7 @@ METRICS: dict[str, Metric] = {
         signature=lambda reference: classes.signature(reference.labels),
     ),
     "quadratic_kappa": Metric(
-        name="quadratic_kappa", applies_to=_has_grades,
+        name="quadratic_kappa", applies_to=_has_grades, needs="grade",
         score=lambda answer, reference: classes.grade_agreement(answer, reference.slices[CATEGORY], reference.labels),
         definition="Cohen's kappa of wanted and named grades, weighted by the square of their distance; 0 where it is below 0. An answer "
         "that names none counts as the furthest one.",

@@ -1,0 +1,199 @@
+"""What follows a decision, in its report. If these passed wrongly, a reviewer would sign without parity's verdicts or the check on what is
+served, or read a verdict that a person has long overruled.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from medvl_lib.benchmark.publish import ask
+from medvl_lib.files import read_json, write_json
+from medvl_lib.lines import DOCUMENTS
+from medvl_lib.pointer import move_pointer, pointer_id, read_pointer
+from medvl_lib.provenance import Artifact, Outcome, Rule, judge, read_artifact, write_step
+from medvl_lib.report.content import Report, as_json, from_json
+from medvl_lib.report.gather import find, gather, standing
+from medvl_lib.report.html import read_table_of, render_html
+from medvl_lib.report.markdown import render_markdown
+from medvl_lib.route.reporting import report_step
+from medvl_lib.step import Call
+from tests.benchmark.evaluated import Evaluated, overrule
+from tests.report.reported import SHOWN, reported
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Evaluated:
+    """An evaluation that a test may go on from."""
+    return reported(tmp_path)
+
+
+def step(evaluated: Evaluated, name: str, inputs: Sequence[Artifact], passed: bool | None = True, version: str = "v1", **facts) -> Artifact:
+    """A directory of the line, judged by one rule named after its step; not judged where ``passed`` is None."""
+
+    def write(folder: Path) -> dict[str, object]:
+        write_json(folder / "content.json", version)
+        return facts
+
+    written = write_step(evaluated.workspace, name, "documents", version, inputs, write)
+    if passed is not None:
+        judge(evaluated.workspace, written, [Rule(name=f"{name}_holds", sentence="", holds=lambda _: Outcome(passed=passed, found="seen"))])
+    return written
+
+
+def told(evaluated: Evaluated, without: Sequence[str] = ()) -> Report:
+    return gather(evaluated.workspace, find(evaluated.workspace, "documents"), SHOWN, without)
+
+
+def checked(page: str) -> dict[str, str]:
+    return {f"{row['asset']} {row['check']}": row["verdict"] for row in read_table_of(page, "checks")}
+
+
+def paragraphs(report: Report) -> str:
+    return render_markdown(report).replace("\\", "")
+
+
+def test_verdicts_on_what_follows_the_decision_stand_in_every_form_passed_or_failed(own):
+    parity = step(own, "parity", [own.promotion], passed=False)
+    step(own, "served_model", [own.promotion, parity], pointer="")
+    report = told(own)
+    verdicts = {"documents/parity parity_holds": "FAILED", "documents/served_model served_model_holds": "passed"}
+    assert verdicts.items() <= checked(render_html(report)).items()
+    for asset, verdict in (("documents/parity", "FAILED"), ("documents/served_model", "passed")):
+        assert f"| {asset} | {asset.split('/')[1]}_holds | {verdict} |" in paragraphs(report)
+    machine = {record["step"]: record["verdicts"] for record in json.loads(as_json(report))["records"]}
+    assert [one["outcome"]["passed"] for name in ("parity", "served_model") for one in machine[name]] == [False, True]
+    assert from_json(as_json(report)) == report
+
+
+def test_what_is_not_there_yet_is_named(own):
+    assert told(own).awaited == ("parity", "served_model", "report")
+    assert "so that their checks are not in this table: documents/parity, documents/served_model, documents/report" in paragraphs(told(own))
+    parity = step(own, "parity", [own.promotion], passed=None)
+    assert told(own).awaited == ("served_model", "report")
+    assert "Never judged:" in paragraphs(told(own))
+    assert "documents/parity" in paragraphs(told(own)).split("Never judged:")[1].split(".")[0]
+    step(own, "served_model", [own.promotion, parity], pointer="")
+    step(own, "report", [own.benchmark, own.promotion, parity])
+    assert told(own).awaited == ()
+    assert "Not made yet" not in paragraphs(told(own))
+    assert told(own, without=("report",)).awaited == ("report",)  # a step's own report is judged when it stands
+
+
+def test_only_what_was_made_of_this_decision_is_told_and_of_each_step_the_newest(own):
+    elsewhere = step(own, "promotion", [own.scores], passed=None, version="another decision")
+    step(own, "parity", [elsewhere], version="of another decision")
+    assert "parity" in told(own).awaited
+    old = step(own, "parity", [own.promotion], passed=False, version="old")
+    record = old.directory / "provenance.json"
+    write_json(record, {**read_json(record), "finished_at": "2026-01-01T00:00:00+00:00"})
+    new = step(own, "parity", [own.promotion], version="new")
+    step(own, "served_model", [own.promotion, old], version="on the old one", pointer="")
+    report = told(own)
+    assert [record.fingerprint for record in report.records if record.step == "parity"] == [new.fingerprint]
+    assert report.awaited == ("served_model", "report")
+
+
+def test_checks_beside_the_route_are_told_with_what_they_stand_on(own):
+    """An encoder has a base model of its own, which is no input of the answers."""
+    [chat] = own.workspace.written("chat")
+    base = step(own, "encoder_base_model", [])
+    step(own, "encoder", [read_artifact(chat), base])
+    step(own, "review_sheets", [own.scores], passed=None)
+    steps = [record.step for record in told(own).records]
+    assert steps.index("encoder_base_model") < steps.index("encoder")
+    assert "review_sheets" not in steps
+
+
+def test_a_check_on_what_was_served_before_says_so(own):
+    parity = step(own, "parity", [own.promotion])
+    step(own, "served_model", [own.promotion, parity], pointer=pointer_id(None))
+    assert not told(own).has_moved
+    overrule(own, "adapter", "Dr. Adler")
+    assert told(own).has_moved
+    assert "What is served has changed since documents/served_model was checked" in paragraphs(told(own))
+
+
+# -- a person's decision -----------------------------------------------------------------------------------------------
+def test_title_page_json_and_store_agree_on_whose_decision_is_in_force(own):
+    before = told(own)
+    assert (before.headline, before.in_force) == ("promote", None)
+    overrule(own, "base", "Dr. Adler")
+    report = told(own)
+    assert report.headline == "base by decision of Dr. Adler; the gate: promote"
+    page, text = render_html(report), paragraphs(report)
+    assert "<title>documents: base by decision of Dr. Adler; the gate: promote</title>" in page
+    assert "base by decision of Dr. Adler</span>" in page
+    assert "the gate: promote</span>" in page
+    assert text.startswith("# documents: base by decision of Dr. Adler; the gate: promote")
+    assert "Decided by Dr. Adler, for base: Dr. Adler read forty answers. That is in force; what the gate said stays on record:" in text
+    assert "When this was written, documents serves base" in text
+    machine = json.loads(as_json(report))
+    assert (machine["in_force"]["decided_by"], machine["decisions"][0]["verdict"]) == ("Dr. Adler", "promote")
+    [served] = ask(own.workspace, "select decided_by, challenger, reasons[1] from promotion_decisions where is_served").rows
+    assert served == (report.in_force.decided_by, report.in_force.challenger, report.in_force.reasons[0])
+
+
+def test_a_person_who_was_overruled_in_turn_is_told_and_not_in_force(own):
+    overrule(own, "base", "Dr. Adler")
+    overrule(own, "nf4", "Dr. Bär")
+    report = told(own)
+    assert (report.in_force.decided_by, report.in_force.challenger) == ("Dr. Bär", "nf4")
+    assert "Dr. Adler had decided for base: Dr. Adler read forty answers. That is not in force any more." in paragraphs(report)
+    pointer = read_pointer(own.workspace, "documents")
+    move_pointer(own.workspace, replace(pointer, decision_step="promotion", decision="later"))
+    assert told(own).in_force is None
+    assert told(own).headline == "promote"
+
+
+# -- identity ----------------------------------------------------------------------------------------------------------
+def test_whatever_a_report_tells_anew_makes_it_another_one(own):
+    judged = find(own.workspace, "documents")
+
+    def now() -> str:
+        return standing(own.workspace, judged)
+
+    seen = [now(), now()]
+    assert seen[0] == seen[1]
+    parity = step(own, "parity", [own.promotion])
+    seen.append(now())
+    step(own, "parity", [own.promotion], passed=False)  # the same directory, judged otherwise
+    seen.append(now())
+    step(own, "served_model", [own.promotion, parity], pointer="")
+    seen.append(now())
+    overrule(own, "base", "Dr. Adler")
+    seen.append(now())
+    assert len(set(seen)) == 5
+    step(own, "report", [own.benchmark, own.promotion])
+    assert now() == seen[-1]  # a report is not about itself
+
+
+def test_the_step_reads_parity_before_it_writes_and_is_another_one_for_whatever_it_tells_anew(own, tmp_path: Path):
+    made = report_step(DOCUMENTS)
+    assert {source.key for source in made.reads} == {
+        f"{name}/documents" for name in ("benchmark", "promotion", "near_duplicates", "parity")
+    }
+    inputs = {"benchmark/documents": own.benchmark, "promotion/documents": own.promotion}
+    assert made.observe(own.workspace, inputs) == standing(own.workspace, find(own.workspace, "documents"))
+    step(own, "parity", [own.promotion])
+    step(own, "report", [own.benchmark, own.promotion])  # one that was written before
+    folder = tmp_path / "beside"
+    folder.mkdir()
+    call = Call(directory=folder, fingerprint="f", observed="", workspace=own.workspace, inputs=inputs, report=lambda _: None)
+    facts = made.write(call)
+    assert (facts["verdict"], facts["decided_by"]) == ("promote", "gate")
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert checked(page)["documents/parity parity_holds"] == "passed"
+    assert "not in this table: documents/served_model, documents/report." in page
+
+
+# -- reasons -----------------------------------------------------------------------------------------------------------
+def test_every_reason_stands_in_page_json_and_store_alike(own):
+    report = told(own)
+    page = [row["reason"] for row in read_table_of(render_html(report), "reasons-adapter")]
+    machine = json.loads(as_json(report))["decisions"][0]["reasons"]
+    [(stored,)] = ask(own.workspace, "select reasons from promotion_decisions where challenger = 'adapter'").rows
+    assert page == machine == stored == list(report.decision.reasons)
+    assert len(stored) > 5

@@ -90,7 +90,13 @@ class BenchmarkRow:
     condition: Annotated[Condition, Column("as_is, or what was done to the picture")]
     dataset: Annotated[str, Column("name of the dataset")]
     split: Annotated[Split, Column("the split of the pairs")]
-    slice: Annotated[str, Column("all, or the pairs with one label: document_type=lab_results, language=zh")]
+    slice: Annotated[
+        str,
+        Column(
+            "all, or the pairs with one label: document_type=lab_results, language=zh; of a metric over several labels one of them over all "
+            "pairs: label=edema"
+        ),
+    ]
     metric: Annotated[str, Column("name of the metric")]
     is_higher_better: Annotated[bool, Column("whether a larger mean is better")]
     highest: Annotated[float, Column("upper end of the metric's range, which begins at 0: 1, of bleu_4 100")]

@@ -29,7 +29,7 @@ _ADVERBS = r"(?:(?!not\b|no\b|and\b|or\b|but\b|with\b|partially\b|nearly\b|almos
 _OPEN_BEFORE = re.compile(
     r"\b(?:(?:cannot|not|difficult to|hard to|unable to|no evidence to)(?: \w+){0,2}? (?:exclude|rule out)"
     r"|(?:not|cannot be)(?: \w+)? (?:excluded|ruled out):?"
-    r"|no(?: \w+)?(?: or)? new|without new)\b(?P<gap>.*)$"
+    r"|no(?: \w+)?(?: or)? new|without new)\b"
 )
 _OPEN_AFTER = re.compile(
     r"\b(?:(?:cannot|not|may not|could not)(?: \w+){0,3}? (?:excluded|ruled out)"
@@ -39,8 +39,9 @@ _OPEN_AFTER = re.compile(
 # -- denial ------------------------------------------------------------------------------------------------------------
 _DENIED_BEFORE = re.compile(
     r"\b(?:no|not|without|neither|nor|never|denies|negative for|free (?:of|from)|clear(?:ed|ing|ance)?(?: \w+)? of|absence of|lack of"
-    r"|absent|(?:resolution|disappearance|drainage|evacuation|removal|history) of|rather than|instead of|rule(?:d|s)? out"
-    r"|exclude[sd]?|excluding)\b"
+    r"|absent|(?<!near complete )(?<!near-complete )(?<!nearly complete )(?<!partial )(?<!incomplete )"
+    r"(?:resolution|disappearance|drainage|evacuation|removal|history) of|rather than|instead of|rule(?:d|s)? out"
+    r"|exclude[sd]?(?! from)|excluding)\b"
 )
 _DENIED_NOUN = re.compile(
     r"(?<!partially )(?<!nearly )(?<!almost )(?<!incompletely )\b(?:removed|resolved|cleared)(?: (?!and\b|with\b)\w+){0,3} $"
@@ -55,6 +56,7 @@ _NEW_STATEMENT = re.compile(
     r"|(?:in|de)creas(?:ed|ing)|improv\w+|worsen\w+|new|left|right|bilateral|bibasilar|residual|chronic|old|multiple|patchy|possible|probable"
     r"|likely)\b"
 )
+_NEW_SUBJECT = re.compile(r"(?:,|\band) (?:and )?(?:the|there)\b")
 _OR = re.compile(r"\b(?:or|nor)\b")
 _DENIED_AFTER = re.compile(
     rf"(?:{_ADVERBS})(?:absent|resolved|cleared|removed|excluded|ruled out|negative|none|gone|disappeared|no longer(?: \w+)?"
@@ -76,7 +78,7 @@ _UNSURE_BEFORE = re.compile(
     r"(?:\b(?:may|might|could|would|can|maybe|possibly|presumably|probably|perhaps|potentially|suspect(?:s|ed|ing)?|favor(?:s|ed|ing)?"
     r"|consider(?:s|ed|ing|ation of)?|question(?:s|ed|able|ing)?(?: of)?|suggestion of|versus|concern(?:s|ed|ing)? (?:for|of|about)"
     r"|suspicio(?:us|n) (?:for|of)|worrisome for|symptoms? of|different\w+(?: \w+){0,3}? include[sd]?|correlat\w+(?: \w+){0,3}? for"
-    r"|unlikely|less likely|equivocal(?: for)?)\b|\? ?)(?P<gap>.*)$"
+    r"|limit\w*(?: \w+)? (?:evaluation|assessment) (?:for|of)|unlikely|less likely|if any|equivocal(?: for)?)\b|\? ?)"
 )
 _UNSURE_BETWEEN = re.compile(
     r"\b(?:is|are|was|were|has|had|remains?|appears?|there|which|given|despite|after|following|in the setting of|superimposed on)\b"
@@ -88,9 +90,9 @@ _UNSURE_NOUN = re.compile(
 )
 _UNSURE_AFTER = re.compile(
     rf"\b(?:possible|suspected|question(?:ed|able)|considered|equivocal|favored|a (?:possibility|consideration|concern)|of concern"
-    rf"|less likely|unlikely|obscured|suspicious|(?:poorly|incompletely|suboptimally) \w+"
+    rf"|less likely|unlikely|uncertain|obscured|suspicious(?! for)|(?:poorly|incompletely|suboptimally) \w+"
     rf"|not (?:{_ADVERBS})(?:appreciated|visualized|evaluated|assessed|imaged)|not (?:\w+ )?(?:clearly|well|definitely) \w+"
-    rf"|difficult to \w+|hard to \w+|limited)\b"
+    rf"|cannot be (?:\w+ )?(?:assessed|evaluated|determined|seen)|difficult to \w+|hard to \w+|limited)\b"
 )
 _MAY_BE_THERE = re.compile(
     r"\b(?:may|might|could|would|can|possibly)(?: \w+){0,2}? "
@@ -104,7 +106,7 @@ _UNSURE_BEHIND = re.compile(
 )
 _NOUN_REST = r"(?: (?!and\b|with\b|in\b|on\b|at\b|of\b|the\b|is\b|are\b|was\b|were\b|or\b|versus\b|may\b|to\b)[\w-]+){0,2}"
 _LISTED = rf"(?:(?:(?!(?:and|with|without|no|not|which|that|or|versus|there)\b|{VERB.pattern})[\w-]+)(?: |(?=,))){{1,5}}"
-_OR_BEHIND = re.compile(rf"^\w*{_NOUN_REST}(?:, {_LISTED})*?,? ?\b(?:or|versus)\b")
+_OR_BEHIND = re.compile(rf"^\w*{_NOUN_REST}(?:(?:, {_LISTED})*?,? ?\bor\b|,? ?\bversus\b)")
 _ADJECTIVE = (
     "left", "right", "small", "mild", "moderate", "minimal", "upper", "lower", "trace", "large", "acute", "chronic", "new", "focal",
     "partial", "lobar", "tiny", "more", "one", "simple",
@@ -120,7 +122,8 @@ _LOOKS = re.compile(
     r"(?:enlarge\w*|increased?|widen\w*|dilated|prominent|shift\w*|abnormal\w*)"
     r"|normal|unremarkable|within (?:\w+ )?limits|limits? of normal|top-normal)"
     r"|(?P<unsure>borderline|(?:may|might|could) (?:\w+ )?be|possibl[ey]|probabl[ey]|suspected|obscured|(?:poorly|incompletely) \w+"
-    r"|difficult to \w+|not (?:\w+ )?(?:evaluated|assessed|visualized|appreciated|clearly|well)|limited)"
+    r"|difficult to \w+|cannot be (?:\w+ )?(?:assessed|evaluated|determined|seen)"
+    r"|not (?:\w+ )?(?:evaluated|assessed|visualized|appreciated|clearly|well)|limited)"
     r"|(?P<present>enlarge\w*|increase\w*|widen\w*|dilated|prominen\w*|shift\w*|abnormal\w*|tortuous|cardiomegaly|distort\w*)"
     r"|(?P<stable>stable|unchanged|similar to|not changed))\b"
 )
@@ -136,7 +139,7 @@ _DENYING = words(
 _UNSURE = frozenset(word[:4] for word in words(
     "may might could would can cannot maybe possible possibly presumed presumably probable probably perhaps potential suspected favor "
     "consider questionable suggestion versus concern worrisome symptom differential correlate unlikely less equivocal borderline or "
-    "obscured poorly incompletely suboptimally not limited hard suspicious a"
+    "if uncertain obscured poorly incompletely suboptimally not limited hard suspicious a"
 ))  # fmt: skip
 """The first four letters of what leaves a mention open."""
 
@@ -156,6 +159,9 @@ def _cues(clause: str) -> _Cues:
         has_verb=not VERBS.isdisjoint(found), may_deny=not _DENYING.isdisjoint(found),
         may_doubt="?" in clause or not _UNSURE.isdisjoint([word[:4] for word in found]),
     )  # fmt: skip
+
+
+_JOIN = re.compile(r"(?:,|\band) ")
 
 
 def assertion(clause: str, start: int, end: int, kind: Kind) -> Assertion:
@@ -178,15 +184,14 @@ def assertion(clause: str, start: int, end: int, kind: Kind) -> Assertion:
 
 
 def _is_left_open(before: str, after: str) -> bool:
-    found = _OPEN_BEFORE.search(before) if "no" in before or " to " in before or "out" in before else None
-    if found is not None and not _BETWEEN.search(found["gap"]):
+    if any(not _BETWEEN.search(before, found.end()) for found in _OPEN_BEFORE.finditer(before)):
         return True
     return ("xclude" in after or "rule" in after) and _OPEN_AFTER.search(after) is not None
 
 
 def _reaches(gap: str, after: str) -> bool:
     """Whether a denial reaches across the words between it and the mention."""
-    if _BETWEEN.search(gap):
+    if _BETWEEN.search(gap) or _NEW_SUBJECT.search(gap):
         return False
     return not _NEW_STATEMENT.search(gap) or bool(_OR.search(gap) or _OR.search(after))
 
@@ -202,7 +207,7 @@ def _predicate(after: str) -> str | None:
     if verb is None:
         return None
     between = after[: verb.start()]
-    is_others = verb[0] in ("is", "was", "has", "remains", "appears") and re.search(r"(?:,|\band) ", between) is not None
+    is_others = verb[0] in ("is", "was", "has", "remains", "appears") and _JOIN.search(between) is not None
     return None if is_others else after[verb.start() :]
 
 
@@ -217,8 +222,7 @@ def _is_denied(before: str, after: str, *, is_subject: bool) -> bool:
 
 
 def _is_unsure(before: str, after: str, *, is_subject: bool) -> bool:
-    found = _UNSURE_BEFORE.search(before)
-    if found is not None and not _UNSURE_BETWEEN.search(found["gap"]):
+    if any(not _UNSURE_BETWEEN.search(before, found.end()) for found in _UNSURE_BEFORE.finditer(before)):
         return True
     if _UNSURE_NOUN.search(before) or _OR_BEFORE.search(before) or _OR_BEHIND.match(after) or _UNSURE_BEHIND.match(after):
         return True
@@ -236,9 +240,9 @@ def _looks(before: str, after: str, kind: Kind, *, is_subject: bool) -> Assertio
     """What is said of an outline: behind it where it is the subject, else before it."""
     if _is_denied_before(before, after) or _SILHOUETTE_OBJECT.search(before):
         return "absent"
-    said = _look(after) if is_subject or not VERB.search(after) else None
-    reach = [found.end() for found in _BETWEEN.finditer(before)]
-    said = said or _look(before[reach[-1] :] if reach and "unchanged" not in before[reach[-1] - 9 :] else before)
+    said = _look(after) if is_subject or after.startswith((", which ", " which ", " that ")) or not VERB.search(after) else None
+    reach = max((found.end() for found in _BETWEEN.finditer(before) if found[0] != "unchanged"), default=0)
+    said = said or _look(before[reach:])
     if said in ("absent", "present"):
         return said
     if said == "unsure" or (said == "stable" and kind == "silhouette") or _is_unsure(before, after, is_subject=is_subject):

@@ -31,17 +31,16 @@ _INLINE_ITEM = re.compile(r"\d(?:(?<=[.:;] \d)|(?<=^\d))\d?[.)] ")
 _TIGHT_STOP = re.compile(r"\.(?<=[a-z]{2}\.)(?=[a-z])")
 _TIGHT_COMMA = re.compile(r",(?<=[a-z],)(?=[a-z])")
 _ASKED = re.compile(r"(?<=[a-z])\?+(?= |$)|!")
-_SLASH = re.compile(r"(?<=[a-z]) ?/ ?(?=[a-z])")
-_SHORT = re.compile(
-    r"\bw/o\b|\bs/p\b|\br/o\b|\bvs\.?(?= )|\band ?/ ?or\b|\b(?:can't|can not)\b|n't\b|\bnot only\b|\bno doubt\b"
-    r"|\be\.g\.|\bi\.e\.|\b(?:dr|approx)\."
-)
-_LONG = {
-    "w/o": "without", "s/p": "status post", "r/o": "rule out", "vs": "versus", "vs.": "versus", "can't": "cannot", "can not": "cannot",
-    "n't": " not", "e.g.": "such as", "i.e.": "that means", "dr.": "dr", "approx.": "approx",
-    "not only": "both", "no doubt": "surely",
-}  # fmt: skip
-_SIGNS = ("/", "'", "vs", "can not", "e.g.", "i.e.", "dr.", "approx.", "not only", "no doubt")  # without one, nothing to spell out
+_SLASH = re.compile(r"(?<=[a-z])/(?=[a-z])")
+_SPELLED = tuple(
+    (sign, re.compile(rf"(?<!\w){re.escape(sign)}(?!\w)" if sign[:1].isalpha() else re.escape(sign)), long)
+    for sign, long in (
+        ("w/o", "without"), ("s/p", "status post"), ("r/o", "rule out"), ("vs.", "versus"), ("vs", "versus"), ("and/or", "or"),
+        ("can't", "cannot"), ("can not", "cannot"), ("not only", "both"), ("no doubt", "surely"), ("e.g.", "such as"),
+        ("i.e.", "that means"), ("dr.", "dr"), ("approx.", "approx"),
+    )
+)  # fmt: skip
+"""What is written short, how it is found, and what it means."""
 _CHANGES = (" chang", "crease ", "improvement ", "worsening ", "progression ", "difference ")
 _UNCHANGED = re.compile(
     r"\b(?:no|not|without)(?: (?:any|a|significant|significantly|substantial|substantially|interval|appreciable|appreciably|definite|major|"
@@ -50,16 +49,13 @@ _UNCHANGED = re.compile(
     r"|(?:increase|decrease|improvement|worsening|progression|difference) (?=in|of))"
 )
 _FIELD = re.compile(
-    r": *(?=(?:none|absent|negative|normal|unremarkable|resolved|clear|within normal|not |present|possible|enlarged|stable))"
+    r": *(?=(?:none|absent|negative|normal|unremarkable|resolved|clear|within normal|not |present|possible|uncertain|enlarged|stable))"
 )
 _FIELD_NO = re.compile(r": *no *(?=[.,;]|$)")
 _HARD_WORDS = words("but however although though yet while whereas except aside apart")
 _MARK = re.compile(rf"[;:,]|\b(?:{'|'.join(sorted((*_HARD_WORDS, *VERBS, 'and')))})\b")
+_RELATIVE = re.compile(r"(?: and)? (?:which|that|who)\b")
 _SUBJECT = re.compile(r"(?: and)? (?:the|there|it|this|heart|cardiac|lungs?|mediastin\w+)\b")
-
-
-def _short(found: re.Match[str]) -> str:
-    return _LONG.get(found[0], "or")
 
 
 def cleaned(text: str) -> str:
@@ -68,12 +64,16 @@ def cleaned(text: str) -> str:
     >>> cleaned("1. No significant change in the effusion.\n2. Edema/pneumonia; Pneumothorax: none.")
     '. unchanged in the effusion.. edema or pneumonia; pneumothorax is none.'
     """
-    text = text.translate(_TYPED)
+    text = text.translate(_TYPED).replace(" / ", "/")
     if "\n" in text:
         text = _ITEM.sub(". ", _HEADING.sub(". ", f"\n{text}"))
     text = _INLINE_ITEM.sub("", " ".join(text.lower().split()))
-    if any(sign in text for sign in _SIGNS):
-        text = _SLASH.sub(" or ", _SHORT.sub(_short, text))
+    for sign, pattern, long in _SPELLED:
+        if sign in text:  # most are in no report, and a pattern is slow
+            text = pattern.sub(long, text)
+    text = text.replace("n't ", " not ")  # after can't
+    if "/" in text:
+        text = _SLASH.sub(" or ", text)
     text = _TIGHT_COMMA.sub(", ", _TIGHT_STOP.sub(". ", text))
     if ":" in text:
         text = _FIELD.sub(" is ", _FIELD_NO.sub(" is absent", text))
@@ -118,7 +118,7 @@ def _cut(sentence: str) -> Iterator[str]:
         elif word not in (",", "and"):
             yield sentence[start : mark.start()]
             start, has_verb, join, subject = mark.end(), False, None, None
-        elif has_verb:
+        elif has_verb and not _RELATIVE.match(sentence, mark.end()):
             join = mark.start()
             subject = join if subject is None and _SUBJECT.match(sentence, mark.end()) else subject
     yield sentence[start:]

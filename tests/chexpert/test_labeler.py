@@ -37,12 +37,14 @@ def vector(text: str) -> str:
 
 PROBES = list(probes("chexpert_probes.txt"))
 HOSTILE = list(probes("chexpert_hostile.txt"))
+MISSES = list(probes("chexpert_known_misses.txt"))
 
 
 def test_there_are_enough_probes_and_none_stands_twice():
     assert len(PROBES) >= 80
-    assert len({text for text, _ in PROBES + HOSTILE}) == len(PROBES + HOSTILE)
-    assert all(re.fullmatch(r"[A-Z]{2}[-+?]", one) and one[:2] in SHORT for _, wanted in PROBES + HOSTILE for one in wanted.split())
+    assert len({text for text, _ in PROBES + HOSTILE + MISSES}) == len(PROBES + HOSTILE + MISSES)
+    said = [one for _, wanted in PROBES + HOSTILE + MISSES for one in wanted.split()]
+    assert all(re.fullmatch(r"[A-Z]{2}[-+?]", one) and one[:2] in SHORT for one in said)
 
 
 @pytest.mark.parametrize(("text", "wanted"), PROBES, ids=[text for text, _ in PROBES])
@@ -52,6 +54,12 @@ def test_a_probe_has_the_vector_that_the_published_rules_give_it(text: str, want
 
 @pytest.mark.parametrize(("text", "wanted"), HOSTILE, ids=[text for text, _ in HOSTILE])
 def test_a_sentence_that_was_meant_to_break_the_labeler_does_not(text: str, wanted: str):
+    assert vector(text) == " ".join(sorted(wanted.split()))
+
+
+@pytest.mark.xfail(strict=True, reason="the file says why")
+@pytest.mark.parametrize(("text", "wanted"), MISSES, ids=[text for text, _ in MISSES])
+def test_a_known_miss_is_still_one(text: str, wanted: str):
     assert vector(text) == " ".join(sorted(wanted.split()))
 
 

@@ -93,8 +93,8 @@ class BenchmarkRow:
     slice: Annotated[
         str,
         Column(
-            "all, or the pairs with one label: document_type=lab_results, language=zh; of a metric over several labels one of them over all "
-            "pairs: label=edema"
+            "all, or the pairs with one label: document_type=lab_results, language=zh; of a metric over several labels one of them over "
+            "all pairs: label=edema"
         ),
     ]
     metric: Annotated[str, Column("name of the metric")]

@@ -23,6 +23,7 @@ from medvl_lib.chexpert.sentences import VERB, VERBS, words
 
 Assertion = Literal["present", "absent", "uncertain"]
 
+REACH = 250  # characters: no cue reaches further, and a clause that never ends takes no longer than its length
 _ADVERBS = r"(?:(?!not\b|no\b|and\b|or\b|but\b|with\b|partially\b|nearly\b|almost\b|largely\b|mostly\b|incompletely\b)[\w-]+,? ){0,4}?"
 
 # -- uncertainty that looks like a denial ------------------------------------------------------------------------------
@@ -170,7 +171,7 @@ def assertion(clause: str, start: int, end: int, kind: Kind) -> Assertion:
     >>> assertion("no focal consolidation", 9, 22, "finding")
     'absent'
     """
-    before, after, cues = clause[:start], clause[end:], _cues(clause)
+    before, after, cues = clause[max(0, start - REACH) : start], clause[end : end + REACH], _cues(clause)
     is_subject = not cues.has_verb or VERB.search(before) is None
     if (cues.may_deny or cues.may_doubt) and _is_left_open(before, after):
         return "uncertain"

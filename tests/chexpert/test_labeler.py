@@ -2,12 +2,16 @@
 
 import csv
 import re
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from medvl_lib.chexpert import OBSERVATIONS, State, label_report
+from medvl_lib.chexpert import STATES as STATES_OF_A_LABEL
 
 HERE = Path(__file__).parent
 REAL = HERE.parents[1].parent / "shared" / "data" / "chexpert-labeler"
@@ -55,6 +59,42 @@ def test_a_probe_has_the_vector_that_the_published_rules_give_it(text: str, want
 @pytest.mark.parametrize(("text", "wanted"), HOSTILE, ids=[text for text, _ in HOSTILE])
 def test_a_sentence_that_was_meant_to_break_the_labeler_does_not(text: str, wanted: str):
     assert vector(text) == " ".join(sorted(wanted.split()))
+
+
+ALL = PROBES + HOSTILE
+
+
+@pytest.mark.parametrize("change", [str.upper, lambda text: text.replace(" ", "\n"), lambda text: f"  {text} ".replace(" ", "   ")])
+def test_capitals_and_line_wraps_say_nothing(change: Callable[[str], str]):
+    assert [text for text, _ in ALL if vector(change(text)) != vector(text)] == []
+
+
+def test_a_sentence_says_the_same_between_two_that_mention_nothing():
+    odd = [
+        text for text, _ in ALL if vector(f"Comparison is made to ___. {text.rstrip('.')}. Dr. ___ was told at 5:30 p.m.") != vector(text)
+    ]
+    assert odd == []
+
+
+@given(st.text(alphabet=st.sampled_from("no effusion or, may be edema. heart: normal; \n_?/'1-x"), max_size=200))
+def test_any_text_has_fourteen_states_and_no_finding_is_never_absent(text: str):
+    found = label_report(text)
+    assert tuple(found) == OBSERVATIONS
+    assert set(found.values()) <= set(STATES_OF_A_LABEL)
+    others = [state for name, state in found.items() if name not in ("No Finding", "Support Devices")]
+    assert found["No Finding"] == "not_mentioned" or not {"present", "uncertain"} & set(others)
+
+
+@pytest.mark.parametrize(
+    "piece", ["no ", "opacity, ", "opacity or ", "edema and the heart is ", "no effusion, small ", "is ", "effusion not "]
+)
+def test_a_clause_that_never_ends_takes_time_as_it_grows_and_not_as_its_square(piece: str):
+    seconds: list[float] = []
+    for count in (200, 2_000):
+        start = time.process_time()
+        label_report(piece * count)
+        seconds.append(time.process_time() - start)
+    assert seconds[1] < 40 * max(seconds[0], 0.005)
 
 
 @pytest.mark.xfail(strict=True, reason="the file says why")

@@ -41,7 +41,8 @@ _OPEN_AFTER = re.compile(
 _DENIED_BEFORE = re.compile(
     r"\b(?:no|not|without|neither|nor|never|denies|negative for|free (?:of|from)|clear(?:ed|ing|ance)?(?: \w+)? of|absence of|lack of"
     r"|absent|(?<!near complete )(?<!near-complete )(?<!nearly complete )(?<!partial )(?<!incomplete )"
-    r"(?:resolution|disappearance|drainage|evacuation|removal|history) of|rather than|instead of|rule(?:d|s)? out"
+    r"(?<!document )(?<!ensure )(?<!confirm )(?<!until )(?:resolution|disappearance|drainage|evacuation|removal|history) of"
+    r"|rather than|instead of|rule(?:d|s)? out"
     r"|exclude[sd]?(?! from)|excluding)\b"
 )
 _DENIED_NOUN = re.compile(
@@ -82,7 +83,8 @@ _UNSURE_BEFORE = re.compile(
     r"|limit\w*(?: \w+)? (?:evaluation|assessment) (?:for|of)|unlikely|less likely|if any|equivocal(?: for)?)\b|\? ?)"
 )
 _UNSURE_BETWEEN = re.compile(
-    r"\b(?:is|are|was|were|has|had|remains?|appears?|there|which|given|despite|after|following|in the setting of|superimposed on)\b"
+    r"\b(?:is|are|was|were|has|had|remains?|appears?|there|which|given|despite|after|following|in the setting of|superimposed on"
+    r"|(?:re-?)?evaluat\w+|assess\w*|characteri[sz]e|document)\b"
     r"|(?<!compatible )(?<!consistent )\bwith\b|, (?:and )?(?:a|an|the|small|mild|moderate|large|no|without|left|right|bilateral)\b"
 )
 _UNSURE_NOUN = re.compile(
@@ -103,10 +105,11 @@ _MAY_BE_THERE = re.compile(
 _UNSURE_BEHIND = re.compile(
     r"^\w*(?: (?!or\b|and\b|is\b|are\b)[\w-]+){0,3}?,? "
     r"(?:possible|probable|suspected|questioned|questionable|unlikely|less likely)(?=[ ,?]*$)"
-    r"|^\w* ?\?"
+    r"|^\w*,? if (?:present|any|real)\b|^\w* ?\?"
 )
 _NOUN_REST = r"(?: (?!and\b|with\b|in\b|on\b|at\b|of\b|the\b|is\b|are\b|was\b|were\b|or\b|versus\b|may\b|to\b)[\w-]+){0,2}"
-_LISTED = rf"(?:(?:(?!(?:and|with|without|no|not|which|that|or|versus|there)\b|{VERB.pattern})[\w-]+)(?: |(?=,))){{1,5}}"
+_NO_ITEM = r"(?:and|with|without|no|not|which|that|or|versus|there|\w+ing|suspicious|compatible|consistent|likely|due)\b"
+_LISTED = rf"(?:(?:(?!{_NO_ITEM}|{VERB.pattern})[\w-]+)(?: |(?=,))){{1,5}}"
 _OR_BEHIND = re.compile(rf"^\w*{_NOUN_REST}(?:(?:, {_LISTED})*?,? ?\bor\b|,? ?\bversus\b)")
 _ADJECTIVE = (
     "left", "right", "small", "mild", "moderate", "minimal", "upper", "lower", "trace", "large", "acute", "chronic", "new", "focal",

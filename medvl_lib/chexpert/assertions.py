@@ -140,18 +140,20 @@ _DENYING = words(
     "drainage evacuation removal history rather instead rule ruled rules exclude excludes excluded excluding resolved removed gone none "
     "disappeared previously normal unremarkable"
 )
-_UNSURE = frozenset(word[:4] for word in words(
+_OPENING = words("exclude excluded rule ruled new")
+_UNSURE = frozenset(word[:5] for word in words(
     "may might could would can cannot maybe possible possibly presumed presumably probable probably perhaps potential suspected favor "
     "consider questionable suggestion versus concern worrisome symptom differential correlate unlikely less equivocal borderline or "
-    "if uncertain obscured poorly incompletely suboptimally not limited hard suspicious a"
+    "if uncertain obscured poorly incompletely suboptimally not limited difficult hard suspicious"
 ))  # fmt: skip
-"""The first four letters of what leaves a mention open."""
+"""The first five letters of what leaves a mention open."""
 
 
 class _Cues(NamedTuple):
     """What a clause may hold, by its words alone."""
 
     has_verb: bool
+    may_leave_open: bool
     may_deny: bool
     may_doubt: bool
 
@@ -160,8 +162,8 @@ class _Cues(NamedTuple):
 def _cues(clause: str) -> _Cues:
     found = clause.replace(",", " ").split()
     return _Cues(
-        has_verb=not VERBS.isdisjoint(found), may_deny=not _DENYING.isdisjoint(found),
-        may_doubt="?" in clause or not _UNSURE.isdisjoint([word[:4] for word in found]),
+        has_verb=not VERBS.isdisjoint(found), may_leave_open=not _OPENING.isdisjoint(found), may_deny=not _DENYING.isdisjoint(found),
+        may_doubt="?" in clause or not _UNSURE.isdisjoint([word[:5] for word in found]),
     )  # fmt: skip
 
 
@@ -176,10 +178,10 @@ def assertion(clause: str, start: int, end: int, kind: Kind) -> Assertion:
     """
     before, after, cues = clause[max(0, start - REACH) : start], clause[end : end + REACH], _cues(clause)
     is_subject = not cues.has_verb or VERB.search(before) is None
-    if (cues.may_deny or cues.may_doubt) and _is_left_open(before, after):
+    if cues.may_leave_open and _is_left_open(before, after):
         return "uncertain"
     if kind in ("silhouette", "structure"):
-        return _looks(before, after, kind, is_subject=is_subject)
+        return _looks(before, after, kind, cues, is_subject=is_subject)
     if cues.may_deny and _is_denied(before, after, is_subject=is_subject):
         return "absent"
     if kind == "vague" or (cues.may_doubt and _is_unsure(before, after, is_subject=is_subject)):
@@ -190,7 +192,7 @@ def assertion(clause: str, start: int, end: int, kind: Kind) -> Assertion:
 def _is_left_open(before: str, after: str) -> bool:
     if any(not _BETWEEN.search(before, found.end()) for found in _OPEN_BEFORE.finditer(before)):
         return True
-    return ("xclude" in after or "rule" in after) and _OPEN_AFTER.search(after) is not None
+    return _OPEN_AFTER.search(after) is not None
 
 
 def _reaches(gap: str, after: str) -> bool:
@@ -240,15 +242,15 @@ def _look(text: str) -> str | None:
     return next((name for name in said if name != "stable"), said[0] if said else None)
 
 
-def _looks(before: str, after: str, kind: Kind, *, is_subject: bool) -> Assertion:
+def _looks(before: str, after: str, kind: Kind, cues: _Cues, *, is_subject: bool) -> Assertion:
     """What is said of an outline: behind it where it is the subject, else before it."""
-    if _is_denied_before(before, after) or _SILHOUETTE_OBJECT.search(before):
+    if (cues.may_deny and _is_denied_before(before, after)) or ("obscur" in before and _SILHOUETTE_OBJECT.search(before)):
         return "absent"
     said = _look(after) if is_subject or after.startswith((", which ", " which ", " that ")) or not VERB.search(after) else None
     reach = max((found.end() for found in _BETWEEN.finditer(before) if found[0] != "unchanged"), default=0)
     said = said or _look(before[reach:])
     if said in ("absent", "present"):
         return said
-    if said == "unsure" or (said == "stable" and kind == "silhouette") or _is_unsure(before, after, is_subject=is_subject):
-        return "uncertain"
-    return "present"
+    is_stable = said == "stable" and kind == "silhouette"
+    is_unsure = said == "unsure" or is_stable or (cues.may_doubt and _is_unsure(before, after, is_subject=is_subject))
+    return "uncertain" if is_unsure else "present"

@@ -136,7 +136,9 @@ def _is_there(phrase: str, text: str) -> bool:
 def is_unmentioned(observation: str, sentence: str, start: int, end: int) -> bool:
     """Whether what stands from ``start`` to ``end`` overlaps something that only looks like a mention."""
     pattern = UNMENTION.get(observation)
-    return pattern is not None and any(found.start() < end and start < found.end() for found in pattern.finditer(sentence))
+    if pattern is None or (pattern is _PLACE and " the " not in sentence):  # most outlines are no place, and patterns are slow
+        return False
+    return any(found.start() < end and start < found.end() for found in pattern.finditer(sentence))
 
 
 @lru_cache(maxsize=4096)

@@ -66,7 +66,7 @@ _DENIED_AFTER = re.compile(
     r"|detected|found|apparent|observed|suspected|suggested|there|visible|shown|enlarged|recurred|reaccumulated"
     r"|developed)(?! (?:previously|before|on prior)))\b"
 )
-_UNCLEAR = re.compile(r"\bnot (?:\w+ )?(?:clearly|well|definitely|completely|fully|optimally|adequately)\b")
+_UNCLEAR = re.compile(r"\bnot (?:\w+ )?(?:clearly|well|definite(?:ly)?|definitively|completely|fully|optimally|adequately)\b")
 _DENIED_BEHIND = re.compile(
     r"^\w*(?: (?!(?:or|and|is|are|was|were|has|have|had|not|only|partially|nearly|almost|largely|incompletely)\b)[\w-]+){0,2}?,? "
     r"(?:(?:now )?(?:absent|resolved|cleared|removed|excluded|ruled out)(?=[ ,]*$|,| and)"
@@ -80,12 +80,14 @@ _UNSURE_BEFORE = re.compile(
     r"(?:\b(?:may|might|could|would|can|maybe|possibly|presumably|probably|perhaps|potentially|suspect(?:s|ed|ing)?|favor(?:s|ed|ing)?"
     r"|consider(?:s|ed|ing|ation of)?|question(?:s|ed|able|ing)?(?: of)?|suggestion of|versus|concern(?:s|ed|ing)? (?:for|of|about)"
     r"|suspicio(?:us|n) (?:for|of)|worrisome for|symptoms? of|different\w+(?: \w+){0,3}? include[sd]?|correlat\w+(?: \w+){0,3}? for"
-    r"|limit\w*(?: \w+)? (?:evaluation|assessment) (?:for|of)|unlikely|less likely|if any|equivocal(?: for)?)\b|\? ?)"
+    r"|limit\w*(?: \w+)? (?:evaluation|assessment) (?:for|of)|unlikely|less likely|if any"
+    r"|(?:differentiate|distinguish) between|equivocal(?: for)?)\b|\? ?)"
 )
 _UNSURE_BETWEEN = re.compile(
     r"\b(?:is|are|was|were|has|had|remains?|appears?|there|which|given|despite|after|following|in the setting of|superimposed on"
     r"|(?:re-?)?evaluat\w+|assess\w*|characteri[sz]e|document)\b"
-    r"|(?<!compatible )(?<!consistent )\bwith\b|, (?:and )?(?:a|an|the|small|mild|moderate|large|no|without|left|right|bilateral)\b"
+    r"|(?<!compatible )(?<!consistent )(?<!possibly )(?<!probably )\bwith\b"
+    r"|, (?:and )?(?:a|an|the|small|mild|moderate|large|no|without|left|right|bilateral)\b"
 )
 _UNSURE_NOUN = re.compile(
     r"\b(?:possible|probable|questionable|suspicious|presumed|potential|borderline|equivocal)"
@@ -94,7 +96,7 @@ _UNSURE_NOUN = re.compile(
 _UNSURE_AFTER = re.compile(
     rf"\b(?:possible|suspected|question(?:ed|able)|considered|equivocal|favored|a (?:possibility|consideration|concern)|of concern"
     rf"|less likely|unlikely|uncertain|obscured|suspicious(?! for)|(?:poorly|incompletely|suboptimally) \w+"
-    rf"|not (?:{_ADVERBS})(?:appreciated|visualized|evaluated|assessed|imaged)|not (?:\w+ )?(?:clearly|well|definitely) \w+"
+    rf"|not (?:{_ADVERBS})(?:appreciated|visualized|evaluated|assessed|imaged)|not (?:\w+ )?(?:clearly|well|definitely|definitively) \w+"
     rf"|cannot be (?:\w+ )?(?:assessed|evaluated|determined|seen)|difficult to \w+|hard to \w+|limited)\b"
 )
 _MAY_BE_THERE = re.compile(
@@ -143,8 +145,8 @@ _DENYING = words(
 _OPENING = words("exclude excluded rule ruled new")
 _UNSURE = frozenset(word[:5] for word in words(
     "may might could would can cannot maybe possible possibly presumed presumably probable probably perhaps potential suspected favor "
-    "consider questionable suggestion versus concern worrisome symptom differential correlate unlikely less equivocal borderline or "
-    "if uncertain obscured poorly incompletely suboptimally not limited difficult hard suspicious"
+    "consider questionable suggestion versus concern worrisome symptom differential distinguish correlate unlikely less equivocal borderline "
+    "or if uncertain obscured poorly incompletely suboptimally not limited difficult hard suspicious"
 ))  # fmt: skip
 """The first five letters of what leaves a mention open."""
 
@@ -246,7 +248,11 @@ def _looks(before: str, after: str, kind: Kind, cues: _Cues, *, is_subject: bool
     """What is said of an outline: behind it where it is the subject, else before it."""
     if (cues.may_deny and _is_denied_before(before, after)) or ("obscur" in before and _SILHOUETTE_OBJECT.search(before)):
         return "absent"
-    said = _look(after) if is_subject or after.startswith((", which ", " which ", " that ")) or not VERB.search(after) else None
+    said = (
+        _look(after.partition(" with ")[0])
+        if is_subject or after.startswith((", which ", " which ", " that ")) or not VERB.search(after)
+        else None
+    )
     reach = max((found.end() for found in _BETWEEN.finditer(before) if found[0] != "unchanged"), default=0)
     said = said or _look(before[reach:])
     if said in ("absent", "present"):

@@ -145,8 +145,8 @@ _DENYING = words(
 _OPENING = words("exclude excluded rule ruled new")
 _UNSURE = frozenset(word[:5] for word in words(
     "may might could would can cannot maybe possible possibly presumed presumably probable probably perhaps potential suspected favor "
-    "consider questionable suggestion versus concern worrisome symptom differential distinguish correlate unlikely less equivocal borderline "
-    "or if uncertain obscured poorly incompletely suboptimally not limited difficult hard suspicious"
+    "consider questionable suggestion versus concern worrisome symptom differential distinguish correlate unlikely less equivocal "
+    "borderline or if uncertain obscured poorly incompletely suboptimally not limited difficult hard suspicious"
 ))  # fmt: skip
 """The first five letters of what leaves a mention open."""
 
@@ -246,7 +246,7 @@ def _look(text: str) -> str | None:
 
 def _looks(before: str, after: str, kind: Kind, cues: _Cues, *, is_subject: bool) -> Assertion:
     """What is said of an outline: behind it where it is the subject, else before it."""
-    if (cues.may_deny and _is_denied_before(before, after)) or ("obscur" in before and _SILHOUETTE_OBJECT.search(before)):
+    if (cues.may_deny and _is_denied_before(before, after)) or _SILHOUETTE_OBJECT.search(before):
         return "absent"
     said = (
         _look(after.partition(" with ")[0])

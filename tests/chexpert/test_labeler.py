@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medvl_lib.chexpert import OBSERVATIONS, State, label_report
@@ -76,6 +76,7 @@ def test_a_sentence_says_the_same_between_two_that_mention_nothing():
     assert odd == []
 
 
+@settings(deadline=None)  # a busy machine
 @given(st.text(alphabet=st.sampled_from("no effusion or, may be edema. heart: normal; \n_?/'1-x"), max_size=200))
 def test_any_text_has_fourteen_states_and_no_finding_is_never_absent(text: str):
     found = label_report(text)

@@ -19,9 +19,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from medvl_lib.benchmark.terminal import render_table
+from medvl_lib.datasets.descriptions import CATEGORY, STAGE
 from medvl_lib.evaluation import statistics
 from medvl_lib.evaluation.metrics import METRICS
+from medvl_lib.evaluation.predictions import Reference
 from medvl_lib.evaluation.statistics import Statistics, cluster_sums, estimate, paired_difference
+from medvl_lib.labels import GRADE_LABELS
 
 NUM_PAIRS, NUM_VARIANTS = 5_000, 6
 MAX_SECONDS = 60.0  # for all intervals and comparisons together, on a slow machine
@@ -56,12 +59,39 @@ def measured(work: Callable[[], object]) -> Cost:
     return Cost(seconds=seconds, peak_bytes=peak)
 
 
+def example(response: str, **slices: str) -> Reference:
+    """What a pair wants to hear."""
+    return Reference(
+        pair_id="1", dataset="d", split="test", group_id="1", language="en", licence="CC0-1.0", request="?", response=response, expected=(),
+        slices=slices, glyph_height_pixels=None, labels=tuple(GRADE_LABELS.split("|")),
+    )  # fmt: skip
+
+
+EXAMPLES = (
+    example("Grade 2 (mild).", **{CATEGORY: "KL 2"}),
+    example("Small effusion. No edema.", **{STAGE: "impression"}),
+    example("Diagnoses:\n- ICD-10 I509: Heart failure\n- ICD-10 J189: Pneumonia", **{STAGE: "reasoning"}),
+)
+
+
+def exemplary(metric: str, num_pairs: int, source: np.random.Generator) -> list[tuple[float, ...]]:
+    """What a corpus metric sums of a right answer or of another one, at random."""
+    corpus = METRICS[metric].corpus
+    reference = next(one for one in EXAMPLES if METRICS[metric].applies_to(one))
+    if corpus is None:
+        raise ValueError(f"{metric} is a mean: it sums its values")
+    both = [corpus.statistics(answer, reference) for answer in (reference.response, "Nothing of this.")]
+    return [both[place] for place in source.integers(0, 2, num_pairs)]
+
+
 def invented(metric: str, num_pairs: int, num_clusters: int, seed: int) -> Pairs:
-    """Scores, or of a corpus metric what it sums: lengths of reports of 60 words, and n-grams of which 40, 20, 10 and 5 % match."""
+    """Scores, or of a corpus metric what it sums; of BLEU lengths of reports of 60 words, and n-grams of which 40, 20, 10 and 5 % match."""
     source = np.random.default_rng(seed)
     clusters = [f"d{number % num_clusters}" for number in range(num_pairs)]
     if METRICS[metric].corpus is None:
         return list(zip(clusters, source.random(num_pairs).tolist(), strict=True))
+    if metric != "bleu_4":
+        return list(zip(clusters, exemplary(metric, num_pairs, source), strict=True))
     lengths = source.integers(30, 90, num_pairs)
     orders = [np.maximum(lengths - order, 0) for order in range(4)]
     matches = [source.binomial(count, share) for count, share in zip(orders, (0.4, 0.2, 0.1, 0.05), strict=True)]

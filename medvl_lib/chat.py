@@ -31,9 +31,9 @@ from medvl_lib.rules import columns_are_as_declared, outcome, rule, stream
 from medvl_lib.split import SPLIT, SplitRow, placed
 from medvl_lib.tables import Column, TableWriter, num_rows
 
-REVISION = 5  # all pairs stand in one table, too
+REVISION = 6  # a reference knows its stage
 COUNTS = "counts.json"
-SLICES = ("document_type", "specialty", "answer_type", "modality", "category", "agreement")
+SLICES = ("document_type", "specialty", "answer_type", "modality", "category", "agreement", "stage")
 """Publishers' labels that are reported apart, where a pair has them."""
 LABELS = (*SLICES, "language")
 """Every label that a pair may be reported, and guarded, by."""

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from medvl_lib.benchmark.gate import EVERY, Gate
 from medvl_lib.benchmark.slices import ALL
-from medvl_lib.evaluation.metrics import METRICS
+from medvl_lib.evaluation.metrics import METRICS, Part
 from medvl_lib.evaluation.predictions import Condition, Variant
 from medvl_lib.evaluation.scores import Score
 from medvl_lib.evaluation.statistics import Difference, Floats, Functional, Statistics, mean, paired_difference
@@ -62,10 +62,15 @@ class Comparisons:
         return self._table.get(_Column(answers, metric), {})
 
     def matching(self, pattern: str, metric: str) -> list[str]:
-        """The slices that a guardrail names: one, or of ``label=*`` each value that a pair with a score of its metric has."""
+        """The slices that a guardrail names: one, or of ``label=*`` each value that a pair with a score of its metric has.
+
+        Of a metric over several labels its own: ``label=*`` is each of them.
+        """
         label, _, value = pattern.partition("=")
         if value != EVERY:
             return [pattern]
+        if parts := [name for name in _parts(metric) if name.startswith(f"{label}=")]:
+            return sorted(parts)
         judged = {pair_id for column, found in self._table.items() if column.metric == metric for pair_id in found}
         return sorted({name for pair_id in judged for name in self.slices.get(pair_id, ()) if name.startswith(f"{label}=")})
 
@@ -107,7 +112,8 @@ class Comparisons:
 
         None where there are no such pairs, or where they cannot be compared.
         """
-        ours, theirs = (self._within(self.column(answers, metric), within) for answers in (mine, others))
+        part = _parts(metric).get(within)
+        ours, theirs = (self._within(self.column(answers, metric), ALL if part else within) for answers in (mine, others))
         if self._unsound(ours, mine) or self._unsound(theirs, others):
             return None
         sign, corpus = 1 if METRICS[metric].is_higher_better else -1, METRICS[metric].corpus
@@ -117,7 +123,7 @@ class Comparisons:
             if first.value is not None and second.value is not None:
                 mine_said, they_said = (first.statistics, second.statistics) if corpus else (sign * first.value, sign * second.value)
                 pairs.append((f"{first.dataset}/{first.group_id}", mine_said, they_said))
-        functional = _turned(corpus.value, sign) if corpus else mean
+        functional = _turned(part.value if part else corpus.value, sign) if corpus else mean
         return paired_difference(pairs, functional=functional, confidence=confidence) if pairs else None
 
     def _within(self, found: Mapping[str, Score], name: str) -> Mapping[str, Score]:
@@ -131,6 +137,12 @@ class Comparisons:
         failed |= {pair_id for pair_id, score in self.column(answers, UNPARSABLE).items() if score.value == 1}
         asked = {score.pair_id for score in judged}
         return len(failed & asked) / len(asked) if asked else 0.0
+
+
+def _parts(metric: str) -> Mapping[str, Part]:
+    """The labels of a metric over several, by the slice that each is reported in."""
+    corpus = METRICS[metric].corpus
+    return corpus.parts if corpus else {}
 
 
 def _turned(functional: Functional, sign: int) -> Functional:

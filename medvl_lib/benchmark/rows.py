@@ -33,7 +33,7 @@ from medvl_lib.benchmark.tables import (
 )
 from medvl_lib.errors import InputRefused
 from medvl_lib.evaluation import galleries, statistics
-from medvl_lib.evaluation.metrics import METRICS, metric_versions, ranges
+from medvl_lib.evaluation.metrics import METRICS, Metric, metric_versions, ranges
 from medvl_lib.evaluation.parquet_sql import query
 from medvl_lib.evaluation.predictions import FLOORS, PREDICTIONS, VARIANTS, VariantMeasurement
 from medvl_lib.evaluation.scores import EVALUATED_PAIRS, SCORES, EvaluatedPair, evaluation_id
@@ -44,7 +44,7 @@ from medvl_lib.rules import stream
 from medvl_lib.tables import num_rows, read_table, require_schema, write_table
 from medvl_lib.training.steps import TRAINING_STEPS, TrainingStep
 
-REVISION = 3  # corpus metrics, one way to cut a row's texts; a pair is counted once in the slice of its language
+REVISION = 4  # a metric over several labels has a row for each of them
 REVISIONS = (REVISION, statistics.REVISION, SCHEMA_VERSION)
 
 
@@ -98,12 +98,24 @@ def _benchmark_rows(scores_directory: Path, shared: Mapping[str, Any], run_id: s
     for key, tally in _tallies(scores_directory):
         if tally.pairs and len(tally.signatures) == 1:
             metric = METRICS[key.metric]
-            found = estimate(cluster_sums(tally.pairs, metric.corpus.value if metric.corpus else statistics.mean))
-            yield BenchmarkRow(
-                **shared, **key._asdict(), **asdict(found), is_higher_better=metric.is_higher_better, highest=metric.highest,
-                signature=next(iter(tally.signatures)), num_unscored=tally.num_unscored, num_empty=tally.states["empty"],
-                num_wrong_language=tally.states["wrong_language"], num_cut=tally.states["cut"], num_masked=tally.num_masked, run_id=run_id,
-            )  # fmt: skip
+            for name, functional in _functionals(metric, key, tally):
+                found = estimate(cluster_sums(tally.pairs, functional))
+                yield BenchmarkRow(
+                    **shared, **key._replace(slice=name)._asdict(), **asdict(found), is_higher_better=metric.is_higher_better,
+                    highest=metric.highest, signature=next(iter(tally.signatures)), num_unscored=tally.num_unscored,
+                    num_empty=tally.states["empty"], num_wrong_language=tally.states["wrong_language"], num_cut=tally.states["cut"],
+                    num_masked=tally.num_masked, run_id=run_id,
+                )  # fmt: skip
+
+
+def _functionals(metric: Metric, key: _Key, tally: _Tally) -> Iterator[tuple[str, statistics.Functional]]:
+    """The slice of a key with the metric itself, and over all pairs each label that some pair wants with the metric of it alone."""
+    yield key.slice, metric.corpus.value if metric.corpus else statistics.mean
+    if metric.corpus and metric.corpus.parts and key.slice == ALL:
+        total = np.sum([summed for _, summed in tally.pairs], axis=0)
+        for name, part in metric.corpus.parts.items():
+            if part.num_wanted(total) > 0:
+                yield name, part.value
 
 
 def _latencies(scores_directory: Path, predictions_directory: Path, shared: Mapping[str, Any]) -> Iterator[LatencyRow]:

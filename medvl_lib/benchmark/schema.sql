@@ -150,7 +150,7 @@ comment on column benchmark_rows.variant is 'who answered';
 comment on column benchmark_rows.condition is 'as_is, or what was done to the question';
 comment on column benchmark_rows.dataset is 'name of the dataset';
 comment on column benchmark_rows.split is 'the split of the pairs';
-comment on column benchmark_rows.slice is 'all, or the pairs with one label: document_type=lab_results, language=zh';
+comment on column benchmark_rows.slice is 'all, or the pairs with one label: document_type=lab_results, language=zh; of a metric over several labels one of them over all pairs: label=edema';
 comment on column benchmark_rows.metric is 'name of the metric';
 comment on column benchmark_rows.is_higher_better is 'whether a larger mean is better';
 comment on column benchmark_rows.highest is 'upper end of the metric''s range, which begins at 0: 1, of bleu_4 100';

@@ -14,7 +14,7 @@ from medvl_lib.pairs import Split
 from medvl_lib.tables import Column
 from medvl_lib.training.steps import TrainingStep
 
-SCHEMA_VERSION = 7  # recall and speed of encoders; raised with any change of a table: no other is published
+SCHEMA_VERSION = 7  # recall and speed of encoders, overrides in force; raised with any change of a table: no other is published
 
 EvaluationId = Annotated[str, Column("the evaluation: one set of answers, scored by one version of the metrics")]
 LineName = Annotated[str, Column("the line that was evaluated")]
@@ -91,7 +91,13 @@ class BenchmarkRow:
     condition: Annotated[Condition, Column("as_is, or what was done to the question")]
     dataset: Annotated[str, Column("name of the dataset")]
     split: Annotated[Split, Column("the split of the pairs")]
-    slice: Annotated[str, Column("all, or the pairs with one label: document_type=lab_results, language=zh")]
+    slice: Annotated[
+        str,
+        Column(
+            "all, or the pairs with one label: document_type=lab_results, language=zh; of a metric over several labels one of them over "
+            "all pairs: label=edema"
+        ),
+    ]
     metric: Annotated[str, Column("name of the metric")]
     is_higher_better: Annotated[bool, Column("whether a larger mean is better")]
     highest: Annotated[float, Column("upper end of the metric's range, which begins at 0: 1, of bleu_4 100")]

@@ -12,6 +12,9 @@ DESCRIPTION = "description"
 """The metadata key under which a pair whose response is no description of the picture (an answer) has one."""
 CATEGORY = "category"
 """The metadata key of the class that a pair's picture belongs to: a grade, a diagnosis."""
+STAGE = "stage"
+"""The metadata key of the training stage whose request a pair makes, where a study has a pair for each: what its answer holds, and which
+metrics read it."""
 ANSWER_LABELS = "answer_labels"
 """The metadata key under which a closed question says what it may be answered with, where that is not yes and no, and a description which
 categories there are: ``left|right|both=bilateral``, each label with whatever else it is called. How a label is read in an answer is

@@ -136,6 +136,9 @@ def test_silence_scores_nothing_where_more_is_better(name: str):
         reference("p", expected=(), response="no", slices={"answer_type": "closed"}),
         reference("p", expected=(), response="lung", slices={"answer_type": "open"}),
         reference("p", expected=(), response="Grade 1.", slices={"category": "KL 1"}, labels=("KL 0=grade 0", "KL 1=grade 1")),
+        reference("p", expected=(), response="Impression: Edema.", slices={"stage": "impression"}),
+        reference("p", expected=(), response="Impression: No acute process.", slices={"stage": "impression"}),
+        reference("p", expected=(), response="Diagnoses:\n- ICD-10 I10: Hypertension", slices={"stage": "reasoning"}),
     ]
     scores_of_silence = [METRICS[name].score("", kind) for kind in kinds if METRICS[name].applies_to(kind)]
     assert scores_of_silence

@@ -7,56 +7,16 @@ Most metrics are means: the result is the mean of what each pair scores. A *corp
 pairs, so it says what a pair adds to the sums, and which function of them the result is.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
-import numpy as np
-from numpy.typing import NDArray
-
 from medvl_lib.datasets.descriptions import CATEGORY
 from medvl_lib.evaluation.metrics import classes, reports, vqa
 from medvl_lib.evaluation.metrics.documents import hallucinated_pair_rate, pair_accuracy, term_recall, value_recall
+from medvl_lib.evaluation.metrics.metric import Corpus, Metric, Part
+from medvl_lib.evaluation.metrics.radiology import RADIOLOGY
 from medvl_lib.evaluation.metrics.text import token_f1
 from medvl_lib.evaluation.metrics.tokens import UnscorableError
 from medvl_lib.evaluation.predictions import ANSWER_TYPE, Reference
-from medvl_lib.pairs import AnswerKind
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Corpus:
-    """How a metric comes about that is no mean over pairs."""
-
-    statistics: Callable[[str, Reference], tuple[float, ...]]
-    """(answer, reference) -> what is summed over pairs."""
-    value: Callable[[NDArray[np.float64]], NDArray[np.float64]]
-    """Sums, (..., statistics) -> the metric, (...): of many sets of pairs at once."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Metric:
-    """A metric as it is scored, shown and compared."""
-
-    name: str
-    score: Callable[[str, Reference], float]
-    """(answer, reference) -> 0 to ``highest``."""
-    applies_to: Callable[[Reference], bool]
-    """Whether a reference has what the metric needs."""
-    definition: str
-    source: str
-    """Paper, or implementation at a commit or version."""
-    version: int
-    """Raised, with the reason beside it, whenever an answer would get another number, also because of tokens, units or dates."""
-    highest: float = 1.0
-    """The upper end of its range; the lower one is 0."""
-    needs: AnswerKind | None = None
-    """What a pair must want to hear for ``applies_to`` to be true of it; None: something else is asked of it."""
-    is_higher_better: bool = True
-    is_gateable: bool = True
-    """Whether a gate may decide by it: not where an answer that says nothing, or everything, does well."""
-    corpus: Corpus | None = None
-    """None: the result is the mean of the scores."""
-    signature: Callable[[Reference], str] | None = None
-    """How the pair's texts are cut and counted, where that depends on the pair: results of two signatures are never in one number."""
+__all__ = ["METRICS", "SIMILARITY", "Corpus", "Metric", "Part", "metric_versions", "of_cosine", "ranges"]
 
 
 SIMILARITY = "image_text_similarity"  # the one metric that takes a model: measured beside the answers, in ``similarities``
@@ -249,6 +209,7 @@ METRICS: dict[str, Metric] = {
         version=1,  # first version
         is_gateable=False,  # the encoder likes the words that it was trained on
     ),
+    **RADIOLOGY,
 }  # fmt: skip
 
 

@@ -202,7 +202,7 @@ METRICS: dict[str, Metric] = {
         signature=lambda reference: classes.signature(reference.labels),
     ),
     SIMILARITY: Metric(
-        name=SIMILARITY, score=_takes_a_model, applies_to=lambda _: False,
+        name=SIMILARITY, score=_takes_a_model, applies_to=lambda _: False, needs="report",
         definition="Cosine of a description and the pair's own pictures in the space of the line's encoder, 0 where it is below 0 and "
         "where nothing was said: how like this picture's texts it sounds, not whether it is true. Never gated.",
         source="Hessel et al. 2021, arXiv 2104.08718, with w = 1; medvl_lib/evaluation/similarities.py",

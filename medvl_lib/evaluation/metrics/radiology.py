@@ -32,7 +32,8 @@ def _chexpert_rule_f1(name: str, counting: findings.Counting, value: Callable[[N
     which = "13 labels, without No Finding" if is_without_no_finding else "14 labels, with No Finding, which normal reports earn"
     parts = findings.by_label(counting) if is_macro else {}
     return Metric(
-        name=name, applies_to=_is_impression, score=lambda answer, reference: findings.report_f1(answer, reference.response, counting),
+        name=name, applies_to=_is_impression, needs="impression",
+        score=lambda answer, reference: findings.report_f1(answer, reference.response, counting),
         definition=f"CheXpert-rule F1, {over}: {which}; uncertain counts as {counting.uncertain}. Labels of answer and wanted impression "
         "are both the rule labeler's. A pair's own score is the F1 of its labels, whose mean it is not.",
         source="Irvin et al. 2019, https://arxiv.org/abs/1901.07031; stanfordmlgroup/chexpert-labeler @ 44ddeb3; "
@@ -75,7 +76,7 @@ def _icd(name: str, what: str, as_counted: _Codes) -> Metric:
     }[name.rpartition("_")[2]]
     counts = partial(_icd_counts, as_counted)
     return Metric(
-        name=name, applies_to=_has_diagnoses,
+        name=name, applies_to=_has_diagnoses, needs="diagnoses",
         score=lambda answer, reference: float(value(np.array(counts(answer, reference)))),
         definition=f"{words.format(what)}, over all pairs together (micro). A pair's own score is that of its own list.",
         source="Mullenbach et al. 2018, https://arxiv.org/abs/1802.05695; medvl_lib/evaluation/metrics/diagnoses.py",
@@ -97,7 +98,7 @@ _ICD = {
 }
 _ICD_LISTS = {
     "icd_top5_precision": Metric(
-        name="icd_top5_precision", applies_to=_has_diagnoses,
+        name="icd_top5_precision", applies_to=_has_diagnoses, needs="diagnoses",
         score=lambda answer, reference: diagnoses.top_precision(
             diagnoses.listed(answer), diagnoses.wanted_codes(reference.response)
         ),
@@ -106,14 +107,14 @@ _ICD_LISTS = {
         version=1,  # first version
     ),
     "icd_top5_recall": Metric(
-        name="icd_top5_recall", applies_to=_has_diagnoses,
+        name="icd_top5_recall", applies_to=_has_diagnoses, needs="diagnoses",
         score=lambda answer, reference: diagnoses.top_recall(diagnoses.listed(answer), diagnoses.wanted_codes(reference.response)),
         definition="Share of the wanted ICD codes among the first five that an answer lists; with more wanted codes it cannot reach 1.",
         source="MedVL; medvl_lib/evaluation/metrics/diagnoses.py",
         version=1,  # first version
     ),
     "icd_unparsable": Metric(
-        name="icd_unparsable", applies_to=_has_diagnoses, score=lambda answer, _: float(not diagnoses.listed(answer)),
+        name="icd_unparsable", applies_to=_has_diagnoses, needs="diagnoses", score=lambda answer, _: float(not diagnoses.listed(answer)),
         definition="Whether an answer lists no ICD diagnosis that can be read; such an answer also names none.",
         source="MedVL; medvl_lib/evaluation/metrics/diagnoses.py",
         version=1,  # first version

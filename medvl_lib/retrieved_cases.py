@@ -14,9 +14,9 @@ same patient, of the same picture or of another split never stands there: it wou
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import groupby
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,13 +29,12 @@ from medvl_lib.images import ImageStore
 from medvl_lib.pairs import PAIRS, SPLITS, Split
 from medvl_lib.provenance import Fact, Outcome
 from medvl_lib.rules import columns_are_as_declared, no_rows, outcome, rule, stream
-from medvl_lib.tables import Column, Float32, TableWriter, num_rows, read_table, write_table
+from medvl_lib.tables import Column, Float32, TableWriter, num_rows, read_column, read_table, read_vectors, write_table
 from medvl_lib.tokenization import open_reader, tokenize
 
 REVISION = 1  # first version
 REVISIONS = (REVISION, case_index.REVISION)
 RETRIEVED_CASES, QUERIES, SPEC = "retrieved_cases.parquet", "queries.parquet", "spec.json"
-QUERIES_AT_A_TIME = 256  # each is held against every case at once
 HEADINGS: Mapping[str, str] = {"en": "Similar cases, found by their pictures:", "zh": "图像相似的病例："}
 """What stands above the cases; where a language has none, its questions get no cases: the answer's language would be another one."""
 
@@ -105,7 +104,7 @@ def write_retrieved_cases(
     ``max_tokens`` is the longest conversation that the line trains on: cases are dropped, the least similar first, until it is kept.
     """
     write_json(directory / SPEC, {"splits": list(splits), "num_cases": num_cases, "max_tokens": max_tokens})
-    found = _nearest(directory / QUERIES, index / INDEX, num_cases)
+    found = dict(_nearest(directory / QUERIES, index / INDEX, num_cases))
     reader = open_reader(model, images, max_pixels=max_pixels)
     num_dropped = num_without = 0
     with TableWriter(directory / RETRIEVED_CASES, RetrievedCases) as writer:
@@ -131,43 +130,50 @@ def write_retrieved_cases(
     return {"num_conversations": writer.num_rows, "num_dropped_cases": num_dropped, "num_without_cases": num_without}
 
 
-def _nearest(queries: Path, index: Path, count: int) -> dict[str, list[Case]]:
-    """The cases of each pair, the best first: an exact search in DuckDB, some queries at a time, each held against every case.
+class _Index(NamedTuple):
+    """The cases that can be found: of a picture with several texts in one language the first."""
 
-    A picture is one case, with its first text; a pair of several pictures takes the case that is nearest to any of them.
-    """
-    question = """
-        with asked as (select * from read_parquet($queries, file_row_number = true) where file_row_number between $first and $last),
-        cases as (select * from read_parquet($index, file_row_number = true)),
-        compared as (
-            select q.pair_id, c.image_id, c.file_row_number as place, list_inner_product(c.embedding, q.embedding) as similarity
-            from asked q join cases c on c.language = q.language and c.group_id <> q.group_id
-            where not exists (from asked other where other.pair_id = q.pair_id and other.image_id = c.image_id)
-        ),
-        pictures as (select pair_id, image_id, max(similarity) as similarity, min(place) as place from compared group by all)
-        select p.pair_id, c.pair_id, c.split, c.group_id, c.image_id, p.similarity, c.text
-        from (
-            select * from pictures qualify row_number() over (partition by pair_id order by similarity desc, place) <= $count
-        ) p join cases c on c.file_row_number = p.place
-        order by p.pair_id, p.similarity desc, p.place
-    """
-    found: dict[str, list[Case]] = {}
-    for first, last in _ranges(queries):
-        for pair_id, *case in stream(question, queries=queries, index=index, first=first, last=last, count=count):
-            names = ("pair_id", "split", "group_id", "image_id", "similarity", "text")
-            found.setdefault(pair_id, []).append(Case(**dict(zip(names, case, strict=True))))
-    return found
+    rows: list[Case]
+    """In the index's order, with no similarity yet."""
+    languages: NDArray[np.str_]
+    embeddings: NDArray[np.float32]
+    """Unit vectors (G, D)."""
 
 
-def _ranges(queries: Path) -> Iterator[tuple[int, int]]:
-    """(first, last) rows of the queries that are looked for together: all pictures of a pair are."""
-    question = """
-        select min(file_row_number), max(file_row_number) from read_parquet($queries, file_row_number = true)
-        group by pair_id order by 1
+def _nearest(queries: Path, index: Path, count: int) -> Iterator[tuple[str, list[Case]]]:
+    """Each pair with its cases, the best first: an exact search, some pairs at a time, each held against every case.
+
+    A pair of several pictures takes the cases that are nearest to any of them; of equally near ones the one that stands first.
     """
-    spans = stream(question, queries=queries)
-    while part := list(islice(spans, QUERIES_AT_A_TIME)):
-        yield part[0][0], part[-1][1]
+    found, vectors = _read_index(index), read_vectors(queries, "embedding")
+    groups = np.array([case.group_id for case in found.rows])
+    pictures = np.array([case.image_id for case in found.rows])
+    columns = ("pair_id", "group_id", "language", "image_id")
+    asked_with = zip(*(read_column(queries, name) for name in columns), vectors, strict=True)
+    for pair_id, own in groupby(asked_with, key=lambda query: query[0]):
+        _, of_group, of_language, shown, asked_vectors = zip(*own, strict=True)
+        cosines = (np.stack(asked_vectors) @ found.embeddings.T).max(axis=0)
+        is_other = (groups != of_group[0]) & (found.languages == of_language[0]) & ~np.isin(pictures, shown)
+        [places] = np.nonzero(is_other)
+        best = places[np.argsort(-cosines[places], kind="stable")[:count]]
+        yield pair_id, [replace(found.rows[place], similarity=float(np.clip(cosines[place], -1, 1))) for place in best]
+
+
+def _read_index(index: Path) -> _Index:
+    columns = ("pair_id", "split", "group_id", "image_id", "text", "language")
+    rows = list(zip(*(read_column(index, name) for name in columns), strict=True))
+    first: dict[tuple[str, str], int] = {}
+    for place, (_, _, _, image_id, _, language) in enumerate(rows):
+        first.setdefault((image_id, language), place)
+    kept = list(first.values())
+    return _Index(
+        rows=[
+            Case(pair_id=pair_id, split=split, group_id=group_id, image_id=image_id, similarity=0.0, text=text)
+            for pair_id, split, group_id, image_id, text, _ in (rows[place] for place in kept)
+        ],
+        languages=np.array([rows[place][-1] for place in kept]),
+        embeddings=read_vectors(index, "embedding")[kept],
+    )  # fmt: skip
 
 
 def worded(heading: str, texts: Sequence[str]) -> str:

@@ -15,8 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, NewType, Self, TypeVar, Union, get_args, get_origin, get_type_hints
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from medvl_lib.errors import InputRefused
 
@@ -186,6 +188,16 @@ def read_column(path: Path, name: str) -> Iterator[Any]:
     with pq.ParquetFile(path, pre_buffer=PRE_BUFFER) as file:
         for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=[name]):
             yield from batch.column(name).to_pylist()
+
+
+def read_vectors(path: Path, name: str) -> NDArray[np.float32]:
+    """A column of vectors of one length as a matrix (rows, D); raises ValueError where their lengths differ."""
+    parts: list[NDArray[np.float32]] = []
+    with pq.ParquetFile(path, pre_buffer=PRE_BUFFER) as file:
+        for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=[name]):
+            column = batch.column(name)
+            parts.append(column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), -1))
+    return np.concatenate(parts) if parts else np.zeros((0, 0), dtype=np.float32)
 
 
 def num_rows(path: Path) -> int:

@@ -10,7 +10,7 @@ import pytest
 
 from medvl_lib import chat
 from medvl_lib.captions import captioned_images
-from medvl_lib.case_index import write_index
+from medvl_lib.case_index import nearest, write_index
 from medvl_lib.images import ImageStore
 from medvl_lib.models import shipped
 from medvl_lib.pairs import PAIRS, Pair, Split
@@ -164,9 +164,17 @@ def test_each_damage_is_named_by_exactly_its_rule(shelf: Shelf, change, named: s
     assert shelf.failing() == [named]
 
 
-def test_queries_are_found_whole_however_few_are_held_in_memory(shelf: Shelf, monkeypatch: pytest.MonkeyPatch):
-    whole = shelf.retrieve()
-    monkeypatch.setattr("medvl_lib.retrieved_cases.QUERIES_AT_A_TIME", 2)
-    assert shelf.retrieve() == whole
+def test_the_queries_are_the_pairs_that_are_asked(shelf: Shelf):
+    shelf.retrieve()
     queries = list(read_table(shelf.out / QUERIES, Query))
     assert [query.pair_id for query in queries] == [pair.pair_id for pair in asked(shelf.chat, ("train", "test"))]
+
+
+def test_many_pairs_get_the_very_cases_that_one_picture_alone_gets(shelf: Shelf):
+    found = shelf.retrieve(num_cases=3)
+    for name in ("emil", "anna 1", "dora"):
+        patient = f"invented/subject:{name.split()[0]}"
+        alone = nearest(
+            shelf.index, vector(name), 3, not_of_groups=[patient], not_of_images=[shelf.ids[name]], language="en"
+        )  # fmt: skip
+        assert found[name] == [case.pair_id.split("/")[1] for case in alone]

@@ -5,8 +5,10 @@ so a model must never learn to write one, and no score may ask for one.
 
 * A phrase that only dates something is taken out, and the sentence stays: "Compared to ___, the heart is larger." becomes "The heart is
   larger.", "unchanged since ___" becomes "unchanged". Taken out is a mask behind *compared to*, *in comparison with* or *relative to*;
-  behind *since*, *from*, *dated* or *on*; and behind *of*, where a word for a picture comes first ("the radiograph of ___"), since "no
-  evidence of ___" says something else without its end. Nothing may follow that the mask could belong to: "on ___ liters" is a dose.
+  behind *since*, *from*, *dated* or *on*, with a time of day; behind *of*, where a word for a picture comes first ("the radiograph of
+  ___"), since "no evidence of ___" says something else without its end; before such a word ("the prior ___ radiograph"); alone in
+  brackets; and a title that a mask and a colon end ("AP chest compared to ___:"). Nothing may follow that the mask could belong to: "on ___
+  liters" is a dose.
 * Any other sentence with a mask is left out whole: what it says hangs on what is not there. So are all those that tell who was told ("The
   findings were discussed with Dr. ___ on ___"): they describe no picture.
 
@@ -19,13 +21,22 @@ from typing import NamedTuple
 
 MASK = re.compile(r"_{2,}")
 _MASKS = r"_{2,}(?:(?:,|/|-|:|,?\s+and|\s+at)?\s*_{2,})*"
+_CLOCK = r"(?:,?\s+at\s+\d{1,2}(?::\d{2})?(?:\s*[ap]\.?m\b(?:\.(?=\s*[,;):]))?)?(?:\s+hours)?)?"
 _ENDS = r"(?=\s*(?:[,.;:)]|$)|\s+(?:and|but|or|with|there|the|has|have|had|is|are|was|were|which|at)\b)"
-_PICTURE = r"stud(?:y|ies)|exam(?:ination)?s?|radiographs?|films?|x-?rays?|images?|scans?|CTs?|chest|series|priors?"
-_DATED = re.compile(rf"(?:(?P<picture>\b(?:{_PICTURE}))\s+of|\s*\b(?:since|from|dated|on))\s+{_MASKS}{_ENDS}", re.IGNORECASE)
-_COMPARED = re.compile(
-    rf"[,;]?\s*\b(?:(?:as\s+)?compared\s+(?:to|with)|in\s+comparison\s+(?:to|with)|relative\s+to)\s+{_MASKS}(?=\s*(?:[,.;)]|$))(?:\s*,)?",
-    re.IGNORECASE,
+_PICTURE = r"stud(?:y|ies)|exam(?:ination)?s?|radiographs?|films?|x-?rays?|images?|scans?|CTs?"
+_DATES: tuple[re.Pattern[str], ...] = tuple(
+    re.compile(pattern, re.IGNORECASE)
+    for pattern in (
+        rf"^.{{0,120}}\b(?P<kept>)(?:chest|views?|{_PICTURE}|comparison)\b.{{0,80}}?\s{_MASKS}{_CLOCK}:\s+(?=\S)",
+        rf"(?P<kept>)[,;]?\s*\b(?:(?:as\s+)?compared\s+(?:to|with)|in\s+comparison\s+(?:to|with)|relative\s+to)\s+{_MASKS}{_CLOCK}"
+        r"(?=\s*(?:[,.;)]|$))(?:\s*,)?",
+        rf"(?P<kept>\b(?:{_PICTURE}|chest|series|priors?))\s+of\s+{_MASKS}{_CLOCK}{_ENDS}",
+        rf"(?P<kept>)\s*\b(?:since|from|dated|on)\s+{_MASKS}{_CLOCK}{_ENDS}",
+        rf"(?P<kept>\b(?:the|an?|prior|previous|earlier|recent|last))\s+{_MASKS}(?=\s+(?:chest\s+)?(?:{_PICTURE})\b)",
+        rf"(?P<kept>)\s*\(\s*(?:{_MASKS})?\s*\)",
+    )
 )
+"""Phrases that date something, in the order in which they are taken out, down to what each of them keeps."""
 _TOLD = re.compile(
     r"\b(?:Drs?\.|discussed|communicated|notified|notification|paged|telephoned?|phone|informed|relayed|conveyed|reported\s+to)",
     re.IGNORECASE,
@@ -90,10 +101,11 @@ def _without_dates(sentence: str) -> _Left | None:
         return _Left(sentence, 0)
     if _TOLD.search(sentence):
         return None
-    text, num_compared = _COMPARED.subn("", sentence)
-    text, num_dated = _DATED.subn(lambda found: found["picture"] or "", text)
-    text = re.sub(r"\(\s*\)", "", text)
+    text, num_phrases = sentence, 0
+    for dates in _DATES:
+        text, number = dates.subn(lambda found: found["kept"], text)
+        num_phrases += number
     text = re.sub(r"\s+([,.;:)])", r"\1", re.sub(r"\s{2,}", " ", text)).lstrip(" ,;:.")
     if MASK.search(text) or len(_WORD.findall(text)) < MIN_WORDS:
         return None
-    return _Left(text[:1].upper() + text[1:], num_compared + num_dated)
+    return _Left(text[:1].upper() + text[1:], num_phrases)

@@ -132,7 +132,7 @@ def report(study: Study) -> Reported:
     labels = dict(said.labels)
     if form in (_in_one, _findings_alone):  # the table's labels are those of the findings, where there is no impression
         labels |= {"Pleural Effusion": ABSENT, "Pneumothorax": ABSENT}
-    if form is _findings_alone:
-        labels = {name: cell for name, cell in labels.items() if name != "Pneumonia"}
         labels |= {"Cardiomegaly": PRESENT if study.chest.has_large_heart else ABSENT}
+    if form is _findings_alone:
+        labels.pop("Pneumonia", None)
     return Reported(text=form(study, said), labels=labels)

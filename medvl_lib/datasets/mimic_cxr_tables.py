@@ -10,6 +10,7 @@ and ``123.002`` is 00:01:23. A study's time is that of its earliest picture, sin
 
 import datetime as dt
 import gzip
+import os
 import re
 import zlib
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -24,7 +25,6 @@ from medvl_lib.datasets.mimic_cxr_texts import OBSERVATIONS, STATES
 from medvl_lib.errors import InputRefused
 from medvl_lib.pairs import Split
 
-SUFFIXES = (".csv.gz", ".csv")
 METADATA_COLUMNS = (
     "dicom_id", "subject_id", "study_id", "PerformedProcedureStepDescription", "ViewPosition", "StudyDate", "StudyTime",
 )  # fmt: skip
@@ -32,6 +32,7 @@ SPLIT_COLUMNS = ("dicom_id", "study_id", "subject_id", "split")
 LABEL_COLUMNS = ("subject_id", "study_id", *OBSERVATIONS)
 DICOM_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{8}){4}")
 SUBJECT_ID, STUDY_ID = re.compile(r"1\d{7}"), re.compile(r"5\d{7}")
+_PATIENTS = re.compile(r"p1\d")  # the folders that hold the patients'
 _ONE_OF_EACH = {cell: cell for cell in STATES}  # three million cells need not be three million texts
 _DATE, _TIME = re.compile(r"\d{8}"), re.compile(r"(\d{1,6})(?:\.(\d*))?")
 
@@ -110,9 +111,19 @@ def taken_at(date: str, time: str) -> dt.datetime | None:
         return None
 
 
-def _find(root: Path, table: str) -> Path:
+def _delivered(root: Path) -> list[Path]:
+    """The files below a folder, but for the patients' own: there are half a million of those, and no table among them."""
+    found: list[Path] = []
+    for place, folders, names in os.walk(root):
+        folders[:] = sorted(name for name in folders if not _PATIENTS.fullmatch(name))
+        found += [Path(place, name) for name in sorted(names)]
+    return found
+
+
+def _find(root: Path, delivered: Sequence[Path], table: str) -> Path:
     """The one file of a table at any depth; raises InputMissing or InputRefused where there is none, or several."""
-    found = sorted(path for suffix in SUFFIXES for path in root.rglob(f"mimic-cxr-*-{table}{suffix}") if path.is_file())
+    name = re.compile(rf"mimic-cxr-[\d.]+-{table}\.csv(\.gz)?")
+    found = [path for path in delivered if name.fullmatch(path.name)]
     if len(found) > 1:
         places = ", ".join(path.relative_to(root).as_posix() for path in found)
         raise InputRefused(found=f"{len(found)} tables {table}: {places}", where=str(root), do="keep one of them in the raw folder")
@@ -232,7 +243,8 @@ def _unknown(split: str) -> Damage | None:
 
 def read_tables(root: Path) -> Tables:
     """Read the three tables; raises InputMissing where one is not there, InputRefused for one that is cut, twice or other."""
-    metadata, split, labels = (_find(root, table) for table in ("metadata", "split", "chexpert"))
+    delivered = _delivered(root)
+    metadata, split, labels = (_find(root, delivered, table) for table in ("metadata", "split", "chexpert"))
     gathered = _Gathered(root)
     gathered.take_metadata(metadata)
     homes = gathered.homes(split)

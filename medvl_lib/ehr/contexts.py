@@ -10,7 +10,8 @@ are kept, in a DuckDB file that is removed at the end, so that memory does not g
 that began last (the patient had moved on to it), then the one that ended first, then the smaller ``hadm_id``; the others are counted
 (``admissions_overlapping``) and are neither target nor earlier. An admission without both times, or that ended before it began, is none.
 MIMIC-IV's ``hosp`` tables record no complaint: the reason for admission is its type, where the patient came from, and the last service
-that had taken over strictly before the study.
+that had taken over strictly before the study. A picture that was taken in the emergency room before ``admittime`` belongs to none. The
+type may have been settled after the study: the tables do not say when.
 
 **Age.** ``anchor_age + year(study_time) - anchor_year``, as the publisher documents it. An anchor of 91 stands for "over 89", and so does
 any age above 89; in years before such an anchor the age is not known.
@@ -102,6 +103,9 @@ def age_at(anchor_age: int | None, anchor_year: int | None, year: int) -> Age:
 
 def contexts(hosp: Path, studies: Iterable[Study], limits: Limits = LIMITS, length: Callable[[str], int] = len) -> Iterator[EhrContext]:
     """The context of every study, in the given order; the studies are taken in first, then every table is read once.
+
+    ``length`` counts a text for ``limits.max_length``: characters, or tokens where a tokenizer's counter is given. The disk takes what
+    memory does not: about 100 bytes for each result in a study's window, below the folder for temporary files.
 
     Raises:
         InputMissing: where a table is not there.

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from medvl_lib.ehr import REVISION
 from medvl_lib.ehr.contexts import CONTEXTS, Limits, age_at, contexts, write_contexts
 from medvl_lib.ehr.facts import EhrContext, Study
 from medvl_lib.ehr.hosp import ALLOWED_COLUMNS
@@ -59,7 +60,9 @@ def at(time: str) -> Study:
 
 
 def test_one_row_of_everything_becomes_the_text_that_the_template_shows(tmp_path: Path):
+    """Another text: raise REVISION, and say why."""
     context = one(tmp_path)
+    assert REVISION == 1
     assert context.text.splitlines() == [
         "Patient: 63 years old, female",
         "Admission: EW EMER., from EMERGENCY ROOM, service CMED, day 4 of the stay",
@@ -337,6 +340,17 @@ def test_studies_come_back_in_their_order_whatever_it_was(tmp_path: Path):
     assert [(context.study_id, context.study_time) for context in contexts(hosp, iter(studies))] == [
         (study.study_id, study.study_time) for study in studies
     ]
+
+
+def test_who_stops_early_leaves_nothing_on_the_disk(tmp_path: Path, monkeypatch):
+    hosp = write_hosp(tmp_path / "hosp", **WHOLE)
+    (tmp_path / "overflow").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "overflow"))
+    found = contexts(hosp, [NOON, replace(NOON, study_id="50000002")])
+    next(found)
+    assert list((tmp_path / "overflow").iterdir())
+    found.close()
+    assert not list((tmp_path / "overflow").iterdir())
 
 
 def test_no_studies_are_no_contexts(tmp_path: Path):

@@ -17,7 +17,7 @@ from random import Random
 import pytest
 
 from medvl_lib.ehr.availability import rules
-from medvl_lib.ehr.contexts import CONTEXTS, Limits, write_contexts
+from medvl_lib.ehr.contexts import CONTEXTS, JOIN, Limits, write_contexts
 from medvl_lib.ehr.facts import EhrContext, Study
 from medvl_lib.tables import read_table
 from tests.ehr.tables import HEADERS, write_hosp
@@ -185,3 +185,35 @@ def test_the_rules_find_nothing_in_them(hosp: Path, written: Path):
         "every_diagnosis_has_its_title": True,
         "columns_are_as_declared": True,
     }
+
+
+WEAKER = {
+    "a result stored in the second of the study": ("when stored >= study_time", "when stored > study_time", "lab"),
+    "a result that nobody says when it was stored": ("moment(storetime)", "coalesce(moment(storetime), moment(charttime))", "lab"),
+    "a result charted in the second of the study": ("(charted < study_time and", "(charted <= study_time and", "lab"),
+    "a drug begun in the second of the study": ("(started < study_time and", "(started <= study_time and", "medication"),
+    "an admission that ends in the second of the study": ("ended < study_time", "ended <= study_time", "diagnosis"),
+    "an admission that nobody says when it ended": (
+        "began <= ended and ended < study_time",
+        "coalesce(ended, began) < study_time",
+        "diagnosis",
+    ),
+    "a service that takes over in the second of the study": ("moment(transfertime) < study", "moment(transfertime) <= study", "service"),
+    "an admission that begins later": ("where began <= study_time and", "where began is not null and", "admission"),
+}
+"""What a join would let in with one comparison weaker than it is."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("planted", [60], indirect=True)
+@pytest.mark.parametrize("name", WEAKER)
+def test_a_weaker_join_is_caught_by_the_rule(name: str, planted: Planted, hosp: Path, tmp_path: Path, monkeypatch):
+    strict, weak, kind = WEAKER[name]
+    join = JOIN.read_text(encoding="utf-8")
+    assert strict in join
+    (tmp_path / "weaker.sql").write_text(join.replace(strict, weak), encoding="utf-8")
+    monkeypatch.setattr("medvl_lib.ehr.contexts.JOIN", tmp_path / "weaker.sql")
+    write_contexts(tmp_path, hosp, studies(planted), Limits(max_length=1_000_000))
+    found = {rule.name: rule.holds(tmp_path) for rule in rules(hosp)}["no_future_information"]
+    assert not found.passed
+    assert kind in found.offenders[0]

@@ -113,8 +113,8 @@ def test_facts_are_those_that_plain_loops_over_the_rows_find(written):
         subject, time = study.subject_id, study.study_time.replace("T", " ")
         assert {lab.labevent_id for lab in context.labs} == abnormal_labs(study, events[subject], labelled)
         since = str(dt.datetime.fromisoformat(time) - dt.timedelta(days=WHOLE.medication_days))
-        begun = {row["drug"].strip().lower() for row in drugs[subject] if row["drug_type"] == "MAIN" and since <= row["starttime"] < time}
-        assert {medication.drug.lower() for medication in context.medications} == begun
+        given = [row["drug"] for row in drugs[subject] if row["drug_type"] == "MAIN" and since <= row["starttime"] < time]
+        assert {medication.drug.lower() for medication in context.medications} == {" ".join(drug.lower().split()) for drug in given}
         past = {row["hadm_id"] for row in ended[subject] if row["dischtime"] < time}
         earlier = {(row["icd_code"], row["icd_version"]) for row in billed[subject] if row["hadm_id"] in past}
         assert {(code.icd_code, code.icd_version) for code in context.earlier_diagnoses} == earlier

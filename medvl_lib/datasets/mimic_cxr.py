@@ -7,6 +7,7 @@ it the reports of MIMIC-CXR 2.0.0 (``mimic-cxr-reports.zip``), unpacked into the
     mimic-cxr-2.0.0-metadata.csv.gz    mimic-cxr-2.0.0-split.csv.gz    mimic-cxr-2.0.0-chexpert.csv.gz      (or .csv)
     files/p10/p10000032/s50414267/02aa804e-bde0afdd-112c0b34-7bc16630-4e384014.jpg
     files/p10/p10000032/s50414267.txt                                                                     beside the study's folder
+    mimic-iv/hosp/labevents.csv.gz, ...                              MIMIC-IV's tables about the same patients, should they be there
 
 A study, before (two rows of the metadata, one report):
 
@@ -28,17 +29,26 @@ impression are common** (``findings_absent``, ``impression_absent``), and some h
 part of what is wanted (``masks``). Sections are cut by ``radiology_report``, requests and responses made by ``mimic_cxr_texts``, tables
 joined by ``mimic_cxr_tables``. All pictures of a study are shown, in the order of the metadata, whatever their view; a study of which one
 picture is missing is left out, since its report speaks of all. The publisher's split is by patient, and is kept.
+
+Where MIMIC-IV's folder ``hosp`` lies below the raw folder, too, the reasoning pair of a study whose time is known shows what was on record
+before it, and wants the diagnoses of the admission that contains it (``ehr``).
 """
 
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from dataclasses import astuple
 from pathlib import Path
+from typing import NamedTuple
 
+from medvl_lib import ehr
 from medvl_lib.datasets import delimited, masks, mimic_cxr_texts, picture_files, radiology_report, raw_folder
 from medvl_lib.datasets.delimited import Damage
 from medvl_lib.datasets.mimic_cxr_tables import Spoilt, Study, Tables, read_tables
 from medvl_lib.datasets.mimic_cxr_texts import STAGE, STAGES, STUDY_ID, STUDY_TIME, Record, Stage, Wanted
 from medvl_lib.datasets.radiology_report import Section
+from medvl_lib.ehr.contexts import LIMITS, contexts
+from medvl_lib.ehr.facts import Study as TimedStudy
+from medvl_lib.ehr.template import render_diagnoses
 from medvl_lib.pairs import Dataset, Draft, ImageSource, Pair, Reading, Rejection, Split
 
 NAME = "mimic_cxr"
@@ -54,7 +64,7 @@ def _labels(study: Study, home: Split | None) -> dict[str, str]:
     """What the tables say of a study; empty view positions and label cells included."""
     known = {
         STUDY_ID: study.study_id,
-        STUDY_TIME: "" if study.taken_at is None else study.taken_at.isoformat(timespec="seconds"),  # cut off: a later fact is never before
+        STUDY_TIME: study.time,
         VIEWS: BETWEEN.join(picture.view for picture in study.pictures),
         PROCEDURES: BETWEEN.join(dict.fromkeys(picture.procedure for picture in study.pictures if picture.procedure)),
     }
@@ -128,23 +138,45 @@ def _spoilt(row: Spoilt) -> Rejection:
     return _rejection(f"{NAME}/{row.row_id}", row.source, row.why)
 
 
-def readings(root: Path, tables: Tables, records: Mapping[str, Record]) -> Iterator[Reading]:
-    """The rows that are spoilt, then the studies, then the pictures that no row names; ``records`` are by study."""
+class _Recorded(NamedTuple):
+    study: Study
+    record: Record | None
+
+
+def _recorded(tables: Tables) -> Iterator[_Recorded]:
+    """Each study with what MIMIC-IV had on record about its patient; raises InputMissing or InputRefused for its tables."""
+    if tables.hosp is None:
+        yield from (_Recorded(study, None) for study in tables.studies.values())
+        return
+    timed = (
+        TimedStudy(subject_id=study.subject_id, study_id=study.study_id, study_time=study.time)
+        for study in tables.studies.values() if study.time
+    )  # fmt: skip
+    found = contexts(tables.hosp, timed, LIMITS)  # in the order of the studies
+    for study in tables.studies.values():
+        context = next(found) if study.time else None
+        record = None if context is None else Record(context.text, render_diagnoses(context.target_diagnoses))
+        yield _Recorded(study, record)
+
+
+def read(root: Path) -> Iterator[Reading]:
+    """The rows that are spoilt, then the pairs of every study, then the pictures that no row names.
+
+    Raises:
+        InputMissing: without the publisher's tables, or where MIMIC-IV was delivered without one of its own.
+        InputRefused: where a table is cut, there twice, or lacks a column.
+    """
+    tables = read_tables(root)
     licence = INVENTED_LICENCE if raw_folder.is_invented(root) else LICENCE
     for row in tables.spoilt:
         yield _spoilt(row)
-    for study in tables.studies.values():
-        yield from study_readings(study, tables, records.get(study.study_id), licence)
+    for study, record in _recorded(tables):
+        yield from study_readings(study, tables, record, licence)
     named = {f"{picture.dicom_id}.jpg" for study in tables.studies.values() for picture in study.pictures}
     for path in picture_files.pictures(root):
         if path.name not in named:
             place = path.relative_to(root).as_posix()
             yield _rejection(f"{NAME}/file/{place}", place, Damage("row_missing", "no row of the metadata names this picture"))
-
-
-def read(root: Path) -> Iterator[Reading]:
-    """The pairs of every study; raises InputMissing without the publisher's tables, InputRefused where one is cut or stands there twice."""
-    yield from readings(root, read_tables(root), {})
 
 
 DATASET = Dataset(
@@ -159,6 +191,6 @@ DATASET = Dataset(
     literals=(
         mimic_cxr_texts.IMPRESSION_REQUEST, mimic_cxr_texts.FINDINGS_REQUEST, mimic_cxr_texts.DIAGNOSES_REQUEST,
         mimic_cxr_texts.RECORD_HEADING, mimic_cxr_texts.IMPRESSION, mimic_cxr_texts.LABELS, mimic_cxr_texts.FINDINGS,
-        mimic_cxr_texts.NONE_STATED, tuple(mimic_cxr_texts.STATES.items()),
+        mimic_cxr_texts.NONE_STATED, tuple(mimic_cxr_texts.STATES.items()), ehr.REVISION, astuple(LIMITS),
     ),
 )  # fmt: skip

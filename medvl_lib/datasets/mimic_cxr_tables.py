@@ -1,8 +1,8 @@
 """The tables of MIMIC-CXR-JPG, put together by study: pictures with their views, time, split and labels.
 
 In: a folder that holds ``mimic-cxr-<version>-metadata``, ``-split`` and ``-chexpert``, each as ``.csv`` or ``.csv.gz``, at any depth. Out:
-``Tables`` with a ``Study`` each, in the order of the metadata, and a rejection per row that cannot be used. All rows are in memory at a
-time: as many as the whole set has took 0.4 GB. No report and no picture is opened here.
+``Tables`` with a ``Study`` each, in the order of the metadata, what is wrong with each row that cannot be used, and where MIMIC-IV's tables
+lie. All rows are in memory at a time: as many as the whole set has took 0.4 GB. No report and no picture is opened here.
 
 ``StudyTime`` is a number of the form HHMMSS.fff that lost its leading zeros on the way through a table program: ``82345.5`` is 08:23:45.5,
 and ``123.002`` is 00:01:23. A study's time is that of its earliest picture, since what is on record before *that* was on record before all.
@@ -61,6 +61,11 @@ class Study:
     """Of the CheXpert table, in the order of ``OBSERVATIONS``; None where it has no row of the study."""
 
     @property
+    def time(self) -> str:
+        """When it was taken, ISO 8601 to the second; empty if that is not known. Cut off, so that no later fact stands before it."""
+        return "" if self.taken_at is None else self.taken_at.isoformat(timespec="seconds")
+
+    @property
     def labels(self) -> dict[str, str] | None:
         """The cells of the CheXpert table by observation."""
         return None if self.cells is None else dict(zip(OBSERVATIONS, self.cells, strict=True))
@@ -90,6 +95,8 @@ class Tables:
     homes: dict[str, Split | None]
     """The publisher's split of each patient; None where a picture is outside every part, or the patient is in two."""
     spoilt: list[Spoilt]
+    hosp: Path | None
+    """The folder of MIMIC-IV's tables about the same patients; None where it was not delivered."""
 
 
 def taken_at(date: str, time: str) -> dt.datetime | None:
@@ -130,6 +137,15 @@ def _find(root: Path, delivered: Sequence[Path], table: str) -> Path:
     if not found:
         raise raw_folder.missing("mimic_cxr", root, f"mimic-cxr-2.0.0-{table}.csv.gz")
     return found[0]
+
+
+def _find_hosp(root: Path, delivered: Sequence[Path]) -> Path | None:
+    """The one folder ``hosp`` with results of the laboratory; raises InputRefused where there are several."""
+    found = sorted({path.parent for path in delivered if path.parent.name == "hosp" and path.name.startswith("labevents.csv")})
+    if len(found) > 1:
+        places = ", ".join(folder.relative_to(root).as_posix() for folder in found)
+        raise InputRefused(found=f"{len(found)} folders of MIMIC-IV: {places}", where=str(root), do="keep one of them in the raw folder")
+    return found[0] if found else None
 
 
 @contextmanager
@@ -249,4 +265,5 @@ def read_tables(root: Path) -> Tables:
     gathered.take_metadata(metadata)
     homes = gathered.homes(split)
     gathered.take_labels(labels)
-    return Tables(files=metadata.parent / "files", studies=gathered.studies, homes=homes, spoilt=gathered.spoilt)
+    hosp = _find_hosp(root, delivered)
+    return Tables(files=metadata.parent / "files", studies=gathered.studies, homes=homes, spoilt=gathered.spoilt, hosp=hosp)

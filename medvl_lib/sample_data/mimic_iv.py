@@ -47,6 +47,7 @@ class Item(NamedTuple):
 
     itemid: int
     label: str
+    category: str
     unit: str
     low: float
     high: float
@@ -56,11 +57,12 @@ class Item(NamedTuple):
 
 
 ITEMS: Mapping[str, Item] = {
-    "white_cells": Item(59001, "White Blood Cells", "K/uL", 4.0, 10.0, (4.6, 9.4), (13.0, 22.0), 1),
-    "bnp": Item(59002, "NTproBNP", "pg/mL", 0, 300, (20, 240), (1500, 9000), 0),
-    "creatinine": Item(59003, "Creatinine", "mg/dL", 0.5, 1.2, (0.6, 1.1), (2.2, 5.5), 1),
-    "hemoglobin": Item(59004, "Hemoglobin", "g/dL", 12.0, 16.0, (12.4, 15.6), (17.0, 19.0), 1),
+    "white_cells": Item(59001, "White Blood Cells", "Hematology", "K/uL", 4.0, 10.0, (4.6, 9.4), (13.0, 22.0), 1),
+    "bnp": Item(59002, "NTproBNP", "Chemistry", "pg/mL", 0, 300, (20, 240), (1500, 9000), 0),
+    "creatinine": Item(59003, "Creatinine", "Chemistry", "mg/dL", 0.5, 1.2, (0.6, 1.1), (2.2, 5.5), 1),
+    "hemoglobin": Item(59004, "Hemoglobin", "Hematology", "g/dL", 12.0, 16.0, (12.4, 15.6), (17.0, 19.0), 1),
 }
+MOVED_EVERY = 3  # to another service, whatever the condition: it must not give the diagnosis away
 SPARE_ITEM = (59005, "Creatinine", "Urine", "Chemistry")  # the label of another item
 HELD = "HOLD.  DISCARD GREATER THAN 4 HOURS OLD."
 REMARK = 'SPECIMEN "SLIGHTLY HEMOLYZED", FALSELY ELEVATED BY UP TO 10%.'
@@ -118,7 +120,7 @@ def _services(patients: Sequence[Patient]) -> Iterator[Row]:
     for patient in patients:
         for stay in patient.stays:
             moves = [(stay.admitted_at, "", "MED")]
-            if patient.condition.has_large_heart:
+            if patient.number % MOVED_EVERY == 0:
                 moves.append((stay.admitted_at + dt.timedelta(hours=6), "MED", "CMED"))
             for time, before, after in moves:
                 yield {
@@ -194,7 +196,7 @@ def _labevents(patients: Sequence[Patient], seed: int) -> Iterator[Row]:
 
 def _items() -> Iterator[Row]:
     for item in ITEMS.values():
-        yield {"itemid": item.itemid, "label": item.label, "fluid": "Blood", "category": "Hematology" if item.decimals else "Chemistry"}
+        yield {"itemid": item.itemid, "label": item.label, "fluid": "Blood", "category": item.category}
     yield dict(zip(COLUMNS["d_labitems"], SPARE_ITEM, strict=True))
 
 

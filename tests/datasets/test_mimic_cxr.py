@@ -143,7 +143,12 @@ def test_a_study_is_as_early_as_its_earliest_picture_and_never_dated_by_guess(tm
 def test_what_is_on_record_about_a_patient_goes_into_the_reasoning_pair_of_its_study_alone(tmp_path: Path):
     write(tmp_path, [picture(1), picture(2, study=50000009)])
     record = Record("Patient: 63 years old, female", "Diagnoses:\n- ICD-10 I509: Heart failure, unspecified")
-    readings = dataset.readings(tmp_path, read_tables(tmp_path), {"50000009": record})
+    tables = read_tables(tmp_path)
+    records = {"50000009": record}
+    readings = [
+        each for study in tables.studies.values()
+        for each in dataset.study_readings(study, tables, records.get(study.study_id), "CC0-1.0")
+    ]  # fmt: skip
     found = {pair.pair_id: pair for pair in pairs(readings)}
     with_record = [name for name, pair in found.items() if "63 years" in pair.request or "I509" in pair.response]
     assert with_record == ["mimic_cxr/s50000009/reasoning"]

@@ -12,9 +12,15 @@ from medvl_lib import sample_data
 from medvl_lib.datasets import mimic_cxr
 from medvl_lib.datasets.mimic_cxr_tables import SUBJECT_ID, read_tables
 from medvl_lib.datasets.mimic_cxr_texts import read_findings, read_impression
+from medvl_lib.ehr import availability
+from medvl_lib.ehr.contexts import CONTEXTS, write_contexts
+from medvl_lib.ehr.facts import EhrContext
+from medvl_lib.ehr.facts import Study as TimedStudy
+from medvl_lib.pairs import Pair
 from medvl_lib.sample_data.mimic_iv import COLUMNS, ITEMS
 from medvl_lib.sample_data.mimic_patients import DIAGNOSES, draw_patient
 from medvl_lib.sample_data.mimic_reports import MASKED_EVERY
+from medvl_lib.tables import read_table
 from tests.datasets.readings import pairs, rejections, stored_reasons
 
 
@@ -176,3 +182,61 @@ def test_the_quirks_of_the_real_tables_are_there(root: Path):
     assert len({row["label"] for row in table(root, "d_labitems")}) < len(table(root, "d_labitems"))
     assert "91" in {row["anchor_age"] for row in table(root, "patients")}
     assert rejections(mimic_cxr.read(root))
+
+
+# -- with the EHR context ----------------------------------------------------------------------------------------------
+def reasoning(root: Path) -> dict[str, Pair]:
+    found = (pair for pair in pairs(mimic_cxr.read(root)) if pair.metadata["stage"] == "reasoning")
+    return {pair.metadata["study_id"]: pair for pair in found}
+
+
+def test_a_reasoning_pair_shows_what_was_on_record_before_the_study_and_nothing_of_later(root: Path):
+    found, checked = reasoning(root), Counter[str]()
+    labels = {name: item.label for name, item in ITEMS.items()}
+    for patient in (draw_patient(sample_data.SEED, "", number) for number in range(62)):
+        for study in patient.studies:
+            if (pair := found.get(str(study.study_id))) is None:
+                continue
+            _, _, record = pair.request.partition("On record before the study:\n")
+            assert record.startswith("Patient: ")
+            is_known = patient.is_in_tables and any(stay.study == study for stay in patient.stays)
+            high, drugs = (patient.condition.high, patient.condition.drugs) if is_known else ((), ())
+            assert {name for name, label in labels.items() if label in record} == set(high)  # later results are the opposite
+            assert ("Heparin" in record) == ("heparin" in drugs)  # everybody gets some after the study
+            assert ("none at the time of the study" in record) == (not is_known)
+            assert ("Diagnoses:" in pair.response) == is_known
+            checked["known"] += is_known
+            checked["not known"] += not is_known
+            checked["abnormal"] += bool(high)
+    assert checked == {"known": 66, "not known": 10, "abnormal": 42}
+
+
+def test_the_diagnoses_that_are_wanted_are_those_of_the_admission_with_their_titles(root: Path):
+    patient = draw_patient(sample_data.SEED, "", 1)
+    [study] = patient.studies
+    assert (patient.condition.diagnoses, patient.icd_version) == (("heart_failure", "hypertension"), 9)
+    pair = reasoning(root)[str(study.study_id)]
+    assert pair.request.startswith("Describe the findings of this chest radiograph study, then name the ICD diagnoses of the admission.\n")
+    assert pair.response == (
+        "Findings: The lungs are clear. The heart is enlarged. No pleural effusion or pneumothorax.\n\n"
+        "Diagnoses:\n- ICD-9 4280: Congestive heart failure, unspecified\n- ICD-9 4019: Unspecified essential hypertension"
+    )
+
+
+def test_no_pair_of_the_impression_sees_a_record(root: Path):
+    requests = {pair.request for pair in pairs(mimic_cxr.read(root)) if pair.metadata["stage"] == "impression"}
+    assert requests == {"Write the impression of this chest radiograph study, then its CheXpert labels."}
+
+
+def test_what_went_into_the_requests_keeps_the_rules_of_the_record(root: Path, tmp_path: Path):
+    tables = read_tables(root)
+    assert tables.hosp is not None
+    studies = [
+        TimedStudy(subject_id=study.subject_id, study_id=study.study_id, study_time=study.time) for study in tables.studies.values()
+    ]  # fmt: skip
+    write_contexts(tmp_path, tables.hosp, studies)
+    outcomes = {rule.name: rule.holds(tmp_path) for rule in availability.rules(tables.hosp)}
+    assert "no_future_information" in outcomes
+    assert [name for name, outcome in outcomes.items() if not outcome.passed] == []
+    texts = {context.study_id: context.text for context in read_table(tmp_path / CONTEXTS, EhrContext)}
+    assert all(pair.request.endswith(texts[study_id]) for study_id, pair in reasoning(root).items())

@@ -16,7 +16,8 @@ What counts as a heading, known from the layout's description and not from count
   since a wrapped sentence may begin a line with any word;
 * a known name in capitals alone on its line, with a capital first only below an empty line; FINAL REPORT has no colon at all;
 * WET READ and ADDENDUM in capitals at the beginning of a line, whatever follows (a name, a time);
-* a known name in capitals and a colon inside a line, behind the end of a sentence or two blanks: reports of one paragraph have such;
+* a known name and a colon inside a line, behind the end of a sentence, with a capital first; in capitals also behind two blanks or another
+  mark: reports of one paragraph have such;
 * any other words in capitals with a colon at the beginning of a line, by the word in them that says what they head ("PRIOR HISTORY:").
   Those that name only the picture ("PA AND LATERAL VIEWS OF THE CHEST:") head findings, except inside findings or an impression, where
   "CHEST WALL:" is one of their topics. All other words in capitals with a colon ("LUNGS:") belong to the text that they stand in.
@@ -49,7 +50,7 @@ NAMES: Mapping[Kind, str] = {
     "examination": r"(?:TYPE OF )?(?:EXAM|EXAMINATION|STUDY)",
     "notification": r"NOTIFICATIONS?",
     "recommendation": r"RECOMMENDATIONS?|RECOMMENDATION\(S\)",
-    "final_report": r"FINAL REPORT",
+    "final_report": r"FINAL REPORT(?: *\([A-Z]+\))?",
     "wet_read": r"WET READ",
     "addendum": r"(?:FINAL )?ADDEND(?:UM|A)(?: *#? *\d+)?",
 }
@@ -83,6 +84,7 @@ _READING = re.compile(
     rf"^[ \t]*(?P<name>(?P<wet_read>{_pattern(NAMES['wet_read'])})|(?P<addendum>{_pattern(NAMES['addendum'])}))\b[ \t]*:?", re.MULTILINE
 )
 _IN_LINE = re.compile(rf"(?:(?<=[.!?:;)_\]])[ \t]|(?<=[^\s][ \t])[ \t])[ \t]*(?P<name>{_NAMED})[ \t]*:")
+_IN_LINE_MIXED = re.compile(rf"(?<=[.!?])[ \t]+(?P<name>{_NAMED})[ \t]*:", re.IGNORECASE)
 _CAPITALS = re.compile(r"^[ \t]*(?P<name>[A-Z][A-Z0-9 \t,/()&'-]{2,80}?)[ \t]*:(?=\s|$)", re.MULTILINE)
 _HEADS: Mapping[Kind, re.Pattern[str]] = {kind: re.compile(rf"\b(?:{words})\b") for kind, words in WORDS.items()}
 _EMPTY_LINE = re.compile(r"\n[ \t\r]*\n")
@@ -146,8 +148,8 @@ def _found(report: str) -> Iterator[_Mark]:
     for match in _AT_LINE.finditer(report):
         if _stands_as_heading(report, match):
             yield _Mark(match.start(), match.end(), _kind(match), is_named=True)
-    for pattern in (_READING, _IN_LINE):
-        for match in pattern.finditer(report):
+    for pattern in (_READING, _IN_LINE, _IN_LINE_MIXED):
+        for match in (found for found in pattern.finditer(report) if found["name"][0].isupper()):
             yield _Mark(match.start(), match.end(), _kind(match), is_named=True)
     for match in _CAPITALS.finditer(report):
         kinds: list[Kind] = [kind for kind, words in _HEADS.items() if words.search(match["name"])]

@@ -124,7 +124,10 @@ def test_a_report_on_one_line_is_cut_behind_its_full_stops():
     assert texts(report) == {
         "indication": "Cough.", "comparison": "None.", "findings": "The lungs are clear.", "impression": "No acute process.",
     }  # fmt: skip
-    assert kinds("FINDINGS: see the INDICATION: above") == ["findings"]
+    assert texts("Findings: The lungs are clear. Impression: No acute process.") == {
+        "findings": "The lungs are clear.", "impression": "No acute process.",
+    }  # fmt: skip
+    assert kinds("FINDINGS: see the INDICATION: above, the Impression: and these. findings: too") == ["findings"]
 
 
 def test_findings_and_impression_in_one_serve_as_both():
@@ -142,6 +145,10 @@ def test_a_paragraph_without_a_name_is_the_findings_where_there_are_none():
         found_in(report.replace("AP chest", "FINDINGS: None.\n\n AP chest"))[0]
         == "None.\nAP chest, 9:04 a.m., ___:\nThe lungs are clear. No effusion."
     )
+
+
+def test_a_revised_report_is_a_final_one():
+    assert kinds("   FINAL REPORT (REVISED)\n FINDINGS: The lungs are clear.") == ["final_report", "findings"]
 
 
 def test_a_report_of_one_paragraph_has_findings_and_no_impression():

@@ -85,7 +85,7 @@ LABS = """
             and case lab.level
                 when 'high' then try_cast(last.number as double) > try_cast(last.ref_range_upper as double)
                 when 'low' then try_cast(last.number as double) < try_cast(last.ref_range_lower as double)
-                else last.flag = 'abnormal' end
+                else lower(trim(last.flag)) = 'abnormal' end
             and (lab.trend is null and lab.previous_value is null or (
                 previous.itemid = lab.itemid and previous.charted < last.charted and previous.stored < t
                 and (lab.previous_value = previous.value or lab.previous_value = previous.number)

@@ -19,7 +19,8 @@ any age above 89; in years before such an anchor the age is not known.
 **Laboratory results.** Of the patient, by time and not by admission (a quarter of all results names none): charted within ``lab_days``
 before the study and **stored** strictly before it. Per item the last readable one counts, and is a fact where it is flagged or outside its
 own reference range. A value that is masked or empty is read from the number column; where that is empty too, the row is left out. The
-trend compares with the item's previous readable result in the window, where both are numbers of one unit, taken at different times.
+trend compares with the item's previous readable result in the window, where both are numbers of one unit, taken at different times. The
+latest come first, and of those taken together the ones that are furthest outside their ranges, in widths of the range.
 
 **Medications.** Prescriptions of type MAIN (the others are carrier fluids and additives) that began within ``medication_days`` strictly
 before the study, a drug once, as it was prescribed last.

@@ -109,7 +109,7 @@ class EhrContext:
     age_years: Annotated[int | None, Column("age in the year of the study, up to 89; null over 89 and where it is not known", unit="years")]
     is_over_89: Annotated[bool, Column("whether the patient was older than 89: the publisher gives no age then")]
     admission: Annotated[Admission | None, Column("the admission that contains the study; null where none does")]
-    labs: Annotated[tuple[LabResult, ...], Column("abnormal last results, the latest first")]
+    labs: Annotated[tuple[LabResult, ...], Column("abnormal last results, the latest first, of one time the most abnormal")]
     medications: Annotated[tuple[Medication, ...], Column("drugs begun before the study, the latest first")]
     earlier_diagnoses: Annotated[tuple[Diagnosis, ...], Column("of admissions that had ended before the study, the latest first")]
     target_diagnoses: Annotated[tuple[Diagnosis, ...], Column("of the admission that contains the study; never part of the text")]

@@ -78,6 +78,7 @@ select n, itemid, label, specimen, labevent_id, charted, stored, printed, unit, 
         when number < lower_end then 'low'
         when is_flagged then 'abnormal'
     end as level,
+    greatest(number - upper_end, lower_end - number) / nullif(upper_end - lower_end, 0) as excess, -- in widths of the range; null without one
     row_number() over latest_first as place,
     case when lead(charted) over latest_first < charted and lead(unit) over latest_first is not distinct from unit
         then sign(number - lead(number) over latest_first) end as direction, -- null where one of the two is no number
@@ -94,8 +95,8 @@ select n, case when place > 1 then 'labs_superseded' else 'labs_normal' end as w
 from lab_places where place > 1 or level is null group by n, why;
 
 create table found_labs as
-select n, row_number() over (partition by n order by charted desc, label, specimen nulls first, itemid) as rank, labevent_id, itemid, label,
-    specimen, printed, unit, level, iso(charted) as charttime, iso(stored) as storetime, cast(direction as integer) as direction,
+select n, row_number() over (partition by n order by charted desc, excess desc nulls last, label, specimen nulls first, itemid) as rank,
+    labevent_id, itemid, label, specimen, printed, unit, level, iso(charted) as charttime, iso(stored) as storetime, cast(direction as integer) as direction,
     previous_printed, previous_labevent_id
 from lab_places where place = 1 and level is not null;
 drop table lab_places;

@@ -20,7 +20,7 @@ and of the target
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 from typing import NamedTuple
@@ -31,6 +31,11 @@ from medvl_lib.errors import MedVLError
 DIAGNOSES_HEADING = "Diagnoses:"
 NO_TITLE = "(no title)"
 DIAGNOSIS_LINE = re.compile(r"^- ICD-(\d+) (\w+): (.+)$")
+HEADINGS = {
+    "labs": "Abnormal laboratory results:",
+    "medications": "Medications begun:",
+    "earlier_diagnoses": "Diagnoses of earlier admissions:",
+}
 DROP_ORDER = ("earlier_diagnoses", "medications", "labs")
 """Of facts that stand equally far back in their sections, the one of the first section named here is dropped first."""
 OVER_BUDGET = {"earlier_diagnoses": "diagnoses_over_budget", "medications": "medications_over_budget", "labs": "labs_over_budget"}
@@ -46,13 +51,25 @@ class Coded(NamedTuple):
 
 def render_context(context: EhrContext) -> str:
     """The text of a context's facts; the target diagnoses and what was left out are not among them."""
-    sections = (
-        ("Abnormal laboratory results:", [_lab(lab) for lab in context.labs]),
-        ("Medications begun:", [_medication(medication) for medication in context.medications]),
-        ("Diagnoses of earlier admissions:", [_diagnosis(diagnosis) for diagnosis in context.earlier_diagnoses]),
-    )
-    listed = ((heading, *(f"- {line}" for line in lines)) for heading, lines in sections if lines)
-    return "\n".join(["Patient: " + _patient(context), "Admission: " + _admission(context.admission), *chain.from_iterable(listed)])
+    return _text(_head(context), _listed(context))
+
+
+def _head(context: EhrContext) -> str:
+    return f"Patient: {_patient(context)}\nAdmission: {_admission(context.admission)}"
+
+
+def _listed(context: EhrContext) -> dict[str, list[str]]:
+    """The facts that may be dropped, a line for each, by section."""
+    return {
+        "labs": [_lab(lab) for lab in context.labs],
+        "medications": [_medication(medication) for medication in context.medications],
+        "earlier_diagnoses": [_diagnosis(diagnosis) for diagnosis in context.earlier_diagnoses],
+    }
+
+
+def _text(head: str, listed: Mapping[str, list[str]]) -> str:
+    sections = ((HEADINGS[name], *(f"- {line}" for line in lines)) for name, lines in listed.items() if lines)
+    return "\n".join([head, *chain.from_iterable(sections)])
 
 
 def _patient(context: EhrContext) -> str:
@@ -116,17 +133,14 @@ def within_budget(context: EhrContext, max_length: int, length: Callable[[str], 
     Raises:
         MedVLError: where not even the lines on patient and admission fit.
     """
-    kept: dict[str, list[object]] = {name: list(getattr(context, name)) for name in DROP_ORDER}
-    while True:
-        shortened = replace(context, **{name: tuple(facts) for name, facts in kept.items()})
-        text = render_context(shortened)
-        if (needed := length(text)) <= max_length:
-            break
+    head, kept = _head(context), _listed(context)
+    while (needed := length(text := _text(head, kept))) > max_length:
         name = max(DROP_ORDER, key=lambda name: len(kept[name]))  # the first of those that are equally long
         if not kept[name]:
             found = f"the lines on patient and admission take {needed}, the budget is {max_length}"
             raise MedVLError(found=found, where=f"study {context.study_id}", do="give the EHR context a larger budget")
         kept[name].pop()
-    dropped = {OVER_BUDGET[name]: len(getattr(context, name)) - len(facts) for name, facts in kept.items()}
+    facts = {name: getattr(context, name)[: len(lines)] for name, lines in kept.items()}
+    dropped = {OVER_BUDGET[name]: len(getattr(context, name)) - len(lines) for name, lines in kept.items()}
     left_out = [*context.left_out, *(LeftOut(reason=reason, number=number) for reason, number in dropped.items() if number)]
-    return replace(shortened, text=text, left_out=tuple(sorted(left_out, key=lambda one: one.reason)))
+    return replace(context, **facts, text=text, left_out=tuple(sorted(left_out, key=lambda one: one.reason)))

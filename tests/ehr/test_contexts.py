@@ -242,12 +242,25 @@ def test_a_last_result_that_is_normal_again_is_no_fact(tmp_path: Path):
     assert left_out(context) == {"labs_normal": 1, "labs_superseded": 1}
 
 
+def test_of_results_taken_together_the_furthest_outside_its_range_comes_first(tmp_path: Path):
+    items = [{"itemid": str(number), "label": label} for number, label in enumerate(["Albumin", "Bands", "Cells", "Dimer", "Eosin"])]
+    ranges = {"0": ("3.0", "3.5", "5.5"), "1": ("1.0", "2.0", "4.0"), "2": ("30", "4", "10"), "4": ("9", "0", "1")}
+    rows = [
+        result(int(item), itemid=item, value=value, valuenum=value, ref_range_lower=low, ref_range_upper=high)
+        for item, (value, low, high) in ranges.items()
+    ]
+    rows[3] |= {"charttime": "2183-05-03 19:59:59"}  # taken before the others
+    flagged = result(3, itemid="3", value="POS", valuenum="")
+    context = one(tmp_path, labevents=[flagged, *rows], d_labitems=items)
+    assert [lab.label for lab in context.labs] == ["Cells", "Bands", "Albumin", "Dimer", "Eosin"]  # 3.3, 0.5 and 0.25 widths, no number
+
+
 def test_items_with_one_label_are_told_apart(tmp_path: Path):
     items = [LACTATE, {"itemid": "52442", "label": "Lactate", "fluid": "Other Body Fluid", "category": "Chemistry"}]
     context = one(tmp_path, labevents=[result(1), result(2, itemid="52442", value="5", valuenum="5")], d_labitems=items)
     assert [(lab.label, lab.specimen, lab.value) for lab in context.labs] == [
-        ("Lactate", "Blood, Blood Gas", "4.1"),
         ("Lactate", "Other Body Fluid, Chemistry", "5"),
+        ("Lactate", "Blood, Blood Gas", "4.1"),
     ]
 
 

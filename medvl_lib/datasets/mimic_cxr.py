@@ -31,25 +31,24 @@ joined by ``mimic_cxr_tables``. All pictures of a study are shown, in the order 
 picture is missing is left out, since its report speaks of all. The publisher's split is by patient, and is kept.
 
 Where MIMIC-IV's folder ``hosp`` lies below the raw folder, too, the reasoning pair of a study whose time is known shows what was on record
-before it, and wants the diagnoses of the admission that contains it (``ehr``).
+before it, and wants the diagnoses of the admission that contains it (``mimic_cxr_records``).
 """
 
 import functools
 from collections.abc import Iterator
 from dataclasses import astuple
 from pathlib import Path
-from typing import NamedTuple
 
 from medvl_lib import ehr
-from medvl_lib.datasets import delimited, masks, mimic_cxr_texts, picture_files, radiology_report, raw_folder
+from medvl_lib.datasets import delimited, masks, mimic_cxr_records, mimic_cxr_texts, picture_files, radiology_report, raw_folder
 from medvl_lib.datasets.delimited import Damage
 from medvl_lib.datasets.mimic_cxr_tables import Spoilt, Study, Tables, read_tables
 from medvl_lib.datasets.mimic_cxr_texts import STAGE, STAGES, STUDY_ID, STUDY_TIME, Record, Stage, Wanted
 from medvl_lib.datasets.radiology_report import Section
-from medvl_lib.ehr.contexts import LIMITS, contexts
-from medvl_lib.ehr.facts import Study as TimedStudy
-from medvl_lib.ehr.template import render_diagnoses
-from medvl_lib.pairs import Dataset, Draft, ImageSource, Pair, Reading, Rejection, Split
+from medvl_lib.ehr.contexts import CONTEXTS, LIMITS
+from medvl_lib.ehr.facts import EhrContext
+from medvl_lib.pairs import Context, Dataset, Draft, ImageSource, Pair, Reading, Rejection, Split
+from medvl_lib.step import Table
 
 NAME = "mimic_cxr"
 LICENCE = "PhysioNet Credentialed Health Data License 1.5.0"
@@ -138,39 +137,17 @@ def _spoilt(row: Spoilt) -> Rejection:
     return _rejection(f"{NAME}/{row.row_id}", row.source, row.why)
 
 
-class _Recorded(NamedTuple):
-    study: Study
-    record: Record | None
-
-
-def _recorded(tables: Tables) -> Iterator[_Recorded]:
-    """Each study with what MIMIC-IV had on record about its patient; raises InputMissing or InputRefused for its tables."""
-    if tables.hosp is None:
-        yield from (_Recorded(study, None) for study in tables.studies.values())
-        return
-    timed = (
-        TimedStudy(subject_id=study.subject_id, study_id=study.study_id, study_time=study.time)
-        for study in tables.studies.values() if study.time
-    )  # fmt: skip
-    found = contexts(tables.hosp, timed, LIMITS)  # in the order of the studies
-    for study in tables.studies.values():
-        context = next(found) if study.time else None
-        record = None if context is None else Record(context.text, render_diagnoses(context.target_diagnoses))
-        yield _Recorded(study, record)
-
-
-def read(root: Path) -> Iterator[Reading]:
+def read(root: Path, records: Path | None = None) -> Iterator[Reading]:
     """The rows that are spoilt, then the pairs of every study, then the pictures that no row names.
 
-    Raises:
-        InputMissing: without the publisher's tables, or where MIMIC-IV was delivered without one of its own.
-        InputRefused: where a table is cut, there twice, or lacks a column.
+    ``records`` is the directory with what was on record before each study; without it findings are asked for alone. Raises InputMissing
+    without the publisher's tables, InputRefused where one is cut, there twice, or lacks a column.
     """
     tables = read_tables(root)
     licence = INVENTED_LICENCE if raw_folder.is_invented(root) else LICENCE
     for row in tables.spoilt:
         yield _spoilt(row)
-    for study, record in _recorded(tables):
+    for study, record in mimic_cxr_records.recorded(tables, records):
         yield from study_readings(study, tables, record, licence)
     named = {f"{picture.dicom_id}.jpg" for study in tables.studies.values() for picture in study.pictures}
     for path in picture_files.pictures(root):
@@ -191,6 +168,11 @@ DATASET = Dataset(
     literals=(
         mimic_cxr_texts.IMPRESSION_REQUEST, mimic_cxr_texts.FINDINGS_REQUEST, mimic_cxr_texts.DIAGNOSES_REQUEST,
         mimic_cxr_texts.RECORD_HEADING, mimic_cxr_texts.IMPRESSION, mimic_cxr_texts.LABELS, mimic_cxr_texts.FINDINGS,
-        mimic_cxr_texts.NONE_STATED, tuple(mimic_cxr_texts.STATES.items()), ehr.REVISION, astuple(LIMITS),
+        mimic_cxr_texts.NONE_STATED, tuple(mimic_cxr_texts.STATES.items()),
+    ),
+    context=Context(
+        step=mimic_cxr_records.STEP, description=mimic_cxr_records.__doc__ or "", table=Table(file=CONTEXTS, model=EhrContext),
+        write=mimic_cxr_records.write, rules=mimic_cxr_records.rules, read=read, revision=ehr.REVISION,
+        literals=astuple(LIMITS),
     ),
 )  # fmt: skip

@@ -139,9 +139,9 @@ def _find(root: Path, delivered: Sequence[Path], table: str) -> Path:
     return found[0]
 
 
-def _find_hosp(root: Path, delivered: Sequence[Path]) -> Path | None:
-    """The one folder ``hosp`` with results of the laboratory; raises InputRefused where there are several."""
-    found = sorted({path.parent for path in delivered if path.parent.name == "hosp" and path.name.startswith("labevents.csv")})
+def hosp_folder(root: Path) -> Path | None:
+    """The one folder ``hosp`` with results of the laboratory, None where there is none; raises InputRefused where there are several."""
+    found = sorted({path.parent for path in _delivered(root) if path.parent.name == "hosp" and path.name.startswith("labevents.csv")})
     if len(found) > 1:
         places = ", ".join(folder.relative_to(root).as_posix() for folder in found)
         raise InputRefused(found=f"{len(found)} folders of MIMIC-IV: {places}", where=str(root), do="keep one of them in the raw folder")
@@ -265,5 +265,5 @@ def read_tables(root: Path) -> Tables:
     gathered.take_metadata(metadata)
     homes = gathered.homes(split)
     gathered.take_labels(labels)
-    hosp = _find_hosp(root, delivered)
-    return Tables(files=metadata.parent / "files", studies=gathered.studies, homes=homes, spoilt=gathered.spoilt, hosp=hosp)
+    files, hosp = metadata.parent / "files", hosp_folder(root)
+    return Tables(files=files, studies=gathered.studies, homes=homes, spoilt=gathered.spoilt, hosp=hosp)

@@ -25,3 +25,4 @@ def test_the_invented_hospital_passes_but_for_what_is_broken_on_purpose(tmp_path
     assert Counter(pair.metadata["stage"] for pair in kept).keys() == set(STAGES)
     assert {len(pair.image_ids) for pair in kept} == {1, 2}
     assert not [pair.pair_id for pair in kept if "__" in pair.request + pair.response]
+    assert any("On record before the study:" in pair.request and "Diagnoses:" in pair.response for pair in kept)

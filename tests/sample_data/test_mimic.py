@@ -3,24 +3,26 @@
 import csv
 import datetime as dt
 import gzip
+import shutil
 from collections import Counter
+from dataclasses import replace
+from operator import itemgetter
 from pathlib import Path
 
 import pytest
 
 from medvl_lib import sample_data
-from medvl_lib.datasets import mimic_cxr
+from medvl_lib.datasets import mimic_cxr, mimic_cxr_records
 from medvl_lib.datasets.mimic_cxr_tables import SUBJECT_ID, read_tables
 from medvl_lib.datasets.mimic_cxr_texts import read_findings, read_impression
-from medvl_lib.ehr import availability
-from medvl_lib.ehr.contexts import CONTEXTS, write_contexts
+from medvl_lib.ehr.contexts import CONTEXTS
 from medvl_lib.ehr.facts import EhrContext
-from medvl_lib.ehr.facts import Study as TimedStudy
+from medvl_lib.errors import InputRefused, MedVLError
 from medvl_lib.pairs import Pair
 from medvl_lib.sample_data.mimic_iv import COLUMNS, ITEMS
 from medvl_lib.sample_data.mimic_patients import DIAGNOSES, draw_patient
 from medvl_lib.sample_data.mimic_reports import MASKED_EVERY
-from medvl_lib.tables import read_table
+from medvl_lib.tables import read_table, write_table
 from tests.datasets.readings import pairs, rejections, stored_reasons
 
 
@@ -185,13 +187,20 @@ def test_the_quirks_of_the_real_tables_are_there(root: Path):
 
 
 # -- with the EHR context ----------------------------------------------------------------------------------------------
-def reasoning(root: Path) -> dict[str, Pair]:
-    found = (pair for pair in pairs(mimic_cxr.read(root)) if pair.metadata["stage"] == "reasoning")
+@pytest.fixture(scope="module")
+def records(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("records")
+    mimic_cxr_records.write(root, folder)
+    return folder
+
+
+def reasoning(root: Path, records: Path) -> dict[str, Pair]:
+    found = (pair for pair in pairs(mimic_cxr.read(root, records)) if pair.metadata["stage"] == "reasoning")
     return {pair.metadata["study_id"]: pair for pair in found}
 
 
-def test_a_reasoning_pair_shows_what_was_on_record_before_the_study_and_nothing_of_later(root: Path):
-    found, checked = reasoning(root), Counter[str]()
+def test_a_reasoning_pair_shows_what_was_on_record_before_the_study_and_nothing_of_later(root: Path, records: Path):
+    found, checked = reasoning(root, records), Counter[str]()
     labels = {name: item.label for name, item in ITEMS.items()}
     for patient in (draw_patient(sample_data.SEED, "", number) for number in range(62)):
         for study in patient.studies:
@@ -211,11 +220,11 @@ def test_a_reasoning_pair_shows_what_was_on_record_before_the_study_and_nothing_
     assert checked == {"known": 66, "not known": 10, "abnormal": 42}
 
 
-def test_the_diagnoses_that_are_wanted_are_those_of_the_admission_with_their_titles(root: Path):
+def test_the_diagnoses_that_are_wanted_are_those_of_the_admission_with_their_titles(root: Path, records: Path):
     patient = draw_patient(sample_data.SEED, "", 1)
     [study] = patient.studies
     assert (patient.condition.diagnoses, patient.icd_version) == (("heart_failure", "hypertension"), 9)
-    pair = reasoning(root)[str(study.study_id)]
+    pair = reasoning(root, records)[str(study.study_id)]
     assert pair.request.startswith("Describe the findings of this chest radiograph study, then name the ICD diagnoses of the admission.\n")
     assert pair.response == (
         "Findings: The lungs are clear. The heart is enlarged. No pleural effusion or pneumothorax.\n\n"
@@ -223,20 +232,44 @@ def test_the_diagnoses_that_are_wanted_are_those_of_the_admission_with_their_tit
     )
 
 
-def test_no_pair_of_the_impression_sees_a_record(root: Path):
-    requests = {pair.request for pair in pairs(mimic_cxr.read(root)) if pair.metadata["stage"] == "impression"}
+def test_no_pair_of_the_impression_sees_a_record(root: Path, records: Path):
+    requests = {pair.request for pair in pairs(mimic_cxr.read(root, records)) if pair.metadata["stage"] == "impression"}
     assert requests == {"Write the impression of this chest radiograph study, then its CheXpert labels."}
 
 
-def test_what_went_into_the_requests_keeps_the_rules_of_the_record(root: Path, tmp_path: Path):
-    tables = read_tables(root)
-    assert tables.hosp is not None
-    studies = [
-        TimedStudy(subject_id=study.subject_id, study_id=study.study_id, study_time=study.time) for study in tables.studies.values()
-    ]  # fmt: skip
-    write_contexts(tmp_path, tables.hosp, studies)
-    outcomes = {rule.name: rule.holds(tmp_path) for rule in availability.rules(tables.hosp)}
-    assert "no_future_information" in outcomes
-    assert [name for name, outcome in outcomes.items() if not outcome.passed] == []
-    texts = {context.study_id: context.text for context in read_table(tmp_path / CONTEXTS, EhrContext)}
-    assert all(pair.request.endswith(texts[study_id]) for study_id, pair in reasoning(root).items())
+def test_the_records_keep_their_rules_and_one_of_the_future_does_not(root: Path, records: Path, tmp_path: Path):
+    rules = mimic_cxr_records.rules(root)
+    assert [rule.name for rule in rules if not rule.holds(records).passed] == []
+    contexts = list(read_table(records / CONTEXTS, EhrContext))
+    texts = {context.study_id: context.text for context in contexts}
+    assert all(pair.request.endswith(texts[study_id]) for study_id, pair in reasoning(root, records).items())
+    place, context = next((place, context) for place, context in enumerate(contexts) if context.labs)
+    [lab, *others] = context.labs
+    later = max((row for row in table(root, "labevents") if row["subject_id"] == context.subject_id), key=itemgetter("charttime"))
+    contexts[place] = replace(context, labs=(replace(lab, labevent_id=later["labevent_id"]), *others))
+    write_table(tmp_path / CONTEXTS, EhrContext, contexts)
+    assert [rule.name for rule in rules if not rule.holds(tmp_path).passed] == ["no_future_information"]
+
+
+def test_without_mimic_iv_there_are_no_records_and_none_may_be_there(root: Path, records: Path, tmp_path: Path):
+    alone = shutil.copytree(root, tmp_path / "raw", ignore=shutil.ignore_patterns("mimic-iv"))
+    (tmp_path / "records").mkdir()
+    assert mimic_cxr_records.write(alone, tmp_path / "records") == {"num_studies": 0}
+    assert [rule.name for rule in mimic_cxr_records.rules(alone) if not rule.holds(tmp_path / "records").passed] == []
+    assert {pair.request for pair in reasoning(alone, tmp_path / "records").values()} == {
+        "Describe the findings of this chest radiograph study."
+    }
+    assert mimic_cxr_records.rules(alone)[0].holds(records).passed is False
+
+
+def test_records_of_other_studies_are_refused(root: Path, records: Path, tmp_path: Path):
+    write_table(tmp_path / CONTEXTS, EhrContext, list(read_table(records / CONTEXTS, EhrContext))[1:])
+    with pytest.raises(MedVLError, match="study 59000000 beside the record of 59000001"):
+        list(mimic_cxr.read(root, tmp_path))
+
+
+def test_a_folder_hosp_twice_is_refused(root: Path, tmp_path: Path):
+    twice = shutil.copytree(root, tmp_path / "raw")
+    shutil.copytree(twice / "mimic-iv", twice / "mimic-iv-3.1")
+    with pytest.raises(InputRefused, match="2 folders of MIMIC-IV"):
+        list(mimic_cxr.read(twice))

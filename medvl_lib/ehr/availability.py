@@ -24,7 +24,7 @@ from medvl_lib.ehr.hosp import ALLOWED_COLUMNS, MASK, refusing_damage, table_pat
 from medvl_lib.ehr.template import render_context
 from medvl_lib.provenance import Outcome, Rule
 from medvl_lib.rules import columns_are_as_declared, outcome
-from medvl_lib.tables import read_table
+from medvl_lib.tables import read_rows
 
 TEMPLATE_WORDS = frozenset(
     re.findall(
@@ -171,7 +171,7 @@ def _says_more(context: EhrContext) -> bool:
 
 
 def _no_future_information(hosp: Path, directory: Path) -> Outcome:
-    texts = [f"{context.study_id}: text" for context in read_table(directory / CONTEXTS, EhrContext) if _says_more(context)]
+    texts = [f"{context.study_id}: text" for context in read_rows(directory / CONTEXTS, EhrContext) if _says_more(context)]
     facts = _offenders(hosp, directory, *FACTS)
     return outcome([*facts, *texts], "facts were not on record before their study, or texts say more than their facts")
 

@@ -1,4 +1,6 @@
-"""``dataset_assets(run)``: raw records, pairs and validated pairs of one dataset, with their checks. No Dagster code per dataset."""
+"""``dataset_assets(run)``: raw records, pairs and validated pairs of one dataset, what is known of its subjects from other tables, with
+their checks. No Dagster code per dataset.
+"""
 
 import dagster as dg
 

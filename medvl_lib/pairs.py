@@ -4,7 +4,7 @@ In: what a dataset's ``read`` yields (drafts, and rejections for records that ar
 tables, and the pictures in the image store. Whether a pair is good enough to train on is decided in ``validation``.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal
@@ -13,6 +13,7 @@ from medvl_lib import dicom
 from medvl_lib.images import ImageStore
 from medvl_lib.provenance import Fact, Outcome, Rule
 from medvl_lib.rules import SHOWN_OFFENDERS, columns_are_as_declared, stream
+from medvl_lib.step import Table
 from medvl_lib.tables import Column, TableWriter, num_rows
 
 REVISION = 2  # a DICOM file that says who the patient is never comes into the store
@@ -96,6 +97,27 @@ Reading = Draft | Rejection
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """What is known of a dataset's subjects from other tables: one that is written, and judged, before any pair is made with it."""
+
+    step: str
+    """Name of the step that writes it: ``ehr_contexts``."""
+    description: str
+    """What the UI says of it."""
+    table: Table
+    write: Callable[[Path, Path], Mapping[str, Fact]]
+    """Raw folder and an empty directory -> what was written there, in numbers."""
+    rules: Callable[[Path], tuple[Rule, ...]]
+    """Raw folder -> what must be true of such a directory."""
+    read: Callable[[Path, Path], Iterable[Reading]]
+    """Raw folder and a judged directory -> readings: takes the place of the dataset's ``read``."""
+    revision: int
+    """Raised when ``write`` writes something else of the same files."""
+    literals: tuple[object, ...]
+    """Values that change what ``write`` writes: they bear identity."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Dataset:
     """A publisher's set: everything the route needs to know of it."""
 
@@ -117,6 +139,8 @@ class Dataset:
     """What its pairs want to hear, so that a gate which none of them can decide is refused before they are read; None: its files say it."""
     literals: tuple[object, ...] = field(default=())
     """Values that change what ``read`` yields (page layout, font): they bear identity."""
+    context: Context | None = None
+    """What is known of its subjects from other tables; None for nearly all."""
 
 
 def store(draft: Draft, images: ImageStore) -> Pair | Rejection:

@@ -15,6 +15,8 @@ import pyarrow.parquet as pq
 from medvl_lib import audit, case_index, chat, near_duplicates, raw_records, split
 from medvl_lib.benchmark import promotion
 from medvl_lib.benchmark.tables import TABLES, BenchmarkRow
+from medvl_lib.ehr.contexts import CONTEXTS
+from medvl_lib.ehr.facts import EhrContext
 from medvl_lib.evaluation import galleries, parity, scores
 from medvl_lib.evaluation.predictions import FLOORS, PREDICTIONS, REFERENCES, VARIANTS, Prediction, Reference, VariantMeasurement
 from medvl_lib.files import read_json, write_json
@@ -66,6 +68,17 @@ def like_the_first(*names: str, other: Callable[[Any], bool] = lambda _: True) -
 def repeated(rows: Rows) -> Rows:
     """The first row twice."""
     return [*rows, rows[0]]
+
+
+def has_targets(row: EhrContext) -> bool:
+    """Whether a study has target diagnoses."""
+    return bool(row.target_diagnoses)
+
+
+def another_title(rows: Rows) -> Rows:
+    """The first target diagnosis under another title."""
+    first, *others = next(row for row in rows if has_targets(row)).target_diagnoses
+    return first_where(has_targets, target_diagnoses=(replace(first, title="Something else"), *others))(rows)
 
 
 def unearned_promotion(rows: Rows) -> Rows:
@@ -265,6 +278,12 @@ DAMAGES: dict[str, dict[str, Damage]] = {
         "pairs_were_read": rewritten(PAIRS, Pair, lambda _: []),
         "pair_ids_are_unique": rewritten(PAIRS, Pair, repeated),
         "columns_are_as_declared": added_column(REJECTIONS),
+    },
+    "ehr_contexts": {
+        "columns_are_as_declared": added_column(CONTEXTS),
+        "no_future_information": rewritten(CONTEXTS, EhrContext, lambda rows: at(0, text=f"{rows[0].text}\n- Home")(rows)),
+        "targets_are_of_the_same_admission": rewritten(CONTEXTS, EhrContext, first_where(has_targets, target_diagnoses=())),
+        "every_diagnosis_has_its_title": rewritten(CONTEXTS, EhrContext, another_title),
     },
     "validated_pairs": {
         "columns_are_as_declared": added_column(REJECTIONS),

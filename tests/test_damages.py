@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from medvl_lib import sample_data
 from medvl_lib.datasets import DATASETS
 from medvl_lib.hardware import PROFILES
 from medvl_lib.lines import DOCUMENTS, ENCODER, LINES, PAGES, DatasetRun, dataset_runs, lines_of, tiny
@@ -34,6 +35,13 @@ def small_route(root: Path) -> tuple[Step, ...]:
     return (*dataset_steps(run), *line_steps(replace(line, stages=(small_encoder(), *line.stages)), CPU))
 
 
+def records_of_patients(root: Path) -> tuple[Step, ...]:
+    """Raw records, and what is on record about their patients, of the dataset that has it."""
+    sample_data.write("mimic_cxr", root / "mimic_cxr", counts={"train": 4, "validate": 0, "test": 0})
+    raw, records, *_ = dataset_steps(DatasetRun(dataset=DATASETS["mimic_cxr"], raw_folder=root / "mimic_cxr", limits=PAGES))
+    return raw, records
+
+
 def small_encoder() -> Stage:
     """A line's encoder with as few steps as show that its loss falls."""
     stage, *_ = tiny(replace(DOCUMENTS, stages=(ENCODER, *DOCUMENTS.stages))).stages
@@ -48,7 +56,9 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Artifac
     found: dict[str, tuple[Artifact, tuple[Rule, ...]]] = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(overfit, "NUM_PAIRS", 8)  # a rehearsal of a rehearsal
-        for step in small_route(root):
+        raw, records = records_of_patients(root)
+        judge(workspace, run_step(workspace, raw), raw.rules)
+        for step in (records, *small_route(root)):
             found[step.name] = run_step(workspace, step), step.rules
             judge(workspace, *found[step.name])
     shown_to_work(found["promotion"][0].directory)

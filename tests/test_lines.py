@@ -54,7 +54,7 @@ from medvl_lib.lines import (
 )
 from medvl_lib.models import spec as model_spec
 from medvl_lib.models.spec import ModelSpec
-from medvl_lib.pairs import Dataset
+from medvl_lib.pairs import Context, Dataset
 from medvl_lib.route import judging
 from medvl_lib.route.data import dataset_steps
 from medvl_lib.route.line import line_steps
@@ -341,7 +341,11 @@ DATASET = {
     "revision": (99, {"pairs"}), "literals": ((1,), {"pairs"}), "title": ("x", set()), "licence": ("x", set()), "source": ("x", set()),
     "may_be_shown": (False, set()), "rejected_share_budget": (0.5, set()),  # it moves a verdict, not what is written
     "answers": (("open",), set()),  # it refuses a gate, and writes nothing
-    "name": None, "read": None,
+    "name": None, "read": None, "context": None,
+}  # fmt: skip
+CONTEXT = {
+    "revision": (99, {"ehr_contexts"}), "literals": ((1,), {"ehr_contexts"}), "description": ("x", set()),
+    "step": None, "table": None, "write": None, "rules": None, "read": None,
 }  # fmt: skip
 
 
@@ -357,12 +361,21 @@ def test_a_limit_moves_the_validated_pairs_alone(name: str):
 
 def test_no_field_of_a_dataset_was_added_without_saying_here_what_it_moves():
     assert names(Dataset) == set(DATASET)
+    assert names(Context) == set(CONTEXT)
 
 
 @pytest.mark.parametrize("name", [name for name, change in DATASET.items() if change])
 def test_what_a_dataset_reads_moves_its_pairs_and_its_words_move_nothing(name: str):
     value, moves = DATASET[name]
     assert moved_by_run(replace(RUN, dataset=replace(RUN.dataset, **{name: value}))) == moves
+
+
+@pytest.mark.parametrize("name", [name for name, change in CONTEXT.items() if change])
+def test_what_is_known_of_a_datasets_subjects_moves_its_own_step(name: str):
+    run, (value, moves) = replace(RUN, dataset=DATASETS["mimic_cxr"]), CONTEXT[name]
+    changed = replace(run, dataset=replace(run.dataset, context=replace(run.dataset.context, **{name: value})))
+    before, after = ({step.name: step.version for step in dataset_steps(each)} for each in (run, changed))
+    assert moved(before, after) == moves
 
 
 def test_where_raw_files_lie_moves_nothing():

@@ -9,6 +9,7 @@ from medvl_lib.datasets import (
     clinical_documents,
     custom_reports,
     knee_xray,
+    mimic_cxr,
     mtsamples,
     pad_ufes_20,
     pathvqa,
@@ -23,6 +24,7 @@ DATASETS: dict[str, Dataset] = {
     for module in (
         clinical_documents, mtsamples, pathvqa, pubmedvision,
         knee_xray, pad_ufes_20, slake, custom_reports, roco,
+        mimic_cxr,
     )
 }  # fmt: skip
 SHOWN_LICENCES: dict[str, str] = {name: dataset.licence for name, dataset in DATASETS.items() if dataset.may_be_shown}

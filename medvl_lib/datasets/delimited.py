@@ -86,4 +86,4 @@ def by_name(record: list[str] | csv.Error, columns: Sequence[str], encoding: str
 
 def is_undecoded(text: str) -> bool:
     """Whether a text holds bytes that ``surrogateescape`` kept because the encoding has no character for them."""
-    return any("\udc80" <= character <= "\udcff" for character in text)
+    return not text.isascii() and any("\udc80" <= character <= "\udcff" for character in text)

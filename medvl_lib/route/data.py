@@ -4,7 +4,7 @@ In: a dataset with its settings, or a line. Out: steps. Reading, judging and spl
 """
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from medvl_lib.workspace import Workspace
 
 
 def dataset_steps(run: DatasetRun) -> tuple[Step, ...]:
-    """Raw records, pairs and validated pairs of one dataset."""
+    """Raw records, what is known of the subjects from other tables (where the dataset has it), pairs and validated pairs."""
     dataset, name = run.dataset, run.dataset.name
 
     def seen(workspace: Workspace) -> tuple[raw_records.RawFile, ...]:
@@ -33,16 +33,24 @@ def dataset_steps(run: DatasetRun) -> tuple[Step, ...]:
         raw_records.require_unchanged(call.directory, seen(call.workspace), run.raw_folder, name)
         return facts
 
-    def read(call: Call) -> Mapping[str, Fact]:
+    def unmoved(call: Call, write: Callable[[], Mapping[str, Fact]]) -> Mapping[str, Fact]:
+        """Write from the raw folder, which is what was observed, before and after."""
         manifest = call.read("raw_records", name)
         raw_records.require_unchanged(manifest, seen(call.workspace), run.raw_folder, name)
-        facts = pairs.write_pairs(call.directory, dataset.read(run.raw_folder), ImageStore(call.workspace.images))
-        raw_records.require_unchanged(manifest, seen(call.workspace), run.raw_folder, name)  # nothing moved while it was read
+        facts = write()
+        raw_records.require_unchanged(manifest, seen(call.workspace), run.raw_folder, name)
         return facts
+
+    def read(call: Call) -> Mapping[str, Fact]:
+        known = dataset.context
+        readings = dataset.read(run.raw_folder) if known is None else known.read(run.raw_folder, call.read(known.step, name))
+        return unmoved(call, lambda: pairs.write_pairs(call.directory, readings, ImageStore(call.workspace.images)))
 
     def validate(call: Call) -> Mapping[str, Fact]:
         return validation.write_validated(call.directory, call.read("pairs", name), ImageStore(call.workspace.images), dataset, run.limits)
 
+    raw = source("raw_records", name, raw_records.RULES)
+    known = () if dataset.context is None else (context_step(run, dataset.context, raw, unmoved),)
     return (
         Step(
             name="raw_records", owner=name, description=f"{dataset.title}. {sign(raw_records.__name__)}", reads=(),
@@ -51,8 +59,10 @@ def dataset_steps(run: DatasetRun) -> tuple[Step, ...]:
             write=observe,
             table=Table(file=raw_records.MANIFEST, model=raw_records.RawFile),
         ),
+        *known,
         Step(
-            name="pairs", owner=name, description=sign(dataset.read.__module__), reads=(source("raw_records", name, raw_records.RULES),),
+            name="pairs", owner=name, description=sign(dataset.read.__module__),
+            reads=(raw, *(source(step.name, name, step.rules) for step in known)),
             version=code_version(pairs.REVISION, name, dataset.revision, dataset.literals), rules=pairs.RULES, write=read,
             table=Table(file=pairs.PAIRS, model=pairs.Pair),
         ),
@@ -61,6 +71,18 @@ def dataset_steps(run: DatasetRun) -> tuple[Step, ...]:
             version=code_version(validation.REVISION, images.REVISION, name, run.limits), rules=validation.rules(dataset), write=validate,
             table=Table(file=pairs.PAIRS, model=pairs.Pair),
         ),
+    )  # fmt: skip
+
+
+def context_step(
+    run: DatasetRun, context: pairs.Context, raw: Source, unmoved: Callable[[Call, Callable[[], Mapping[str, Fact]]], Mapping[str, Fact]]
+) -> Step:
+    """What is known of a dataset's subjects from other tables, judged before any pair is made with it."""
+    return Step(
+        name=context.step, owner=run.dataset.name, description=context.description.strip(), reads=(raw,),
+        version=code_version(context.revision, run.dataset.name, run.dataset.revision, context.literals),
+        rules=context.rules(run.raw_folder), table=context.table,
+        write=lambda call: unmoved(call, lambda: context.write(run.raw_folder, call.directory)),
     )  # fmt: skip
 
 

@@ -19,6 +19,7 @@ from medvl_lib.sample_data import (
     clinical_documents,
     custom_reports,
     knee_xray,
+    mimic_cxr,
     mtsamples,
     pad_ufes_20,
     pathvqa,
@@ -50,6 +51,7 @@ GENERATORS: dict[str, Generator] = {
     "slake": Generator(write_raw=slake.write_raw, counts=slake.COUNTS),
     "custom_reports": Generator(write_raw=custom_reports.write_raw, counts=custom_reports.COUNTS),
     "roco": Generator(write_raw=roco.write_raw, counts=roco.COUNTS),
+    "mimic_cxr": Generator(write_raw=mimic_cxr.write_raw, counts=mimic_cxr.COUNTS),
 }
 
 

@@ -19,6 +19,7 @@ FEW = {
     "slake": {"train": 1, "validate": 0, "test": 1},
     "custom_reports": {"english": 1, "chinese": 2, "dicom": 1},
     "roco": {"train": 2, "validation": 0, "test": 1, "hub_train": 1, "hub_test": 0},
+    "mimic_cxr": {"train": 1, "validate": 0, "test": 1},
 }
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from medvl_lib import audit, case_index, chat, near_duplicates, raw_records, split
+from medvl_lib import audit, case_index, chat, near_duplicates, raw_records, retrieved_cases, split
 from medvl_lib.benchmark import promotion
 from medvl_lib.benchmark.tables import TABLES, BenchmarkRow
 from medvl_lib.ehr.contexts import CONTEXTS
@@ -352,6 +352,29 @@ DAMAGES: dict[str, dict[str, Damage]] = {
         "no_case_is_held_out": rewritten(case_index.INDEX, case_index.IndexedCase, at(0, split="test")),
         "every_vector_has_the_length_one": rewritten(
             case_index.INDEX, case_index.IndexedCase, lambda rows: at(0, embedding=tuple(2 * value for value in rows[0].embedding))(rows)
+        ),
+    },
+    "retrieved_cases": {
+        "columns_are_as_declared": added_column(retrieved_cases.RETRIEVED_CASES),
+        "every_question_was_looked_for": rewritten(
+            retrieved_cases.RETRIEVED_CASES, retrieved_cases.RetrievedCases, lambda rows: rows[:-1]
+        ),
+        "no_case_is_the_answer": rewritten(
+            retrieved_cases.RETRIEVED_CASES, retrieved_cases.RetrievedCases,
+            lambda rows: first_where(lambda row: row.cases, group_id=next(row for row in rows if row.cases).cases[0].group_id)(rows),
+        ),
+        "cases_come_the_most_similar_first": rewritten(
+            retrieved_cases.RETRIEVED_CASES, retrieved_cases.RetrievedCases,
+            lambda rows: [
+                replace(row, cases=tuple(replace(case, similarity=2.0) for case in row.cases)) if row.cases else row for row in rows
+            ],
+        ),
+        "the_words_are_those_of_the_cases": rewritten(
+            retrieved_cases.RETRIEVED_CASES, retrieved_cases.RetrievedCases,
+            first_where(lambda row: row.cases, preface="Similar cases: none"),
+        ),
+        "questions_with_cases_fit": rewritten(
+            retrieved_cases.RETRIEVED_CASES, retrieved_cases.RetrievedCases, first_where(lambda row: row.cases, num_tokens=100_000)
         ),
     },
     "retrieval": {

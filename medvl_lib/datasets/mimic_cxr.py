@@ -42,8 +42,9 @@ from pathlib import Path
 from medvl_lib import ehr
 from medvl_lib.datasets import delimited, masks, mimic_cxr_records, mimic_cxr_texts, picture_files, radiology_report, raw_folder
 from medvl_lib.datasets.delimited import Damage
+from medvl_lib.datasets.descriptions import STAGE
 from medvl_lib.datasets.mimic_cxr_tables import Spoilt, Study, Tables, read_tables
-from medvl_lib.datasets.mimic_cxr_texts import STAGE, STAGES, STUDY_ID, STUDY_TIME, Record, Stage, Wanted
+from medvl_lib.datasets.mimic_cxr_texts import STAGES, STUDY_ID, STUDY_TIME, Record, Stage, Wanted
 from medvl_lib.datasets.radiology_report import Section
 from medvl_lib.ehr.contexts import CONTEXTS, LIMITS
 from medvl_lib.ehr.facts import EhrContext

@@ -23,17 +23,17 @@ import re
 from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
+from medvl_lib import chexpert
+
 Stage = Literal["impression", "reasoning"]
 State = Literal["present", "absent", "uncertain"]
 
 STAGES: tuple[Stage, ...] = ("impression", "reasoning")
-STAGE, STUDY_ID, STUDY_TIME = "stage", "study_id", "study_time"
-"""Metadata keys by which others know a pair: its stage, its study, and when that was taken (ISO 8601 to the second; empty if not known)."""
+STUDY_ID, STUDY_TIME = "study_id", "study_time"
+"""Metadata keys by which others know a pair, beside ``descriptions.STAGE``: its study, and when that was taken (ISO 8601 to the second;
+empty if not known)."""
 
-OBSERVATIONS = (
-    "Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Enlarged Cardiomediastinum", "Fracture", "Lung Lesion", "Lung Opacity",
-    "No Finding", "Pleural Effusion", "Pleural Other", "Pneumonia", "Pneumothorax", "Support Devices",
-)  # fmt: skip
+OBSERVATIONS = tuple(sorted(chexpert.OBSERVATIONS))
 """The fourteen columns of the publisher's table, in its order and spelling."""
 STATES: Mapping[str, State | None] = {"1.0": "present", "0.0": "absent", "-1.0": "uncertain", "": None}
 """What the table's cells say; an empty one, that the report does not mention it."""

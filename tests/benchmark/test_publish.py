@@ -25,7 +25,8 @@ from medvl_lib.workspace import Workspace
 from tests.benchmark.evaluated import COUNTS, Evaluated, overrule
 
 VIEWS = {
-    "leaderboard", "quantization_cost", "did_finetuning_help", "training_curve", "data_loss_by_reason", "regressions", "expert_ratings"
+    "leaderboard", "quantization_cost", "did_finetuning_help", "training_curve", "data_loss_by_reason", "regressions", "expert_ratings",
+    "encoder_recall",
 }  # fmt: skip
 DUCKDB_TYPES = {
     "string": "VARCHAR", "int64": "BIGINT", "double": "DOUBLE", "bool": "BOOLEAN", "map<string, string>": "MAP(VARCHAR, VARCHAR)",

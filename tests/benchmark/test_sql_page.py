@@ -63,4 +63,5 @@ def test_there_are_a_dozen_questions_and_no_sql_on_the_page_is_left_out():
 def test_every_view_answers_a_question_on_the_page(store: Workspace):
     asked = "\n".join(sql for sql, _ in QUESTIONS.values())
     views = [name for (name,) in ask(store, "select view_name from duckdb_views() where not internal").rows]
-    assert not [view for view in views if not re.search(rf"\b{view}\b", asked)]
+    assert "medvl sql encoder_recall" in PAGE.read_text(encoding="utf-8")  # the page's own store has no line with an encoder
+    assert not [view for view in views if view != "encoder_recall" and not re.search(rf"\b{view}\b", asked)]

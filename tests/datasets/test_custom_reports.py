@@ -105,7 +105,7 @@ def test_the_columns_of_another_table_are_declared(tmp_path: Path):
     [
         ('langage = "zh"', "unknown key 'langage'", "did you mean 'language'?"),
         ('[columns]\ntxt = ["a"]', "unknown key 'txt'", "did you mean 'text'?"),
-        ('[columns]\ntext = "a"', "text = 'a'", "array"), ("[dicom]\nidentity_removed = 1", "identity_removed = 1", "boolean"),
+        ('[columns]\ntext = "a"', "text = 'a'", "array"), ("[dicom]\nidentity_removed = 1", "identity_removed = 1", "true or false"),
         ('[dicom]\npseudonyms = ["PatientId"]', "pseudonyms = ['PatientId']", "none of the identifying tags"),
         ('[columns]\nsubject = ["a", "b"]', "subject = ['a', 'b']", "one column only"),
         ('encoding = "latin-1"', "encoding = 'latin-1'", "gb18030"),

@@ -155,7 +155,7 @@ def _nearest(queries: Path, index: Path, count: int) -> Iterator[tuple[str, list
         cosines = (np.stack(asked_vectors) @ found.embeddings.T).max(axis=0)
         is_other = (groups != of_group[0]) & (found.languages == of_language[0]) & ~np.isin(pictures, shown)
         [places] = np.nonzero(is_other)
-        best = places[np.argsort(-cosines[places], kind="stable")[:count]]
+        best: list[int] = places[np.argsort(-cosines[places], kind="stable")[:count]].tolist()
         yield pair_id, [replace(found.rows[place], similarity=float(np.clip(cosines[place], -1, 1))) for place in best]
 
 

@@ -32,7 +32,8 @@ def small_route(root: Path) -> tuple[Step, ...]:
     """Every step of one dataset and one line, in order, with as few pairs and steps as show anything."""
     settings = read_settings(demo_runs.project(root, more=MORE))
     [run], [line] = dataset_runs(settings), lines_of(settings)
-    return (*dataset_steps(run), *line_steps(replace(line, stages=(small_encoder(), *line.stages)), CPU))
+    asked = replace(line.evaluation, controls=(*line.evaluation.controls, "retrieved_cases"))
+    return (*dataset_steps(run), *line_steps(replace(line, stages=(small_encoder(), *line.stages), evaluation=asked), CPU))
 
 
 def records_of_patients(root: Path) -> tuple[Step, ...]:

@@ -248,9 +248,10 @@ def cases_come_the_most_similar_first(directory: Path) -> Outcome:
 
 def the_words_are_those_of_the_cases(directory: Path) -> Outcome:
     """Every case's text stands in the words before the question, and where there are no cases there are no words."""
+    question = "select pair_id, preface, list_transform(cases, lambda found: found.text) from read_parquet($cases)"
     wrong = [
-        row.pair_id for row in read_table(directory / RETRIEVED_CASES, RetrievedCases)
-        if row.preface not in {worded(heading, [case.text for case in row.cases]) for heading in HEADINGS.values()}
+        pair_id for pair_id, preface, texts in stream(question, cases=directory / RETRIEVED_CASES)
+        if preface not in {worded(heading, texts) for heading in HEADINGS.values()}
     ]  # fmt: skip
     return outcome(wrong, "questions have other words before them than their cases'")
 

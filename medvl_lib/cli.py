@@ -189,21 +189,13 @@ def similar(arguments: argparse.Namespace) -> int:
     profile, path = profile_for(settings).profile, Path(arguments.image)
     for name, value in process_environment(profile).items():  # before torch is imported
         os.environ.setdefault(name, value)
-    picture = _bytes(path)
     from medvl_lib.route.similar import similar as nearest_cases
+    from medvl_lib.serving.describing import picture_in
 
     workspace = Workspace(root=settings.data_root)
-    for found in nearest_cases(workspace, _line(settings, arguments.line), profile, picture, str(path), arguments.count):
+    for found in nearest_cases(workspace, _line(settings, arguments.line), profile, picture_in(path), str(path), arguments.count):
         print(f"{found.similarity:6.3f}  {found.pair_id}  {found.text}")
     return 0
-
-
-def _bytes(path: Path) -> bytes:
-    """The picture file that somebody named."""
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise MedVLError(found=f"no readable file ({error.strerror})", where=str(path), do="name a picture") from error
 
 
 def describe(arguments: argparse.Namespace) -> int:
@@ -215,6 +207,7 @@ def describe(arguments: argparse.Namespace) -> int:
     for name, value in process_environment(profile).items():  # before torch is imported
         os.environ.setdefault(name, value)
     from medvl_lib.serving.describing import describe as described
+    from medvl_lib.serving.describing import picture_in
     from medvl_lib.serving.served import served_model
 
     line, path = _line(settings, arguments.line), Path(arguments.image)
@@ -224,7 +217,7 @@ def describe(arguments: argparse.Namespace) -> int:
         from medvl_lib.route.similar import similar as nearest_cases
 
         count = line.evaluation.num_retrieved_cases
-        for found in nearest_cases(workspace, line, profile, _bytes(path), str(path), count, arguments.language):
+        for found in nearest_cases(workspace, line, profile, picture_in(path), str(path), count, arguments.language):
             print(f"before the question: {found.similarity:6.3f}  {found.pair_id}  {found.text}", file=sys.stderr)
             cases.append(found.text)
     print(described(path, arguments.language, model=model, line=line, profile=profile, cases=cases).answer)

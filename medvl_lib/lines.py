@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import TypeVar, get_args
 
 from medvl_lib.audit import AuditSpec
-from medvl_lib.benchmark.gate import Gate, RecallGuardrail
+from medvl_lib.benchmark.gate import EVERY, Gate, RecallGuardrail
 from medvl_lib.benchmark.slices import ALL
 from medvl_lib.chat import LABELS
 from medvl_lib.datasets import DATASETS, clinical_documents
 from medvl_lib.datasets.descriptions import DESCRIBE
 from medvl_lib.errors import SettingsError
+from medvl_lib.evaluation.metrics import METRICS
 from medvl_lib.evaluation.parity import ParitySpec
 from medvl_lib.evaluation.spec import EvaluationSpec, FurtherVariant
 from medvl_lib.hardware import PROFILES
@@ -380,8 +381,13 @@ def _require_answering(gate: Gate, evaluation: EvaluationSpec, where: str) -> No
 def _require_labels(gate: Gate, where: str) -> None:
     """Refuse a guardrail on a label that no pair is ever reported by; whether some pair has its value the data say, at ``chat``."""
     for rail in gate.guardrails:
-        label = rail.slice.partition("=")[0]
-        if rail.slice != ALL and label not in LABELS:
+        label, _, value = rail.slice.partition("=")
+        own = METRICS[rail.metric].parts
+        if own and label in {name.partition("=")[0] for name in own}:
+            if value != EVERY and rail.slice not in own:
+                found = f"slice = {rail.slice!r}, which {rail.metric} has no number of"
+                raise SettingsError(found=found, where=f"{where}, guardrails", do=nearest_of(rail.slice, own))
+        elif rail.slice != ALL and label not in LABELS:
             raise SettingsError(
                 found=f"slice = {rail.slice!r}: {label!r} is no label of pairs", where=f"{where}, guardrails", do=nearest_of(label, LABELS)
             )

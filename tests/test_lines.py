@@ -445,6 +445,28 @@ def test_a_line_without_an_encoder_has_none_to_set(tmp_path: Path):
         line_from(tmp_path, "[lines.documents.encoder]\nlora_rank = 16\n")
 
 
+@pytest.mark.parametrize("within", ["label=*", "label=pneumothorax", "language=*", "all"])
+def test_a_guardrail_may_name_a_label_of_its_metric(within: str, tmp_path: Path):
+    rail = f'[[lines.documents.gate.guardrails]]\nmetric = "chexpert_rule_f1_macro"\nmargin = 0.1\nslice = "{within}"\n'
+    assert [one.slice for one in line_from(tmp_path, rail).gate.guardrails] == [within]
+
+
+@pytest.mark.parametrize(
+    ("metric", "within", "said"),
+    [
+        ("chexpert_rule_f1_macro", "label=pneumotorax", "did you mean 'label=pneumothorax'"),
+        ("chexpert_rule_f1_micro", "label=pneumothorax", "there are document_type"),  # one number over all labels
+        ("pair_accuracy", "label=pneumothorax", "there are document_type"),
+    ],
+)
+def test_a_guardrail_on_a_label_that_nothing_is_told_of_is_refused(metric: str, within: str, said: str, tmp_path: Path):
+    rail = f'[[lines.documents.gate.guardrails]]\nmetric = "{metric}"\nmargin = 0.1\nslice = "{within}"\n'
+    with pytest.raises(SettingsError) as refused:
+        line_from(tmp_path, rail)
+    assert within in refused.value.found
+    assert said in refused.value.do
+
+
 @pytest.mark.parametrize(
     ("more", "said"),
     [

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from medvl_lib.benchmark.gate import EVERY, Gate
 from medvl_lib.benchmark.slices import ALL
-from medvl_lib.evaluation.metrics import METRICS, Part
+from medvl_lib.evaluation.metrics import METRICS
 from medvl_lib.evaluation.predictions import Condition, Variant
 from medvl_lib.evaluation.scores import Score
 from medvl_lib.evaluation.statistics import Difference, Floats, Functional, Statistics, mean, paired_difference
@@ -69,7 +69,7 @@ class Comparisons:
         label, _, value = pattern.partition("=")
         if value != EVERY:
             return [pattern]
-        if parts := [name for name in _parts(metric) if name.startswith(f"{label}=")]:
+        if parts := [name for name in METRICS[metric].parts if name.startswith(f"{label}=")]:
             return sorted(parts)
         judged = {pair_id for column, found in self._table.items() if column.metric == metric for pair_id in found}
         return sorted({name for pair_id in judged for name in self.slices.get(pair_id, ()) if name.startswith(f"{label}=")})
@@ -112,7 +112,7 @@ class Comparisons:
 
         None where there are no such pairs, or where they cannot be compared.
         """
-        part = _parts(metric).get(within)
+        part = METRICS[metric].parts.get(within)
         ours, theirs = (self._within(self.column(answers, metric), ALL if part else within) for answers in (mine, others))
         if self._unsound(ours, mine) or self._unsound(theirs, others):
             return None
@@ -137,12 +137,6 @@ class Comparisons:
         failed |= {pair_id for pair_id, score in self.column(answers, UNPARSABLE).items() if score.value == 1}
         asked = {score.pair_id for score in judged}
         return len(failed & asked) / len(asked) if asked else 0.0
-
-
-def _parts(metric: str) -> Mapping[str, Part]:
-    """The labels of a metric over several, by the slice that each is reported in."""
-    corpus = METRICS[metric].corpus
-    return corpus.parts if corpus else {}
 
 
 def _turned(functional: Functional, sign: int) -> Functional:

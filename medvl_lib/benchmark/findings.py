@@ -5,24 +5,22 @@ candidates are judged, and what the findings together mean, is ``promotion``'s.
 """
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 from medvl_lib.benchmark.comparisons import Answers, Comparisons, in_words
 from medvl_lib.benchmark.costs import Cost
-from medvl_lib.benchmark.gate import EVERY, Candidate, CostLimit, Gate, Guardrail, RecallGuardrail
-from medvl_lib.benchmark.slices import ALL, LANGUAGE
+from medvl_lib.benchmark.gate import Candidate, CostLimit, Gate, Guardrail, RecallGuardrail
+from medvl_lib.benchmark.slices import ALL
 from medvl_lib.evaluation.galleries import EncoderVariant, Rank
-from medvl_lib.evaluation.metrics import METRICS
-from medvl_lib.evaluation.predictions import FLOORS, Condition, Variant
+from medvl_lib.evaluation.predictions import Condition, Variant
 from medvl_lib.evaluation.statistics import MAX_EXACT_CLUSTERS, Difference, holm_alphas, paired_difference, smallest_p
 
 CONTROL: Condition = "blank_image"  # the one that every evaluation needs
 CONTROLS: tuple[Condition, ...] = (CONTROL, "noise_image", "shuffled_image")
 
 Verdict = Literal["promote", "reject", "inconclusive"]
-NO_SAY = "this gate decides nothing by it"
 Topic = Literal["validity", "size", "rival", "cost", "floor", "image", "failures", "guardrail"]
 ORDER: tuple[Verdict, ...] = ("reject", "inconclusive", "promote")  # a reject outweighs an inconclusive, that a promote
 
@@ -339,63 +337,3 @@ def _recall(trial: Trial, rail: RecallGuardrail) -> Finding:
     if found.ci_low > -rail.margin:
         return Finding("guardrail", "promote", said)
     return Finding("guardrail", "reject" if found.ci_high < -rail.margin else "inconclusive", said)
-
-
-# -- what decides nothing, and has to be known -------------------------------------------------------------------------
-def remarks(trial: Trial, findings: Iterable[Finding]) -> Iterator[str]:
-    """What got worse by a metric that has no say in this gate, and on which datasets the answers do not beat those that need no model.
-
-    Both are looked for on every dataset that was answered, whether the gate decides by it or not.
-    """
-    yield from _worse_elsewhere(trial.on(()))
-    has_told = "floor" in {found.topic for found in findings}
-    told = set(trial.comparisons.column(trial.mine, trial.gate.primary_metric)) if has_told else set[str]()
-    for dataset in trial.comparisons.datasets(trial.mine.variant):
-        there = trial.on((dataset,))
-        for name, metric in METRICS.items():
-            is_told = name == trial.gate.primary_metric and told == set(there.comparisons.column(there.mine, name))
-            if metric.is_gateable and not is_told:
-                yield from _below_its_floors(there, dataset, name)
-
-
-def _worse_elsewhere(trial: Trial) -> Iterator[str]:
-    """Each metric without a say by which the candidate is worse than the champion; a rate of failures that rose also within chance."""
-    champion = trial.rivals[0]
-    guarded = {rail.metric for rail in trial.gate.guardrails if rail.slice == ALL}
-    for name in (name for name in METRICS if name not in {*trial.gate.primaries, *guarded}):
-        for within in _one_number(trial, name):
-            found = trial.against(champion, name, within=within)
-            if found is not None and found.difference < 0:
-                yield from _worse(trial, found, name, within)
-
-
-def _worse(trial: Trial, found: Difference, metric: str, within: str) -> Iterator[str]:
-    champion, is_certain = trial.rivals[0], is_shown(found, trial.alpha) and _high(found) < 0
-    said = trial.words(found, champion, metric, within=within)
-    if METRICS[metric].is_higher_better:
-        if is_certain:
-            yield f"worse than {champion} by {metric}, and {NO_SAY}: {said}"
-        return
-    mine, theirs = trial.comparisons.means(trial.mine, champion, metric)
-    how = "more than chance explains" if is_certain else "which chance may explain"
-    yield f"{metric} rose from {theirs:.3f} ({champion}) to {mine:.3f} ({trial.mine}), {how}, and {NO_SAY}: {said}"
-
-
-def _below_its_floors(trial: Trial, dataset: str, metric: str) -> Iterator[str]:
-    """The best floor on one dataset, where the candidate was not shown to be better by a metric that a gate could decide by."""
-    for within in _one_number(trial, metric):
-        floors = [(Answers(other), found) for other in FLOORS if (found := trial.against(Answers(other), metric, within=within))]
-        if not floors:
-            continue
-        best, found = min(floors, key=lambda one: one[1].difference)
-        if not (is_shown(found, trial.alpha) and found.ci_low is not None and found.ci_low > 0):
-            below = "stays below" if found.difference < 0 else "is as good as" if found.difference == 0 else "was not shown to beat"
-            yield f"on {dataset} {trial.mine} {below} {best}, which needs no model: {trial.words(found, best, metric, within=within)}"
-
-
-def _one_number(trial: Trial, metric: str) -> list[str]:
-    """The slices that a metric is one number over: all pairs, or each language where texts of several are cut in several ways."""
-    column = trial.comparisons.column(trial.mine, metric)
-    if len({score.signature for score in column.values()}) <= 1:
-        return [ALL] if column else []
-    return trial.comparisons.matching(f"{LANGUAGE}{EVERY}", metric)

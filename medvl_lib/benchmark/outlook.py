@@ -101,11 +101,13 @@ def _num_groups(references: Iterable[Reference]) -> int:
 def _unguarded(rail: Guardrail, asked: Sequence[Reference]) -> str | None:
     """Why a guardrail will keep everything back, if it will: too few groups have its metric and, one by one, its labels."""
     label, _, value = rail.slice.partition("=")
+    own = {name.partition("=")[0] for name in METRICS[rail.metric].parts}  # labels of the metric itself: every pair has them all
+    is_whole = rail.slice == ALL or label in own
     parts: dict[str, list[Reference]] = defaultdict(list)
     for reference in asked:
         has = reference.slices.get(label)
-        if METRICS[rail.metric].applies_to(reference) and (rail.slice == ALL or (has is not None and value in {EVERY, has})):
-            parts[ALL if rail.slice == ALL else f"{label}={has}"].append(reference)
+        if METRICS[rail.metric].applies_to(reference) and (is_whole or (has is not None and value in {EVERY, has})):
+            parts[ALL if is_whole else f"{label}={has}"].append(reference)
     few = [f"{name} has {_num_groups(found)}" for name, found in sorted(parts.items()) if _num_groups(found) <= MAX_EXACT_CLUSTERS]
     if parts and not few:
         return None

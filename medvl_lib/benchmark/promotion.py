@@ -36,6 +36,7 @@ from medvl_lib.benchmark import costs as costs_room
 from medvl_lib.benchmark import findings as room
 from medvl_lib.benchmark import leaks as leaks_room
 from medvl_lib.benchmark import looks
+from medvl_lib.benchmark import remarks as remarks_room
 from medvl_lib.benchmark.comparisons import Answers, Comparisons
 from medvl_lib.benchmark.costs import Cost
 from medvl_lib.benchmark.findings import ORDER, Finding, Trial, Verdict
@@ -173,7 +174,7 @@ def _decision(trial: Trial, known: Circumstances, line: str, evaluation_id: str)
         found, effect = room.deciding(trial), room.image_effect(trial)
         few = room.too_few(trial, found)
         findings = _findings(trial) if few is None else [few]
-        remarks = [*room.remarks(trial, findings), _wear(gate, look)]
+        remarks = [*remarks_room.remarks(trial, findings), _wear(gate, look)]
     difference = found and found.difference
     return Decision(
         line=line, evaluation_id=evaluation_id, gate_id=digest(gate), verdict=findings[0].verdict, is_winner=False, decided_by=GATE,

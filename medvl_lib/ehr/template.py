@@ -30,7 +30,7 @@ from medvl_lib.errors import MedVLError
 
 DIAGNOSES_HEADING = "Diagnoses:"
 NO_TITLE = "(no title)"
-DIAGNOSIS_LINE = re.compile(r"^- ICD-(\d+) (\w+): (.+)$")
+DIAGNOSIS_LINE = re.compile(r"^-\s*ICD-(9|10)\s+([A-Z0-9.]+)\s*(?::\s*(.*))?$", re.IGNORECASE)
 HEADINGS = {
     "labs": "Abnormal laboratory results:",
     "medications": "Medications begun:",
@@ -110,17 +110,17 @@ def render_diagnoses(diagnoses: Sequence[Diagnosis]) -> str:
 def parse_diagnoses(text: str) -> tuple[Coded, ...]:
     """The diagnoses below the last heading ``Diagnoses:`` of a text, in order, as ``render_diagnoses`` or a model like it wrote them.
 
-    White space around a line counts for nothing. The first line that is no diagnosis ends the list; without the heading there is none.
+    White space, capitals and a missing title count for nothing; a code stays as it is spelt there. The first line that is no diagnosis ends
+    the list; without the heading there is none.
     """
     lines = [line.strip() for line in text.splitlines()]
-    if DIAGNOSES_HEADING not in lines:
-        return ()
+    start = max((place for place, line in enumerate(lines, 1) if line.lower() == DIAGNOSES_HEADING.lower()), default=len(lines))
     found: list[Coded] = []
-    for line in lines[len(lines) - lines[::-1].index(DIAGNOSES_HEADING) :]:
+    for line in lines[start:]:
         if (match := DIAGNOSIS_LINE.match(line)) is None:
             break
         version, code, title = match.groups()
-        found.append(Coded(code, version, None if title == NO_TITLE else title))
+        found.append(Coded(code, version, None if title in {None, "", NO_TITLE} else title))
     return tuple(found)
 
 

@@ -94,23 +94,29 @@ class EncoderSpeed:
 
 
 def timed(
-    variant: EncoderVariant, kind: EncoderInput, inputs: Sequence[str], embed: Callable[[Sequence[str]], object], batch_size: int
-) -> EncoderSpeed:
-    """Embed inputs one at a time, and then all of them in batches; a first one that is not timed fills caches."""
+    variant: EncoderVariant, kind: EncoderInput, inputs: Sequence[str], embed: Callable[[Sequence[str]], NDArray[np.float32]],
+    batch_size: int,
+) -> tuple[EncoderSpeed, NDArray[np.float32]]:  # fmt: skip
+    """How fast inputs are embedded, and their vectors (N, D): some one at a time, then each once in batches, which is what is kept.
+
+    A first one that is not timed fills caches.
+    """
     distinct = list(dict.fromkeys(inputs))
     embed(distinct[:1])
-    alone = [_seconds(embed, [item]) for item in distinct[:MOST_TIMED]]
-    return EncoderSpeed(
+    alone = [_seconds(embed, [item])[0] for item in distinct[:MOST_TIMED]]
+    seconds, vectors = _seconds(embed, distinct)
+    speed = EncoderSpeed(
         variant=variant, input=kind, num_timed=len(alone), p50_seconds=float(np.quantile(alone, 0.5)),
-        p95_seconds=float(np.quantile(alone, 0.95)), batch_size=min(batch_size, len(distinct)),
-        inputs_per_second=len(distinct) / _seconds(embed, distinct),
+        p95_seconds=float(np.quantile(alone, 0.95)), batch_size=min(batch_size, len(distinct)), inputs_per_second=len(distinct) / seconds,
     )  # fmt: skip
+    places = {item: place for place, item in enumerate(distinct)}
+    return speed, vectors[[places[item] for item in inputs]]
 
 
-def _seconds(embed: Callable[[Sequence[str]], object], inputs: Sequence[str]) -> float:
+def _seconds(embed: Callable[[Sequence[str]], NDArray[np.float32]], inputs: Sequence[str]) -> tuple[float, NDArray[np.float32]]:
     started = time.perf_counter()
-    embed(inputs)
-    return time.perf_counter() - started
+    vectors = embed(inputs)
+    return time.perf_counter() - started, vectors
 
 
 def write_retrieval(

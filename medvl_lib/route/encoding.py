@@ -77,9 +77,10 @@ def encoder_steps(line: Line, profile: Profile) -> tuple[Step, ...]:
             variants["champion"] = read_artifact(call.workspace.directory(stage.name, name, call.observed)).directory
         for variant, directory in variants.items():
             loaded = load_encoder(directory, spec, profile)
-            vectors[variant] = galleries.Vectors(embed_stored(loaded, stored, image_ids), embed_texts(loaded, texts))
-            speeds.append(galleries.timed(variant, "picture", image_ids, partial(embed_stored, loaded, stored), BATCH))
-            speeds.append(galleries.timed(variant, "text", texts, partial(embed_texts, loaded), BATCH))
+            seen, pictures = galleries.timed(variant, "picture", image_ids, partial(embed_stored, loaded, stored), BATCH)
+            read, words = galleries.timed(variant, "text", texts, partial(embed_texts, loaded), BATCH)
+            vectors[variant] = galleries.Vectors(pictures, words)
+            speeds += [seen, read]
             del loaded
             give_memory_back(profile)
         return galleries.write_retrieval(call.directory, held_out, [canonical(text) for text in texts], vectors, speeds)

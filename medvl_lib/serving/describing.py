@@ -23,14 +23,15 @@ def describe(path: Path, language: str, *, model: ServedModel, line: Line, profi
 
     Raises MedVLError for a file that holds no picture, before anything is loaded.
     """
-    data = _picture(path)
+    data = picture_in(path)
     try:
         return load_resident(model, line, profile).answer(before(worded(HEADINGS[language], cases), DESCRIBE[language]), [data])
     except UnreadableImage as error:
         raise MedVLError(found="a picture that cannot be decoded to its end", where=str(path), do="take the whole file") from error
 
 
-def _picture(path: Path) -> bytes:
+def picture_in(path: Path) -> bytes:
+    """The bytes of a picture file; raises MedVLError for one that cannot be read, is too large, or holds no picture."""
     try:
         data = path.read_bytes()
     except OSError as error:

@@ -109,3 +109,17 @@ def test_what_no_pair_of_the_datasets_can_have_is_known_without_their_files():
     assert asked(gate, "clinical_documents", "custom_reports") == []  # a user's own columns may say anything
     [one] = never_judged(Gate(), [DATASETS["pathvqa"]])
     assert one.others == ("token_f1", "closed_accuracy", "open_exact")
+
+
+@pytest.mark.parametrize(("num_groups", "passed"), [(21, True), (20, False)])
+def test_a_label_of_a_metric_is_guarded_over_every_pair_that_has_the_metric(num_groups: int, passed: bool, tmp_path: Path):
+    """Every impression says something of every finding, were it by its silence."""
+    impressions = [
+        replace(form(number), expected=(), slices={"stage": "impression"}, response="No pneumothorax.") for number in range(num_groups)
+    ]
+    write_table(tmp_path / REFERENCES, Reference, impressions)
+    rail = Guardrail(metric="chexpert_rule_f1_macro", margin=0.1, slice="label=*")
+    gate = replace(GATE, primary_metric="chexpert_rule_f1_micro", guardrails=(rail,))
+    outcome = outlook(gate, DOCUMENTS.evaluation).holds(tmp_path)
+    assert outcome.passed is passed
+    assert ("all has 20: more than 20 groups are needed" in outcome.found) is not passed

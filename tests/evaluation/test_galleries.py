@@ -68,11 +68,13 @@ def test_each_recall_stands_beside_chance_class_and_interval(written: Path):
 def test_speed_is_that_of_one_input_alone_and_of_all_in_batches(tmp_path: Path):
     asked: list[list[str]] = []
 
-    def embed(inputs: list[str]) -> None:
+    def embed(inputs: list[str]) -> np.ndarray:
         asked.append(list(inputs))
         time.sleep(0.01)
+        return np.array([[ord(item)] for item in inputs], dtype=np.float32)
 
-    speed = timed("trained", "text", ["a", "b", "a"], embed, batch_size=32)
+    speed, vectors = timed("trained", "text", ["a", "b", "a"], embed, batch_size=32)
+    assert vectors.tolist() == [[97], [98], [97]]
     assert asked == [["a"], ["a"], ["b"], ["a", "b"]]  # what fills caches is not timed; equal inputs are one
     assert (speed.num_timed, speed.batch_size) == (2, 2)
     assert 0.01 <= speed.p50_seconds <= speed.p95_seconds

@@ -21,12 +21,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from medvl_lib.ehr.template import parse_diagnoses
 from medvl_lib.evaluation.metrics.tokens import UnscorableError
 
 Floats = NDArray[np.float64]
 TOP = 5
-HEADING = "diagnoses:"
-_LINE = re.compile(r"^\s*-\s*ICD-(9|10)\s+([A-Z0-9.]+)\s*(?::.*)?$", re.IGNORECASE)
 
 
 class Code(NamedTuple):
@@ -63,14 +62,7 @@ def listed(text: str) -> tuple[Code, ...]:
     >>> listed("Findings: Clear.\n\nDiagnoses:\n- ICD-10 I50.9: Heart failure\n- ICD-9 4280: Heart failure")
     (Code(code='I509', version='10'), Code(code='4280', version='9'))
     """
-    lines = text.strip().splitlines()
-    start = max((place for place, line in enumerate(lines, 1) if line.strip().lower() == HEADING), default=len(lines))
-    found: list[Code] = []
-    for line in lines[start:]:
-        if (match := _LINE.match(line)) is None:
-            break
-        found.append(normalised(match[2], match[1]))
-    return tuple(found)
+    return tuple(normalised(coded.icd_code, coded.icd_version) for coded in parse_diagnoses(text))
 
 
 def wanted_codes(text: str) -> tuple[Code, ...]:

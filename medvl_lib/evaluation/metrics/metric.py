@@ -57,3 +57,8 @@ class Metric:
     """None: the result is the mean of the scores."""
     signature: Callable[[Reference], str] | None = None
     """How the pair's texts are cut and counted, where that depends on the pair: results of two signatures are never in one number."""
+
+    @property
+    def parts(self) -> Mapping[str, Part]:
+        """Its labels by the slice that each is reported and guarded in (``label=edema``); none where it is of one thing."""
+        return self.corpus.parts if self.corpus else {}

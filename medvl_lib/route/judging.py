@@ -23,12 +23,11 @@ from medvl_lib.provenance import Artifact, Fact, ancestor, code_version
 from medvl_lib.route.champion import JUDGED_AGAINST, champion_of, contenders
 from medvl_lib.route.data import sign, source
 from medvl_lib.route.encoding import INDEX, retrieval_of, retrieval_source
-from medvl_lib.route.models import CASES, further_models, merged_steps, trained_on
+from medvl_lib.route.models import CASES, further_models, merged_steps, stage_rules, trained_on
 from medvl_lib.route.parity import parity_step
 from medvl_lib.route.promoting import promotion_step
 from medvl_lib.step import Call, Inputs, Step, Table
 from medvl_lib.training import matching_steps
-from medvl_lib.training import rules as training_rules
 from medvl_lib.training.steps import TRAINED_ON
 from medvl_lib.workspace import Workspace
 
@@ -40,7 +39,7 @@ def judging_steps(line: Line, profile: Profile) -> tuple[Step, ...]:
         source(encoder.name, name, matching_steps.RULES), source(INDEX, name, case_index.RULES),
         *([source(CASES, name, retrieved_cases.RULES)] if "retrieved_cases" in line.evaluation.controls else ()),
     )  # fmt: skip
-    adapter = source(last, name, training_rules.RULES)
+    adapter = source(last, name, stage_rules(line.stages[-1]))
     weights = trained_on(line, profile)
     models = {item.key: item for item in (source("base_model", name, BASE_RULES), weights, *further_models(line))}
 
@@ -152,6 +151,17 @@ def _data_funnel(call: Call, line: Line) -> list[DatasetCount]:
             for (name, part), count in placed.items()
             if name == dataset
         )
-        trained_on = _adapter_of(call, line).facts.get(f"{TRAINED_ON}{dataset}", 0)
-        counts.append(DatasetCount(dataset=dataset, outcome="trained_on", reason=None, num_pairs=int(trained_on or 0)))
+        counts.append(DatasetCount(dataset=dataset, outcome="trained_on", reason=None, num_pairs=_num_trained_on(call, line, dataset)))
     return counts
+
+
+def _num_trained_on(call: Call, line: Line, dataset: str) -> int:
+    """How many pairs of a dataset the stages that answer took together; those with equal labels took the same ones."""
+    adapter = _adapter_of(call, line)
+    counts: dict[tuple[tuple[str, str], ...], int] = {}
+    for stage in reversed(line.answering):
+        if stage.name != adapter.step:
+            adapter = ancestor(call.workspace, adapter, stage.name, line.name)
+        kind = tuple(sorted(stage.pairs.items()))
+        counts[kind] = max(counts.get(kind, 0), int(adapter.facts.get(f"{TRAINED_ON}{dataset}", 0) or 0))
+    return sum(counts.values())

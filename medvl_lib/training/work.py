@@ -62,11 +62,16 @@ class Pace(NamedTuple):
     validate_every: int
 
 
-def pace(recipe: Recipe | MatchRecipe, num_pairs: int) -> Pace:
-    """The steps of a recipe over an epoch of so many pairs: cadences are shares of an epoch, so that they fire in the shortest one."""
+def pace(recipe: Recipe | MatchRecipe, num_pairs: int, *, share: float = 1.0, num_line_pairs: int = 0) -> Pace:
+    """The steps of a recipe over an epoch of so many pairs: cadences are shares of an epoch, so that they fire in the shortest one.
+
+    A stage with a ``share`` has that part of the steps that the recipe has over all ``num_line_pairs`` of the line.
+    """
     steps_per_epoch = max(1, math.ceil(num_pairs / recipe.effective_batch))
+    line_steps_per_epoch = max(1, math.ceil((num_line_pairs or num_pairs) / recipe.effective_batch))
+    total = recipe.max_steps or max(1, math.ceil(line_steps_per_epoch * recipe.num_epochs))
     return Pace(
-        num_steps=recipe.max_steps or max(1, math.ceil(steps_per_epoch * recipe.num_epochs)),
+        num_steps=max(1, round(total * share)),
         validate_every=max(1, steps_per_epoch // recipe.validations_per_epoch) if recipe.validations_per_epoch else 0,
     )
 

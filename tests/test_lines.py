@@ -62,7 +62,7 @@ from medvl_lib.settings import read_settings
 from medvl_lib.split import SplitSpec
 from medvl_lib.training import overfit
 from medvl_lib.training import recipe as recipe_room
-from medvl_lib.training.recipe import MatchRecipe, Recipe, Stage
+from medvl_lib.training.recipe import Handover, MatchRecipe, Recipe, Stage
 from medvl_lib.validation import Limits
 
 ROOT = Path(__file__).parent.parent
@@ -636,7 +636,10 @@ def test_the_tiny_line_is_another_one_with_the_same_steps():
 [ADAPTER] = DOCUMENTS.stages
 TWO_STAGES = replace(
     DOCUMENTS, name="imaging", datasets=("clinical_documents",),
-    stages=(replace(ADAPTER, name="captions"), replace(ADAPTER, name="answers", recipe=replace(ADAPTER.recipe, learning_rate=1e-4))),
+    stages=(
+        replace(ADAPTER, name="captions", share_of_steps=0.5, handover=Handover()),
+        replace(ADAPTER, name="answers", share_of_steps=0.5, recipe=replace(ADAPTER.recipe, learning_rate=1e-4)),
+    ),
 )  # fmt: skip
 
 

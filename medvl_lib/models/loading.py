@@ -11,7 +11,7 @@ import shutil
 import time
 import warnings
 from collections import Counter
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,15 +26,36 @@ from transformers.utils import logging as transformers_logging
 
 from medvl_lib.errors import MedVLError, WriteFailed
 from medvl_lib.hardware import Profile, room_bytes
-from medvl_lib.models import hub, mllama, qwen2_5_vl, shipped, siglip
-from medvl_lib.models.spec import LANGUAGE, PARTS, SKIP_MODULES, Family, ModelSpec
+from medvl_lib.models import hub, llava_layout, llava_med, mllama, qwen2_5_vl, shipped, siglip
+from medvl_lib.models.spec import FAMILIES, LANGUAGE, MODEL_TYPES, PARTS, SKIP_MODULES, Family, ModelSpec
 from medvl_lib.models.weights import WEIGHTS, Quantization, describe, held_bytes
 from medvl_lib.prompts import PromptFormat, read_prompt_format
 from medvl_lib.provenance import Fact
 from medvl_lib.step import Report, silent
 
-PROCESSORS = {"qwen2_5_vl": qwen2_5_vl.load_processor, "mllama": mllama.load_processor, "siglip": siglip.load_processor}
-TINY = {"qwen2_5_vl": qwen2_5_vl.write_tiny, "mllama": mllama.write_tiny, "siglip": siglip.write_tiny}
+PROCESSORS = {
+    "qwen2_5_vl": qwen2_5_vl.load_processor, "mllama": mllama.load_processor, "llava_med": llava_med.load_processor,
+    "siglip": siglip.load_processor,
+}  # fmt: skip
+TINY = {
+    "qwen2_5_vl": qwen2_5_vl.write_tiny, "mllama": mllama.write_tiny, "llava_med": llava_med.write_tiny, "siglip": siglip.write_tiny,
+}  # fmt: skip
+"""Writers of random weights, in the layout of each family's publisher."""
+
+
+class Layout(NamedTuple):
+    """How a publisher's layout is known, and brought into the library's and back."""
+
+    is_original: Callable[[Path], bool]
+    convert: Callable[[Path, Path], dict[str, Fact]]
+    restore: Callable[[Path, Path, Path], None]
+
+
+LAYOUTS: Mapping[Family, Layout] = {
+    "llava_med": Layout(llava_layout.is_original, llava_layout.convert, llava_layout.restore),
+}  # fmt: skip
+"""Of families whose publisher's layout is not the one that the library loads."""
+AS_PUBLISHED = "as_published"  # where a checkpoint lies until it is converted
 DISK_WORDS = re.compile(r"I/O error|PytorchStreamWriter|unexpected pos|No space left|File too large", re.IGNORECASE)
 GB = 1e9
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -85,20 +106,45 @@ def serializing(directory: Path) -> Generator[None, None, None]:
 def write_base(directory: Path, spec: ModelSpec, downloads: Path | None = None, report: Report = silent) -> dict[str, Fact]:
     """Bring the weights that ``spec`` names into ``directory``: the shipped small ones, copied, or fetched at the pinned revision.
 
-    ``downloads`` is the folder where what a model of the hub needs is kept; other sources need none. Raises MedVLError when the shipped
-    files are not those that were pinned, when a directory holds no safetensors, or when the hub does not give what it lists.
+    A publisher's own layout is brought into the library's. ``downloads`` is the folder where what a model of the hub needs is kept; other
+    sources need none. Raises MedVLError when the shipped files are not those that were pinned, when a directory holds no safetensors, when
+    the hub does not give what it lists, or when the tensors are not those of the layout.
     """
     with quiet(), serializing(directory):
-        if spec.source == "tiny":
-            _write_tiny(directory, spec)
-        elif spec.source == "directory":
-            _copy(Path(spec.path), directory)
-        elif downloads is None:
-            raise ValueError(f"{spec.hub_id} comes from the hub: name the folder of its downloads")
-        else:
-            hub.fetch(spec, directory, downloads, report)
+        published = directory if spec.family not in LAYOUTS else directory / AS_PUBLISHED
+        published.mkdir(exist_ok=True)
+        _deliver(published, spec, downloads, report)
+        facts = in_library_layout(published, directory, spec.family)
+        if published != directory:
+            shutil.rmtree(published)
     _require_family(directory, spec)
-    return describe(directory)
+    return {**describe(directory), **facts}
+
+
+def _deliver(directory: Path, spec: ModelSpec, downloads: Path | None, report: Report) -> None:
+    """The checkpoint as its publisher made it."""
+    if spec.source == "tiny":
+        _write_tiny(directory, spec)
+    elif spec.source == "directory":
+        _copy(Path(spec.path), directory)
+    elif downloads is None:
+        raise ValueError(f"{spec.hub_id} comes from the hub: name the folder of its downloads")
+    else:
+        hub.fetch(spec, directory, downloads, report)
+
+
+def in_library_layout(published: Path, directory: Path, family: Family) -> dict[str, Fact]:
+    """What the library loads, made of a checkpoint as published; one that has its layout already is taken as it is."""
+    layout = LAYOUTS.get(family)
+    if layout is not None and layout.is_original(published):
+        facts = layout.convert(published, directory)
+        if (published / shipped.ORIGIN).is_file():
+            shutil.copyfile(published / shipped.ORIGIN, directory / shipped.ORIGIN)
+        return facts
+    if published != directory:
+        for path in published.iterdir():
+            path.rename(directory / path.name)
+    return {}
 
 
 def _write_tiny(directory: Path, spec: ModelSpec) -> None:
@@ -136,11 +182,11 @@ def _require_family(directory: Path, spec: ModelSpec) -> None:
             do="name the checkpoint in 16 bit: MedVL makes NF4 and int8 of it, and trains adapters on these",
         )  # fmt: skip
     found = config["model_type"]
-    if found != spec.family:
+    if found != MODEL_TYPES[spec.family]:
         raise MedVLError(
             found=f"model_type {found!r}",
             where=f"config.json of {spec.path or spec.hub_id}",
-            do=f"this line is set up for {spec.family!r}: name such a model",
+            do=f"this line is set up for {MODEL_TYPES[spec.family]!r}: name such a model",
         )
 
 
@@ -185,7 +231,7 @@ def copy_side_files(source: Path, directory: Path) -> None:
 
 def count_quantized(model: PreTrainedModel | PeftModel) -> dict[str, int]:
     """``Linear4bit`` modules per part: ``language``, ``vision`` and ``other``."""
-    vision = dict(PARTS[model.config.model_type])["vision"]
+    vision = dict(PARTS[FAMILIES[model.config.model_type]])["vision"]
     counts = Counter({"language": 0, "vision": 0, "other": 0})
     for name, module in model.named_modules():
         if isinstance(module, bnb.nn.Linear4bit):

@@ -12,16 +12,16 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from medvl_lib.models.spec import TOWER_TARGETS, Family
-from medvl_lib.sample_data import described_pictures, reading_pages
+from medvl_lib.sample_data import chest_studies, described_pictures, reading_pages
 from medvl_lib.sample_data.reading_pages import BLOCKS, LEARNED, LISTS
 from medvl_lib.training.recipe import MatchRecipe
 
 REVISION = 2  # a second cycle, on forms
 
 
-Example = reading_pages.ReadingPage | described_pictures.DescribedPicture
-"""A picture with a request and the response that is wanted, under an id of its own."""
-Distribution = reading_pages.Distribution | described_pictures.PictureDistribution
+Example = reading_pages.ReadingPage | described_pictures.DescribedPicture | chest_studies.ChestStudy
+"""A picture, or several, with a request and the response that is wanted, under an id of its own."""
+Distribution = reading_pages.Distribution | described_pictures.PictureDistribution | chest_studies.StudyDistribution
 """What a lesson can be drawn from: each draws the example of a part and a number, and says what those of one step are drawn from."""
 
 

@@ -42,15 +42,16 @@ class Shelf:
     """Examples in memory, whose pictures are read like those of an image store."""
 
     examples: Mapping[str, Example]
+    """By the id of each picture."""
 
     def read(self, image_id: str) -> bytes:
-        """The picture's PNG bytes."""
-        return self.examples[image_id].png
+        """The picture's file."""
+        return self.examples[image_id].read(image_id)
 
 
 def shelf(examples: Iterable[Example]) -> Shelf:
-    """Examples by their ids."""
-    return Shelf({example.example_id: example for example in examples})
+    """Examples by the ids of their pictures."""
+    return Shelf({image_id: example for example in examples for image_id in example.image_ids})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +105,7 @@ def spell_cells(batch: dict[str, torch.Tensor], pages: Sequence[ReadingPage], pr
 
 def to_conversation(example: Example) -> Conversation:
     """An example as one question and its answer."""
-    return single_turn(example.example_id, image_ids=(example.example_id,), request=example.request, response=example.response)
+    return single_turn(example.example_id, image_ids=example.image_ids, request=example.request, response=example.response)
 
 
 def step_sets(recipe: PretrainingRecipe) -> list[ExampleSet]:

@@ -56,7 +56,7 @@ TOWERS: Mapping[str, Mapping[str, int]] = {
         "patch_size": 14, "projection_dim": 768,
     },
     "medvl/tiny-clip-vit-patch14-112": {
-        "hidden_size": 128, "intermediate_size": 512, "num_hidden_layers": 4, "num_attention_heads": 2, "image_size": 112,
+        "hidden_size": 128, "intermediate_size": 384, "num_hidden_layers": 4, "num_attention_heads": 2, "image_size": 112,
         "patch_size": 14, "projection_dim": 64,
     },
 }  # fmt: skip

@@ -31,11 +31,11 @@ EMBEDDING_STD = 0.3  # as in the other small models
 CONTROL = ("<unk>", "<s>", "</s>")
 SETTINGS: dict[str, object] = {
     "architectures": ["LlavaMistralForCausalLM"], "model_type": MODEL_TYPE, **FIXED, "mm_vision_tower": TOWER, "image_aspect_ratio": "pad",
-    "hidden_size": 256, "intermediate_size": 640, "num_hidden_layers": 4, "num_attention_heads": 4, "num_key_value_heads": 2,
+    "hidden_size": 192, "intermediate_size": 512, "num_hidden_layers": 4, "num_attention_heads": 3, "num_key_value_heads": 1,
     "max_position_embeddings": 2048, "rms_norm_eps": 1e-5, "rope_theta": 10_000.0, "sliding_window": None,
     "bos_token_id": 1, "eos_token_id": 2, "use_mm_proj": True, "mm_hidden_size": 128,
 }  # fmt: skip
-"""The small model's config.json as the publisher would write it: about four million parameters, every width a multiple of 64."""
+"""The small model's config.json as the publisher would write it: about three million parameters, every width a multiple of 64."""
 
 
 def load_processor(directory: Path, *, max_pixels: int) -> LlavaProcessor:

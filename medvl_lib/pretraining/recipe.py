@@ -131,6 +131,15 @@ PRETRAINING: dict[Family, PretrainingRecipe] = {
             num_steps=640, num_examples=24, examples=described_pictures.LEARNED, is_alike_in_a_step=False, is_spelled=False),),
         validate_every=160, num_validation_examples=96,
     ),
+    "llava_med": PretrainingRecipe(
+        seed=1, part="pretraining", learning_rate=1.2e-3, num_cycles=1, num_warmup_steps=40, adam_beta2=0.98, weight_decay=0.01,
+        max_gradient_norm=1.0, products="float32",
+        lessons=(
+            Lesson(num_steps=300, num_examples=32, examples=chest_studies.FRONTAL, is_alike_in_a_step=False, is_spelled=False),
+            Lesson(num_steps=400, num_examples=12, examples=chest_studies.LEARNED, is_alike_in_a_step=False, is_spelled=False),
+        ),
+        validate_every=100, num_validation_examples=48,
+    ),
 }  # fmt: skip
 """The recipes of the shipped models; what else was tried is in docs/log.md."""
 _MATCHING = MatchRecipe(

@@ -6,9 +6,11 @@ masked in ``batches`` and the way through the trainer is that of ``training.rout
 (``spell_cells``). What the model can do is judged in ``examination``.
 """
 
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -20,7 +22,7 @@ from trl import SFTConfig, SFTTrainer
 from medvl_lib.batches import Reader, training_batch
 from medvl_lib.chat import Conversation, single_turn
 from medvl_lib.hardware import Profile
-from medvl_lib.models.loading import DTYPES, TINY, load, quiet, serializing
+from medvl_lib.models.loading import AS_PUBLISHED, DTYPES, LAYOUTS, TINY, copy_side_files, in_library_layout, load, quiet, serializing
 from medvl_lib.models.spec import ModelSpec
 from medvl_lib.pretraining.recipe import Distribution, Example, Lesson, PretrainingRecipe
 from medvl_lib.prompts import PromptFormat
@@ -153,7 +155,7 @@ def pretrain(
     )  # fmt: skip
     logging.set_verbosity_error()  # the trainer tells at length that it cannot load a checkpoint's weights: they have been loaded above
     train_to_the_end(trainer, recorder, checkpoints)
-    return _save(directory, start, trainer.model, list(recorder.rows()))
+    return _save(directory, start, trainer.model, list(recorder.rows()), spec)
 
 
 def read_weights(model: torch.nn.Module, checkpoint: Path, profile: Profile) -> None:
@@ -169,9 +171,12 @@ def read_weights(model: torch.nn.Module, checkpoint: Path, profile: Profile) -> 
 
 def _start(directory: Path, recipe: PretrainingRecipe, spec: ModelSpec) -> Path:
     """The untrained model, written again each time: it costs a second, and a half-written one would cost a day."""
-    directory.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(directory, ignore_errors=True)
+    published = directory / AS_PUBLISHED if spec.family in LAYOUTS else directory
+    published.mkdir(parents=True)
     with quiet():
-        TINY[spec.family](directory, seed=recipe.seed, max_pixels=spec.max_pixels)
+        TINY[spec.family](published, seed=recipe.seed, max_pixels=spec.max_pixels)
+        in_library_layout(published, directory, spec.family)
     return directory
 
 
@@ -194,12 +199,15 @@ def _rows(indices: range) -> Dataset:
     return Dataset.from_dict({"index": list(indices), "images": [[""] for _ in indices]})
 
 
-def _save(directory: Path, start: Path, model: Any, steps: Sequence[TrainingStep]) -> dict[str, Fact]:
-    """The model in 16 bit with the start's tokenizer, processor and template."""
-    for path in start.iterdir():
-        if path.suffix != ".safetensors":
-            (directory / path.name).write_bytes(path.read_bytes())
+def _save(directory: Path, start: Path, model: Any, steps: Sequence[TrainingStep], spec: ModelSpec) -> dict[str, Fact]:
+    """The model in 16 bit as its publisher would deliver it: with the start's tokenizer, processor and template, or in a layout of its own."""
     with quiet(), serializing(directory):
-        model.to(torch.bfloat16).save_pretrained(directory)
+        if spec.family in LAYOUTS:
+            with TemporaryDirectory(prefix="medvl-") as scratch:
+                model.to(torch.bfloat16).save_pretrained(scratch)
+                LAYOUTS[spec.family].restore(Path(scratch), directory, start / AS_PUBLISHED)
+        else:
+            copy_side_files(start, directory)
+            model.to(torch.bfloat16).save_pretrained(directory)
     write_table(directory / TRAINING_STEPS, TrainingStep, steps)
     return {"num_steps": len(steps), "first_loss": steps[0].loss, "last_loss": steps[-1].loss}

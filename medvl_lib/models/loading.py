@@ -19,7 +19,8 @@ from typing import Any, NamedTuple
 
 import bitsandbytes as bnb
 import torch
-from peft import PeftModel
+from peft import PeftModel, load_peft_weights, set_peft_model_state_dict
+from peft.utils import ModulesToSaveWrapper
 from safetensors import SafetensorError
 from transformers import AutoModel, AutoModelForImageTextToText, BitsAndBytesConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
@@ -27,7 +28,7 @@ from transformers.utils import logging as transformers_logging
 from medvl_lib.errors import MedVLError, WriteFailed
 from medvl_lib.hardware import Profile, room_bytes
 from medvl_lib.models import hub, llava_layout, llava_med, mllama, qwen2_5_vl, shipped, siglip
-from medvl_lib.models.spec import FAMILIES, LANGUAGE, MODEL_TYPES, PARTS, SKIP_MODULES, Family, ModelSpec
+from medvl_lib.models.spec import ADAPTED, FAMILIES, LANGUAGE, MODEL_TYPES, PARTS, SKIP_MODULES, Family, ModelSpec
 from medvl_lib.models.weights import WEIGHTS, Quantization, describe, held_bytes
 from medvl_lib.prompts import PromptFormat, read_prompt_format
 from medvl_lib.provenance import Fact
@@ -235,7 +236,7 @@ def count_quantized(model: PreTrainedModel | PeftModel) -> dict[str, int]:
     counts = Counter({"language": 0, "vision": 0, "other": 0})
     for name, module in model.named_modules():
         if isinstance(module, bnb.nn.Linear4bit):
-            plain = name.removeprefix("base_model.model.")
+            plain = name.removeprefix(ADAPTED)
             part = "language" if plain.startswith(LANGUAGE) else "vision" if plain.startswith(vision) else "other"
             counts[part] += 1
     return dict(counts)
@@ -298,6 +299,7 @@ def load(directory: Path, spec: ModelSpec, profile: Profile, *, adapter: Path | 
     held = "nf4+" if getattr(model, "is_loaded_in_4bit", False) else "int8+" if getattr(model, "is_loaded_in_8bit", False) else ""
     if adapter is not None:
         model = PeftModel.from_pretrained(model, adapter, is_trainable=is_trainable)
+        _widen_whole_modules(model, "default", adapter)
     model.eval()
     return Loaded(
         model=model, processor=PROCESSORS[spec.family](directory, max_pixels=spec.max_pixels), prompts=read_prompt_format(directory),
@@ -338,8 +340,24 @@ def attach(loaded: Loaded, adapters: Mapping[str, Path]) -> Loaded:
             model.load_adapter(str(directory), adapter_name=name)
         else:
             model = PeftModel.from_pretrained(model, directory, adapter_name=name)
+        _widen_whole_modules(model, name, directory)
     model.eval()
     return replace(loaded, model=model)
+
+
+def whole_modules(model: torch.nn.Module) -> dict[str, ModulesToSaveWrapper]:
+    """The modules that adapters have whole beside the base's own, by their names in the base."""
+    wrapped = ((name, module) for name, module in model.named_modules() if isinstance(module, ModulesToSaveWrapper))
+    return {name.removeprefix(ADAPTED): module for name, module in wrapped}
+
+
+def _widen_whole_modules(model: PeftModel, name: str, adapter: Path) -> None:
+    """Hold the modules that an adapter has whole in 32 bits, as they were trained: PEFT rounds them to the base's type."""
+    whole = [wrapper.modules_to_save[name] for wrapper in whole_modules(model).values() if name in wrapper.modules_to_save]
+    for module in whole:
+        module.float()
+    if whole:
+        set_peft_model_state_dict(model, load_peft_weights(str(adapter), device=str(model.device)), adapter_name=name)
 
 
 class PartCount(NamedTuple):
@@ -352,14 +370,19 @@ class PartCount(NamedTuple):
 def parameters_by_part(model: torch.nn.Module, family: Family) -> dict[str, PartCount]:
     """The parameters of each part that the family's models have; an adapter's belong to the part that they adapt."""
     counts: dict[str, PartCount] = {part: PartCount(0, 0) for part, _ in PARTS[family]}
-    for name, parameter in model.named_parameters():
-        plain = name.removeprefix("base_model.model.")
+    for name, parameter in _in_use(model):
+        plain = name.removeprefix(ADAPTED)
         part = next((part for part, prefix in PARTS[family] if plain.startswith(prefix)), None)
         if part is None:
             raise ValueError(f"{name} is in none of the parts of {family}: {dict(PARTS[family])}")
         size = _unpacked(parameter)
         counts[part] = PartCount(counts[part].total + size, counts[part].trainable + (size if parameter.requires_grad else 0))
     return counts
+
+
+def _in_use(model: torch.nn.Module) -> Iterator[tuple[str, torch.nn.Parameter]]:
+    """The parameters without those that an adapter has a trained copy of."""
+    return ((name, parameter) for name, parameter in model.named_parameters() if ".original_module." not in name)
 
 
 def _unpacked(parameter: torch.nn.Parameter) -> int:
@@ -369,7 +392,7 @@ def _unpacked(parameter: torch.nn.Parameter) -> int:
 def num_parameters(model: torch.nn.Module) -> tuple[int, int]:
     """(all parameters, those in four bits), 4-bit ones counted unpacked: two to a byte."""
     total = quantized = 0
-    for parameter in model.parameters():
+    for _, parameter in _in_use(model):
         size = _unpacked(parameter)
         total += size
         quantized += size if isinstance(parameter, bnb.nn.Params4bit) else 0

@@ -1,7 +1,7 @@
 """What a model is, as literal values. No torch here: the graph reads this file when it loads."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -87,10 +87,18 @@ STORED_LANGUAGE_PREFIX: dict[Family, str | tuple[()]] = {
 LANGUAGE = "model.language_model."  # of every family that transformers builds from a tower, a projector and a language model
 LANGUAGE_LAYERS = f"{LANGUAGE}layers."
 LORA_TENSOR = re.compile(r"base_model\.model\.(?P<module>.+)\.lora_[AB]\.weight")  # how PEFT stores the update of a module
+ADAPTED = "base_model.model."  # how PEFT's names begin, before those of the base's modules
 MERGE_REVISION = 1  # first version of models.merging
 
 LANGUAGE_TARGETS = r"model\.language_model\.layers\.\d+\.(self_attn|cross_attn|mlp)\.(q|k|v|o|gate|up|down)_proj"
 """LoRA targets of a language model: a full match, since a list of suffixes would also adapt the vision blocks' own gate/up/down."""
+
+
+
+def is_whole(tensor: str, fully_trained: Iterable[str]) -> bool:
+    """Whether a tensor of an adapter is a weight of one of the modules that are trained, and kept, whole."""
+    return any(re.fullmatch(rf"base_model\.model\.(.+\.)?{re.escape(name)}\.(.+\.)?(weight|bias)", tensor) for name in fully_trained)
+
 
 TOWER_TARGETS = r"(vision_model|text_model)\.encoder\.layers\.\d+\.(self_attn\.(q|k|v|out)_proj|mlp\.fc[12])"
 """LoRA targets of an encoder of two towers: every linear of their layers, and not those of the pooling heads."""

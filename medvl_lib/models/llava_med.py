@@ -24,7 +24,7 @@ from medvl_lib.sample_data.chest_studies import LEARNED
 from medvl_lib.vision_tokens import llava as square_sizing
 
 TOWER = "medvl/tiny-clip-vit-patch14-112"
-NUM_TOKENS = 768  # of the small tokenizer, without what the converter adds
+NUM_TOKENS = 1022  # of the small tokenizer; with the two that the converter adds a multiple of 64
 MAX_TOKEN_CHARACTERS = 14  # a word: no sentence becomes a token
 NUM_TOKENIZER_STUDIES = 400
 EMBEDDING_STD = 0.3  # as in the other small models

@@ -36,7 +36,7 @@ class Lesson:
     is_alike_in_a_step: bool
     """Whether all examples of a step are drawn alike (``at_step``): pages with equally many facts, a third less padding."""
     is_spelled: bool
-    """Whether image tokens are asked for the characters of their cells, too: of pages alone, to a family with a token per cell."""
+    """Whether image tokens are asked for what stands in their cells, too: of pages and studies, to a family with a token per cell."""
 
     def __post_init__(self) -> None:
         if min(self.num_steps, self.num_examples) < 1:
@@ -135,10 +135,10 @@ PRETRAINING: dict[Family, PretrainingRecipe] = {
         seed=1, part="pretraining", learning_rate=1.2e-3, num_cycles=1, num_warmup_steps=40, adam_beta2=0.98, weight_decay=0.01,
         max_gradient_norm=1.0, products="float32",
         lessons=(
-            Lesson(num_steps=300, num_examples=32, examples=chest_studies.FRONTAL, is_alike_in_a_step=False, is_spelled=False),
-            Lesson(num_steps=400, num_examples=12, examples=chest_studies.LEARNED, is_alike_in_a_step=False, is_spelled=False),
+            Lesson(num_steps=240, num_examples=16, examples=chest_studies.FRONTAL, is_alike_in_a_step=False, is_spelled=True),
+            Lesson(num_steps=200, num_examples=8, examples=chest_studies.LEARNED, is_alike_in_a_step=False, is_spelled=True),
         ),
-        validate_every=100, num_validation_examples=48,
+        validate_every=80, num_validation_examples=32,
     ),
 }  # fmt: skip
 """The recipes of the shipped models; what else was tried is in docs/log.md."""

@@ -27,6 +27,8 @@ from medvl_lib.models.spec import ModelSpec
 from medvl_lib.pretraining.recipe import Distribution, Example, Lesson, PretrainingRecipe
 from medvl_lib.prompts import PromptFormat
 from medvl_lib.provenance import Fact
+from medvl_lib.sample_data.chest_studies import ChestStudy
+from medvl_lib.sample_data.described_pictures import DescribedPicture
 from medvl_lib.sample_data.reading_pages import ReadingPage
 from medvl_lib.tables import write_table
 from medvl_lib.training.checkpoints import newest_complete
@@ -87,22 +89,23 @@ class ExampleCollator:
         reader = Reader(processor=self.processor, prompts=self.prompts, images=shelf(drawn))
         batch = training_batch(reader, [to_conversation(example) for example in drawn])
         if all(examples.is_spelled for examples in chosen):
-            spell_cells(batch, [page for page in drawn if isinstance(page, ReadingPage)], self.processor)
+            spell_cells(batch, [example for example in drawn if not isinstance(example, DescribedPicture)], self.processor)
         return batch
 
 
-def spell_cells(batch: dict[str, torch.Tensor], pages: Sequence[ReadingPage], processor: Any) -> None:
-    """Ask the language model at each image token for a character that stands there, beside the answer: labels (B, T) are changed.
+def spell_cells(batch: dict[str, torch.Tensor], examples: Sequence[ReadingPage | ChestStudy], processor: Any) -> None:
+    """Ask the language model at each image token for what stands there, beside the answer: labels (B, T) are changed.
 
     Without it a small model does not find out for thousands of steps that the picture holds the answer (docs/log.md): here every letter
-    teaches the vision tower at once, wherever the answer names it. A label is predicted from the token before it, so the character of a
-    cell is the label of the next token.
+    teaches the vision tower at once, wherever the answer names it. A label is predicted from the token before it, so the text of a cell is
+    the label of the next token: its first token, where it has several.
     """
-    for row, page in enumerate(pages):
+    for row, example in enumerate(examples):
         places = (batch["input_ids"][row] == processor.image_token_id).nonzero().flatten().tolist()
-        for place, character in zip(places, page.cell_characters, strict=True):
-            if character is not None:
-                batch["labels"][row, place + 1] = processor.tokenizer.encode(character, add_special_tokens=False)[0]
+        texts = example.cell_texts if isinstance(example, ChestStudy) else example.cell_characters
+        for place, text in zip(places, texts, strict=True):
+            if text is not None:
+                batch["labels"][row, place + 1] = processor.tokenizer.encode(text, add_special_tokens=False)[0]
 
 
 def to_conversation(example: Example) -> Conversation:

@@ -12,6 +12,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 
 from medvl_lib.datasets import masks, mimic_cxr_texts, radiology_report
 from medvl_lib.datasets.mimic_cxr_texts import OBSERVATIONS, Record, Stage, Wanted
@@ -19,7 +20,7 @@ from medvl_lib.ehr.contexts import LIMITS, SEXES, TRENDS, age_at
 from medvl_lib.ehr.facts import Admission, Diagnosis, EhrContext, LabResult, Medication
 from medvl_lib.ehr.template import render_diagnoses, within_budget
 from medvl_lib.sample_data import draws
-from medvl_lib.sample_data.chests import Chest
+from medvl_lib.sample_data.chests import HEART_HALF_HEIGHT, HEART_X, HEART_Y, SIDE_PIXELS, Chest
 from medvl_lib.sample_data.mimic_cxr import study_pictures
 from medvl_lib.sample_data.mimic_iv import DRUGS, ITEMS, MOVED_EVERY, results
 from medvl_lib.sample_data.mimic_patients import (
@@ -32,6 +33,9 @@ NAME = "chest_studies"
 FIRST_SEED = 1 << 40  # above every seed that somebody would give a tree
 _ODD = (NO_STAY_EVERY, OVERLAP_EVERY, NOT_IN_TABLES_EVERY)
 _CYCLE = NO_STAY_EVERY * OVERLAP_EVERY * NOT_IN_TABLES_EVERY
+SIDE_CELLS = 8
+NUM_CELLS, CELL_PIXELS = SIDE_CELLS**2, SIDE_PIXELS // SIDE_CELLS  # the small model's patches
+TOUCHED = 0.7  # of an opacity's radius: a cell that it only grazes is not one of its
 PLAIN = tuple(number for number in range(_CYCLE) if all(number % every != every - 1 for every in _ODD))
 """Numbers of patients whose records are not odd, of one cycle."""
 
@@ -65,6 +69,11 @@ class ChestStudy:
     def image_ids(self) -> tuple[str, ...]:
         """An id of its own for each picture, in the order of the tree's metadata."""
         return tuple(f"{self.example_id}/{number}" for number in range(self.num_pictures))
+
+    @property
+    def cell_texts(self) -> tuple[str | None, ...]:
+        """What stands in each of 8 x 8 cells of the first picture, row by row, its last four cells telling the whole; nothing of others."""
+        return (*_cells(self.chest), *[None] * (NUM_CELLS * (self.num_pictures - 1)))
 
     @cached_property
     def _pictures(self) -> tuple[bytes, ...]:
@@ -114,6 +123,27 @@ class StudyDistribution:
         """Request and response of a study."""
         drawn = self.draw(part, number)
         return drawn.request, drawn.response
+
+
+def _cells(chest: Chest) -> list[str]:
+    """Words for the cells of a frontal picture, as the drawing of ``chests`` has them."""
+    opacity = chest.opacity
+    half = chest.heart_half_width
+    found: list[str] = []
+    for row, column in product(range(SIDE_CELLS), repeat=2):
+        left, top = column * CELL_PIXELS, row * CELL_PIXELS
+        x, y = left + CELL_PIXELS / 2, top + CELL_PIXELS / 2
+        if opacity is not None and _distance(opacity.x, left) ** 2 + _distance(opacity.y, top) ** 2 < (TOUCHED * opacity.radius) ** 2:
+            found.append("opacity")
+        else:
+            found.append("heart" if ((x - HEART_X) / half) ** 2 + ((y - HEART_Y) / HEART_HALF_HEIGHT) ** 2 < 1 else "clear")
+    place = (chest.side, chest.zone, chest.size) if chest.side else ("clear",) * 3
+    return [*found[: -len(place) - 1], *place, "enlarged" if chest.has_large_heart else "normal"]
+
+
+def _distance(place: float, start: int) -> float:
+    """From a place to the nearest of a cell, along one side."""
+    return max(start - place, 0, place - start - CELL_PIXELS)
 
 
 def seed_of(part: str) -> int:

@@ -20,7 +20,7 @@ from medvl_lib.models.spec import Family
 from medvl_lib.models.weights import num_values
 from medvl_lib.pretraining import recipe as lessons
 from medvl_lib.provenance import Fact, digest
-from medvl_lib.sample_data import captioned_pictures, described_pictures, reading_pages
+from medvl_lib.sample_data import captioned_pictures, chest_studies, described_pictures, reading_pages
 from medvl_lib.settings import Settings
 from medvl_lib.tables import read_table, write_table
 from medvl_lib.training.checkpoints import newest_complete, step_of
@@ -73,6 +73,8 @@ def _claim(output: Path, family: Family) -> None:
 
 def _drawn_by(family: Family) -> tuple[int, ...]:
     """The revisions of the rooms that draw what a family learns from."""
+    if family == "llava_med":
+        return (chest_studies.REVISION,)
     if family in lessons.PRETRAINING:
         return reading_pages.REVISION, described_pictures.REVISION
     return (captioned_pictures.REVISION,)

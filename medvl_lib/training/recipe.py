@@ -6,15 +6,13 @@ number that decides the weights is written down by whoever decides it.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Literal
 
 from medvl_lib.chat import LABELS
 from medvl_lib.models.spec import ModelSpec
 
-REVISION = (
-    4  # a stage takes its own pairs and its share of the steps; first version of what training.route, batches and models.loading make of it
-)
+REVISION = 3  # the adapter of the lowest held-out loss is kept; first version of what training.route, batches and models.loading make of it
 
 MATCH_REVISION = 1  # first version of training.matching, captions and models.siglip
 
@@ -25,7 +23,7 @@ NOT_NEGATIVE = ("max_steps", "weight_decay", "seed", "max_training_pairs", "max_
 IMAGE_LIMITS = ("max_training_images", "max_images_per_group")
 PACE = ("num_epochs", "max_steps", "effective_batch", "seed", *IMAGE_LIMITS, "max_training_pairs")
 """Fields of a recipe that decide how many steps a line has: equal in stages that share them."""
-UPDATE = ("lora_rank", "lora_alpha", "lora_targets")
+UPDATE = ("lora_rank", "lora_alpha", "lora_targets", "fully_trained")
 """Fields that say which weights an adapter holds: equal in stages of which one goes on with the other's."""
 
 
@@ -78,6 +76,11 @@ class Recipe:
     pictures as long as they fit, whatever is asked about them: two stages of a line take the same ones."""
     max_images_per_group: int = 0
     """The same for one patient, or one document where no patient is known: those that come first by the same hash; 0 for all."""
+    fully_trained: tuple[str, ...] = ()
+    """Modules of which every weight is trained, in 32 bits, beside the low-rank update: how their full names end, as in
+    ``multi_modal_projector``. They are kept with the adapter, and never quantized."""
+    fully_trained_rate: float = 0.0
+    """Peak learning rate of these modules; 0 where there are none."""
 
     def __post_init__(self) -> None:
         """Refuse numbers that cannot be meant."""
@@ -94,6 +97,18 @@ class Recipe:
         _require_pattern(self.lora_targets)
         _require_counts(self.pairs_per_dataset)
         _require_weights(self.mixture_weights)
+        if not all(self.fully_trained) or bool(self.fully_trained) != (self.fully_trained_rate > 0):
+            raise ValueError(
+                f"fully_trained = {list(self.fully_trained)!r} and fully_trained_rate = {self.fully_trained_rate!r}: "
+                "name modules and a rate above 0, or neither"
+            )
+
+    @property
+    def identity(self) -> Mapping[str, object]:
+        """Every field by its name; what could not be said when the first recipes were written is left out where it says nothing."""
+        said = ((each, getattr(self, each.name)) for each in fields(self))
+        later = ("fully_trained", "fully_trained_rate", *IMAGE_LIMITS)
+        return {"type": "Recipe", **{each.name: value for each, value in said if each.name not in later or value != each.default}}
 
 
 def _require_counts(pairs_per_dataset: Mapping[str, int]) -> None:
@@ -229,6 +244,7 @@ class Stage:
     @property
     def identity(self) -> Mapping[str, object]:
         """What of it decides how weights are trained; which ones it starts from is told by the base model that its step reads."""
-        of_answers = {"pairs": self.pairs, "share_of_steps": self.share_of_steps, "handover": self.handover}
-        own = of_answers if self.objective == "generate" else {}
-        return {"type": "Stage", "name": self.name, "objective": self.objective, "recipe": self.recipe, **own}
+        recipe = self.recipe.identity if isinstance(self.recipe, Recipe) else self.recipe
+        own = {name: getattr(self, name) for name in ("pairs", "share_of_steps", "handover")}
+        of_several = {} if own == {"pairs": {}, "share_of_steps": 1.0, "handover": None} else own
+        return {"type": "Stage", "name": self.name, "objective": self.objective, "recipe": recipe, **of_several}

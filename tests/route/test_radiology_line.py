@@ -2,32 +2,20 @@
 that learned nothing.
 """
 
-from collections import Counter
-from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from medvl_lib import sample_data
-from medvl_lib.benchmark.tables import BenchmarkRow, DatasetCountRow
-from medvl_lib.errors import InputRefused
-from medvl_lib.evaluation.handover import HANDOVER_ANSWERS, HandoverAnswer
-from medvl_lib.evaluation.predictions import FLOORS, PREDICTIONS, Prediction
-from medvl_lib.files import read_json
 from medvl_lib.hardware import PROFILES
 from medvl_lib.lines import dataset_runs, lines_of
-from medvl_lib.provenance import Artifact, Fact, judge
+from medvl_lib.provenance import Artifact, judge
 from medvl_lib.route.data import dataset_steps
 from medvl_lib.route.line import line_steps
 from medvl_lib.settings import read_settings
-from medvl_lib.step import Call, Step, run_step
-from medvl_lib.tables import read_table
+from medvl_lib.step import Step, run_step
 from medvl_lib.training import overfit
-from medvl_lib.training.rules import SUMMARY
-from medvl_lib.training.steps import START_LOSS
 from medvl_lib.workspace import Workspace
-from tests.damages import DAMAGES
 
 COUNTS = {"train": 14, "validate": 4, "test": 4}
 SETTINGS = """
@@ -71,7 +59,10 @@ def test_the_whole_line_runs_and_its_second_stage_waits_for_the_first(tmp_path: 
     settings = read_settings(tmp_path / "dagster_project.toml")
     sample_data.write("mimic_cxr", settings.raw_folder("mimic_cxr"), counts=COUNTS)
     workspace, [line] = Workspace(root=settings.data_root), lines_of(settings)
-    steps = {step.name: step for step in (*(one for run in dataset_runs(settings) for one in dataset_steps(run)), *line_steps(line, PROFILES["cpu"]))}
+    steps = {
+        step.name: step
+        for step in (*(one for run in dataset_runs(settings) for one in dataset_steps(run)), *line_steps(line, PROFILES["cpu"]))
+    }
     first, second = steps["impression"], steps["reasoning"]
     before = list(steps)[: list(steps).index("impression")]
     written = {name: judged(workspace, steps[name]) for name in before if name != "overfit"}

@@ -62,6 +62,7 @@ def train(
         stage=stage, spec=spec, weights=weights, chat=chat, images=images, profile=profile, previous=previous, checkpoints=checkpoints,
         report=report, cases=cases,
     ))  # fmt: skip
+    settle(work.trainer)
     before = frozen_hashes(work.trainer.model)
     at_the_start = the_start(work.trainer, checkpoints) if stage.handover is not None else None
     train_to_the_end(work.trainer, work.recorder, checkpoints)

@@ -1,8 +1,9 @@
 """Stretch goals: figures that somebody hoped for, each with the exact thing that is measured for it. Nothing is decided by them.
 
 In: goals, and the rows of a benchmark. Out: ``StretchGoal``, and ``GoalRow`` with what was measured for it. The requirement documents name
-targets without saying how they are measured: a random other patient's report passes "BLEU 0.3" as BLEU-1, and no published system does as
-BLEU-4. So a goal names the metric of ours (or the loss of a stage) that it is held against, and stands beside what was measured, met or not.
+targets without saying how they are measured: another patient's report, drawn at random, passes "BLEU 0.3" as BLEU-1, and no published
+system does as BLEU-4. So a goal names the metric of ours (or the loss of a stage) that it is held against, and stands beside what was
+measured, met or not.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

@@ -125,15 +125,15 @@ def test_the_converted_model_gives_the_logits_of_the_original_forward(original: 
     weights = {name: tensor.float() for name, tensor in load_file(original / "model.safetensors").items()}
     chance = torch.Generator().manual_seed(5)
     pixels = torch.randn(1, 3, 112, 112, generator=chance)
-    before, after = [1, 300, 301, 302], [303, 304, 700, 767, 2]
+    before, after = [1, 300, 301, 302], [303, 304, 700, 1021, 2]
     with torch.no_grad():
         wanted = original_logits(weights, settings, pixels, before, after)
         model = AutoModelForImageTextToText.from_pretrained(tmp_path, dtype=torch.float32)
         ids = torch.tensor([[*before, *[settings["vocab_size"]] * 64, *after]])
         found = model(input_ids=ids, attention_mask=torch.ones_like(ids), pixel_values=pixels).logits[0]
-    assert wanted.shape == (73, 768)
+    assert wanted.shape == (73, 1022)
     assert wanted.std() > 0.5
-    assert (found[:, :768] - wanted).abs().max() < 1e-5
+    assert (found[:, :1022] - wanted).abs().max() < 1e-5
 
 
 # -- tensors -----------------------------------------------------------------------------------------------------------
@@ -215,9 +215,9 @@ def test_no_weight_is_changed_and_new_rows_are_the_mean(original: Path, tmp_path
     for name, tensor in before.items():
         assert torch.equal(after[renamed(name)][: len(tensor)], tensor), name
     for name in ("model.embed_tokens.weight", "lm_head.weight"):
-        assert after[renamed(name)].shape[0] == 832 == 768 + facts["num_added_rows"]
+        assert after[renamed(name)].shape[0] == 1024 == 1022 + facts["num_added_rows"]
         mean = before[name].float().mean(dim=0)
-        assert (after[renamed(name)][768:].float() - mean).abs().max() < 1e-2
+        assert (after[renamed(name)][1022:].float() - mean).abs().max() < 1e-2
 
 
 def test_which_tower_was_taken_is_in_the_facts_and_beside_the_weights(original: Path, tmp_path: Path) -> None:
@@ -312,7 +312,7 @@ def test_a_file_that_is_no_model_is_refused_by_its_path(data: bytes, tmp_path: P
 
 def test_a_vocabulary_of_another_size_is_refused(copied: Path, tmp_path: Path) -> None:
     write_pieces(copied / TOKENIZER, tiny_pieces()[:-1])
-    with pytest.raises(MedVLError, match="767 pieces for 768 tokens"):
+    with pytest.raises(MedVLError, match="1021 pieces for 1022 tokens"):
         convert(copied, tmp_path)
 
 

@@ -35,7 +35,8 @@ class Small(NamedTuple):
 def _pair(number: int, split: Split, images: ImageStore) -> Pair:
     drawn = LEARNED.draw(f"test_llava/{split}", number)
     return Pair(
-        pair_id=f"invented/{split}/{number:03d}", dataset="invented", image_ids=tuple(images.put(drawn.read(each)) for each in drawn.image_ids),
+        pair_id=f"invented/{split}/{number:03d}", dataset="invented",
+        image_ids=tuple(images.put(drawn.read(each)) for each in drawn.image_ids),
         request=drawn.request, response=drawn.response, expected=(), subject_id=None, document_id=f"{split}{number}",
         publisher_split=split, language="en", source="invented", licence="CC0-1.0", metadata={"stage": drawn.stage},
     )  # fmt: skip

@@ -1,5 +1,5 @@
-"""LLaVA-Med as a family. If these passed wrongly, its prompt would be another one than it was trained with, image tokens would be trained on,
-or its tower and projector would be squeezed into four bits.
+"""LLaVA-Med as a family. If these passed wrongly, its prompt would be another one than it was trained with, image tokens would be trained
+on, or its tower and projector would be squeezed into four bits.
 """
 
 from dataclasses import replace
@@ -125,7 +125,8 @@ def test_a_picture_is_padded_to_a_square_with_clips_mean(reader: Reader) -> None
 
 
 @pytest.mark.parametrize(
-    ("size", "seen"), [((112, 112), (112, 112)), ((200, 100), (112, 56)), ((50, 400), (14, 112)), ((3000, 2), (112, 1)), ((7, 7), (112, 112))]
+    ("size", "seen"),
+    [((112, 112), (112, 112)), ((200, 100), (112, 56)), ((50, 400), (14, 112)), ((3000, 2), (112, 1)), ((7, 7), (112, 112))],
 )
 def test_what_is_seen_of_a_picture_is_told(size: tuple[int, int], seen: tuple[int, int], small_llava: Small, reader: Reader) -> None:
     height, width = size

@@ -1,5 +1,5 @@
-"""The model that reports studies: its lessons, its findings and its card. If these passed wrongly, the card would tell other numbers than were
-measured, or a model that never looks at a picture would seem to.
+"""The model that reports studies: its lessons, its findings and its card. If these passed wrongly, the card would tell other numbers than
+were measured, or a model that never looks at a picture would seem to.
 """
 
 from dataclasses import replace
@@ -57,7 +57,9 @@ def test_what_is_said_too_much_or_too_little_is_not_right() -> None:
     first = next(study for study in draw("impressions", "test", 40) if study.chest.side and study.chest.has_large_heart)
     assert labels(first.response.replace("Cardiomegaly present", "Cardiomegaly absent"), first) == 0
     assert labels(f"{first.response}, Edema present", first) == 0
-    assert labels(f"{first.response}, Edema absent", first) == 1  # what is absent is not counted: the picture does not say whether it is told
+    assert (
+        labels(f"{first.response}, Edema absent", first) == 1
+    )  # what is absent is not counted: the picture does not say whether it is told
     other = "left" if first.chest.side == "right" else "right"
     assert place(first.response.replace(first.chest.side, other), first) == 0
     assert place("", first) == labels("", first) == 0

@@ -1,8 +1,7 @@
-"""A projector that is trained whole. If these passed wrongly, it would be trained in 16 bits, at another rate, or not at all; be lost between
-two stages, in a merged model or on a resume; or the tower behind it would change unseen.
+"""A projector that is trained whole. If these passed wrongly, it would be trained in 16 bits, at another rate, or not at all; be lost
+between two stages, in a merged model or on a resume; or the tower behind it would change unseen.
 """
 
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -77,7 +76,9 @@ def stage_a(small_llava: Small, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 # -- the recipe --------------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("wrong", [{"fully_trained_rate": 0.0}, {"fully_trained": ()}, {"fully_trained": ("",)}, {"fully_trained_rate": -1.0}])
+@pytest.mark.parametrize(
+    "wrong", [{"fully_trained_rate": 0.0}, {"fully_trained": ()}, {"fully_trained": ("",)}, {"fully_trained_rate": -1.0}]
+)
 def test_modules_without_a_rate_and_a_rate_without_modules_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="name modules and a rate above 0, or neither"):
         replace(WHOLE, **wrong)
@@ -201,7 +202,7 @@ def test_a_run_that_was_cut_ends_at_the_same_projector(small_llava: Small, stage
 
     with pytest.raises(_Killed):
         trained(small_llava, small_llava.nf4, tmp_path, "cut", report=kill)
-    os.rename(tmp_path / "cut-checkpoints", tmp_path / "resumed-checkpoints")
+    Path(tmp_path / "cut-checkpoints").rename(tmp_path / "resumed-checkpoints")
     resumed = trained(small_llava, small_llava.nf4, tmp_path, "resumed")
     assert sha256_of_file(resumed / ADAPTER) == sha256_of_file(stage_a / ADAPTER)
 

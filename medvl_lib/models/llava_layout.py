@@ -17,7 +17,6 @@ The text model becomes a LlamaConfig: the same tensors and the same arithmetic a
 Source: github.com/microsoft/LLaVA-Med @ 30697ca5, llava/model; the names of the published checkpoint's 686 tensors.
 """
 
-import json
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -38,7 +37,7 @@ from medvl_lib.provenance import Fact
 MODEL_TYPE = "llava_mistral"
 CONVERSION = "conversion.json"
 CONFIG, TOKENIZER = "config.json", "tokenizer.model"
-IMAGE_TOKEN, PAD_TOKEN = "<image>", "<pad>"  # noqa: S105 (no password)
+IMAGE_TOKEN, PAD_TOKEN = "<image>", "<pad>"
 ROWS = 64  # the vocabulary is filled up to a multiple of it
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 COMPUTED = (".rotary_emb.inv_freq", ".position_ids")  # how names end that hold nothing to keep
@@ -142,7 +141,9 @@ def library_config(source: Path) -> LlavaConfig:
     for name, wanted in FIXED.items():
         if settings.get(name) != wanted:
             raise MedVLError(
-                found=f"{name} = {settings.get(name)!r}", where=where, do=f"bring a checkpoint with {wanted!r}: the converter knows no other"
+                found=f"{name} = {settings.get(name)!r}",
+                where=where,
+                do=f"bring a checkpoint with {wanted!r}: the converter knows no other",
             )
     if settings.get("sliding_window") is not None:
         do = "bring a checkpoint with sliding_window = null: the library's Llama attends to everything"

@@ -17,7 +17,15 @@ from transformers.models.llava.image_processing_pil_llava import LlavaImageProce
 
 from medvl_lib.files import write_json
 from medvl_lib.models.llava_layout import (
-    CONFIG, EMBEDDING, FIXED, HEAD, IMAGE_TOKEN, MODEL_TYPE, TOKENIZER, library_config, expected_tensors,
+    CONFIG,
+    EMBEDDING,
+    FIXED,
+    HEAD,
+    IMAGE_TOKEN,
+    MODEL_TYPE,
+    TOKENIZER,
+    expected_tensors,
+    library_config,
 )  # fmt: skip
 from medvl_lib.models.sentencepiece_files import BLANK, Piece, write_pieces
 from medvl_lib.sample_data.chest_studies import LEARNED
@@ -39,7 +47,7 @@ SETTINGS: dict[str, object] = {
 
 
 def load_processor(directory: Path, *, max_pixels: int) -> LlavaProcessor:
-    """The processor in a converted directory, with the Pillow backend; raises MedVLError for a pixel budget that is not the square's own."""
+    """The processor in a converted directory, with the Pillow backend; raises MedVLError for another pixel budget than the square's."""
     config = LlavaConfig.from_pretrained(directory)
     images = LlavaImageProcessorPil.from_pretrained(directory)
     square_sizing(images.to_dict(), max_pixels)
@@ -82,7 +90,7 @@ def scale_weights(model: LlavaForConditionalGeneration) -> None:
     """Draw every matrix with a variance of 1 / fan-in, as in the other small models."""
     with torch.no_grad():
         for name, weight in model.named_parameters():
-            if "embedding" in name and "patch" not in name or name.endswith("embed_tokens.weight"):
+            if ("embedding" in name and "patch" not in name) or name.endswith("embed_tokens.weight"):
                 weight.normal_(0.0, EMBEDDING_STD)
             elif weight.dim() > 1:
                 weight.normal_(0.0, weight[0].numel() ** -0.5)

@@ -75,8 +75,8 @@ def adapted_tensors(adapter: Path, spec: ModelSpec) -> set[str]:
             if update is None or not update["module"].startswith(LANGUAGE_LAYERS):
                 raise MedVLError(
                     found=f"{name}, which is no update of a language layer", where=str(path),
-                    do="train the adapter on language layers (recipe.lora_targets) and whole modules (recipe.fully_trained) alone, or take merged "
-                    "out of further_variants",
+                    do="train the adapter on language layers (recipe.lora_targets) and whole modules (recipe.fully_trained) alone, or take "
+                    "merged out of further_variants",
                 )  # fmt: skip
             found.add(f"{STORED_LANGUAGE_PREFIX[spec.family]}{update['module'].removeprefix(LANGUAGE_LAYERS)}.weight")
     return found

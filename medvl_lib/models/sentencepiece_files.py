@@ -101,10 +101,10 @@ def _field(number: int, data: bytes) -> bytes:
 
 
 def to_tokenizer(pieces: Sequence[Piece], added: Sequence[str]) -> Tokenizer:
-    """The same tokenizer for ``tokenizers``, with more special tokens behind the pieces; raises MedVLError for pieces without an unknown one.
+    """The same tokenizer for ``tokenizers``, with more special tokens behind the pieces.
 
     Llama's way, as the published checkpoints were trained: a blank before each stretch between special tokens, a character without a piece
-    as its bytes.
+    as its bytes. Raises MedVLError for pieces that come twice, and where none stands for what is unknown.
     """
     vocabulary = {piece.text: place for place, piece in enumerate(pieces)}
     unknown = next((piece.text for piece in pieces if piece.kind == "unknown"), None)

@@ -30,8 +30,8 @@ class ModelSpec:
     path: str
     """The checkpoint's directory where the source is one; empty otherwise. Not identity: its contents are."""
     max_pixels: int
-    """The most pixels (height x width) that the processor keeps of a picture; of a family whose pictures have a size of their own it must be
-    that: all tiles of mllama, the square of llava_med."""
+    """The most pixels (height x width) that the processor keeps of a picture; of a family whose pictures have a size of their own it must
+    be that: all tiles of mllama, the square of llava_med."""
 
     def __post_init__(self) -> None:
         """Refuse a spec that leaves open which weights are meant."""
@@ -48,7 +48,9 @@ class ModelSpec:
             raise ValueError(f"path {self.path!r} and source {self.source!r}: a path is given exactly when the source is 'directory'")
 
 
-MODEL_TYPES: Mapping[Family, str] = {"qwen2_5_vl": "qwen2_5_vl", "mllama": "mllama", "llava_med": "llava", "siglip": "siglip"}
+MODEL_TYPES: Mapping[Family, str] = {
+    "qwen2_5_vl": "qwen2_5_vl", "mllama": "mllama", "llava_med": "llava", "siglip": "siglip",
+}  # fmt: skip
 """``model_type`` in config.json, as the library loads it."""
 FAMILIES: Mapping[str, Family] = {model_type: family for family, model_type in MODEL_TYPES.items()}
 LAYOUT_REVISIONS: Mapping[Family, int] = {"llava_med": 1}  # first version of models.llava_layout
@@ -92,7 +94,6 @@ MERGE_REVISION = 1  # first version of models.merging
 
 LANGUAGE_TARGETS = r"model\.language_model\.layers\.\d+\.(self_attn|cross_attn|mlp)\.(q|k|v|o|gate|up|down)_proj"
 """LoRA targets of a language model: a full match, since a list of suffixes would also adapt the vision blocks' own gate/up/down."""
-
 
 
 def is_whole(tensor: str, fully_trained: Iterable[str]) -> bool:

@@ -203,7 +203,7 @@ def _rows(indices: range) -> Dataset:
 
 
 def _save(directory: Path, start: Path, model: Any, steps: Sequence[TrainingStep], spec: ModelSpec) -> dict[str, Fact]:
-    """The model in 16 bit as its publisher would deliver it: with the start's tokenizer, processor and template, or in a layout of its own."""
+    """The model in 16 bit as its publisher would deliver it: with the start's side files, or in a layout of its own."""
     with quiet(), serializing(directory):
         if spec.family in LAYOUTS:
             with TemporaryDirectory(prefix="medvl-") as scratch:

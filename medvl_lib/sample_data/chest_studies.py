@@ -24,7 +24,14 @@ from medvl_lib.sample_data.chests import HEART_HALF_HEIGHT, HEART_X, HEART_Y, SI
 from medvl_lib.sample_data.mimic_cxr import study_pictures
 from medvl_lib.sample_data.mimic_iv import DRUGS, ITEMS, MOVED_EVERY, results
 from medvl_lib.sample_data.mimic_patients import (
-    DIAGNOSES, NO_STAY_EVERY, NOT_IN_TABLES_EVERY, OVERLAP_EVERY, Patient, Stay, Study, draw_patient,
+    DIAGNOSES,
+    NO_STAY_EVERY,
+    NOT_IN_TABLES_EVERY,
+    OVERLAP_EVERY,
+    Patient,
+    Stay,
+    Study,
+    draw_patient,
 )  # fmt: skip
 from medvl_lib.sample_data.mimic_reports import report
 

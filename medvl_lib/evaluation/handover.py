@@ -5,6 +5,7 @@ and the rules that judge both. A stage that did not learn, that moved the projec
 next one starts from it. Whether its answers are any good is not asked: the gate of the whole line does that.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -93,11 +94,20 @@ def answers_are_sound(handover: Handover, directory: Path) -> Outcome:
 
 
 def full_tensors_are_whole(handover: Handover, directory: Path) -> Outcome:
-    """What is trained in full (a projector) is finite, and has not moved further than its bound; nothing else is asked of a frozen one."""
+    """What is trained in full (a projector) is finite, and no linear of it has moved further than its bound; of a frozen one nothing is asked.
+
+    A linear is its weight and its bias together: a bias that began at zero has moved by more than its norm with the first step.
+    """
     rows = list(read_table(directory / MOVED_TENSORS, MovedTensor))
+    before, change = dict[str, float](), dict[str, float]()
+    for row in rows:
+        module = row.name.rpartition(".")[0]
+        before[module] = math.hypot(before.get(module, 0.0), row.norm_before)
+        change[module] = math.hypot(change.get(module, 0.0), row.norm_of_change)
     most = handover.max_relative_change
-    astray = [row.name for row in rows if not row.norm_of_change <= most * row.norm_before]  # nor where it is no number
-    found = f"{len(rows)} tensors are trained in full, {len(astray)} of them moved by more than {most:g} of their norm, or are no numbers"
+    astray = [name for name in before if not change[name] <= most * before[name]]  # nor where it is no number
+    furthest = max((change[name] / before[name] for name in before if before[name]), default=0.0)
+    found = f"{len(rows)} tensors are trained in full; a linear moved by {furthest:.0%} of its norm at most, {most:.0%} are allowed"
     return Outcome(passed=not astray, found=found, offenders=tuple(astray[:10]))
 
 

@@ -192,7 +192,7 @@ class Handover:
     max_degenerate_share: float = 0.25
     """Most of these answers (0-1) that may say nothing, or repeat themselves to the end."""
     max_relative_change: float = 1.0
-    """How far a tensor that is trained in full may have moved, by its own norm before the stage."""
+    """How far a linear that is trained in full may have moved, weight and bias together, by its own norm before the stage."""
 
     def __post_init__(self) -> None:
         """Refuse what would ask nothing, or let everything through."""

@@ -94,7 +94,7 @@ def answers_are_sound(handover: Handover, directory: Path) -> Outcome:
 
 
 def full_tensors_are_whole(handover: Handover, directory: Path) -> Outcome:
-    """What is trained in full (a projector) is finite, and no linear of it has moved further than its bound; of a frozen one nothing is asked.
+    """What is trained in full (a projector) is finite, and no linear of it has moved further than its bound; a frozen one passes.
 
     A linear is its weight and its bias together: a bias that began at zero has moved by more than its norm with the first step.
     """

@@ -110,7 +110,7 @@ TRAINED = {"adapter", "overfit"}
 REHEARSED_OTHERWISE = {  # numbers of which the rehearsal has its own
     "num_epochs", "max_steps", "effective_batch", "lora_dropout", "max_training_pairs", "max_validation_pairs", "validations_per_epoch",
 }  # fmt: skip
-SPLIT = {"seed": 43, "validation_share": 0.2, "test_share": 0.2}
+SPLIT = {"seed": 43, "validation_share": 0.2, "test_share": 0.2, "kept_publisher_splits": ("test", "benchmark")}
 AUDIT = {"max_tokens": 2048, "min_glyph_height_pixels": 7.0}
 EVALUATION = {
     "splits": ("test",), "max_pairs_per_dataset": 9, "max_answer_tokens": 9, "controls": (), "seed": 43, "datasets": ("mtsamples",),
@@ -743,7 +743,8 @@ def test_the_radiology_line_has_the_numbers_of_its_requirement_document():
     recipe = first.recipe
     assert recipe == second.recipe
     assert (recipe.num_epochs, recipe.effective_batch, recipe.max_training_images) == (3, 8, 10_003)
-    assert (RADIOLOGY.split.validation_share, RADIOLOGY.split.test_share) == (0.1, 0.1)
+    split = RADIOLOGY.split
+    assert (split.validation_share, split.test_share, split.kept_publisher_splits) == (0.1, 0.1, ("test", "benchmark"))
     assert RADIOLOGY.gate.primary_metric == "chexpert_rule_f1_micro"
     assert [(goal.wanted, goal.metric or goal.stage, goal.bound) for goal in RADIOLOGY.stretch_goals] == [
         ("Stage A loss < 2.0", "impression", "< 2"), ("Stage B loss < 1.5", "reasoning", "< 1.5"),

@@ -57,9 +57,9 @@ def _told(findings: "Iterable[Finding]") -> bool:
     is_wrong = False
     for finding in findings:
         is_wrong |= finding.level == "wrong"
-        print(f"{MARKS[finding.level]}  {finding.name:<13} {finding.found}", flush=True)
+        print(f"{MARKS[finding.level]}  {finding.name:<12} {finding.found}", flush=True)
         if finding.do:
-            print(f"{'':<21}-> {finding.do}")
+            print(f"{'':<20}-> {finding.do}")
     return is_wrong
 
 

@@ -85,7 +85,11 @@ class Line:
 def _require_one_training(stages: Sequence[Stage]) -> None:
     """Refuse stages that go on from one another and do not share the steps of one recipe, or hand nothing over."""
     names = [stage.name for stage in stages]
-    shares = sum(stage.share_of_steps for stage in stages)
+    shares = 0.0
+    for stage in stages:
+        if not math.isclose(stage.share_before, shares, abs_tol=1e-9):
+            raise ValueError(f"share_before = {stage.share_before:g} of {stage.name}: the stages before it have {shares:g} of the steps")
+        shares += stage.share_of_steps
     if not math.isclose(shares, 1.0):
         raise ValueError(f"share_of_steps of {', '.join(names)} add up to {shares:g}: the line's steps are shared out among them, so to 1")
     first, *others = stages
@@ -246,7 +250,9 @@ RADIOLOGY = Line(
             name="impression", objective="generate", recipe=CURRICULUM, pairs={STAGE: "impression"}, share_of_steps=0.35,
             handover=Handover(),
         ),
-        Stage(name="reasoning", objective="generate", recipe=CURRICULUM, pairs={STAGE: "reasoning"}, share_of_steps=0.65),
+        Stage(
+            name="reasoning", objective="generate", recipe=CURRICULUM, pairs={STAGE: "reasoning"}, share_of_steps=0.65, share_before=0.35,
+        ),
     ),
     evaluation=EvaluationSpec(
         splits=("test",), max_pairs_per_dataset=0, max_answer_tokens=512, controls=("blank_image", "shuffled_image"), seed=42, datasets=(),

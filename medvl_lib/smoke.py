@@ -207,7 +207,7 @@ def trained_parts(bench: Bench) -> Iterator[Finding]:
     problems += [f"{name} is frozen and has a gradient" for name in stray[:1]]
     problems += [f"{name} is trained and has none" for name in without[:1]]
     told = ", ".join(f"{count.trainable:,} of {part}" for part, count in parts.items() if count.trainable)
-    yield _finding("trained parts", problems, f"{told}; all else frozen", "mend lora_targets or fully_trained of the recipe")
+    yield _finding("trained", problems, f"{told}; all else frozen", "mend lora_targets or fully_trained of the recipe")
 
 
 def dataloader(bench: Bench) -> Iterator[Finding]:
@@ -240,7 +240,7 @@ def chat_template(bench: Bench) -> Iterator[Finding]:
         if starts > 1:
             failed.append(f"{conversation.pair_id} begins {starts} times")
     yield _finding(
-        "chat template",
+        "template",
         failed,
         f"{len(bench.training)} answers end with {loaded.prompts.eos_token}, and nothing else is trained on",
         "give the model's directory its own chat template and special tokens",
@@ -303,7 +303,7 @@ def _rules(stage: Stage) -> tuple[Rule, ...]:
 
 
 PROBES = {
-    "processor": processor, "model class": model_class, "precision": precision, "trained parts": trained_parts, "dataloader": dataloader,
-    "chat template": chat_template, "own pairs": own_pairs, "steps, saves": steps_and_saves,
+    "processor": processor, "model class": model_class, "precision": precision, "trained": trained_parts, "dataloader": dataloader,
+    "template": chat_template, "own pairs": own_pairs, "steps, saves": steps_and_saves,
 }  # fmt: skip
 """The eight fixes of the requirement document, in its order."""

@@ -145,7 +145,8 @@ ELSEWHERE = {
         (Recipe, {*RECIPE, "with_retrieved_cases", "fully_trained", "fully_trained_rate"}),
         (SplitSpec, SPLIT), (AuditSpec, AUDIT), (EvaluationSpec, EVALUATION), (Gate, GATE), (ModelSpec, MODEL),
         (Profile, NUMERICS | ELSEWHERE), (MatchRecipe, MATCH_RECIPE),
-        (Stage, {"name", "objective", "recipe", "model", "pairs", "share_of_steps", "handover"}),  # test_what_a_stage_takes_moves_it
+        # test_what_a_stage_takes_moves_it
+        (Stage, {"name", "objective", "recipe", "model", "pairs", "share_of_steps", "share_before", "handover"}),
         (ParitySpec, PARITY),
         (Line, {
             "name", "datasets", "rejected_share_budgets", "split", "model", "audit", "stages", "evaluation", "gate", "parity",
@@ -655,7 +656,7 @@ TWO_STAGES = replace(
     DOCUMENTS, name="imaging", datasets=("clinical_documents",),
     stages=(
         replace(ADAPTER, name="captions", share_of_steps=0.5, handover=Handover()),
-        replace(ADAPTER, name="answers", share_of_steps=0.5, recipe=replace(ADAPTER.recipe, learning_rate=1e-4)),
+        replace(ADAPTER, name="answers", share_of_steps=0.5, share_before=0.5, recipe=replace(ADAPTER.recipe, learning_rate=1e-4)),
     ),
 )  # fmt: skip
 
@@ -773,6 +774,7 @@ def test_changes_of_the_recipe_are_of_both_stages_and_their_shares_stay(scale: s
     ("change", "said"),
     [
         (lambda one, two: (one, replace(two, share_of_steps=0.6)), "share_of_steps of impression, reasoning add up to 0.95"),
+        (lambda one, two: (one, replace(two, share_before=0.3)), "share_before = 0.3 of reasoning: the stages before it have 0.35"),
         (lambda one, two: (replace(one, handover=None), two), "impression: another stage goes on from it, so name in handover"),
         (lambda one, two: (one, replace(two, recipe=replace(two.recipe, lora_rank=8))), "differ in lora_rank"),
         (lambda one, two: (one, replace(two, recipe=replace(two.recipe, max_steps=8))), "differ in max_steps"),

@@ -18,6 +18,7 @@ MATCH_REVISION = 1  # first version of training.matching, captions and models.si
 
 Objective = Literal["generate", "match"]
 POSITIVE = ("learning_rate", "num_epochs", "effective_batch", "max_gradient_norm", "lora_rank", "lora_alpha")
+SMALL = 1e-9  # what is lost when shares are added
 MOST_COPIES = 100  # of a pair in one epoch
 NOT_NEGATIVE = ("max_steps", "weight_decay", "seed", "max_training_pairs", "max_validation_pairs", "validations_per_epoch")
 IMAGE_LIMITS = ("max_training_images", "max_images_per_group")
@@ -218,8 +219,10 @@ class Stage:
     pairs: Mapping[str, str] = field(default_factory=dict[str, str])
     """Label -> value that a pair must have to be trained on, or be in the held-out loss (``stage``: ``impression``); empty: every pair."""
     share_of_steps: float = 1.0
-    """Its share of the line's optimizer steps, to the nearest whole step and at least one. The line has as many as its recipe needs for its
-    epochs over *all* pairs, whatever their labels (or its ``max_steps``); the shares of the stages that answer add up to 1."""
+    """Its share of the line's optimizer steps, at least one. The line has as many as its recipe needs for its epochs over *all* pairs, whatever
+    their labels (or its ``max_steps``); the shares of the stages that answer add up to 1."""
+    share_before: float = 0.0
+    """Shares of the stages before it: it has the steps from here on, both ends to the nearest whole step, so that none is lost between."""
     handover: Handover | None = None
     """What it has to show before the next stage goes on from it; None: nothing beside what every stage has."""
 
@@ -238,6 +241,10 @@ class Stage:
             )
         if not 0 < self.share_of_steps <= 1:
             raise ValueError(f"share_of_steps = {self.share_of_steps!r} of the stage {self.name!r} must be above 0 and at most 1")
+        if not 0 <= self.share_before <= 1 - self.share_of_steps + SMALL:
+            raise ValueError(
+                f"share_before = {self.share_before!r} of the stage {self.name!r} and its own {self.share_of_steps!r} are more than 1"
+            )
         if self.objective == "match" and (self.pairs or self.share_of_steps != 1 or self.handover is not None):
             raise ValueError(f"the stage {self.name!r} matches: pairs, share_of_steps and handover are of stages that answer")
 
@@ -245,6 +252,7 @@ class Stage:
     def identity(self) -> Mapping[str, object]:
         """What of it decides how weights are trained; which ones it starts from is told by the base model that its step reads."""
         recipe = self.recipe.identity if isinstance(self.recipe, Recipe) else self.recipe
-        own = {name: getattr(self, name) for name in ("pairs", "share_of_steps", "handover")}
-        of_several = {} if own == {"pairs": {}, "share_of_steps": 1.0, "handover": None} else own
+        own = {name: getattr(self, name) for name in ("pairs", "share_of_steps", "share_before", "handover")}
+        alone = {"pairs": {}, "share_of_steps": 1.0, "share_before": 0.0, "handover": None}
+        of_several = {} if own == alone else own
         return {"type": "Stage", "name": self.name, "objective": self.objective, "recipe": recipe, **of_several}

@@ -93,7 +93,7 @@ def answering(material: Material) -> Work:
     epoch, unseen = asked(found.epoch), asked(held_out(material.chat, stage, recipe))
     reader = Reader(processor=loaded.processor, prompts=loaded.prompts, images=material.images)
     recorder = Recorder(checkpoints, material.report)
-    paced = pace(recipe, len(epoch), share=stage.share_of_steps, num_line_pairs=found.num_line_pairs)
+    paced = pace(recipe, len(epoch), share=stage.share_of_steps, before=stage.share_before, num_line_pairs=found.num_line_pairs)
     args = arguments(recipe, profile, len(epoch), checkpoints, has_validation=bool(unseen), paced=paced)
     trainer = SFTTrainer(
         model=model, args=args, optimizers=(optimizer(model, recipe, args), None),

@@ -216,7 +216,7 @@ def test_a_champion_whose_split_is_gone_is_not_compared(lab: Lab):
 def test_the_stage_before_counts_too(lab: Lab):
     then, now = lab.chat(seed=1), lab.chat(seed=2)
     half = replace(LINE.stages[0], share_of_steps=0.5)
-    line = replace(LINE, stages=(replace(half, name="first", handover=Handover()), half))
+    line = replace(LINE, stages=(replace(half, name="first", handover=Handover()), replace(half, share_before=0.5)))
     before = lab.write("first", "v1", [then, lab.base()], lambda _: {f"{TRAINED_ON}mtsamples": 3})
     adapter = lab.write("adapter", "on first", [now, lab.base(), before], lambda _: {f"{TRAINED_ON}{FORMS}": 3, f"{TRAINED_ON}x": 0})
     found = [(training.split.parent.name, training.datasets) for training in trainings(lab.workspace, line, adapter)]

@@ -57,7 +57,7 @@ def test_every_number_is_written_down_by_whoever_decides_it():
     ]  # fmt: skip
     assert defaults == [  # no number that says more than: none, all, or no limit
         "with_retrieved_cases", "max_training_images", "max_images_per_group", "fully_trained", "fully_trained_rate", "model",
-        "share_of_steps", "handover",
+        "share_of_steps", "share_before", "handover",
     ]  # fmt: skip
 
 
@@ -87,6 +87,7 @@ def test_a_stage_of_its_own_has_the_identity_that_it_had():
         ({"pairs": {"stages": "a"}}, "by ['stages'], which is no label of pairs: name some of document_type"),
         ({"share_of_steps": 0.0}, "share_of_steps = 0.0 of the stage 'adapter' must be above 0 and at most 1"),
         ({"share_of_steps": 1.5}, "share_of_steps = 1.5"),
+        ({"share_of_steps": 0.5, "share_before": 0.6}, "share_before = 0.6 of the stage 'adapter' and its own 0.5 are more than 1"),
     ],
 )
 def test_a_stage_that_cannot_be_meant_is_refused(changes: dict[str, object], said: str):
@@ -110,7 +111,7 @@ def test_a_handover_that_asks_nothing_is_refused(changes: dict[str, float], said
     ("num_pairs", "num_line_pairs", "share", "steps"),
     [
         (100, 0, 1.0, 75),  # ceil(100 / 4) x 3
-        (40, 100, 0.35, 26), (60, 100, 0.65, 49),  # 26.25 and 48.75 of 75
+        (40, 100, 0.35, 26),  # 26.25 of 75
         (1, 100, 0.35, 26),  # not of its own pairs, but of the line's
         (1, 1, 0.01, 1),
     ],
@@ -124,7 +125,11 @@ def test_a_stage_has_its_share_of_the_steps_over_all_pairs_of_the_line(num_pairs
 def test_the_two_shares_of_the_curriculum_are_all_steps_of_the_line():
     recipe = replace(RECIPE, max_steps=0, num_epochs=1, effective_batch=1)
     for total in range(2, 3000):
-        assert sum(pace(recipe, 1, share=share, num_line_pairs=total).num_steps for share in (0.35, 0.65)) == total
+        first, second = (
+            pace(recipe, 1, share=share, before=before, num_line_pairs=total).num_steps for share, before in ((0.35, 0.0), (0.65, 0.35))
+        )
+        assert first + second == total
+        assert abs(first - 0.35 * total) <= 0.5 + 1e-6 or first == 1
 
 
 def test_a_recipe_written_in_settings_is_the_same_recipe():

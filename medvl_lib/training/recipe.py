@@ -219,8 +219,8 @@ class Stage:
     pairs: Mapping[str, str] = field(default_factory=dict[str, str])
     """Label -> value that a pair must have to be trained on, or be in the held-out loss (``stage``: ``impression``); empty: every pair."""
     share_of_steps: float = 1.0
-    """Its share of the line's optimizer steps, at least one. The line has as many as its recipe needs for its epochs over *all* pairs, whatever
-    their labels (or its ``max_steps``); the shares of the stages that answer add up to 1."""
+    """Its share of the line's optimizer steps, at least one. The line has as many as its recipe needs for its epochs over *all* pairs,
+    whatever their labels (or its ``max_steps``); the shares of the stages that answer add up to 1."""
     share_before: float = 0.0
     """Shares of the stages before it: it has the steps from here on, both ends to the nearest whole step, so that none is lost between."""
     handover: Handover | None = None

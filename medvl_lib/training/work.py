@@ -67,8 +67,8 @@ class Pace(NamedTuple):
 def pace(recipe: Recipe | MatchRecipe, num_pairs: int, *, share: float = 1.0, before: float = 0.0, num_line_pairs: int = 0) -> Pace:
     """The steps of a recipe over an epoch of so many pairs: cadences are shares of an epoch, so that they fire in the shortest one.
 
-    A stage with a ``share`` has that part of the steps that the recipe has over all ``num_line_pairs`` of the line, from the part ``before``
-    it: both ends to the nearest whole step, so that the stages' steps are the line's.
+    A stage with a ``share`` has that part of the steps that the recipe has over all ``num_line_pairs`` of the line, from the part
+    ``before`` it: both ends to the nearest whole step, so that the stages' steps are the line's.
     """
     steps_per_epoch = max(1, math.ceil(num_pairs / recipe.effective_batch))
     line_steps_per_epoch = max(1, math.ceil((num_line_pairs or num_pairs) / recipe.effective_batch))

@@ -4,6 +4,7 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from medvl_lib.chat import Conversation, _line, conversations_path, single_turn
@@ -141,6 +142,15 @@ def test_a_stage_without_pairs_is_named_before_any_training(without: str, empty:
     write_studies(tmp_path, without=without)
     outcome = every_stage_has_pairs(stages()).holds(tmp_path)
     assert (outcome.passed, outcome.offenders) == (not empty, empty)
+
+
+def test_references_that_are_none_are_another_rules_business(tmp_path: Path):
+    write_studies(tmp_path)
+    table = pq.read_table(tmp_path / REFERENCES)
+    pq.write_table(table.append_column("note", table["pair_id"]), tmp_path / REFERENCES)
+    outcome = every_stage_has_pairs(stages()).holds(tmp_path)
+    assert outcome.passed
+    assert outcome.found.startswith("not asked: ")
 
 
 def test_a_stage_without_pairs_never_starts(tmp_path: Path):

@@ -215,9 +215,9 @@ def dataloader(bench: Bench) -> Iterator[Finding]:
     _, recipe = bench.stages[0]
     given = arguments(recipe, bench.profile, 4, bench.root / "arguments", has_validation=False)
     workers, is_pinned = given.dataloader_num_workers, given.dataloader_pin_memory
-    problems = [f"pin_memory on {bench.profile.device}"] * (is_pinned and bench.profile.device != "cuda")
+    problems = [f"pin_memory on {bench.profile.device}"] * ((is_pinned or bench.profile.pin_memory) and bench.profile.device != "cuda")
     problems += [f"{workers} workers fork beside Metal"] * (workers > 0 and bench.profile.device == "mps")
-    problems += ["other settings than the profile's"] * ((workers, is_pinned) != (bench.profile.num_workers, bench.profile.pin_memory))
+    problems += [f"{workers} workers, and the profile has {bench.profile.num_workers}"] * (workers != bench.profile.num_workers)
     yield _finding(
         "dataloader", problems, f"{workers} workers, memory {'pinned' if is_pinned else 'not pinned'}, on {bench.profile.device}",
         f"set pin_memory = false and num_workers = 0 in [profiles.{bench.profile.name}]",

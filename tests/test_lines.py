@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
+import dagster as dg
 import pytest
 
 from medvl_lib import (
@@ -792,6 +793,23 @@ def test_the_second_stage_is_a_process_of_its_own_that_waits_for_what_the_first_
     wanted = {"loss_fell", "held_out_loss_fell", "answers_are_sound", "full_tensors_are_whole"}
     assert wanted <= {rule.name for rule in before.rules if rule.is_blocking} == {rule.name for rule in steps["impression"].rules}
     assert "held_out_loss_fell" not in {rule.name for rule in steps["reasoning"].rules}
+
+
+def test_the_graph_judges_the_first_stage_before_the_second_begins():
+    """An asset each, and every check of the first stops the run there; both are in the line's job and the rehearsal in its own."""
+    from medvl_assets.jobs import jobs
+    from medvl_assets.line_assets import line_assets
+
+    made = line_assets(RADIOLOGY, CPU)
+    [first] = [one for one in made if isinstance(one, dg.AssetsDefinition) and dg.AssetKey(["radiology", "impression"]) in one.keys]
+    assert {key.to_user_string() for key in first.keys} == {"radiology/overfit", "radiology/impression"}
+    [second] = [one for one in made if isinstance(one, dg.AssetsDefinition) and dg.AssetKey(["radiology", "reasoning"]) in one.keys]
+    assert dg.AssetKey(["radiology", "impression"]) in second.asset_deps[dg.AssetKey(["radiology", "reasoning"])]
+    specs = [spec for one in made for spec in one.check_specs if spec.asset_key == dg.AssetKey(["radiology", "impression"])]
+    assert {"held_out_loss_fell", "answers_are_sound", "full_tensors_are_whole", "loss_fell"} <= {
+        spec.name for spec in specs if spec.blocking
+    }
+    assert {job.name for job in jobs([RADIOLOGY])} == {"everything", "overfit", "radiology"}
 
 
 # -- the shipped settings ----------------------------------------------------------------------------------------------

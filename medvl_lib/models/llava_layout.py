@@ -2,7 +2,7 @@
 
 In: a directory as its publisher delivers it: config.json, weights in one or several safetensors, ``tokenizer.model``. Out: a directory that
 ``LlavaForConditionalGeneration`` loads, with processor, chat template and a note of what was done (``conversion.json``). No architecture is
-run here and no weight is changed: tensors get other names, and two rows' worth of new tokens come behind the vocabulary.
+run here and no weight is changed: tensors get other names, and the vocabulary two tokens more, for pictures and padding.
 
     model.embed_tokens, model.layers.*, model.norm         language_model.model.*
     lm_head                                                language_model.lm_head
@@ -62,9 +62,14 @@ TOWERS: Mapping[str, Mapping[str, int]] = {
 """The shapes of the vision towers that config.json may name: it holds no number of theirs."""
 FIXED: Mapping[str, object] = {
     "mm_projector_type": "mlp2x_gelu", "mm_vision_select_layer": -2, "mm_vision_select_feature": "patch", "hidden_act": "silu",
-    "tie_word_embeddings": False,
 }  # fmt: skip
 """What of config.json is written into the architecture: another value is another model."""
+KEPT = (
+    "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "max_position_embeddings",
+    "rms_norm_eps", "hidden_act", "bos_token_id", "eos_token_id",
+)  # fmt: skip
+"""What the text model's config says in the same words."""
+OTHERS = ("vocab_size", "rope_theta", "mm_vision_tower")
 CHAT_TEMPLATE = """\
 {{- bos_token -}}
 {%- for message in messages -%}
@@ -138,6 +143,8 @@ def load_dtype(path: Path) -> torch.dtype:
 def library_config(source: Path) -> LlavaConfig:
     """The architecture that a publisher's config.json describes; raises MedVLError where it is not one of these."""
     settings, where = read_json(source / CONFIG), str(source / CONFIG)
+    if absent := [name for name in (*KEPT, *OTHERS) if name not in settings]:
+        raise MedVLError(found=f"no {', '.join(absent)}", where=where, do="bring the config.json of the checkpoint's own repository")
     for name, wanted in FIXED.items():
         if settings.get(name) != wanted:
             raise MedVLError(
@@ -145,6 +152,9 @@ def library_config(source: Path) -> LlavaConfig:
                 where=where,
                 do=f"bring a checkpoint with {wanted!r}: the converter knows no other",
             )
+    if settings.get("tie_word_embeddings"):  # absent in some versions' files: not tied
+        do = "bring a checkpoint whose head has weights of its own"
+        raise MedVLError(found="tie_word_embeddings = True", where=where, do=do)
     if settings.get("sliding_window") is not None:
         do = "bring a checkpoint with sliding_window = null: the library's Llama attends to everything"
         raise MedVLError(found=f"sliding_window = {settings['sliding_window']}", where=where, do=do)
@@ -153,12 +163,8 @@ def library_config(source: Path) -> LlavaConfig:
         raise MedVLError(found=f"mm_vision_tower = {settings['mm_vision_tower']!r}", where=where, do=do)
     vocabulary = settings["vocab_size"]
     num_rows = -(-(vocabulary + 2) // ROWS) * ROWS
-    kept = (
-        "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "max_position_embeddings",
-        "rms_norm_eps", "hidden_act", "bos_token_id", "eos_token_id",
-    )  # fmt: skip
     text = LlamaConfig(
-        **{name: settings[name] for name in kept}, vocab_size=num_rows, pad_token_id=vocabulary + 1, attention_bias=False,
+        **{name: settings[name] for name in KEPT}, vocab_size=num_rows, pad_token_id=vocabulary + 1, attention_bias=False,
         rope_parameters={"rope_type": "default", "rope_theta": float(settings["rope_theta"])}, tie_word_embeddings=False,
     )  # fmt: skip
     vision = CLIPVisionConfig(**TOWERS[settings["mm_vision_tower"]], hidden_act="quick_gelu", layer_norm_eps=1e-5)
@@ -228,6 +234,8 @@ def _with_rows(name: str, tensor: torch.Tensor, num_rows: int) -> torch.Tensor:
 
 def _write_texts(source: Path, directory: Path, config: LlavaConfig, settings: Mapping[str, Any]) -> None:
     """Tokenizer, picture processor, chat template and generation's special tokens."""
+    if not (source / TOKENIZER).is_file():
+        raise MedVLError(found=f"no {TOKENIZER}", where=str(source), do="bring it from the checkpoint's own repository")
     pieces = read_pieces(source / TOKENIZER)
     if len(pieces) != settings["vocab_size"]:
         do = "bring the tokenizer.model that belongs to these weights"

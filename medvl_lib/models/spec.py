@@ -54,7 +54,7 @@ MODEL_TYPES: Mapping[Family, str] = {
 """``model_type`` in config.json, as the library loads it."""
 FAMILIES: Mapping[str, Family] = {model_type: family for family, model_type in MODEL_TYPES.items()}
 LAYOUT_REVISIONS: Mapping[Family, int] = {"llava_med": 1}  # first version of models.llava_layout
-"""Of families whose checkpoints are brought from their publisher's layout into the library's when the base model is prepared."""
+"""Families whose checkpoints are brought from their publisher's layout into the library's when the base model is prepared."""
 SKIP_MODULES: dict[Family, tuple[str, ...]] = {
     # matched from the start of the module's name: "visual" alone would skip nothing (transformers PR #42711)
     "qwen2_5_vl": ("lm_head", "model.visual"),

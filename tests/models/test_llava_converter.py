@@ -204,6 +204,20 @@ def test_a_config_of_another_model_is_refused_with_what_it_says(key: str, value:
         convert(copied, tmp_path)
 
 
+@pytest.mark.parametrize("name", ["rope_theta", "num_key_value_heads"])
+def test_a_config_that_lacks_a_number_is_refused_with_its_name(name: str, copied: Path, tmp_path: Path) -> None:
+    settings = read_json(copied / CONFIG)
+    write_json(copied / CONFIG, {key: value for key, value in settings.items() if key != name})
+    with pytest.raises(MedVLError, match=f"no {name}"):
+        convert(copied, tmp_path)
+
+
+def test_a_checkpoint_without_its_tokenizer_is_refused(copied: Path, tmp_path: Path) -> None:
+    (copied / TOKENIZER).unlink()
+    with pytest.raises(MedVLError, match=r"no tokenizer\.model"):
+        convert(copied, tmp_path)
+
+
 def test_shards_are_converted_one_by_one_and_an_index_names_them(copied: Path, tmp_path: Path) -> None:
     whole = load_file(copied / "model.safetensors")
     (copied / "model.safetensors").unlink()

@@ -243,6 +243,7 @@ RADIOLOGY = Line(
     split=SplitSpec(  # the document's 90/10 has no test set; of the publisher's split, whose validation set is 0.8 %, the test set is kept
         seed=42, validation_share=0.1, test_share=0.1, kept_publisher_splits=("test", "benchmark"),
     ),
+    # to start from LLaVA-Med: MODELS["llava_med"] here, and in CURRICULUM fully_trained=("multi_modal_projector",), fully_trained_rate=2e-5
     model=MODELS["qwen2_5_vl"],
     audit=AuditSpec(max_tokens=4096, min_glyph_height_pixels=0.0),
     stages=(

@@ -16,7 +16,7 @@ from medvl_lib.evaluation.predictions import Condition, Variant
 from medvl_lib.evaluation.scores import Score
 from medvl_lib.evaluation.statistics import Difference, Floats, Functional, Statistics, mean, paired_difference
 
-UNPARSABLE = "closed_unparsable"  # the metric that counts closed answers without a readable choice
+UNPARSABLE = frozenset(name for name in METRICS if name.endswith("_unparsable"))  # they count answers without a readable choice
 FAILED_STATES = frozenset(["empty", "wrong_language"])
 
 
@@ -131,12 +131,15 @@ class Comparisons:
         return found if name == ALL else {pair_id: score for pair_id, score in found.items() if name in self.slices.get(pair_id, ())}
 
     def failed_share(self, answers: Answers) -> float:
-        """Which share of the answers (0-1) is empty, in another language, or without a readable choice."""
-        judged = [score for metric in self.gate.primaries for score in self.column(answers, metric).values()]
+        """Which share of the answers (0-1), to every test pair and by whatever metric, is empty, in another language, or unreadable.
+
+        Unreadable is one without a choice, a class or what else its ``*_unparsable`` metric looks for.
+        """
+        judged = [score for column, found in self._table.items() if column.answers == answers for score in found.values()]
         failed = {score.pair_id for score in judged if score.answer_state in FAILED_STATES}
-        failed |= {pair_id for pair_id, score in self.column(answers, UNPARSABLE).items() if score.value == 1}
+        failed |= {score.pair_id for score in judged if score.metric in UNPARSABLE and score.value == 1}
         asked = {score.pair_id for score in judged}
-        return len(failed & asked) / len(asked) if asked else 0.0
+        return len(failed) / len(asked) if asked else 0.0
 
 
 def _turned(functional: Functional, sign: int) -> Functional:

@@ -724,6 +724,22 @@ def test_a_closed_answer_without_a_choice_has_failed():
     assert judged(found).reasons[0].startswith("too many answers failed: 50.0%")
 
 
+@pytest.mark.parametrize("metric", ["closed_unparsable", "class_unparsable", "icd_unparsable"])
+def test_a_pair_that_no_primary_metric_scores_can_fail_too(metric: str):
+    """Chinese questions of a line whose gate decides by English reports: in the wrong language, or without a readable choice."""
+    clean = scores(60, base=noise(1), adapter=better(noise(2), 0.2))
+    said = {"base": ("complete", 0.0), "adapter": ("wrong_language", 0.0)}
+    foreign = [
+        score(variant, n, value, metric="open_exact", answer_state=state, pair_id=f"zh{n}", group_id=f"zh{n}")
+        for variant, (state, value) in said.items() for n in range(60)
+    ]  # fmt: skip
+    assert judged(clean + foreign).reasons[0].startswith("too many answers failed: 50.0% of the answers are empty, in another language")
+    unread = [dataclasses.replace(row, metric=metric, answer_state="complete", value=float(row.variant == "adapter")) for row in foreign]
+    assert judged(clean + unread).reasons[0].startswith("too many answers failed: 50.0%")
+    elsewhere = [dataclasses.replace(row, dataset="other") for row in foreign]
+    assert judged(clean + elsewhere, Gate(datasets=("forms",))).verdict == "promote"  # not what this gate decides by
+
+
 LANGUAGES = {f"p{n}": ["all", f"language={'zh' if n % 3 == 0 else 'en'}"] for n in range(90)}
 
 

@@ -31,7 +31,7 @@ from medvl_lib.pairs import Split
 from medvl_lib.provenance import PROVENANCE, Fact, Outcome, Rule, digest
 from medvl_lib.tables import Column, TableWriter, read_column, read_table, write_table
 
-REVISION = 3  # sums of corpus metrics, masks, answers in the wrong language; the metrics have versions of their own
+REVISION = 4  # an answer in capitals is in a language, too; the metrics have versions of their own
 REVISIONS = (REVISION,)
 SCORES = "scores.parquet"
 EVALUATED_PAIRS = "evaluated_pairs.parquet"

@@ -1,9 +1,8 @@
 """Galleries: how well an encoder finds the text of a held-out picture among all of them, and the picture of a text. No torch here.
 
-In: the captioned pictures of a split, and unit vectors of both by each variant of an encoder. Out: ``ranks.parquet`` with a row per query
+In: the captioned pictures of a split, and unit vectors of both by each variant of an encoder. Out: ``ranks.parquet`` with a row per query,
 ``retrieval.parquet`` with recall, its interval over patients, and beside it what chance and the class alone would reach, and
-``encoder_speeds.parquet`` with seconds and throughput. Ranks
-themselves are ``retrieval``'s, vectors ``models.embedding``'s.
+``encoder_speeds.parquet`` with seconds and throughput. Ranks themselves are ``retrieval``'s, vectors ``models.embedding``'s.
 """
 
 import math

@@ -1,6 +1,6 @@
 """Steps of the judgement: predictions, scores, benchmark, the decision, and whether what it serves says the same there.
 
-In: a line and a profile. Out: steps. Metrics and gate have their own rooms; what is served because of a decision is ``serving``'s.
+In: a line and a profile. Out: steps. Metrics and gate have their own rooms; what is served because of a decision is ``pointing``'s.
 """
 
 from collections.abc import Mapping

@@ -159,7 +159,7 @@ def _split(workspace: Workspace, artifact: Artifact, line: Line) -> Path:
 
 
 def _known_losses(workspace: Workspace, line: Line, predictions: Artifact) -> Mapping[str, float]:
-    """The same; none where a directory that they would be read from is gone, which ``leaks`` tells."""
+    """The ``validation_losses``; none where a directory that they would be read from is gone, which ``leaks`` tells."""
     try:
         return validation_losses(workspace, line, predictions)
     except InputMissing:

@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from medvl_lib.benchmark.gate import EVERY, Gate
-from medvl_lib.benchmark.slices import ALL, LANGUAGE
+from medvl_lib.benchmark.slices import ALL, LANGUAGE, WAY
 from medvl_lib.evaluation.metrics import METRICS
 from medvl_lib.evaluation.predictions import Condition, Variant
 from medvl_lib.evaluation.scores import Score
@@ -168,7 +168,7 @@ def _dataset(score: Score) -> str:
 
 
 def _way(score: Score) -> str:
-    return f"way={score.signature}"
+    return f"{WAY}{score.signature}"
 
 
 def _turned(functional: Functional, sign: int) -> Functional:

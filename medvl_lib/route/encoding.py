@@ -55,6 +55,7 @@ def encoder_steps(line: Line, profile: Profile) -> tuple[Step, ...]:
     computed = (training_recipe.MATCH_REVISION, captions.REVISION, images.REVISION)
 
     def write_index(call: Call) -> Mapping[str, Fact]:
+        call.require_made_together(encoder.key)
         from medvl_lib.models.embedding import embed_stored
         from medvl_lib.models.loading import load_encoder
 
@@ -64,6 +65,7 @@ def encoder_steps(line: Line, profile: Profile) -> tuple[Step, ...]:
         return case_index.write_index(call.directory, cases, vectors)
 
     def rank(call: Call) -> Mapping[str, Fact]:
+        call.require_made_together(encoder.key)
         from medvl_lib.models.embedding import BATCH, embed_stored, embed_texts
         from medvl_lib.models.loading import give_memory_back, load_encoder
         from medvl_lib.models.siglip import canonical
@@ -92,6 +94,7 @@ def encoder_steps(line: Line, profile: Profile) -> tuple[Step, ...]:
         return "" if mark is None or mark == inputs[encoder.key].fingerprint else mark
 
     def retrieve(call: Call) -> Mapping[str, Fact]:
+        call.require_made_together(encoder.key, f"{INDEX}/{name}")
         from medvl_lib.models.embedding import embed_stored
         from medvl_lib.models.loading import load_encoder
 

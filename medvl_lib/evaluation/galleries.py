@@ -25,7 +25,7 @@ from medvl_lib.retrieval import CUTOFFS, Direction, class_only_at, mean_similari
 from medvl_lib.rules import columns_are_as_declared, no_rows, rule
 from medvl_lib.tables import Column, num_rows, read_table, write_table
 
-REVISION = 2  # latency and throughput, and what is served beside base and trained
+REVISION = 3  # the step notes which served encoder was ranked beside base and trained
 REVISIONS = (REVISION, ranking.REVISION, statistics.REVISION)
 RANKS, RETRIEVAL, COUNTS, SPEEDS = "ranks.parquet", "retrieval.parquet", "counts.json", "encoder_speeds.parquet"
 MOST_TIMED = 50  # pictures, and texts, that are embedded one at a time to be timed

@@ -15,14 +15,14 @@ from medvl_lib.benchmark.leaks import Training, learned_subjects
 from medvl_lib.benchmark.looks import Look, judged_pairs, next_look, way_of
 from medvl_lib.benchmark.promotion import Circumstances
 from medvl_lib.errors import InputMissing, InputRefused
-from medvl_lib.evaluation import galleries, scores
+from medvl_lib.evaluation import scores
 from medvl_lib.evaluation.predictions import REFERENCES, VARIANTS, Variant, VariantMeasurement
 from medvl_lib.lines import Line
 from medvl_lib.pointer import Contender, read_pointer
 from medvl_lib.provenance import Artifact, Fact, ancestor, code_version, read_artifact
 from medvl_lib.route.champion import JUDGED_AGAINST, adapter_in, champion_beside, contenders_of
 from medvl_lib.route.data import sign, source
-from medvl_lib.route.encoding import INDEX, retrieval_of, retrieval_source
+from medvl_lib.route.encoding import INDEX, ranks_of, retrieval_of, retrieval_source
 from medvl_lib.rules import SHOWN_OFFENDERS
 from medvl_lib.split import SPLIT
 from medvl_lib.step import Call, Inputs, Step
@@ -54,7 +54,7 @@ def promotion_step(line: Line) -> Step:
         known = Circumstances(
             champion=champion, look=number, leaks=leaked, slices=promotion.read_slices(folder),
             costs=costs(predictions.directory, line.gate, _known_losses(call.workspace, line, predictions)),
-            ranks=[] if (ranked := retrieval_of(line, call.inputs, predictions)) is None else galleries.read_ranks(ranked.directory),
+            ranks=[] if (ranked := retrieval_of(line, call.inputs, predictions)) is None else ranks_of(call.workspace, line, ranked),
         )  # fmt: skip
         facts = promotion.write_promotion(call.directory, folder, line.gate, name, replace(look, number=number), known)
         return {**facts, CHAMPION: _version(predictions, champion)}

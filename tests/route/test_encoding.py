@@ -1,4 +1,4 @@
-"""What stands beside an encoder's step. If these passed wrongly, cases that are tested on today would stand before training questions:
+"""What stands beside an encoder's steps. If these passed wrongly, cases that are tested on today would stand before training questions:
 they were training cases when the index was made.
 """
 
@@ -9,13 +9,19 @@ from pathlib import Path
 import pytest
 
 from medvl_lib.errors import InputRefused
+from medvl_lib.evaluation.galleries import RANKS, Rank
 from medvl_lib.hardware import PROFILES
 from medvl_lib.lines import IMAGING, Line, tiny
+from medvl_lib.pointer import Served, move_pointer
 from medvl_lib.provenance import Artifact, write_step
+from medvl_lib.route.encoding import BESIDE as BESIDE_RANKS
+from medvl_lib.route.encoding import ranks_of
 from medvl_lib.route.line import line_steps
 from medvl_lib.step import Call, Step, silent
+from medvl_lib.tables import write_table
 from medvl_lib.workspace import Workspace
 
+LINE = tiny(IMAGING)
 HELPERS = ("encoder/imaging", "index/imaging", "retrieved_cases/imaging")
 
 
@@ -92,3 +98,44 @@ def test_the_same_conversations_under_another_name_are_no_others(tmp_path: Path)
     asked = call(STEPS["retrieved_cases"], workspace, encoder=artifact(workspace, "encoder/imaging", [renamed], version="v2"))
     assert asked.inputs["encoder/imaging"].inputs["chat/imaging"] != asked.inputs["chat/imaging"].fingerprint
     asked.require_made_together(*HELPERS)
+
+
+def ranked(workspace: Workspace, encoder: Artifact, served: str) -> Artifact:
+    """Ranks of one query by each variant; ``served``: the encoder that was ranked as champion."""
+    variants = ("base", "trained", *(["champion"] if served else []))
+
+    def write(folder: Path) -> Mapping[str, str]:
+        write_table(folder / RANKS, Rank, (
+            Rank(variant=variant, direction="image_to_text", pair_id="p", image_id="i", group_id="g", rank=1) for variant in variants
+        ))  # fmt: skip
+        return {BESIDE_RANKS: served}
+
+    return write_step(workspace, "retrieval", LINE.name, f"v1 {served}", [encoder], write)
+
+
+def serve(workspace: Workspace, encoder: str) -> None:
+    move_pointer(workspace, Served(
+        line=LINE.name, variant="adapter", weights_step="base_model", weights_fingerprint="w", adapter_step="decoder",
+        adapter_fingerprint="a", data_version="d", decision_step="promotion", decision="x", encoder_fingerprint=encoder,
+        index_fingerprint="i",
+    ))  # fmt: skip
+
+
+def compared(workspace: Workspace, found: Artifact) -> list[str]:
+    return [rank.variant for rank in ranks_of(workspace, LINE, found)]
+
+
+def test_an_encoder_is_held_against_what_is_served_now_and_against_nothing_else(tmp_path: Path):
+    workspace = Workspace(root=tmp_path)
+    encoder = artifact(workspace, "encoder/imaging")
+    alone, beside = ranked(workspace, encoder, ""), ranked(workspace, encoder, "e1")
+    assert compared(workspace, alone) == ["base", "trained"]
+    serve(workspace, "e1")
+    assert compared(workspace, beside) == ["base", "trained", "champion"]
+    for stale, served in ((alone, "e1"), (beside, "e2")):
+        serve(workspace, served)
+        with pytest.raises(InputRefused, match=f"ranks beside the served encoder .*, and {served} is served") as refusal:
+            compared(workspace, stale)
+        assert refusal.value.do == "materialize imaging/retrieval again, and what follows from it"
+    serve(workspace, encoder.fingerprint)  # this very one: what was served before is no rival any more
+    assert compared(workspace, beside) == ["base", "trained"]

@@ -206,8 +206,8 @@ def describe(arguments: argparse.Namespace) -> int:
     workspace, profile = Workspace(root=settings.data_root), profile_for(settings).profile
     for name, value in process_environment(profile).items():  # before torch is imported
         os.environ.setdefault(name, value)
+    from medvl_lib.serving.describing import before_it, picture_in
     from medvl_lib.serving.describing import describe as described
-    from medvl_lib.serving.describing import picture_in
     from medvl_lib.serving.served import served_model
 
     line, path = _line(settings, arguments.line), Path(arguments.image)
@@ -217,9 +217,12 @@ def describe(arguments: argparse.Namespace) -> int:
         from medvl_lib.route.similar import similar as nearest_cases
 
         count = line.evaluation.num_retrieved_cases
-        for found in nearest_cases(workspace, line, profile, picture_in(path), str(path), count, arguments.language):
-            print(f"before the question: {found.similarity:6.3f}  {found.pair_id}  {found.text}", file=sys.stderr)
-            cases.append(found.text)
+        found = nearest_cases(workspace, line, profile, picture_in(path), str(path), count, arguments.language)
+        cases = [case.text for case in found]
+        num_fitting = before_it(picture_in(path), arguments.language, cases, model=model, line=line).num_cases
+        for place, case in enumerate(found):
+            where = "before the question" if place < num_fitting else f"left out, beyond {line.audit.max_tokens} tokens"
+            print(f"{where}: {case.similarity:6.3f}  {case.pair_id}  {case.text}", file=sys.stderr)
     print(described(path, arguments.language, model=model, line=line, profile=profile, cases=cases).answer)
     return 0
 

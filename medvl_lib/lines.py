@@ -108,6 +108,11 @@ MODELS: Mapping[Family, ModelSpec] = {
         revision="9eb2daaa8597bf192a8b0e73f848f3a102794df5",
         seed=0, path="", max_pixels=4 * 560 * 560,  # its four tiles
     ),
+    "llava_med": ModelSpec(  # for research only; in its publisher's layout, which is converted when the base model is prepared
+        family="llava_med", source="hub", hub_id="microsoft/llava-med-v1.5-mistral-7b",
+        revision="91bb16c122001ddc9cf1fd36ce1dae09448943a2",
+        seed=0, path="", max_pixels=336 * 336,  # the square of its vision tower
+    ),
 }  # fmt: skip
 """The published checkpoint of each family: what a line starts from that is set to the family."""
 
@@ -198,6 +203,7 @@ LINES: Mapping[str, Line] = {line.name: line for line in (DOCUMENTS, IMAGING)}
 TINY_MODELS: Mapping[Family, tuple[str, int]] = {
     "qwen2_5_vl": ("medvl/tiny-qwen2.5-vl", 256 * 28 * 28),
     "mllama": ("medvl/tiny-llama-3.2-vision", 4 * 112 * 112),
+    "llava_med": ("medvl/tiny-llava-med", 112 * 112),
     "siglip": ("medvl/tiny-siglip", 96 * 96),
 }
 """What the small models are called, and the pixels that they keep of a picture."""

@@ -140,7 +140,8 @@ ELSEWHERE = {
 @pytest.mark.parametrize(
     ("model", "known"),
     [
-        (Recipe, {*RECIPE, "with_retrieved_cases"}),  # test_what_finds_cases_is_read_by_who_is_asked_with_them
+        # test_what_finds_cases_is_read_by_who_is_asked_with_them, test_what_is_trained_whole_moves_what_is_trained_by_it
+        (Recipe, {*RECIPE, "with_retrieved_cases", "fully_trained", "fully_trained_rate"}),
         (SplitSpec, SPLIT), (AuditSpec, AUDIT), (EvaluationSpec, EVALUATION), (Gate, GATE), (ModelSpec, MODEL),
         (Profile, NUMERICS | ELSEWHERE), (Stage, {"name", "objective", "recipe", "model"}), (MatchRecipe, MATCH_RECIPE),
         (ParitySpec, PARITY),
@@ -173,6 +174,14 @@ def test_an_encoder_adds_its_steps_and_moves_only_the_answers_that_it_looks_at()
     without, beside = versions(DOCUMENTS), versions(WITH_ENCODER)
     assert moved(without, beside) == ENCODED | {"encoder_base_model", "predictions"}
     assert [step for step in beside if step in {*ENCODED, "audit", "adapter"}] == ["audit", "encoder", "index", "retrieval", "adapter"]
+
+
+@pytest.mark.parametrize("rate", [1e-5, 2e-5])
+def test_what_is_trained_whole_moves_what_is_trained_by_it(rate: float):
+    whole = {"fully_trained": ("multi_modal_projector",), "fully_trained_rate": rate}
+    assert moved(versions(DOCUMENTS), versions(with_recipe(**whole))) == TRAINED
+    other = {**whole, "fully_trained_rate": 3e-5}
+    assert moved(versions(with_recipe(**whole)), versions(with_recipe(**other))) == TRAINED
 
 
 @pytest.mark.parametrize("name", MATCH_RECIPE)

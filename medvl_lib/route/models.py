@@ -102,8 +102,9 @@ def base_step(line: Line, step: str, spec: ModelSpec) -> Step:
 
 
 def _identity(spec: ModelSpec) -> Mapping[str, object]:
-    """What names weights: a path is a place, and the contents are observed."""
-    return dataclasses.asdict(spec) | {"path": ""}
+    """What names weights: a path is a place, and the contents are observed; where they are converted, also how."""
+    layout = {"layout": model_spec.LAYOUT_REVISIONS[spec.family]} if spec.family in model_spec.LAYOUT_REVISIONS else {}
+    return dataclasses.asdict(spec) | {"path": ""} | layout
 
 
 def _observed(line: Line, step: str, spec: ModelSpec) -> Callable[[Workspace, Inputs], str] | None:

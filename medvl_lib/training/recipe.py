@@ -6,7 +6,7 @@ number that decides the weights is written down by whoever decides it.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal
 
 from medvl_lib.models.spec import ModelSpec
@@ -65,6 +65,11 @@ class Recipe:
     with_retrieved_cases: bool = False
     """Whether half of the pairs, by a seeded hash of their ids, are asked with similar training cases before the question, so that answers
     learn to use them and do not learn to need them. It takes a line that has an encoder."""
+    fully_trained: tuple[str, ...] = ()
+    """Modules of which every weight is trained, in 32 bits, beside the low-rank update: how their full names end, as in
+    ``multi_modal_projector``. They are kept with the adapter, and never quantized."""
+    fully_trained_rate: float = 0.0
+    """Peak learning rate of these modules; 0 where there are none."""
 
     def __post_init__(self) -> None:
         """Refuse numbers that cannot be meant."""
@@ -81,6 +86,17 @@ class Recipe:
         _require_pattern(self.lora_targets)
         _require_counts(self.pairs_per_dataset)
         _require_weights(self.mixture_weights)
+        if not all(self.fully_trained) or bool(self.fully_trained) != (self.fully_trained_rate > 0):
+            raise ValueError(
+                f"fully_trained = {list(self.fully_trained)!r} and fully_trained_rate = {self.fully_trained_rate!r}: "
+                "name modules and a rate above 0, or neither"
+            )
+
+    @property
+    def identity(self) -> Mapping[str, object]:
+        """Every field by its name; where nothing is fully trained, as it was before that could be said."""
+        absent = () if self.fully_trained else ("fully_trained", "fully_trained_rate")
+        return {"type": "Recipe", **{each.name: getattr(self, each.name) for each in fields(self) if each.name not in absent}}
 
 
 def _require_counts(pairs_per_dataset: Mapping[str, int]) -> None:
@@ -179,4 +195,5 @@ class Stage:
     @property
     def identity(self) -> Mapping[str, object]:
         """What of it decides how weights are trained; which ones it starts from is told by the base model that its step reads."""
-        return {"type": "Stage", "name": self.name, "objective": self.objective, "recipe": self.recipe}
+        recipe = self.recipe.identity if isinstance(self.recipe, Recipe) else self.recipe
+        return {"type": "Stage", "name": self.name, "objective": self.objective, "recipe": recipe}

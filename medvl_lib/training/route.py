@@ -24,8 +24,8 @@ from medvl_lib.files import write_json
 from medvl_lib.hardware import Profile
 from medvl_lib.images import ImageStore
 from medvl_lib.models.hashes import frozen_hashes
-from medvl_lib.models.loading import Loaded, load, num_parameters, parameters_by_part, serializing
-from medvl_lib.models.spec import ModelSpec
+from medvl_lib.models.loading import Loaded, load, num_parameters, parameters_by_part, serializing, whole_modules
+from medvl_lib.models.spec import ADAPTED, ModelSpec
 from medvl_lib.provenance import Fact
 from medvl_lib.retrieved_cases import prefaces, with_cases
 from medvl_lib.step import Report
@@ -36,6 +36,7 @@ from medvl_lib.training.choice import chosen, mixed, num_by_dataset, takes_cases
 from medvl_lib.training.frozen import FROZEN_TENSORS, FrozenTensor, compare
 from medvl_lib.training.recipe import Objective, Recipe, Stage
 from medvl_lib.training.recorder import Recorder, stopping_at_the_next_step
+from medvl_lib.training.rules import FULLY_TRAINED, SUMMARY
 from medvl_lib.training.steps import TRAINED_ON, TRAINING_STEPS, TrainingStep
 from medvl_lib.training.work import CHECKPOINTS_PER_RUN, Material, Work, pace, shared_arguments
 
@@ -72,6 +73,8 @@ def answering(material: Material) -> Work:
         raise TypeError(f"{material.stage.name} is trained by a {type(recipe).__name__}: answers need a Recipe")
     loaded = load(material.weights, spec, profile, adapter=material.previous, is_trainable=True)
     model = loaded.model if material.previous is not None else adapt(loaded, spec, recipe)
+    _require_whole(model, recipe, material.previous or material.weights)
+    exact = values_to_keep(model, is_continued=material.previous is not None)
     training, validation = conversations_path(material.chat, "train"), conversations_path(material.chat, "validation")
     words = prefaces(material.cases) if recipe.with_retrieved_cases and material.cases is not None else {}
 
@@ -90,11 +93,13 @@ def answering(material: Material) -> Work:
         )  # fmt: skip
     reader = Reader(processor=loaded.processor, prompts=loaded.prompts, images=material.images)
     recorder = Recorder(checkpoints, material.report)
+    args = arguments(recipe, profile, len(epoch), checkpoints, has_validation=bool(held_out))
     trainer = SFTTrainer(
-        model=model, args=arguments(recipe, profile, len(epoch), checkpoints, has_validation=bool(held_out)),
+        model=model, args=args, optimizers=(optimizer(model, recipe, args), None),
         train_dataset=_rows(epoch, 0), eval_dataset=_rows(held_out, len(epoch)) if held_out else None,
         processing_class=loaded.processor, data_collator=Collator(reader=reader, conversations=[*epoch, *held_out]), callbacks=[recorder],
     )  # fmt: skip
+    put_exact_back(trainer.model, exact)
     distinct = num_by_dataset({pair.pair_id: pair for pair in epoch}.values())
     counts: dict[str, Fact] = {
         "num_training_pairs": sum(distinct.values()), "num_pairs_per_epoch": len(epoch),
@@ -153,13 +158,65 @@ def put_adapter_back(trainer: Trainer, checkpoint: Path) -> bool:
 
 
 def adapt(loaded: Loaded, spec: ModelSpec, recipe: Recipe) -> Any:
-    """Put a fresh low-rank update on the linears that the recipe names; everything else is frozen."""
+    """Put a fresh low-rank update on the linears that the recipe names, and a copy beside each module that is trained whole.
+
+    Everything else is frozen.
+    """
     model = get_peft_model(loaded.model, LoraConfig(
         r=recipe.lora_rank, lora_alpha=recipe.lora_alpha, lora_dropout=recipe.lora_dropout, target_modules=recipe.lora_targets,
-        task_type="CAUSAL_LM", revision=spec.revision or None,
+        modules_to_save=list(recipe.fully_trained) or None, task_type="CAUSAL_LM", revision=spec.revision or None,
     ))  # fmt: skip
     model.peft_config["default"].base_model_name_or_path = None  # a path of this machine; PEFT would also ask the hub about it at each save
     return model
+
+
+def _require_whole(model: Any, recipe: Recipe, where: Path) -> None:
+    """Refuse to train other modules whole than the recipe names: those of a model that has none of them, or of an adapter before."""
+    found = whole_modules(model)
+    absent = [name for name in recipe.fully_trained if not any(f".{module}".endswith(f".{name}") for module in found)]
+    others = [module for module in found if not any(f".{module}".endswith(f".{name}") for name in recipe.fully_trained)]
+    if absent or others:
+        raise MedVLError(
+            found=f"modules trained whole: {sorted(found) or 'none'}, and fully_trained = {list(recipe.fully_trained)}", where=str(where),
+            do="name modules of this model in recipe.fully_trained, and the same ones in every stage that goes on with an adapter",
+        )  # fmt: skip
+
+
+def values_to_keep(model: Any, *, is_continued: bool) -> dict[str, torch.Tensor]:
+    """Trainable values that come from somewhere: of modules that are trained whole, and of an adapter that is trained on.
+
+    TRL's trainer rounds them to bfloat16 on a quantized base; that of a fresh low-rank update, which is drawn by chance, it may.
+    """
+    whole = tuple(f"{ADAPTED}{name}." for name in whole_modules(model))
+    return {
+        name: parameter.detach().float().clone()
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad and (is_continued or name.startswith(whole))
+    }
+
+
+def put_exact_back(model: Any, values: Mapping[str, torch.Tensor]) -> None:
+    """Give trainable weights the values that they had, in 32 bits."""
+    for name, parameter in model.named_parameters():
+        if name in values:
+            parameter.data = values[name]
+
+
+def optimizer(model: Any, recipe: Recipe, args: SFTConfig) -> torch.optim.Optimizer | None:
+    """AdamW with a learning rate of its own for the modules that are trained whole, biases without decay; None: the trainer's own."""
+    if not recipe.fully_trained:
+        return None
+    whole = tuple(f"{ADAPTED}{name}." for name in whole_modules(model))
+    trainable = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    updates = [parameter for name, parameter in trainable.items() if not name.startswith(whole)]
+    matrices = [parameter for name, parameter in trainable.items() if name.startswith(whole) and parameter.dim() > 1]
+    biases = [parameter for name, parameter in trainable.items() if name.startswith(whole) and parameter.dim() == 1]
+    cls, how = Trainer.get_optimizer_cls_and_kwargs(args)
+    return cls([
+        {"params": updates, "weight_decay": recipe.weight_decay},  # the first: the recorded learning rate is this one's
+        {"params": matrices, "weight_decay": recipe.weight_decay, "lr": recipe.fully_trained_rate},
+        {"params": biases, "weight_decay": 0.0, "lr": recipe.fully_trained_rate},
+    ], **how)  # fmt: skip
 
 
 def arguments(recipe: Recipe, profile: Profile, num_pairs: int, output: Path, *, has_validation: bool) -> SFTConfig:
@@ -216,7 +273,8 @@ def _save(
         "num_steps": len(rows), "num_planned_steps": trainer.state.max_steps, **counts, **parameter_facts(trainer.model, spec),
         "first_loss": rows[0].loss, "last_loss": rows[-1].loss, "precision": loaded.precision,
     }  # fmt: skip
-    write_json(directory / "training.json", {**facts, "lora_targets": recipe.lora_targets})
+    whole = {FULLY_TRAINED: list(recipe.fully_trained)} if recipe.fully_trained else {}
+    write_json(directory / SUMMARY, {**facts, "lora_targets": recipe.lora_targets, **whole})
     return facts
 
 

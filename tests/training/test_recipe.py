@@ -53,7 +53,8 @@ def test_every_number_is_written_down_by_whoever_decides_it():
         field.name
         for model in (Recipe, MatchRecipe, Stage) for field in dataclasses.fields(model) if field.default is not dataclasses.MISSING
     ]  # fmt: skip
-    assert defaults == ["with_retrieved_cases", "model"]  # no number: a stage without cases, or without an encoder of its own
+    # no cases, nothing trained whole, no encoder of its own: what a stage without them is
+    assert defaults == ["with_retrieved_cases", "fully_trained", "fully_trained_rate", "model"]
 
 
 def test_a_recipe_written_in_settings_is_the_same_recipe():

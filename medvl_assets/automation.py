@@ -94,11 +94,10 @@ def raw_records_arrived(run: DatasetRun, seconds: int) -> dg.SensorDefinition:
 
     @dg.sensor(
         name=f"raw_records_arrived__{name}", job_name=data_job_of_dataset(name), minimum_interval_seconds=seconds,
-        default_status=dg.DefaultSensorStatus.STOPPED, required_resource_keys={"workspace"},
+        default_status=dg.DefaultSensorStatus.STOPPED,
         description=f"Brings {name} up to date when files have come into {run.raw_folder} and two looks have seen the same. Trains nothing.",
     )  # fmt: skip
-    def arrived(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-        workspace: Workspace = context.resources.workspace
+    def arrived(context: dg.SensorEvaluationContext, workspace: dg.ResourceParam[Workspace]) -> dg.SensorResult:
         answer = arrivals.next_answer(
             arrivals.remembered(context.cursor), arrivals.look(run.raw_folder),
             lambda: arrivals.difference(workspace, name, run.raw_folder),
@@ -123,10 +122,9 @@ def data_schedule(settings: Settings, line: Line, runs: Sequence[DatasetRun]) ->
     @dg.schedule(
         name=data_job_of_line(line.name), job_name=data_job_of_line(line.name), cron_schedule=cron,
         execution_timezone=settings.automation.time_zone, default_status=dg.DefaultScheduleStatus.STOPPED,
-        required_resource_keys={"workspace"}, description=f"Brings the datasets of {line.name} up to date. Trains nothing.",
+        description=f"Brings the datasets of {line.name} up to date. Trains nothing.",
     )  # fmt: skip
-    def due(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-        workspace: Workspace = context.resources.workspace
+    def due(workspace: dg.ResourceParam[Workspace]) -> dg.RunRequest | dg.SkipReason:
         answers = {run.dataset.name: arrivals.single_answer(arrivals.look(run.raw_folder), _difference(workspace, run)) for run in mine}
         new = [name for name, answer in answers.items() if answer.is_new]
         said = "; ".join(f"{name}: {answer.reason}" for name, answer in answers.items())

@@ -26,11 +26,10 @@ def model_regressed(settings: Settings) -> dg.SensorDefinition:
     """Tells people when what a line does has got worse beyond its intervals since the evaluation before; once for each."""
 
     @dg.sensor(
-        name="model_regressed", minimum_interval_seconds=settings.automation.look_seconds, required_resource_keys={"workspace"},
+        name="model_regressed", minimum_interval_seconds=settings.automation.look_seconds,
         default_status=dg.DefaultSensorStatus.STOPPED, description="Notifies of regressions in the benchmark store. Starts nothing.",
     )  # fmt: skip
-    def regressed(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-        workspace: Workspace = context.resources.workspace
+    def regressed(context: dg.SensorEvaluationContext, workspace: dg.ResourceParam[Workspace]) -> dg.SensorResult | dg.SkipReason:
         try:
             rows = ask(workspace, REGRESSED).rows
         except InputMissing:

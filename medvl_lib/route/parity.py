@@ -6,6 +6,7 @@ Asking is ``serving.forms``'s, comparing ``evaluation.parity``'s, moving the poi
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -18,11 +19,12 @@ from medvl_lib.evaluation.fresh import start_server
 from medvl_lib.evaluation.parity import Answers, Form, Heard
 from medvl_lib.evaluation.predictions import PREDICTIONS, REFERENCES, Prediction, Reference, Variant
 from medvl_lib.evaluation.spec import first_asked
-from medvl_lib.files import write_json
+from medvl_lib.files import read_json, write_json
 from medvl_lib.hardware import Profile, numerics
 from medvl_lib.lines import Line
 from medvl_lib.pointer import Served, in_words, pointer_id, read_pointer
 from medvl_lib.provenance import (
+    PROVENANCE,
     Artifact,
     Fact,
     Outcome,
@@ -34,6 +36,8 @@ from medvl_lib.provenance import (
     judge,
     library_versions,
     read_artifact,
+    require_intact,
+    require_verdicts,
     resolve,
     write_step,
 )
@@ -187,15 +191,33 @@ def _decision(workspace: Workspace, pointer: Served) -> Artifact:
 
 def _compared(workspace: Workspace, line: Line, model: ServedModel) -> str:
     """By how much the forms of what is served differ; raises InputRefused where others were compared, or the comparison failed."""
-    found = resolve(workspace, "parity", line.name, parity.rules(line.parity))
-    if found.facts[ASKED] != model.data_version:
-        raise InputRefused(
-            found=f"answers of {found.facts[ASKED]} were compared, and {model.data_version} is served", where=str(found.directory),
-            do=f"materialize {line.name}/parity",
-        )  # fmt: skip
+    found = _comparison(workspace, line, model)
     scores = list(read_table(found.directory / parity.SCORES, parity.ComparedScore))
     rows = read_table(found.directory / parity.COMPARISONS, parity.Comparison)
     return "; ".join(parity.sentence(row, [score for score in scores if score.form == row.form]) for row in rows)
+
+
+def _comparison(workspace: Workspace, line: Line, model: ServedModel) -> Artifact:
+    """The comparison of what is served: the current one, or after a rollback the newest that was made of it and passed."""
+    rules = parity.rules(line.parity)
+    current = resolve(workspace, "parity", line.name, rules)
+    if current.facts[ASKED] == model.data_version:
+        return current
+    for path in sorted(workspace.step("parity", line.name).glob(f"[!.]*/{PROVENANCE}"), key=_finished_at, reverse=True):
+        earlier = read_artifact(path.parent)
+        if earlier.facts[ASKED] == model.data_version:
+            with suppress(InputRefused):  # it did not pass, or not under these bounds: then an earlier one may have
+                require_verdicts(earlier, rules)
+                require_intact(earlier)
+                return earlier
+    raise InputRefused(
+        found=f"answers of {current.facts[ASKED]} were compared, and {model.data_version} is served", where=str(current.directory),
+        do=f"materialize {line.name}/parity",
+    )  # fmt: skip
+
+
+def _finished_at(provenance: Path) -> str:
+    return str(read_json(provenance)["finished_at"])
 
 
 def require_compared(workspace: Workspace, line: Line, profile: Profile, model: ServedModel) -> str:
@@ -210,7 +232,7 @@ def require_compared(workspace: Workspace, line: Line, profile: Profile, model: 
     do = f"materialize {line.name}/parity and {line.name}/served_model, or serve it --unchecked"
     if not found.passed:
         raise InputRefused(found=found.found, where=", ".join(found.offenders), do=do)
-    compared = resolve(workspace, "parity", line.name, parity.rules(line.parity))
+    compared = _comparison(workspace, line, model)
     then, now = json.loads(str(compared.facts[CIRCUMSTANCES])), circumstances(line, profile, model)
     changed = [f"{name} is {now.get(name, 'absent')}" for name in {**then, **now} if now.get(name) != then.get(name)]
     if changed:

@@ -33,7 +33,7 @@ def line_assets(
     return [*made, served_model(line, when["served_model"], fresh_days)]
 
 
-def served_model(line: Line, when: dg.AutomationCondition, fresh_days: float | None) -> dg.AssetsDefinition:
+def served_model(line: Line, when: dg.AutomationCondition | None = None, fresh_days: float | None = None) -> dg.AssetsDefinition:
     """What the line serves: materialized only when the decision is to promote; held against its evaluation every time."""
     fresh = None if fresh_days is None else dg.FreshnessPolicy.time_window(fail_window=dt.timedelta(days=fresh_days))
     key = dg.AssetKey([line.name, "served_model"])

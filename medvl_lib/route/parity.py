@@ -6,7 +6,6 @@ Asking is ``serving.forms``'s, comparing ``evaluation.parity``'s, moving the poi
 
 import json
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from medvl_lib.evaluation.spec import first_asked
 from medvl_lib.files import read_json, write_json
 from medvl_lib.hardware import Profile, numerics
 from medvl_lib.lines import Line
-from medvl_lib.pointer import Served, in_words, pointer_id, read_pointer
+from medvl_lib.pointer import Served, in_words, pointer_id, read_pointer, read_state
 from medvl_lib.provenance import (
     PROVENANCE,
     Artifact,
@@ -198,26 +197,27 @@ def _compared(workspace: Workspace, line: Line, model: ServedModel) -> str:
 
 
 def _comparison(workspace: Workspace, line: Line, model: ServedModel) -> Artifact:
-    """The comparison of what is served: the current one, or after a rollback the newest that was made of it and passed."""
+    """The comparison of what is served: the current one; or, of what a person went back to, the newest that was made of it."""
     rules = parity.rules(line.parity)
     current = resolve(workspace, "parity", line.name, rules)
     if current.facts[ASKED] == model.data_version:
         return current
-    for path in sorted(workspace.step("parity", line.name).glob(f"[!.]*/{PROVENANCE}"), key=_finished_at, reverse=True):
-        earlier = read_artifact(path.parent)
-        if earlier.facts[ASKED] == model.data_version:
-            with suppress(InputRefused):  # it did not pass, or not under these bounds: then an earlier one may have
-                require_verdicts(earlier, rules)
-                require_intact(earlier)
-                return earlier
+    if read_state(workspace, line.name).hold is not None:
+        paths = sorted(workspace.step("parity", line.name).glob(f"[!.]*/{PROVENANCE}"), key=_finished_at)
+        own = [found for path in paths if (found := read_artifact(path.parent)).facts[ASKED] == model.data_version]
+        if own:
+            require_verdicts(own[-1], rules)
+            require_intact(own[-1])
+            return own[-1]
     raise InputRefused(
         found=f"answers of {current.facts[ASKED]} were compared, and {model.data_version} is served", where=str(current.directory),
         do=f"materialize {line.name}/parity",
     )  # fmt: skip
 
 
-def _finished_at(provenance: Path) -> str:
-    return str(read_json(provenance)["finished_at"])
+def _finished_at(provenance: Path) -> tuple[str, int]:
+    """To the second as it was written down, and closer as the disk knows it."""
+    return str(read_json(provenance)["finished_at"]), provenance.stat().st_mtime_ns
 
 
 def require_compared(workspace: Workspace, line: Line, profile: Profile, model: ServedModel) -> str:

@@ -207,16 +207,23 @@ def serve(arguments: argparse.Namespace) -> int:
         os.environ.setdefault(name, value)
     from medvl_lib.route.parity import require_compared
     from medvl_lib.serving.running import Serving, key_for, listen, run
-    from medvl_lib.serving.served import served_model
+    from medvl_lib.serving.served import ServedModel, served_model
 
     line = _line(settings, arguments.line)
     key, model = key_for(arguments.host), served_model(workspace, line)
-    compared = "it was not compared with what was judged" if arguments.unchecked else require_compared(workspace, line, profile, model)
+
+    def compare(model: ServedModel) -> str:
+        return "it was not compared with what was judged" if arguments.unchecked else require_compared(workspace, line, profile, model)
+
+    compared = compare(model)
     listening = listen(arguments.host, arguments.port)
     host, port = listening.getsockname()[:2]
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     print(f"{model.sentence}; {compared}; {address}/health says when it is ready", flush=True)
-    run(Serving(model=model, compared=compared, line=line, profile=profile, workspace=workspace, api_key=key), listening)
+    told = Serving(
+        model=model, compared=compared, line=line, profile=profile, workspace=workspace, api_key=key, compare=compare
+    )  # fmt: skip
+    run(told, listening)
     return 0
 
 

@@ -10,6 +10,7 @@ from medvl_assets.dataset_assets import dataset_assets
 from medvl_assets.jobs import jobs
 from medvl_assets.line_assets import line_assets
 from medvl_assets.resources import workspace_resource
+from medvl_assets.smoke import smoke_job
 from medvl_assets.store_assets import benchmark_store
 from medvl_lib.hardware import profile_for
 from medvl_lib.lines import dataset_runs, lines_of
@@ -30,7 +31,7 @@ def definitions(settings: Settings) -> dg.Definitions:
     return dg.Definitions(
         assets=[item for item in made if not isinstance(item, dg.AssetChecksDefinition)],
         asset_checks=[item for item in made if isinstance(item, dg.AssetChecksDefinition)],
-        jobs=jobs(lines, [run.dataset.name for run in runs]),
+        jobs=[*jobs(lines, [run.dataset.name for run in runs]), smoke_job(settings)],
         sensors=sensors,
         schedules=schedules,
         resources={"workspace": workspace_resource(settings)},

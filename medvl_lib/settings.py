@@ -129,6 +129,8 @@ class AutomationSettings(BaseModel):
     """What the clock of ``cron`` and ``crons`` shows."""
     served_model_fresh_days: float | None = Field(default=None, gt=0)
     """After how many days without a promotion the UI calls what a line serves stale; None: never."""
+    keep_runs_days: float | None = Field(default=None, gt=0)
+    """After how many days a finished run is forgotten with its events when the services start; None: never."""
 
 
 class NotificationSettings(BaseModel):

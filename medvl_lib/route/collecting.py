@@ -23,7 +23,7 @@ EVIDENCE = frozenset({
     "predictions", "scores", "benchmark", "promotion", "parity", "retrieval", "report", "served_model", "override", "rollback",
     "review_sheets", "reviews",
 })  # fmt: skip
-PLACES = frozenset({"raw", "images", "served", "downloads", "checkpoints", "requests", "locks", "runs", "dagster", "reports"})
+PLACES = frozenset({"raw", "images", "served", "downloads", "checkpoints", "requests", "locks", "runs", "dagster", "reports", "smoke"})
 """What lies beside the steps' folders."""
 
 

@@ -1,4 +1,5 @@
-"""What 50 looks of the sensor ``raw_records_arrived`` cost over 100,000 files that do not change, beside a plain ``os.scandir`` of the same tree.
+"""What 50 looks of the sensor ``raw_records_arrived`` cost over 100,000 files that do not change, beside a plain ``os.scandir`` of the same
+tree.
 
     python benchmarks/sensor_ticks.py [--files 100000] [--ticks 50]
 
@@ -86,7 +87,7 @@ def main() -> None:
     own, beside, listing = (statistics.median(found) for found in (ticks, facts, names))
     print(f"{asked.ticks} ticks over {asked.files} unchanged files, medians: {own:.3f} s a tick (longest {max(ticks):.3f} s)")
     print(f"plain os.scandir with sizes and times {beside:.3f} s: {own / beside:.2f} times; names alone {listing:.3f} s")
-    print(f"peak memory of a tick {max(peaks) / 1024:.0f} KiB; the process grew by {grown / 2**20:.2f} MiB; kept {len(str(memory))} characters")
+    print(f"peak memory of a tick {max(peaks) / 1024:.0f} KiB; grew by {grown / 2**20:.2f} MiB in all; kept {len(str(memory))} characters")
 
 
 if __name__ == "__main__":

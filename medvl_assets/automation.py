@@ -1,9 +1,10 @@
 """What runs by itself, once it is switched on in the UI: one mechanism that retrains, and what brings data up to date for it.
 
-``<line>_retrains``: the automation conditions of a line. Its conversations follow its validated pairs; a trained stage is trained again when
-the data version of something that it reads has changed, all blocking checks of that have passed, and nothing of it is in progress; what is
-downstream of it follows in the same run, up to the gate's verdict and the pointer. Nothing else retrains. ``raw_records_arrived__<dataset>``
-and ``data_of_<line>`` (a clock) start jobs of data alone. ``model_regressed`` and ``run_failed`` tell people, and start nothing.
+``<line>_retrains``: the automation conditions of a line. Its conversations follow its validated pairs; a trained stage is trained again
+when the data version of something that it reads has changed, all blocking checks of that have passed, and nothing of it is in progress;
+what is downstream of it follows in the same run, up to the gate's verdict and the pointer. Nothing else retrains.
+``raw_records_arrived__<dataset>`` and ``data_of_<line>`` (a clock) start jobs of data alone. ``model_regressed`` and ``run_failed`` tell
+people, and start nothing.
 
 Put here what decides *that* something runs; what runs is ``jobs``', whether files have come is ``medvl_lib.arrivals``'.
 See https://docs.dagster.io/guides/automate.
@@ -95,7 +96,7 @@ def raw_records_arrived(run: DatasetRun, seconds: int) -> dg.SensorDefinition:
     @dg.sensor(
         name=f"raw_records_arrived__{name}", job_name=data_job_of_dataset(name), minimum_interval_seconds=seconds,
         default_status=dg.DefaultSensorStatus.STOPPED,
-        description=f"Brings {name} up to date when files have come into {run.raw_folder} and two looks have seen the same. Trains nothing.",
+        description=f"Brings {name} up to date when two looks at {run.raw_folder} have seen the same new files. Trains nothing.",
     )  # fmt: skip
     def arrived(context: dg.SensorEvaluationContext, workspace: dg.ResourceParam[Workspace]) -> dg.SensorResult:
         answer = arrivals.next_answer(

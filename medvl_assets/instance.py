@@ -2,7 +2,8 @@
 
 DAGSTER_HOME="$(python -m medvl_assets.instance)" dg dev -w workspace.yaml
 
-Runs whose process was killed are ended here too, so that the UI shows them as what they are; old ones are forgotten where the settings say so.
+Runs whose process was killed are ended here too, so that the UI shows them as what they are; old ones are forgotten where the settings say
+so.
 """
 
 import datetime as dt
@@ -69,7 +70,7 @@ freshness:
 
 
 def instance_home(workspace: Workspace, keep_runs_days: float | None = None) -> str:
-    """The instance folder, with its storage initialised (two services on an empty one would race), dead runs ended and old ones forgotten."""
+    """The instance folder, with its storage initialised (two services on an empty one would race); dead runs are ended, old ones forgotten."""
     home = workspace.dagster_home
     if not (home / "dagster.yaml").is_file():
         write_bytes(home / "dagster.yaml", INSTANCE.encode())

@@ -1,7 +1,7 @@
 """Jobs: everything, each line with what it is made of, data alone, judging alone, and rehearsals before a long run.
 
-Two runs of one line, or of one dataset's data, wait for each other by their tags: see ``instance``. Any other subset is chosen by asset name in
-the UI or by ``dg launch --assets``. See https://docs.dagster.io/guides/build/jobs.
+Two runs of one line, or of one dataset's data, wait for each other by their tags: see ``instance``. Any other subset is chosen by asset
+name in the UI or by ``dg launch --assets``. See https://docs.dagster.io/guides/build/jobs.
 """
 
 from collections.abc import Sequence

@@ -20,9 +20,7 @@ from medvl_lib.route.pointing import serve
 from medvl_lib.workspace import Workspace
 
 
-def line_assets(
-    line: Line, profile: Profile, fresh_days: float | None = None
-) -> list[dg.AssetsDefinition | dg.AssetChecksDefinition]:
+def line_assets(line: Line, profile: Profile, fresh_days: float | None = None) -> list[dg.AssetsDefinition | dg.AssetChecksDefinition]:
     """The assets and checks of one line; neighbouring steps of one heavy process are one multi-asset."""
     when = conditions(line, profile)
     made: list[dg.AssetsDefinition | dg.AssetChecksDefinition] = []

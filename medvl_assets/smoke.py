@@ -1,7 +1,7 @@
 """The smoke job: the whole route of every line made small, in a data root of its own, before a long run or after an update.
 
-In: the settings. Out: nothing that anyone reads: invented data, small models, four steps and four answers below ``<data>/smoke``, by the very
-graph and processes that the real run has. What it takes is minutes; what it says is whether the route is whole on this machine.
+In: the settings. Out: nothing that anyone reads: invented data, small models, four steps and four answers below ``<data>/smoke``, by the
+very graph and processes that the real run has. What it takes is minutes; what it says is whether the route is whole on this machine.
 """
 
 import os
@@ -31,7 +31,11 @@ def smoke_settings(settings: Settings, lines: Sequence[Line]) -> str:
         like = settings.line(line.name).like
         if like is not None or settings.line(line.name).datasets is not None:
             tables.append(
-                f"[lines.{line.name}]" + (f'\nlike = "{like}"' if like else "") + "\ndatasets = [" + ", ".join(f'"{name}"' for name in line.datasets) + "]"
+                f"[lines.{line.name}]"
+                + (f'\nlike = "{like}"' if like else "")
+                + "\ndatasets = ["
+                + ", ".join(f'"{name}"' for name in line.datasets)
+                + "]"
             )
         tables.append(f"[lines.{line.name}.recipe]\n{few}")
         tables += [f"[lines.{line.name}.encoder]\n{few}\neffective_batch = 8"] if line.encoder is not None else []
@@ -47,7 +51,7 @@ def smoke_job(settings: Settings) -> dg.JobDefinition:
         folder = Workspace(root=settings.data_root).smoke
         write_bytes(folder / FILE, smoke_settings(settings, lines_of(settings)).encode())
         environment = {**os.environ, VARIABLE: str(folder / FILE), "HF_HUB_OFFLINE": "1"}
-        process = subprocess.Popen(  # noqa: S603 (our own interpreter and module)
+        process = subprocess.Popen(
             [sys.executable, "-m", "medvl_assets.demo"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment,
             start_new_session=True,
         )  # fmt: skip

@@ -45,7 +45,10 @@ def heavy_asset(steps: Sequence[Step], line: Line, profile: Profile, when: Condi
     """Steps that share one heavy process: it is started only when one of them is not there yet."""
 
     @dg.multi_asset(
-        name=f"{line.name}__{'__'.join(step.name for step in steps)}", specs=[step_spec(step, when) for step in steps], can_subset=True, pool=POOL
+        name=f"{line.name}__{'__'.join(step.name for step in steps)}",
+        specs=[step_spec(step, when) for step in steps],
+        can_subset=True,
+        pool=POOL,
     )
     def written(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]) -> Iterator[dg.MaterializeResult]:
         chosen = [step for step in steps if dg.AssetKey([step.owner, step.name]) in context.selected_asset_keys]

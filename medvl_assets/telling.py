@@ -10,15 +10,14 @@ import dagster as dg
 
 from medvl_lib import notifications
 from medvl_lib.benchmark.publish import ask
-from medvl_lib.benchmark.slices import ALL
 from medvl_lib.errors import InputMissing
 from medvl_lib.notifications import Notice
 from medvl_lib.settings import Settings
 from medvl_lib.workspace import Workspace
 
-REGRESSED = f"""
+REGRESSED = """
     select line, variant, dataset, metric, evaluation_id, change from regressions
-    where are_intervals_apart and condition = 'as_is' and slice = '{ALL}' order by all
+    where are_intervals_apart and condition = 'as_is' and slice = 'all' order by all
 """
 
 
@@ -39,7 +38,9 @@ def model_regressed(settings: Settings) -> dg.SensorDefinition:
         new = [key for key in found if key not in known]
         cursor = json.dumps(sorted(found))
         if not new:
-            return dg.SensorResult(skip_reason=f"{len(found)} regressions, all of them told" if found else "nothing got worse", cursor=cursor)
+            return dg.SensorResult(
+                skip_reason=f"{len(found)} regressions, all of them told" if found else "nothing got worse", cursor=cursor
+            )
         for line in dict.fromkeys(key[0] for key in new):
             worse = [f"{', '.join(key[1:4])}: {found[key]:+.3g}" for key in new if key[0] == line]
             what = f"{line} got worse than in the evaluation before by more than its intervals: {'; '.join(worse)}"

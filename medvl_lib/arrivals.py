@@ -143,7 +143,9 @@ def difference(workspace: Workspace, dataset: str, folder: Path) -> str | None:
     if used is None:
         return "these files are not in use yet"
     listed = {file.path: file for file in read_table(used / MANIFEST, RawFile)}
-    hashes = {(row.path, row.num_bytes, row.modified_ns): row.sha256 for row in observations(workspace.observed("raw_records", dataset), folder)}
+    hashes = {
+        (row.path, row.num_bytes, row.modified_ns): row.sha256 for row in observations(workspace.observed("raw_records", dataset), folder)
+    }
     unhashed = MOST_HASHED_BYTES
     for name, facts in _files(os.fspath(folder), ""):
         file = listed.pop(name, None)
@@ -174,4 +176,3 @@ def _in_use(workspace: Workspace, dataset: str) -> Path | None:
     except InputMissing:  # taken away by hand
         return None
     return raw.directory if newest.data_version == raw.data_version else None  # the newest did not get through: what came before is in use
-

@@ -123,7 +123,11 @@ def left_off(workspace: Workspace, steps: Sequence[str], line: str) -> str | Non
     done = journal.read_text(encoding="utf-8").count("\n")
     kept = max((step_of(path) for path in journal.parent.glob("checkpoint-*") if is_complete(path)), default=0)
     lost = max(0, done - kept)
-    said = f"the training was stopped after step {done}; its newest checkpoint is of step {kept}" if kept else f"the training was stopped after step {done}, before its first checkpoint"
+    said = (
+        f"the training was stopped after step {done}; its newest checkpoint is of step {kept}"
+        if kept
+        else f"the training was stopped after step {done}, before its first checkpoint"
+    )
     return f"{said}: {lost} steps are lost" + (", and are done again when it goes on" if lost else "; it goes on from there")
 
 

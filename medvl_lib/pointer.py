@@ -1,8 +1,8 @@
 """The served pointer: one small file a line that is the truth of what is served. No model here.
 
 In: a decision that says promote, the gate's or a person's; or a person's word that what was served before is to be served again. Out:
-``served/<line>.json``, replaced as a whole: what is served, what was served before it, and who holds it where it is held. Without one a line
-serves its base model as it is. What a server does with it belongs to serving.
+``served/<line>.json``, replaced as a whole: what is served, what was served before it, and who holds it where it is held. Without one a
+line serves its base model as it is. What a server does with it belongs to serving.
 """
 
 from dataclasses import asdict, dataclass

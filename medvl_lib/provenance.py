@@ -386,7 +386,7 @@ def ancestor(workspace: Workspace, artifact: Artifact, step: str, name: str) -> 
 def require_one_of_each(workspace: Workspace, inputs: Iterable[Artifact]) -> None:
     """Refuse inputs that were made from different contents of one thing: a split of last week's pairs beside this week's.
 
-    Walked from the inputs up, each thing once: where two of them name the same contents of it, what that was made from is the same for both.
+    Walked from the inputs up, each thing once: where two of them name the same contents of it, one of the two is followed.
     What is not there any more, since it was collected, is not looked into.
     """
     seen: dict[str, tuple[str, str]] = {}

@@ -1,10 +1,11 @@
-"""Whether raw files have come. If these passed wrongly, half an upload would be read, one that is complete never, or the same one every minute.
+"""Whether raw files have come. If these passed wrongly, half an upload would be read, one that is complete never, or the same one every
+minute.
 """
 
 import os
 import random
 import tracemalloc
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest

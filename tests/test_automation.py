@@ -1,5 +1,5 @@
-"""What runs by itself. If these passed wrongly, unchanged data would train for a night, changed data never, bad data all the same, or a sensor
-would be on in a fresh clone.
+"""What runs by itself. If these passed wrongly, unchanged data would train for a night, changed data never, bad data all the same, or a
+sensor would be on in a fresh clone.
 """
 
 from collections.abc import Callable, Mapping
@@ -157,7 +157,8 @@ def test_each_line_has_its_own_clock_in_the_time_zone_of_the_settings(tmp_path: 
     ("table", "found"),
     [
         ('time_zone = "Berlin"', "time_zone = 'Berlin'"), ('cron = "every night"', "cron = 'every night'"),
-        ('cron = "99 3 * * *"', "cron = '99 3 * * *'"), ("look_seconds = 0", "look_seconds = 0"), ('crons = { document = "0 3 * * *" }', "unknown key 'document'"),
+        ('cron = "99 3 * * *"', "cron = '99 3 * * *'"), ("look_seconds = 0", "look_seconds = 0"),
+        ('crons = { document = "0 3 * * *" }', "unknown key 'document'"),
     ],
 )  # fmt: skip
 def test_a_clock_that_cannot_be_meant_is_refused(tmp_path: Path, table: str, found: str):
@@ -179,7 +180,9 @@ def test_another_learning_rate_of_one_line_marks_exactly_its_adapter_and_the_reh
     changed = TOML + "[lines.documents.recipe]\nlearning_rate = 1e-3\n"
     assert _stale_after(tmp_path, changed) == {"documents/adapter", "documents/overfit"}
     graph = definitions(_settings(tmp_path, changed)).resolve_asset_graph()
-    below = {key.to_user_string() for key in dg.AssetSelection.assets(["documents", "adapter"]).downstream(include_self=False).resolve(graph)}
+    below = {
+        key.to_user_string() for key in dg.AssetSelection.assets(["documents", "adapter"]).downstream(include_self=False).resolve(graph)
+    }
     assert below == JUDGED | {"benchmark_store"}  # and no other line's
 
 

@@ -47,7 +47,10 @@ def test_who_does_not_end_in_the_grace_time_is_killed_with_everyone_it_started()
 
 
 def test_who_ends_in_time_is_waited_for_and_what_it_left_behind_is_ended():
-    body = f"import signal, sys; signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))\n{CHILD.replace('time.sleep(600)', 'import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)')}\ntime.sleep(600)"
+    stubborn = CHILD.replace("time.sleep(600)", "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)")
+    body = f"import signal, sys; signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))
+{stubborn}
+time.sleep(600)"
     process, child = _start(body)
     time.sleep(0.3)  # the child has to come so far as to ignore it
     stop_group(process, grace_seconds=20)
@@ -70,7 +73,11 @@ def test_when_the_parent_dies_the_process_and_everyone_it_started_die():
     ("kept", "said"),
     [
         ((), "the training was stopped after step 5, before its first checkpoint: 5 steps are lost, and are done again when it goes on"),
-        ((2, 4), "the training was stopped after step 5; its newest checkpoint is of step 4: 1 steps are lost, and are done again when it goes on"),
+        (
+            (2, 4),
+            "the training was stopped after step 5; its newest checkpoint is of step 4: 1 steps are lost, and are done again when "
+            "it goes on",
+        ),
         ((5,), "the training was stopped after step 5; its newest checkpoint is of step 5: 0 steps are lost; it goes on from there"),
     ],
 )

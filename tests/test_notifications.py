@@ -1,5 +1,5 @@
-"""Who is told, and what. If these passed wrongly, a patient's words would leave the hospital in an e-mail, a secret stand in a log, or nobody
-hear that the night's training failed.
+"""Who is told, and what. If these passed wrongly, a patient's words would leave the hospital in an e-mail, a secret stand in a log, or
+nobody hear that the night's training failed.
 """
 
 import http.server
@@ -118,7 +118,9 @@ def test_a_webhook_that_takes_no_notice_is_an_error_without_its_address(web: Hea
 
 
 def test_an_e_mail_goes_to_everyone_and_says_the_same(post: Heard):
-    assert send(NOTICE, _mail(post.port), {"MEDVL_SMTP_USER": "u", "MEDVL_SMTP_PASSWORD": "p"}) == ("e-mail to 2",)  # no password in the clear
+    assert send(NOTICE, _mail(post.port), {"MEDVL_SMTP_USER": "u", "MEDVL_SMTP_PASSWORD": "p"}) == (
+        "e-mail to 2",
+    )  # no password in the clear
     text = post.bodies[0].decode()
     assert "Subject: MedVL: a run of documents failed" in text
     assert "adler@ward.example, berg@ward.example" in text

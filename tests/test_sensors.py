@@ -138,7 +138,9 @@ def test_a_clock_brings_only_what_changed_and_says_why_it_does_not(graph: Graph,
     assert due().skip_message == f"{NAME}: no files there"
     _upload(graph)
     request = due()
-    assert {key.to_user_string() for key in request.asset_selection} == {f"{NAME}/{step}" for step in ("raw_records", "pairs", "validated_pairs")}
+    assert {key.to_user_string() for key in request.asset_selection} == {
+        f"{NAME}/{step}" for step in ("raw_records", "pairs", "validated_pairs")
+    }
     assert graph.run().success
     assert due().skip_message.startswith(f"{NAME}: nothing changed: ")
 

@@ -1,7 +1,7 @@
 """Rollbacks: a person's word that what was served before is to be served again, and that the pointer may move again.
 
-In: a line, what its pointer named and names now, a name and a reason. Out: a directory with one ``Rollback``, published beside the decisions.
-It judges no scores: something happened that no test set shows. Moving the pointer is not done here.
+In: a line, what its pointer named and names now, a name and a reason. Out: a directory with one ``Rollback``, published beside the
+decisions. It judges no scores: something happened that no test set shows. Moving the pointer is not done here.
 """
 
 from dataclasses import dataclass
@@ -49,7 +49,9 @@ def a_person_said_why(directory: Path) -> Outcome:
     """There is one row, by a named person who gave a reason."""
     rows = list(read_table(directory / ROLLBACKS, Rollback))
     astray = tuple(row.action for row in rows if not row.decided_by.strip() or not row.reason.strip())
-    return Outcome(passed=len(rows) == 1 and not astray, found=f"{len(rows)} rows, {len(astray)} without a name or a reason", offenders=astray)
+    return Outcome(
+        passed=len(rows) == 1 and not astray, found=f"{len(rows)} rows, {len(astray)} without a name or a reason", offenders=astray
+    )
 
 
 RULES = (Rule(name="a_person_said_why", sentence="A rollback names who decided, and why.", holds=a_person_said_why),)

@@ -1,9 +1,9 @@
 """Collecting: which directories nobody needs any more.
 
-In: a data root. Out: the directories that no pointer, champion or unfinished run refers to, by their provenance; and their removal, which is
-refused while a run is going on, since that may be about to read one of them. What is evidence stays for ever, whatever refers to it: answers,
-scores, decisions and what persons said. A look at a test set that was forgotten could be taken twice. Raw files, pictures and downloads are
-not looked at: they are somebody's own, shared by everything, or fetched at a price.
+In: a data root. Out: the directories that no pointer, champion or unfinished run refers to, by their provenance; and their removal, which
+is refused while a run is going on, since that may be about to read one of them. What is evidence stays for ever, whatever refers to it:
+answers, scores, decisions and what persons said. A look at a test set that was forgotten could be taken twice. Raw files, pictures and
+downloads are not looked at: they are somebody's own, shared by everything, or fetched at a price.
 """
 
 import shutil
@@ -96,7 +96,7 @@ def _needed(workspace: Workspace) -> set[Path]:
 
 
 def _roots(workspace: Workspace) -> Iterator[Path]:
-    """The newest of each step and the newest that passed; what is served and what was served before; what runs that are alive have read."""
+    """The newest of each step and the newest that passed; what is served and what was before; what living runs have read."""
     for kind in ("latest.json", "current.json"):
         for path in workspace.root.glob(f"*/*/{kind}"):
             yield path.parent / read_json(path)["fingerprint"]
@@ -105,6 +105,10 @@ def _roots(workspace: Workspace) -> Iterator[Path]:
         for served in (state.served, state.previous):
             if served is not None:
                 yield from _named_by(workspace, served)
+    yield from _read_by_runs(workspace)
+
+
+def _read_by_runs(workspace: Workspace) -> Iterator[Path]:
     for run in running(workspace):
         pins = Workspace(root=workspace.root, run_id=run).pins
         if pins is not None and pins.is_file():

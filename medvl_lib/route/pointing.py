@@ -1,8 +1,8 @@
 """Pointing: what a line serves because of a decision, the gate's or a person's.
 
 In: a decision's directory; or a variant, a name and a reason; or a name and a reason to go back. Out: the served pointer, moved under a
-lock, and a sentence that says what is served from now on. A rollback holds the pointer until a person releases it: what is promoted meanwhile
-is not served. Deciding is ``promoting``'s; what a server does with the pointer is serving's.
+lock, and a sentence that says what is served from now on. A rollback holds the pointer until a person releases it: what is promoted
+meanwhile is not served. Deciding is ``promoting``'s; what a server does with the pointer is serving's.
 """
 
 import datetime as dt
@@ -202,6 +202,7 @@ def _require_released(workspace: Workspace, line: Line) -> None:
             do=f"medvl release {line.name} --by NAME --reason TEXT, and then again",
         )  # fmt: skip
 
+
 def predictions_of(workspace: Workspace, line: Line, decided: Artifact) -> Artifact:
     """The answers that a decision was made on."""
     return ancestor(workspace, ancestor(workspace, decided, "scores", line.name), "predictions", line.name)
@@ -217,4 +218,3 @@ def _served(line: Line, decision: Decision, contender: Contender, decided: Artif
         encoder_fingerprint=encoder and predictions.inputs.get(f"{encoder.name}/{line.name}"),
         index_fingerprint=encoder and predictions.inputs.get(f"{INDEX}/{line.name}"),
     )  # fmt: skip
-

@@ -121,7 +121,10 @@ def test_what_the_gate_promoted_is_served_by_its_own_decision(evaluate):
 
 def test_who_went_back_and_whether_the_pointer_is_held_is_shown(evaluate):
     evaluated = evaluate(60)
-    workspace, asked = evaluated.workspace, "select action, decided_by, reason, from_variant, to_variant, is_holding from rollbacks order by decided_at, action"
+    workspace, asked = (
+        evaluated.workspace,
+        "select action, decided_by, reason, from_variant, to_variant, is_holding from rollbacks order by decided_at, action",
+    )
     move_pointer(workspace, Served(
         line="documents", variant="adapter", weights_step="base_model", weights_fingerprint="f", adapter_step="adapter",
         adapter_fingerprint="a", data_version="d", decision_step="promotion", decision=evaluated.promotion.fingerprint,
@@ -289,7 +292,9 @@ def test_the_file_is_one_that_duckdb_1_2_opens(sixty):
     assert tags["storage_version"].startswith("v1.2")
 
 
-@pytest.mark.parametrize(("table", "model"), [*TABLES.items(), ("promotion_decisions", Decision), ("rollbacks", Rollback), *PUBLISHED.items()])
+@pytest.mark.parametrize(
+    ("table", "model"), [*TABLES.items(), ("promotion_decisions", Decision), ("rollbacks", Rollback), *PUBLISHED.items()]
+)
 def test_every_column_is_declared_once_and_described(empty_store: Workspace, table: str, model: type):
     workspace = empty_store
     found = {

@@ -45,22 +45,22 @@ def conditions(line: Line, profile: Profile) -> Mapping[str, dg.AutomationCondit
     stages = dg.AssetSelection.assets(*([line.name, name] for name in sorted(trained | after)))
     changed = AC.any_deps_match(AC.data_version_changed())
     requested = AC.any_deps_match(AC.will_be_requested())
-    retrains = _when(changed | requested.allow(stages)).with_label("a dependency's data version changed: train again")
-    follows = _when(changed.ignore(data) | requested.ignore(data)).with_label("follows what was trained")
-    prepares = _when(changed | requested.allow(of_the_line)).with_label("follows the data")
+    retrains = _when(changed | requested.allow(stages), "a dependency's data version changed: train again")
+    follows = _when(changed.ignore(data) | requested.ignore(data), "follows what was trained")
+    prepares = _when(changed | requested.allow(of_the_line), "follows the data")
     chosen = {step.name: retrains if step.name in trained else follows if step.name in after else prepares for step in steps if step.reads}
     return {**chosen, "served_model": follows}
 
 
-def _when(something: dg.AutomationCondition) -> dg.AutomationCondition:
+def _when(something: dg.AutomationCondition, label: str) -> dg.AutomationCondition:
     """Once something is true: when everything that is read is there and has passed, and nothing is in progress."""
     return (
         something.since_last_handled() & AC.all_deps_blocking_checks_passed() & ~AC.any_deps_missing()
         & ~AC.any_deps_in_progress() & ~AC.in_progress()
-    )  # fmt: skip
+    ).with_label(label)  # fmt: skip
 
 
-STORE_FOLLOWS = _when(AC.any_deps_match(AC.data_version_changed() | AC.will_be_requested())).with_label("follows every decision")
+STORE_FOLLOWS = _when(AC.any_deps_match(AC.data_version_changed() | AC.will_be_requested()), "follows every decision")
 
 
 # -- what looks --------------------------------------------------------------------------------------------------------

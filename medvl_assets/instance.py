@@ -70,7 +70,7 @@ freshness:
 
 
 def instance_home(workspace: Workspace, keep_runs_days: float | None = None) -> str:
-    """The instance folder, with its storage initialised (two services on an empty one would race); dead runs are ended, old ones forgotten."""
+    """The instance folder, with its storage initialised (two services on an empty one would race); dead runs ended, old ones forgotten."""
     home = workspace.dagster_home
     if not (home / "dagster.yaml").is_file():
         write_bytes(home / "dagster.yaml", INSTANCE.encode())

@@ -48,9 +48,7 @@ def test_who_does_not_end_in_the_grace_time_is_killed_with_everyone_it_started()
 
 def test_who_ends_in_time_is_waited_for_and_what_it_left_behind_is_ended():
     stubborn = CHILD.replace("time.sleep(600)", "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)")
-    body = f"import signal, sys; signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))
-{stubborn}
-time.sleep(600)"
+    body = f"import signal, sys; signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))\n{stubborn}\ntime.sleep(600)"
     process, child = _start(body)
     time.sleep(0.3)  # the child has to come so far as to ignore it
     stop_group(process, grace_seconds=20)

@@ -41,7 +41,7 @@ class Serving:
     workspace: Workspace
     api_key: str | None
     compare: Callable[[ServedModel], str] | None = None
-    """How another model that the pointer comes to name was compared; raises MedVLError for one that may not be served. None: never followed."""
+    """How what the pointer comes to name was compared; raises MedVLError where it may not be served. None: it is not followed."""
 
 
 def key_for(host: str) -> str | None:

@@ -28,7 +28,7 @@ def definitions(settings: Settings) -> dg.Definitions:
         *(item for line in lines for item in line_assets(line, profile, settings.automation.served_model_fresh_days)),
         benchmark_store(lines),
     ]
-    return dg.Definitions(
+    made_of = dg.Definitions(
         assets=[item for item in made if not isinstance(item, dg.AssetChecksDefinition)],
         asset_checks=[item for item in made if isinstance(item, dg.AssetChecksDefinition)],
         jobs=[*jobs(lines, [run.dataset.name for run in runs]), smoke_job(settings)],
@@ -37,6 +37,12 @@ def definitions(settings: Settings) -> dg.Definitions:
         resources={"workspace": workspace_resource(settings)},
         executor=dg.in_process_executor,  # light steps take 0.2 s here, 2.3 s in a process of their own; heavy ones are processes anyway
     )
+
+    def owned(spec: dg.AssetSpec) -> dg.AssetSpec:
+        owner = spec.key.path[0]
+        return spec.replace_attributes(owners=settings.owners[owner]) if owner in settings.owners else spec
+
+    return made_of.map_resolved_asset_specs(func=owned) if settings.owners else made_of
 
 
 @dg.definitions

@@ -28,6 +28,7 @@ RESERVED = ("everything", "overfit", "benchmark", "smoke", "data", "benchmark_st
 DATA_JOBS = "data_"  # what the jobs of one dataset, or of one line's data, are called before its name
 LINE_NAME = re.compile(r"[a-z][a-z0-9_]{0,59}")
 CRON = re.compile(r"[-0-9*/,A-Za-z]+( [-0-9*/,A-Za-z]+){4}")
+OWNER = re.compile(r"team:[\w-]+|[^@\s]+@[^@\s]+\.[^@\s]+")
 QUOTED = re.compile(r"'([^']*)'")
 
 Value = TypeVar("Value")
@@ -114,6 +115,12 @@ def _a_time_zone(text: str) -> str:
 Cron = Annotated[str, AfterValidator(_a_cron)]
 
 
+def _an_owner(text: str) -> str:
+    if not OWNER.fullmatch(text):
+        raise ValueError("write an e-mail address, or team:name")
+    return text
+
+
 class AutomationSettings(BaseModel):
     """``[automation]``: when the graph looks for something to do. What looks is switched on in the UI; all of it is off at first."""
 
@@ -174,6 +181,8 @@ class Settings(BaseModel):
     """Changes to the lines, and lines that are ``like`` another; one that is not listed stays as ``lines.py`` has it."""
     profiles: dict[str, Changes] = {}
     """Changes to the fields of a hardware profile. They say where and how fast, except the three of ``hardware.Numerics``."""
+    owners: dict[str, list[Annotated[str, AfterValidator(_an_owner)]]] = {}
+    """Who answers for a dataset or a line, as the UI shows it: e-mail addresses, and ``team:name``."""
     automation: AutomationSettings = AutomationSettings()
     """When the graph looks for something to do."""
     notifications: NotificationSettings = NotificationSettings()
@@ -292,6 +301,9 @@ def require_known_names(settings: Settings, *, datasets: Collection[str], lines:
                 raise unknown_key(name, known, settings.where(table))
     for name, line in settings.lines.items():
         _require_variation(settings, name, line, lines, datasets)
+    for name in settings.owners:
+        if name not in {*datasets, *lines, *settings.lines}:
+            raise unknown_key(name, [*datasets, *lines, *settings.lines], settings.where("owners"))
     for name in settings.automation.crons:
         if name not in {*lines, *settings.lines}:
             raise unknown_key(name, [*lines, *settings.lines], settings.where("automation", "crons"))

@@ -17,6 +17,7 @@ from medvl_assets.jobs import EVERYTHING, REHEARSAL
 from medvl_assets.resources import workspace_resource
 from medvl_assets.runs import end_dead_runs, forget_old_runs, run_lock
 from medvl_assets.smoke import smoke_settings
+from medvl_lib.errors import SettingsError
 from medvl_lib.hardware import PROFILES
 from medvl_lib.lines import dataset_runs, lines_of
 from medvl_lib.route.data import dataset_steps
@@ -59,6 +60,21 @@ def test_the_rehearsal_is_a_job_of_its_own_and_no_other_job_starts_it(settings: 
     assert {name for name, keys in chosen.items() if rehearsal in keys} == {REHEARSAL}
     assert {name for name, keys in chosen.items() if adapter in keys} == {EVERYTHING, "documents"}
     assert dg.AssetKey(["clinical_documents", "raw_records"]) in chosen[REHEARSAL]
+
+
+def test_who_answers_for_a_dataset_or_a_line_stands_at_each_of_its_assets(tmp_path: Path):
+    (tmp_path / "dagster_project.toml").write_text(TOML + '[owners]\ndocuments = ["team:imaging", "adler@example.org"]\n', encoding="utf-8")
+    graph = definitions(read_settings(tmp_path / "dagster_project.toml")).resolve_asset_graph()
+    owners = {key.path[0]: list(graph.get(key).owners) for key in graph.get_all_asset_keys()}
+    assert owners == {"documents": ["team:imaging", "adler@example.org"], "clinical_documents": [], "benchmark_store": []}
+
+
+@pytest.mark.parametrize(("line", "found"), [('document = ["team:x"]', "unknown key 'document'"), ('documents = ["Adler"]', "0 = 'Adler'")])
+def test_an_owner_who_cannot_be_meant_is_refused(tmp_path: Path, line: str, found: str):
+    (tmp_path / "dagster_project.toml").write_text(f"{TOML}[owners]\n{line}\n", encoding="utf-8")
+    with pytest.raises(SettingsError) as raised:
+        definitions(read_settings(tmp_path / "dagster_project.toml"))
+    assert raised.value.found == found
 
 
 def test_each_job_makes_what_its_name_says(settings: Settings):

@@ -26,8 +26,8 @@ def step_spec(step: Step, when: Conditions = NEVER) -> dg.AssetSpec:
     """A step's key, inputs, meaning and columns, and when it runs by itself."""
     return dg.AssetSpec(
         key=[step.owner, step.name], deps=[[source.name, source.step] for source in step.reads], group_name=step.owner,
-        description=step.description, code_version=step.version, kinds={"parquet" if step.table else "files", *(() if step.process is None else ("pytorch",))},
-        metadata=column_schema(step), automation_condition=when.get(step.name),
+        description=step.description, code_version=step.version,
+        kinds={"parquet" if step.table else "files", *(() if step.process is None else ("pytorch",))}, metadata=column_schema(step), automation_condition=when.get(step.name),
     )  # fmt: skip
 
 

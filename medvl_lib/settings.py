@@ -301,16 +301,19 @@ def require_known_names(settings: Settings, *, datasets: Collection[str], lines:
                 raise unknown_key(name, known, settings.where(table))
     for name, line in settings.lines.items():
         _require_variation(settings, name, line, lines, datasets)
-    for name in settings.owners:
-        if name not in {*datasets, *lines, *settings.lines}:
-            raise unknown_key(name, [*datasets, *lines, *settings.lines], settings.where("owners"))
-    for name in settings.automation.crons:
-        if name not in {*lines, *settings.lines}:
-            raise unknown_key(name, [*lines, *settings.lines], settings.where("automation", "crons"))
+    _require_keys(settings.owners, [*datasets, *lines, *settings.lines], settings.where("owners"))
+    _require_keys(settings.automation.crons, [*lines, *settings.lines], settings.where("automation", "crons"))
     if settings.profile != "auto" and settings.profile not in profiles:
         raise SettingsError(
             found=f"profile = {settings.profile!r}", where=f"{settings.path}, top level", do=f"choose auto, {', '.join(sorted(profiles))}"
         )
+
+
+def _require_keys(named: Collection[str], known: Collection[str], where: str) -> None:
+    """Refuse a key that is no name of these."""
+    for name in named:
+        if name not in known:
+            raise unknown_key(name, known, where)
 
 
 def _require_variation(settings: Settings, name: str, line: LineSettings, lines: Collection[str], datasets: Collection[str]) -> None:

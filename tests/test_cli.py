@@ -271,8 +271,8 @@ def test_a_pointer_is_rolled_back_and_released_with_name_and_reason(settings: Pa
     assert main(["rollback", "documents", *why]) == 2
     assert "nothing was ever promoted" in capsys.readouterr().err
     move_pointer(workspace, Served(
-        line="documents", variant="nf4", weights_step="nf4_model", weights_fingerprint="0" * 16, adapter_step=None, adapter_fingerprint=None,
-        data_version="1" * 16, decision_step="promotion", decision="2" * 16,
+        line="documents", variant="nf4", weights_step="nf4_model", weights_fingerprint="0" * 16, adapter_step=None,
+        adapter_fingerprint=None, data_version="1" * 16, decision_step="promotion", decision="2" * 16,
     ))  # fmt: skip
     assert main(["rollback", "documents", *why]) == 0
     said = capsys.readouterr().out

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.soak
 
 ROOT = Path(__file__).parents[2]
 LOOK_SECONDS = 5
-MORE = f"\n[datasets.mtsamples]\n[automation]\nlook_seconds = {LOOK_SECONDS}\n"
+MORE = f"\n[datasets.mtsamples]\nrejected_share_budget = 0.2\n[automation]\nlook_seconds = {LOOK_SECONDS}\n"
 SENSORS = ("raw_records_arrived__mtsamples", "documents_retrains", "benchmark_store_follows")
 
 
@@ -40,7 +40,7 @@ class Project:
     def __init__(self, root: Path) -> None:
         self.settings = demo_runs.project(root, more=MORE)
         self.workspace = Workspace(root=root / "data")
-        write("mtsamples", self.workspace.raw("mtsamples"), counts={"csv": 20, "hub_train": 0, "hub_test": 0})
+        write("mtsamples", self.workspace.raw("mtsamples"), counts={"csv": 40, "hub_train": 0, "hub_test": 0})
         self.table = next(self.workspace.raw("mtsamples").glob("*.csv"))
         self.home = instance_home(self.workspace)
         self.environment = {**os.environ, "MEDVL_SETTINGS": str(self.settings), "DAGSTER_HOME": self.home, "PYTHONPATH": str(ROOT)}
@@ -104,7 +104,8 @@ def _write(table: Path, rows: list[dict[str, str]]) -> None:
 
 def test_files_come_and_it_ends_in_a_verdict_and_bad_ones_move_nothing(tmp_path: Path) -> None:
     project = Project(tmp_path)
-    assert demo_runs.run(project.settings)[0] == 0  # one click: everything is made once
+    status, said = demo_runs.run(project.settings)
+    assert status == 0, said  # one click: everything is made once
     data, line = {"medvl/dataset": "mtsamples"}, {"medvl/line": "documents"}
     good = project.table.read_bytes()
     with project.daemon():

@@ -27,7 +27,8 @@ def step_spec(step: Step, when: Conditions = NEVER) -> dg.AssetSpec:
     return dg.AssetSpec(
         key=[step.owner, step.name], deps=[[source.name, source.step] for source in step.reads], group_name=step.owner,
         description=step.description, code_version=step.version,
-        kinds={"parquet" if step.table else "files", *(() if step.process is None else ("pytorch",))}, metadata=column_schema(step), automation_condition=when.get(step.name),
+        kinds={"parquet" if step.table else "files", *(() if step.process is None else ("pytorch",))},
+        metadata=column_schema(step), automation_condition=when.get(step.name),
     )  # fmt: skip
 
 

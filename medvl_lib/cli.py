@@ -107,6 +107,45 @@ def override(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def rollback(arguments: argparse.Namespace) -> int:
+    """Serve again what was served before, and hold it there: recorded with name and reason, and published."""
+    return _on_the_pointer(arguments, "roll_back")
+
+
+def release(arguments: argparse.Namespace) -> int:
+    """Let a pointer go that was held: recorded with name and reason, and published."""
+    return _on_the_pointer(arguments, "release")
+
+
+def _on_the_pointer(arguments: argparse.Namespace, deed: str) -> int:
+    from medvl_lib.benchmark.publish import publish
+    from medvl_lib.route import pointing
+
+    settings = _checked_settings()
+    workspace, line = Workspace(root=settings.data_root), _line(settings, arguments.line)
+    moved = {"roll_back": pointing.roll_back, "release": pointing.release}[deed](workspace, line, by=arguments.by, reason=arguments.reason)
+    publish(workspace)
+    print(moved.sentence)
+    return 0
+
+
+def gc(arguments: argparse.Namespace) -> int:
+    """Say what no pointer, champion or unfinished run refers to, and remove it when told to."""
+    from medvl_lib.route.collecting import find, remove
+
+    workspace = Workspace(root=_checked_settings().data_root)
+    found = find(workspace)
+    for each in found:
+        print(f"{each.num_bytes / 1e6:12,.1f} MB  {each.path.relative_to(workspace.root)}")
+    total = f"{len(found)} folders, {sum(each.num_bytes for each in found) / 1e6:,.1f} MB"
+    if not arguments.delete:
+        print(f"{total}: nothing was removed; `medvl gc --delete` removes them")
+        return 0
+    removed = remove(workspace, found)
+    print(f"{total}; {len(removed)} of them were removed")
+    return 0
+
+
 def reviews_sheet(arguments: argparse.Namespace) -> int:
     """Write a blinded rating sheet into a folder; whose answers are on it stays in the data root."""
     from medvl_lib.datasets import SHOWN_LICENCES
@@ -168,16 +207,23 @@ def serve(arguments: argparse.Namespace) -> int:
         os.environ.setdefault(name, value)
     from medvl_lib.route.parity import require_compared
     from medvl_lib.serving.running import Serving, key_for, listen, run
-    from medvl_lib.serving.served import served_model
+    from medvl_lib.serving.served import ServedModel, served_model
 
     line = _line(settings, arguments.line)
     key, model = key_for(arguments.host), served_model(workspace, line)
-    compared = "it was not compared with what was judged" if arguments.unchecked else require_compared(workspace, line, profile, model)
+
+    def compare(model: ServedModel) -> str:
+        return "it was not compared with what was judged" if arguments.unchecked else require_compared(workspace, line, profile, model)
+
+    compared = compare(model)
     listening = listen(arguments.host, arguments.port)
     host, port = listening.getsockname()[:2]
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     print(f"{model.sentence}; {compared}; {address}/health says when it is ready", flush=True)
-    run(Serving(model=model, compared=compared, line=line, profile=profile, workspace=workspace, api_key=key), listening)
+    told = Serving(
+        model=model, compared=compared, line=line, profile=profile, workspace=workspace, api_key=key, compare=compare
+    )  # fmt: skip
+    run(told, listening)
     return 0
 
 
@@ -306,6 +352,21 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--by", metavar="NAME", required=True, help="who decides")
     verb.add_argument("--reason", metavar="TEXT", required=True, help="why")
     verb.set_defaults(run=override)
+
+    for name, doing, help_text in (
+        ("rollback", rollback, "serve again what a line served before, and hold it there until it is released; recorded"),
+        ("release", release, "let a line's pointer move again after a rollback; recorded"),
+    ):
+        verb = verbs.add_parser(name, help=help_text)
+        verb.add_argument("line", metavar="LINE", help="which line")
+        verb.add_argument("--by", metavar="NAME", required=True, help="who decides")
+        verb.add_argument("--reason", metavar="TEXT", required=True, help="why")
+        verb.set_defaults(run=doing)
+
+    verb = verbs.add_parser("gc", help="say which folders nothing refers to any more: no pointer, champion or unfinished run")
+    verb.add_argument("--delete", action="store_true", help="remove them; without it nothing is removed")
+    verb.set_defaults(run=gc)
+
     verb = verbs.add_parser("reviews", help="blinded ratings by experts: make a sheet, read what came back")
     doings = verb.add_subparsers(dest="doing", required=True, metavar="WHAT")
     doing = doings.add_parser("sheet", help="write a blinded rating sheet of a line's evaluation")

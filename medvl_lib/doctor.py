@@ -22,6 +22,7 @@ from medvl_lib.errors import MedVLError
 from medvl_lib.hardware import Machine, Profile, look, profile_for
 from medvl_lib.lines import Line, dataset_runs, lines_of
 from medvl_lib.models.spec import ModelSpec
+from medvl_lib.notifications import require_meant
 from medvl_lib.settings import Settings, read_settings
 from medvl_lib.workspace import Workspace
 
@@ -53,6 +54,7 @@ def examine() -> Iterator[Finding]:
         settings = read_settings()
         lines = lines_of(settings)
         dataset_runs(settings)
+        require_meant(settings.notifications)
         detection = profile_for(settings)
     except MedVLError as error:
         yield Finding(name="settings", level="wrong", found=f"{error.found} ({error.where})", do=error.do)

@@ -70,6 +70,8 @@ class Profile:
     """Memory that a model and its activations may take; 0: what was free when the profile was chosen."""
     memory_margin_share: float
     """Share of the budget (0-1) that is left alone."""
+    grace_seconds: float = 20.0
+    """From asking a heavy process to end to killing it: a training step and its checkpoint have to fit. Where steps are longer, more."""
     environment: Mapping[str, str] = field(default_factory=dict[str, str])
     """Variables of every heavy process."""
 
@@ -78,7 +80,7 @@ class Profile:
         for name in ("training_batch", "prediction_batch"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} = {getattr(self, name)!r} must be at least 1")
-        for name in ("num_workers", "num_threads", "memory_budget_bytes"):
+        for name in ("num_workers", "num_threads", "memory_budget_bytes", "grace_seconds"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} = {getattr(self, name)!r} must not be negative")
         if not 0 <= self.memory_margin_share < 1:

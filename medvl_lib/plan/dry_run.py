@@ -30,7 +30,7 @@ from medvl_lib.models.spec import LAYER_LISTS, PARTS, SKIP_MODULES, Family, Mode
 from medvl_lib.models.weights import PACKED_WIDTH
 from medvl_lib.training.matching import adapted
 from medvl_lib.training.recipe import MatchRecipe, Recipe
-from medvl_lib.training.route import adapt
+from medvl_lib.training.route import adapt, leave_inputs_alone
 from medvl_lib.training.sigmoid_loss import Matcher
 
 BATCHES = {"qwen2_5_vl": qwen2_5_vl.sized_batch, "mllama": mllama.sized_batch, "siglip": siglip.sized_batch}
@@ -115,14 +115,24 @@ class _Counting(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        is_fake = any(isinstance(item, FakeTensor) for item in tree_leaves((args, kwargs)))
-        with self._fake if is_fake else nullcontext():
-            made = func(*args, **kwargs)
+        made = self._run(func, args, kwargs)
         self.num_operations += _operations(func, args, kwargs, made)
         for item in tree_leaves(made):
             if isinstance(item, torch.Tensor):
                 self._note(item.untyped_storage())
         return made
+
+    def _run(self, func: Any, args: Any, kwargs: Any) -> Any:
+        given = [item for item in tree_leaves((args, kwargs)) if isinstance(item, torch.Tensor)]
+        if any(isinstance(item, FakeTensor) for item in given):
+            with self._fake:
+                return func(*args, **kwargs)
+        if not given:  # made from nothing: numbers that are no shapes need no contents
+            with self._fake:
+                made = func(*args, **kwargs)
+            if isinstance(made, torch.Tensor) and made.is_floating_point():
+                return made
+        return func(*args, **kwargs)
 
     def _note(self, storage: torch.UntypedStorage) -> None:
         place, num_bytes, maker = storage._cdata, storage.nbytes(), self.maker
@@ -212,7 +222,14 @@ class Walk:
         return model.requires_grad_(requires_grad=False)
 
     def walk(self, sizes: Sizes) -> Walked:
-        """A step with a batch of these sizes; layers that repeat are walked once and twice, and multiplied."""
+        """A step with a batch of these sizes; what repeats (layers, chunks of pairs that are matched) is walked a few times, and multiplied."""
+        chunk = self.profile.training_batch
+        if isinstance(self.recipe, MatchRecipe) and sizes.num_pairs > 4 * chunk:
+            two, three = (self._walk_layers(sizes._replace(num_pairs=count * chunk)) for count in (2, 3))
+            return _sum(two, _scaled(_difference(three, two), sizes.num_pairs / chunk - 2))
+        return self._walk_layers(sizes)
+
+    def _walk_layers(self, sizes: Sizes) -> Walked:
         lists = {name: _Repeats.of(self._model().get_submodule(name)) for name in LAYER_LISTS[self.spec.family]}
         cut = {name: found for name, found in lists.items() if found.is_worth_cutting}
         once = self._walk(sizes, {name: found.period for name, found in cut.items()})
@@ -247,6 +264,7 @@ class Walk:
         add_fused_lm_head(base, outputs=("log_probs", "entropy", "is_top1"))  # as TRL's trainer does
         if self.profile.gradient_checkpointing:
             base.activation_checkpointing_enable({"use_reentrant": False})
+            leave_inputs_alone(base)
         batch["labels"] = batch["input_ids"]
         model.train()
 
@@ -292,8 +310,10 @@ class Walk:
     def _counting(self, model: Any, batch: Mapping[str, Any], fake: FakeTensorMode) -> _Counting:
         standing = [*model.parameters(), *model.buffers(), *(item.grad for item in model.parameters() if item.grad is not None)]
         counting = _Counting(fake, iter(standing))
+        counting.maker = "batch"
         for item in batch.values():
             counting._note(item.untyped_storage())
+        counting.maker = LOSS
         return counting
 
     def _autocast(self) -> Any:

@@ -21,7 +21,8 @@ from typing import Literal, NamedTuple
 
 import psutil
 
-from medvl_lib.settings import Settings, override
+from medvl_lib.errors import SettingsError
+from medvl_lib.settings import Settings, nearest_of, override
 
 WeightsDtype = Literal["float32", "bfloat16", "float16"]
 Engine = Literal["torch"]
@@ -255,6 +256,24 @@ def numerics(profile: Profile) -> Numerics:
 def process_environment(profile: Profile) -> dict[str, str]:
     """The variables of every process that computes: the profile's, its threads among them, since OpenMP reads them when torch is loaded."""
     return {**profile.environment, **({"OMP_NUM_THREADS": str(profile.num_threads)} if profile.num_threads else {})}
+
+
+NOMINAL_MEMORY_BYTES: Mapping[str, int] = {"gb10": 119_700_000_000, "m3_ultra": 512_000_000_000}
+"""What a plan for a machine that is not this one takes its memory to be: as the requirement documents name it. Others have no one size."""
+
+
+def profile_named(settings: Settings, name: str, memory_bytes: int | None = None) -> Profile:
+    """A profile for a machine that is not this one, with the settings' changes and that machine's memory (0: not known)."""
+    if name not in PROFILES:
+        raise unknown_profile(settings, name)
+    budget = NOMINAL_MEMORY_BYTES.get(name, 0) if memory_bytes is None else memory_bytes
+    profile = replace(PROFILES[name], memory_budget_bytes=budget)
+    return override(profile, settings.profiles[name], settings.where("profiles", name)) if name in settings.profiles else profile
+
+
+def unknown_profile(settings: Settings, name: str) -> SettingsError:
+    """The refusal of a profile that does not exist."""
+    return SettingsError(found=f"the profile {name!r}", where=str(settings.path), do=nearest_of(name, PROFILES))
 
 
 def profile_for(settings: Settings) -> Detection:

@@ -122,8 +122,12 @@ def micro_batches(effective_batch: int, most: int) -> list[int]:
 class Planner:
     """The plans of one stage on one profile; each size is walked once."""
 
-    def __init__(self, stage: Stage, spec: ModelSpec, profile: Profile, length: Length, directory: Path | None = None) -> None:
+    def __init__(
+        self, stage: Stage, spec: ModelSpec, profile: Profile, length: Length, directory: Path | None = None, room: float | None = None
+    ) -> None:
+        """``room``: of another machine, in bytes; without it what this one grants and has."""
         self.stage, self.spec, self.profile, self.length, self._directory = stage, spec, profile, length, directory
+        self._room = room_bytes(profile) if room is None else room
 
     @property
     def is_packed(self) -> bool:
@@ -165,7 +169,7 @@ class Planner:
         passes = 2 if is_matching and micro_batch >= recipe.effective_batch else 3 if is_matching or profile.gradient_checkpointing else 2
         return Plan(
             step=self.stage.name, model=self.spec.hub_id, profile=profile.name, is_training=True, parameters=self._shape.parameters,
-            parts=parts, micro_batch=micro_batch, accumulation=accumulation, length=self.length, room_bytes=room_bytes(profile),
+            parts=parts, micro_batch=micro_batch, accumulation=accumulation, length=self.length, room_bytes=self._room,
             speed=training_speed(
                 profile, num_operations=walked.num_operations, weight_bytes=sum(part.num_bytes for part in weights),
                 wide_bytes=self._shape.wide_bytes if self.is_packed else 0.0, num_passes=passes * (
@@ -222,13 +226,14 @@ def _disk(shape: Any, *, is_packed: bool, is_matching: bool) -> Disk:
 
 
 def plan_predictions(
-    evaluation: EvaluationSpec, spec: ModelSpec, profile: Profile, length: Length, batch: int, directory: Path | None = None
-) -> Plan:
+    evaluation: EvaluationSpec, spec: ModelSpec, profile: Profile, length: Length, batch: int, directory: Path | None = None,
+    room: float | None = None,
+) -> Plan:  # fmt: skip
     """What answering ``batch`` questions at a time needs: the base, and its packed form beside it where both have room."""
     from medvl_lib.evaluation.predict import SHARE_FOR_WEIGHTS
     from medvl_lib.plan.dry_run import Walk
 
-    config, room = config_of(spec, directory), room_bytes(profile)
+    config, room = config_of(spec, directory), room_bytes(profile) if room is None else room
     walk = Walk(config, spec, profile, None, packed=False)
     shape = walk.shape()
     wide = sum(shape.weight_bytes.values())

@@ -71,7 +71,8 @@ def sized_batch(
     cells = max(1, num_pixels // (vision.patch_size * merge) ** 2)
     rows = max(1, math.isqrt(cells))
     grid, seen = (1, rows * merge, cells // rows * merge), rows * (cells // rows) * num_pictures
-    input_ids = torch.zeros(num_pairs, num_tokens, dtype=torch.long)
+    # bounds of different conversations: the most pictures and the largest one may not stand in the longest
+    input_ids = torch.zeros(num_pairs, max(num_tokens, seen + 1), dtype=torch.long)
     input_ids[:, :seen] = config.image_token_id
     patch_values = vision.in_channels * vision.temporal_patch_size * vision.patch_size**2
     if not num_pictures:

@@ -12,7 +12,7 @@ import math
 import weakref
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
@@ -228,6 +228,18 @@ class Walk:
             two, three = (self._walk_layers(sizes._replace(num_pairs=count * chunk)) for count in (2, 3))
             return _sum(two, _scaled(_difference(three, two), sizes.num_pairs / chunk - 2))
         return self._walk_layers(sizes)
+
+    def walk_many(self, counts: Sequence[int], sizes: Sizes) -> Iterator[Walked]:
+        """Steps with other numbers of pairs: one, two and three are walked, and what a pair adds is multiplied; alone none is padded."""
+        known: dict[int, Walked] = {}
+
+        def walked(count: int) -> Walked:
+            if count not in known:
+                known[count] = self._walk_layers(sizes._replace(num_pairs=count))
+            return known[count]
+
+        for count in counts:
+            yield walked(count) if count <= 3 else _sum(walked(2), _scaled(_difference(walked(3), walked(2)), count - 2))
 
     def _walk_layers(self, sizes: Sizes) -> Walked:
         lists = {name: _Repeats.of(self._model().get_submodule(name)) for name in LAYER_LISTS[self.spec.family]}

@@ -4,12 +4,14 @@ In: a stage (or an evaluation), a model's spec and perhaps the directory of its 
 Out: ``Plan``, or MedVLError with the numbers when not even one pair at a time fits. The walk itself is ``dry_run``'s.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from medvl_lib.audit import AUDIT, AuditRow
 from medvl_lib.errors import MedVLError
 from medvl_lib.evaluation.spec import EvaluationSpec
 from medvl_lib.hardware import Profile, room_bytes
@@ -17,7 +19,9 @@ from medvl_lib.models import shipped
 from medvl_lib.models.published import CONFIGS
 from medvl_lib.models.spec import ModelSpec
 from medvl_lib.models.weights import PACKED_WIDTH
+from medvl_lib.pairs import Split
 from medvl_lib.plan.speed import Speed, training_speed
+from medvl_lib.tables import read_table
 from medvl_lib.training.recipe import MatchRecipe, Stage
 
 if TYPE_CHECKING:
@@ -114,6 +118,18 @@ def config_of(spec: ModelSpec, directory: Path | None = None) -> Any:
     return AutoConfig.for_model(values.pop("model_type"), **values)
 
 
+def longest(audit: Path, splits: Collection[Split], num_tokens: int = 0) -> Length:
+    """The largest of what an audit found in some splits; ``num_tokens``: what else may be put before questions, as a bound of the whole."""
+    found = Length(num_tokens, 0, 0)
+    for row in read_table(audit / AUDIT, AuditRow):
+        if row.split in splits:
+            pixels = [picture.seen_height_pixels * picture.seen_width_pixels for picture in row.pictures]
+            found = Length(
+                max(found.num_tokens, row.num_tokens), max(found.num_pictures, len(pixels)), max(found.num_pixels, *pixels, 0)
+            )  # fmt: skip
+    return found
+
+
 def micro_batches(effective_batch: int, most: int) -> list[int]:
     """How many pairs may go through at a time: the divisors of the effective batch up to ``most``, the largest first."""
     return [count for count in range(min(most, effective_batch), 0, -1) if effective_batch % count == 0]
@@ -181,13 +197,16 @@ class Planner:
 
     def fitting(self) -> Plan:
         """The plan with the most pairs at a time that the profile allows and has room for; raises MedVLError where there is none."""
-        plan = None
-        for micro_batch in micro_batches(self.stage.recipe.effective_batch, self.profile.training_batch):
-            plan = self.plan(micro_batch)
+        effective, most = self.stage.recipe.effective_batch, self.profile.training_batch
+        first = min(effective, most) if isinstance(self.stage.recipe, MatchRecipe) else math.gcd(effective, most)
+        plan = self.plan(first)  # what the trainer would do by itself
+        for micro_batch in micro_batches(effective, first - 1):
             if plan.fits:
-                return plan
-        assert plan is not None  # one pair at a time is always among them
-        raise refusal(plan, self.profile)
+                break
+            plan = self.plan(micro_batch)
+        if not plan.fits:
+            raise refusal(plan, self.profile)
+        return plan
 
 
 def _sizes(num_pairs: int, length: Length) -> "Sizes":

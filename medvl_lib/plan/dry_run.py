@@ -5,7 +5,7 @@ phase and by whom they were made, floating-point operations, bytes of the cache.
 makes is counted, so a new family needs its ``sized_batch`` alone.
 
 How: parameters and activations are torch's fake tensors; numbers that decide shapes (ids, grids, masks) are computed for real. Lists of
-equal layers are cut to one and two periods (``LAYER_LISTS``) and what a layer adds is multiplied: linear in the layers by construction.
+equal layers are cut to two and to three periods (``LAYER_LISTS``), and what the third adds is multiplied.
 """
 
 import math
@@ -37,6 +37,7 @@ BATCHES = {"qwen2_5_vl": qwen2_5_vl.sized_batch, "mllama": mllama.sized_batch, "
 CPU = torch.device("cpu")  # where fake tensors say that they are: torch asks the real device for its attention kernel
 PHASES_ON_THE_WAY_BACK = "back"
 LOSS = "loss"
+FEWEST = 2  # periods: on the way back the lowest layer is unlike all others, since nothing below it wants a gradient
 ATTENTION_FACTORS = {"_scaled_dot_product_flash_attention_for_cpu": 1.0, "_scaled_dot_product_flash_attention_for_cpu_backward": 2.5}
 """Operations of attention that torch's own table lacks, in forward passes of it (Dao et al. 2022, arXiv 2205.14135)."""
 
@@ -244,11 +245,12 @@ class Walk:
     def _walk_layers(self, sizes: Sizes) -> Walked:
         lists = {name: _Repeats.of(self._model().get_submodule(name)) for name in LAYER_LISTS[self.spec.family]}
         cut = {name: found for name, found in lists.items() if found.is_worth_cutting}
-        once = self._walk(sizes, {name: found.period for name, found in cut.items()})
-        walked = once
+        short = {name: FEWEST * found.period for name, found in cut.items()}
+        first = self._walk(sizes, short)
+        walked = first
         for name, found in cut.items():
-            twice = self._walk(sizes, {**{other: item.period for other, item in cut.items()}, name: 2 * found.period})
-            walked = _sum(walked, _scaled(_difference(twice, once), found.count / found.period - 1))
+            longer = self._walk(sizes, {**short, name: short[name] + found.period})
+            walked = _sum(walked, _scaled(_difference(longer, first), found.count / found.period - FEWEST))
         return walked
 
     def _walk(self, sizes: Sizes, lengths: Mapping[str, int]) -> Walked:
@@ -347,7 +349,7 @@ class _Repeats(NamedTuple):
 
     @property
     def is_worth_cutting(self) -> bool:
-        return self.count > 4 * self.period
+        return self.count > 2 * FEWEST * self.period
 
 
 def _make_fake(model: torch.nn.Module, fake: FakeTensorMode) -> None:

@@ -5,7 +5,7 @@ Out: ``Plan``, or MedVLError with the numbers when not even one pair at a time f
 """
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -165,10 +165,23 @@ class Planner:
         from medvl_lib.plan.dry_run import Walk
 
         recipe = self.stage.recipe
+        if not isinstance(recipe, MatchRecipe):
+            return self._weighed(micro_batch, self._walk.walk(_sizes(micro_batch, self.length)))
+        chunked = replace(self.profile, training_batch=micro_batch)
+        walk = Walk(self._walk.config, self.spec, chunked, recipe, packed=False)
+        return self._weighed(micro_batch, walk.walk(_sizes(recipe.effective_batch, self.length)))
+
+    def plans(self, counts: Sequence[int]) -> Iterator[Plan]:
+        """The same for several numbers of pairs; of those that answer, what lies beyond three is multiplied."""
+        if isinstance(self.stage.recipe, MatchRecipe):
+            yield from map(self.plan, counts)
+        else:
+            for count, walked in zip(counts, self._walk.walk_many(counts, _sizes(1, self.length)), strict=True):
+                yield self._weighed(count, walked)
+
+    def _weighed(self, micro_batch: int, walked: "Walked") -> Plan:
+        recipe, profile = self.stage.recipe, self.profile
         is_matching = isinstance(recipe, MatchRecipe)
-        profile = replace(self.profile, training_batch=micro_batch)
-        walk = Walk(self._walk.config, self.spec, profile, recipe, packed=self.is_packed)
-        walked = walk.walk(_sizes(recipe.effective_batch if is_matching else micro_batch, self.length))
         trained = sum(own for _, own in self._shape.parameters.values())
         weights = tuple(
             Part(f"weights: {name}", num_bytes, f"{self._shape.parameters[name][0]:,} parameters")

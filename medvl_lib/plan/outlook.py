@@ -41,8 +41,8 @@ def _of_stage(stage: Stage, spec: ModelSpec, profile: Profile, length: Length, n
     planner, recipe = Planner(stage, spec, profile, length, room=room), stage.recipe
     most = profile.training_batch if isinstance(recipe, MatchRecipe) else max(profile.training_batch, MOST_AT_A_TIME)
     tried: list[Plan] = []
-    for count in reversed(micro_batches(recipe.effective_batch, most)):
-        tried.append(planner.plan(count))
+    for plan in planner.plans(list(reversed(micro_batches(recipe.effective_batch, most)))):
+        tried.append(plan)
         if not tried[-1].fits:  # more at a time never take less
             break
     allowed = [plan for plan in tried if plan.fits and plan.micro_batch <= profile.training_batch]

@@ -127,10 +127,16 @@ def train_to_the_end(trainer: Trainer, recorder: Recorder, checkpoints: Path, wa
         trainer.add_callback(watchdog)
     resumed = newest_complete(checkpoints, trainer.args.max_steps)
     recorder.resume(0 if resumed is None else step_of(resumed))
+    size = trainer.args.per_device_train_batch_size
     with stopping_at_the_next_step(recorder), serializing(checkpoints):
-        trainer.train(resume_from_checkpoint=None if resumed is None else str(resumed))
+        try:
+            trainer.train(resume_from_checkpoint=None if resumed is None else str(resumed))
+        except torch.OutOfMemoryError as error:
+            if watchdog is None:
+                raise
+            raise watchdog.told(error, size, checkpoints) from error
     if watchdog is not None:
-        watchdog.raise_if_stopped(trainer.state.global_step, trainer.args.max_steps, trainer.args.per_device_train_batch_size, checkpoints)
+        watchdog.raise_if_stopped(trainer.state.global_step, trainer.args.max_steps, size, checkpoints)
     if trainer.state.global_step < trainer.args.max_steps:
         raise HeavyStepFailed(
             found=f"training was stopped after step {trainer.state.global_step} of {trainer.args.max_steps}", where=str(checkpoints),

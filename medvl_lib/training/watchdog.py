@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import TrainerCallback
 
 from medvl_lib.errors import HeavyStepFailed
@@ -81,10 +82,19 @@ class Watchdog(TrainerCallback):
         )  # fmt: skip
 
 
+    def told(self, error: torch.OutOfMemoryError, micro_batch: int, checkpoints: Path) -> HeavyStepFailed:
+        """What a device with memory of its own says when it is full, in three parts."""
+        return HeavyStepFailed(
+            found=str(error).splitlines()[0], where=str(checkpoints),
+            do=memory_cures(self._profile, micro_batch) + "; it goes on from the newest checkpoint",
+        )  # fmt: skip
+
+
 def memory_cures(profile: Profile, micro_batch: int) -> str:
     """What makes a training step smaller, the changes that keep its weights comparable first."""
     fewer = f"training_batch = {max(1, micro_batch // 2)} (it was {micro_batch})" if micro_batch > 1 else ""
     again = "" if profile.gradient_checkpointing else "gradient_checkpointing = true"
     here = " and ".join(part for part in (fewer, again) if part)
     shorter = "shorten what goes through it: audit.max_tokens, model.max_pixels of the line, which begins another training"
-    return f"end what else needs memory; set {here} in [profiles.{profile.name}]; or {shorter}" if here else f"end what else needs memory; or {shorter}"
+    smaller = f"set {here} in [profiles.{profile.name}]; " if here else ""
+    return f"end what else needs memory; {smaller}or {shorter}"

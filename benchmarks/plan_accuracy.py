@@ -1,4 +1,4 @@
-"""How near a plan comes to what a training really holds: weights, gradients, optimizer and activations, each counted in a real step on a CPU.
+"""How near a plan comes to what a training really holds: weights, gradients, optimizer and activations, each counted in a real step.
 
 In: nothing but this project's families, built small at three widths with random weights. Out: a table on the terminal; exit status 1 where
 a part is more than 15 % away.
@@ -118,7 +118,9 @@ def write_width(directory: Path, family: Family, width: int) -> None:
 def write_pairs(directory: Path, images: ImageStore, num_lines: int, num_pairs: int) -> None:
     """Conversations over pages, and the same as captions."""
     height, width = PICTURES[num_lines]
-    style = pages.PageStyle(font="sans", font_size_pixels=12, width_pixels=width, height_pixels=height, margin_pixels=8, line_pitch_pixels=16)
+    style = pages.PageStyle(
+        font="sans", font_size_pixels=12, width_pixels=width, height_pixels=height, margin_pixels=8, line_pitch_pixels=16
+    )
     lines, rows = [], []
     for number in range(num_pairs):
         said = [f"Sodium: 13{number} mmol/L"] * (num_lines - number % 2)  # of two lengths, so that some are padded
@@ -146,9 +148,7 @@ def stage_of(family: Family, batch: int) -> Stage:
             **shared, effective_batch=4 * batch, adam_beta1=0.9, adam_beta2=0.95, lora_rank=0, lora_dropout=0.0, lora_targets=TOWER_TARGETS
         )
         return Stage(name="encoder", objective="match", recipe=recipe, model=spec_of(family))
-    recipe = Recipe(
-        **shared, effective_batch=2 * batch, lora_rank=8, lora_dropout=0.05, lora_targets=LANGUAGE_TARGETS, mixture_weights={}
-    )
+    recipe = Recipe(**shared, effective_batch=2 * batch, lora_rank=8, lora_dropout=0.05, lora_targets=LANGUAGE_TARGETS, mixture_weights={})
     return Stage(name="adapter", objective="generate", recipe=recipe)
 
 
@@ -240,7 +240,8 @@ def main() -> int:
                 counted = compare(Path(folder) / f"{family}-{number}", family, width, num_lines, batch, profile)
                 worst = max(worst, *(abs(counted.ratio(part) - 1) for part in PARTS))
                 cells = "  ".join(
-                    f"{counted.planned[part] / 1e6:8.2f} / {counted.found[part] / 1e6:8.2f} {counted.ratio(part) - 1:+6.1%}" for part in PARTS
+                    f"{counted.planned[part] / 1e6:8.2f} / {counted.found[part] / 1e6:8.2f} {counted.ratio(part) - 1:+6.1%}"
+                    for part in PARTS
                 )
                 how = "checkpointing" if profile.gradient_checkpointing else profile.weights_dtype
                 print(f"{family:<11} {width:>5} {counted.num_tokens:>6} {batch:>5} {how:<13} {cells}", flush=True)

@@ -214,8 +214,8 @@ def _of_warnings(machine: Machine) -> str:
     if capability is None or capability <= 12.0:
         return ""
     return (
-        f"; torch may warn that capability {capability} is above what it was built for (12.0): a false alarm, a product and an integer prod "
-        "are tried on the device when the first model is loaded"
+        f"; torch may warn that capability {capability} is above what it was built for (12.0): a false alarm; a product and an "
+        "integer prod are tried on the device when the first model is loaded"
     )
 
 

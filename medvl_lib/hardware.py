@@ -90,10 +90,7 @@ class Profile:
         for name in ("training_batch", "prediction_batch"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} = {getattr(self, name)!r} must be at least 1")
-        for name in ("num_workers", "num_threads", "memory_budget_bytes"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} = {getattr(self, name)!r} must not be negative")
-        for name in ("compute_per_second", "bandwidth_bytes_per_second"):
+        for name in ("num_workers", "num_threads", "memory_budget_bytes", "compute_per_second", "bandwidth_bytes_per_second"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} = {getattr(self, name)!r} must not be negative")
         if not 0 < self.utilisation <= 1:
@@ -244,7 +241,7 @@ KNOWN_GPUS: Mapping[str, tuple[float, float]] = {
 def why(detection: "Detection") -> Iterator[tuple[str, str]]:
     """Every field of a profile with its reason: as it was found on this machine or set by hand, or as the profile has it."""
     own = _OF_PROFILE[detection.profile.name]
-    for name in (field.name for field in fields(Profile) if field.name != "name"):
+    for name in (item.name for item in fields(Profile) if item.name != "name"):
         yield name, detection.reasons.get(name) or own.get(name) or _EVERYWHERE[name]
 
 

@@ -82,9 +82,7 @@ def load_processor(directory: Path, *, max_pixels: int) -> ImageTextProcessor:
     return ImageTextProcessor(images, tokenizer, chat_template=text)
 
 
-def sized_batch(
-    config: MllamaConfig, *, num_pairs: int, num_tokens: int, num_pictures: int, num_pixels: int
-) -> dict[str, torch.Tensor]:
+def sized_batch(config: MllamaConfig, *, num_pairs: int, num_tokens: int, num_pictures: int, num_pixels: int) -> dict[str, torch.Tensor]:
     """The tensors of a batch without their contents (``plan``): every picture fills all tiles, whatever its pixels."""
     input_ids = torch.zeros(num_pairs, num_tokens, dtype=torch.long)
     if not num_pictures:

@@ -13,6 +13,7 @@ import weakref
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -20,12 +21,14 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
-from transformers import AutoModel, AutoModelForImageTextToText, PreTrainedConfig
+from transformers import AutoConfig, AutoModel, AutoModelForImageTextToText, PreTrainedConfig
 from trl.trainer.utils import add_fused_lm_head
 
+from medvl_lib.errors import MedVLError
 from medvl_lib.hardware import Profile
-from medvl_lib.models import mllama, qwen2_5_vl, siglip
+from medvl_lib.models import mllama, qwen2_5_vl, shipped, siglip
 from medvl_lib.models.loading import DTYPES, Loaded, parameters_by_part
+from medvl_lib.models.published import CONFIGS
 from medvl_lib.models.spec import LAYER_LISTS, PARTS, SKIP_MODULES, Family, ModelSpec
 from medvl_lib.models.weights import PACKED_WIDTH
 from medvl_lib.training.matching import adapted
@@ -35,7 +38,7 @@ from medvl_lib.training.sigmoid_loss import Matcher
 
 BATCHES = {"qwen2_5_vl": qwen2_5_vl.sized_batch, "mllama": mllama.sized_batch, "siglip": siglip.sized_batch}
 CPU = torch.device("cpu")  # where fake tensors say that they are: torch asks the real device for its attention kernel
-PHASES_ON_THE_WAY_BACK = "back"
+BACK = "back"
 LOSS = "loss"
 FEWEST = 2  # periods: on the way back the lowest layer is unlike all others, since nothing below it wants a gradient
 ATTENTION_FACTORS = {"_scaled_dot_product_flash_attention_for_cpu": 1.0, "_scaled_dot_product_flash_attention_for_cpu_backward": 2.5}
@@ -159,7 +162,7 @@ def _operations(func: Any, args: Any, kwargs: Any, made: Any) -> float:
     factor = ATTENTION_FACTORS.get(packet.__name__, 0.0)
     if not factor:
         return 0.0
-    query, key = (args[1:3] if "backward" in packet.__name__ else args[:2])
+    query, key = args[1:3] if "backward" in packet.__name__ else args[:2]
     return factor * 4 * math.prod(query.shape) * key.shape[-2]
 
 
@@ -176,6 +179,26 @@ class _Unpacked(torch.autograd.Function):
         return gradients[0] @ torch.empty_like(ctx.weight, dtype=gradients[0].dtype), None
 
 
+def config_of(spec: ModelSpec, directory: Path | None = None) -> Any:
+    """The config of a model, without its weights: of a directory, of the small model, or as it was published.
+
+    Raises MedVLError for a checkpoint of the hub whose config is not known here.
+    """
+    place = directory or (Path(spec.path) if spec.path else shipped.DIRECTORY / spec.family if spec.source == "tiny" else None)
+    if place is not None:
+        config = AutoConfig.from_pretrained(place)
+        if hasattr(config, "quantization_config"):  # the shape is asked for; what is packed is known
+            del config.quantization_config
+        return config
+    if spec.hub_id not in CONFIGS:
+        raise MedVLError(
+            found=f"no config of {spec.hub_id}", where="medvl_lib/models/published.py",
+            do="add its config.json there, or fetch it and name its folder: source = 'directory' and path in the line's model",
+        )  # fmt: skip
+    values = dict(CONFIGS[spec.hub_id])
+    return AutoConfig.for_model(values.pop("model_type"), **values)
+
+
 def is_packed(name: str, module: torch.nn.Module, family: Family) -> bool:
     """Whether NF4 packs a linear: all but those that its family keeps."""
     return isinstance(module, torch.nn.Linear) and not any(name == kept or name.startswith(f"{kept}.") for kept in SKIP_MODULES[family])
@@ -184,7 +207,9 @@ def is_packed(name: str, module: torch.nn.Module, family: Family) -> bool:
 class Walk:
     """A model without memory, and what a pass through it takes."""
 
-    def __init__(self, config: PreTrainedConfig, spec: ModelSpec, profile: Profile, recipe: Recipe | MatchRecipe | None, packed: bool):
+    def __init__(
+        self, config: PreTrainedConfig, spec: ModelSpec, profile: Profile, recipe: Recipe | MatchRecipe | None, packed: bool
+    ) -> None:
         """``recipe``: how it is trained; None: it answers. ``packed``: its language linears are in four bits."""
         self.config, self.spec, self.profile, self.recipe, self.is_packed = config, spec, profile, recipe, packed
 
@@ -223,7 +248,7 @@ class Walk:
         return model.requires_grad_(requires_grad=False)
 
     def walk(self, sizes: Sizes) -> Walked:
-        """A step with a batch of these sizes; what repeats (layers, chunks of pairs that are matched) is walked a few times, and multiplied."""
+        """A step with a batch of these sizes; what repeats (layers, chunks of matched pairs) is walked a few times, and multiplied."""
         chunk = self.profile.training_batch
         if isinstance(self.recipe, MatchRecipe) and sizes.num_pairs > 4 * chunk:
             two, three = (self._walk_layers(sizes._replace(num_pairs=count * chunk)) for count in (2, 3))
@@ -288,11 +313,9 @@ class Walk:
         return self._there_and_back(model, base, batch, fake, loss)
 
     def _matching(self, model: Any, batch: dict[str, Any], fake: FakeTensorMode) -> Walked:
-        recipe = self.recipe
         num_pairs, chunk = len(batch["input_ids"]), self.profile.training_batch
         matcher = Matcher(model, chunk=chunk if chunk < num_pairs else 0).train()
         numbers = torch.arange(num_pairs)
-        assert isinstance(recipe, MatchRecipe)
 
         def loss() -> torch.Tensor:
             return matcher(**batch, texts=numbers, groups=numbers, pictures=numbers)["loss"]
@@ -309,7 +332,7 @@ class Walk:
         with _makers(base, self.spec.family, counting), counting:
             with self._autocast():
                 found = loss()
-            counting.maker = counting.phase = PHASES_ON_THE_WAY_BACK
+            counting.maker = counting.phase = BACK
             found.backward()
         return Walked(phases=counting.tally.peaks, num_operations=counting.num_operations, cache_bytes=0.0)
 
@@ -382,26 +405,24 @@ def _padded(input_ids: torch.Tensor) -> torch.Tensor:
 
 @contextmanager
 def _makers(model: Any, family: Family, counting: _Counting) -> Generator[None, None, None]:
-    """While a part of the model computes, what comes to be is made by it."""
-    parts = {prefix.rstrip("."): part for part, prefix in PARTS[family]}
-    hooks: list[Any] = []
-    before: list[str] = []
+    """While a part of the model computes, what comes to be is made by it; on the way back all is ``back``'s, computed again or not."""
+    modules, before = dict(model.named_modules()), list[str]()
 
     def entering(part: str) -> Callable[..., None]:
         def enter(*_: Any) -> None:
-            if counting.phase != PHASES_ON_THE_WAY_BACK:  # there what was forgotten is only computed again
+            if counting.phase != BACK:
                 before.append(counting.maker)
                 counting.maker = counting.phase = part
 
         return enter
 
     def leave(*_: Any) -> None:
-        if counting.phase != PHASES_ON_THE_WAY_BACK:
+        if counting.phase != BACK:
             counting.maker = counting.phase = before.pop()
 
-    for name, module in model.named_modules():
-        if name in parts:
-            hooks += [module.register_forward_pre_hook(entering(parts[name])), module.register_forward_hook(leave)]
+    parts = [(modules[prefix.rstrip(".")], part) for part, prefix in PARTS[family] if prefix.rstrip(".") in modules]
+    hooks = [module.register_forward_pre_hook(entering(part)) for module, part in parts]
+    hooks += [module.register_forward_hook(leave) for module, _ in parts]
     yield
     for hook in hooks:
         hook.remove()

@@ -15,8 +15,6 @@ from medvl_lib.audit import AUDIT, AuditRow
 from medvl_lib.errors import MedVLError
 from medvl_lib.evaluation.spec import EvaluationSpec
 from medvl_lib.hardware import Profile, room_bytes
-from medvl_lib.models import shipped
-from medvl_lib.models.published import CONFIGS
 from medvl_lib.models.spec import ModelSpec
 from medvl_lib.models.weights import PACKED_WIDTH
 from medvl_lib.pairs import Split
@@ -96,28 +94,6 @@ class Plan:
         return sum(part.num_bytes for part in self.parts if part.name == name)
 
 
-def config_of(spec: ModelSpec, directory: Path | None = None) -> Any:
-    """The config of a model, without its weights: of a directory, of the small model, or as it was published.
-
-    Raises MedVLError for a checkpoint of the hub whose config is not known here.
-    """
-    from transformers import AutoConfig
-
-    place = directory or (Path(spec.path) if spec.path else shipped.DIRECTORY / spec.family if spec.source == "tiny" else None)
-    if place is not None:
-        config = AutoConfig.from_pretrained(place)
-        if hasattr(config, "quantization_config"):  # the shape is asked for; what is packed is known
-            del config.quantization_config
-        return config
-    if spec.hub_id not in CONFIGS:
-        raise MedVLError(
-            found=f"no config of {spec.hub_id}", where="medvl_lib/models/published.py",
-            do="add its config.json there, or fetch it and name its folder: source = 'directory' and path in the line's model",
-        )  # fmt: skip
-    values = dict(CONFIGS[spec.hub_id])
-    return AutoConfig.for_model(values.pop("model_type"), **values)
-
-
 def longest(audit: Path, splits: Collection[Split], num_tokens: int = 0) -> Length:
     """The largest of what an audit found in some splits; ``num_tokens``: what else may be put before questions, as a bound of the whole."""
     found = Length(num_tokens, 0, 0)
@@ -152,7 +128,7 @@ class Planner:
 
     @cached_property
     def _walk(self) -> "Walk":
-        from medvl_lib.plan.dry_run import Walk
+        from medvl_lib.plan.dry_run import Walk, config_of
 
         return Walk(config_of(self.spec, self._directory), self.spec, self.profile, self.stage.recipe, packed=self.is_packed)
 
@@ -263,7 +239,7 @@ def plan_predictions(
 ) -> Plan:  # fmt: skip
     """What answering ``batch`` questions at a time needs: the base, and its packed form beside it where both have room."""
     from medvl_lib.evaluation.predict import SHARE_FOR_WEIGHTS
-    from medvl_lib.plan.dry_run import Walk
+    from medvl_lib.plan.dry_run import Walk, config_of
 
     config, room = config_of(spec, directory), room_bytes(profile) if room is None else room
     walk = Walk(config, spec, profile, None, packed=False)

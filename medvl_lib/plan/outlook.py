@@ -5,6 +5,7 @@ included: here the question is what fits, and nothing is refused.
 """
 
 from collections.abc import Iterator
+
 from medvl_lib.hardware import Profile
 from medvl_lib.lines import Line
 from medvl_lib.models.spec import ModelSpec

@@ -31,9 +31,7 @@ def render(outlooks: Sequence[Outlook], profile: Profile) -> str:
 def _table(outlook: Outlook, profile: Profile) -> Iterator[str]:
     plan = outlook.plan
     yield f"{plan.step}: {plan.model} on the profile {plan.profile}, {_way(plan)}"
-    yield (
-        f"  the longest: {plan.length.num_tokens:,} tokens, {plan.length.num_pictures} picture(s) of {plan.length.num_pixels:,} pixels"
-    )
+    yield (f"  the longest: {plan.length.num_tokens:,} tokens, {plan.length.num_pictures} picture(s) of {plan.length.num_pixels:,} pixels")
     for part in plan.parts:
         yield f"  {part.name:<24}{part.num_bytes / GB:10.3f} GB   {part.why}"
     room = "not known" if math.isinf(plan.room_bytes) else f"{plan.room_bytes / GB:.2f} GB"

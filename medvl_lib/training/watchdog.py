@@ -76,11 +76,10 @@ class Watchdog(TrainerCallback):
         if self.found_bytes is None or step >= num_steps:
             return
         raise HeavyStepFailed(
-            found=f"{self.found_bytes / GB:.2f} GB of memory were left during step {step} of {num_steps}, and {self.limit_bytes / GB:.2f} are "
-            f"to stay free: training was stopped before the machine would freeze or the kernel kill it",
+            found=f"{self.found_bytes / GB:.2f} GB of memory were left during step {step} of {num_steps}, and {self.limit_bytes / GB:.2f} "
+            "are to stay free: training was stopped before the machine would freeze or the kernel kill it",
             where=str(checkpoints), do=memory_cures(self._profile, micro_batch) + "; it goes on from the checkpoint that was just written",
         )  # fmt: skip
-
 
     def told(self, error: torch.OutOfMemoryError, micro_batch: int, checkpoints: Path) -> HeavyStepFailed:
         """What a device with memory of its own says when it is full, in three parts."""

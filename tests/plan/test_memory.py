@@ -16,8 +16,8 @@ from medvl_lib.errors import MedVLError
 from medvl_lib.hardware import PROFILES
 from medvl_lib.lines import DOCUMENTS, ENCODER, IMAGING, tiny
 from medvl_lib.models.spec import LAYER_LISTS, Family, ModelSpec
-from medvl_lib.plan.dry_run import BATCHES, Sizes, Walk
-from medvl_lib.plan.memory import Length, Planner, config_of, fitting_predictions, kinds_of, longest, micro_batches
+from medvl_lib.plan.dry_run import BATCHES, Sizes, Walk, config_of
+from medvl_lib.plan.memory import Length, Planner, fitting_predictions, kinds_of, longest, micro_batches
 from medvl_lib.tables import write_table
 from medvl_lib.tokenization import TokenizedPicture
 

@@ -86,7 +86,7 @@ def test_no_gradient_is_asked_of_a_frozen_tower_with_gradient_checkpointing(tria
     model.get_base_model().model.visual.register_forward_hook(lambda *told: seen.append(told[2].last_hidden_state.requires_grad))
     pixels, grid = torch.zeros(64, 1176), torch.tensor([[1, 8, 8]])
     model.train().activation_checkpointing_enable({"use_reentrant": False})
-    model.get_base_model().model.visual(pixels, grid_thw=grid)
+    model.get_base_model().model.visual(pixels, grid)
     leave_inputs_alone(model)
-    model.get_base_model().model.visual(pixels, grid_thw=grid)
+    model.get_base_model().model.visual(pixels, grid)
     assert seen == [True, False]  # what the libraries do, and what is left of it

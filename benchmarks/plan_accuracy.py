@@ -141,7 +141,8 @@ def stage_of(family: Family, batch: int) -> Stage:
     """A stage that takes every pair in one step, in two micro-batches."""
     shared: dict[str, Any] = {
         "learning_rate": 1e-3, "num_epochs": 1, "max_steps": 1, "warmup_share": 0.0, "weight_decay": 0.0, "max_gradient_norm": 1.0,
-        "lora_alpha": 16, "seed": 7, "pairs_per_dataset": {}, "max_training_pairs": 0, "max_validation_pairs": 0, "validations_per_epoch": 0,
+        "lora_alpha": 16, "seed": 7, "pairs_per_dataset": {}, "max_training_pairs": 0, "max_validation_pairs": 0,
+        "validations_per_epoch": 0,
     }  # fmt: skip
     if family == "siglip":
         recipe: Any = MatchRecipe(

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
@@ -329,7 +330,7 @@ class Walk:
             if parameter.requires_grad:
                 parameter.grad = FakeTensor(fake, torch.empty_like(parameter, device="meta"), CPU)  # as from the second micro-batch on
         counting = self._counting(model, batch, fake)
-        with _makers(base, self.spec.family, counting), counting:
+        with _makers(base, self.spec.family, counting), self._attention(), counting:
             with self._autocast():
                 found = loss()
             counting.maker = counting.phase = BACK
@@ -338,7 +339,7 @@ class Walk:
 
     def _answer(self, model: Any, batch: Mapping[str, Any], fake: FakeTensorMode) -> Walked:
         counting = self._counting(model.eval(), batch, fake)
-        with _makers(model, self.spec.family, counting), counting, torch.no_grad(), self._autocast():
+        with _makers(model, self.spec.family, counting), self._attention(), counting, torch.no_grad(), self._autocast():
             said = model(**batch, use_cache=True, logits_to_keep=1)
             layers = said.past_key_values.layers
             kept = sum(item.numel() * item.element_size() for layer in layers for item in (layer.keys, layer.values) if item is not None)
@@ -352,6 +353,10 @@ class Walk:
             counting._note(item.untyped_storage())
         counting.maker = LOSS
         return counting
+
+    def _attention(self) -> Any:
+        """On MPS attention is composed of products: tokens x tokens numbers of each head are kept (pytorch #179294)."""
+        return sdpa_kernel(SDPBackend.MATH) if self.profile.device == "mps" else nullcontext()
 
     def _autocast(self) -> Any:
         is_half = self.profile.weights_dtype != "float32"

@@ -6,6 +6,7 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import get_args
 
 import pytest
@@ -15,11 +16,15 @@ from medvl_lib.audit import AUDIT, AuditRow
 from medvl_lib.errors import MedVLError
 from medvl_lib.hardware import PROFILES
 from medvl_lib.lines import DOCUMENTS, ENCODER, IMAGING, tiny
+from medvl_lib.models import shipped
 from medvl_lib.models.spec import LAYER_LISTS, Family, ModelSpec
 from medvl_lib.plan.dry_run import BATCHES, Sizes, Walk, config_of
 from medvl_lib.plan.memory import Length, Planner, fitting_predictions, kinds_of, longest, micro_batches
+from medvl_lib.route.models import planned_training
+from medvl_lib.step import Call
 from medvl_lib.tables import write_table
 from medvl_lib.tokenization import TokenizedPicture
+from medvl_lib.workspace import Workspace
 
 CPU = replace(PROFILES["cpu"], memory_budget_bytes=10**15, memory_margin_share=0.0)
 TINY = tiny(DOCUMENTS)
@@ -31,6 +36,15 @@ def _planner(room: float, batch: int = 4, effective: int = 4) -> Planner:
     stage = TINY.stages[0]
     stage = replace(stage, recipe=replace(stage.recipe, effective_batch=effective))
     return Planner(stage, TINY.model, replace(CPU, training_batch=batch), SHORT, room=room)
+
+
+def _row(number: int, split: str, num_tokens: int, side: int) -> AuditRow:
+    picture = TokenizedPicture(image_id="i", width_pixels=9, height_pixels=9, seen_width_pixels=side, seen_height_pixels=side, num_tokens=4)
+    return AuditRow(
+        pair_id=str(number), dataset="d", split=split, num_tokens=num_tokens, num_prompt_tokens=1, num_target_tokens=1,
+        has_exact_target=True, num_image_tokens=4, num_foreign_special_tokens=0, num_lost_texts=0, glyph_height_pixels=None,
+        pictures=(picture,) * number,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -130,19 +144,37 @@ def test_a_frozen_tower_holds_nothing_for_the_way_back():
 
 
 def test_the_longest_of_an_audit_is_of_the_splits_that_are_asked(tmp_path: Path):
-    def row(number: int, split: str, num_tokens: int, side: int) -> AuditRow:
-        picture = TokenizedPicture(
-            image_id="i", width_pixels=9, height_pixels=9, seen_width_pixels=side, seen_height_pixels=side, num_tokens=4
-        )
-        return AuditRow(
-            pair_id=str(number), dataset="d", split=split, num_tokens=num_tokens, num_prompt_tokens=1, num_target_tokens=1,
-            has_exact_target=True, num_image_tokens=4, num_foreign_special_tokens=0, num_lost_texts=0, glyph_height_pixels=None,
-            pictures=(picture,) * number,
-        )  # fmt: skip
-
-    write_table(tmp_path / AUDIT, AuditRow, [row(1, "train", 50, 56), row(2, "validation", 40, 84), row(3, "test", 99, 112)])
+    write_table(tmp_path / AUDIT, AuditRow, [_row(1, "train", 50, 56), _row(2, "validation", 40, 84), _row(3, "test", 99, 112)])
     assert longest(tmp_path, ("train", "validation")) == Length(50, 2, 84 * 84)
     assert longest(tmp_path, ("train",), num_tokens=70).num_tokens == 70
+
+
+def test_attention_on_mps_keeps_what_a_flash_kernel_does_not():
+    recipe, sizes = TINY.stages[0].recipe, Sizes(1, *SHORT)
+    there, here = (
+        Walk(config_of(TINY.model), TINY.model, replace(CPU, device=device), recipe, packed=False).walk(sizes) for device in ("mps", "cpu")
+    )
+    heads, layers = 4, 4
+    assert there.peak_bytes - here.peak_bytes > layers * heads * 160 * 160 * 4
+
+
+def test_a_training_step_is_planned_from_what_its_audit_found_and_takes_fewer_pairs_at_a_time(tmp_path: Path):
+    write_table(tmp_path / AUDIT, AuditRow, [_row(1, "train", 160, 112)])
+    seen: list[dict] = []
+    call = Call(
+        directory=tmp_path, fingerprint="f", observed="", workspace=Workspace(root=tmp_path), report=seen.append,
+        inputs={f"audit/{TINY.name}": SimpleNamespace(directory=tmp_path)},
+    )  # fmt: skip
+    weights = shipped.DIRECTORY / "qwen2_5_vl"
+    roomy = replace(CPU, quantization="none")
+    stage = TINY.stages[0]
+    assert planned_training(call, TINY, stage, TINY.model, roomy, weights) is roomy
+    two = Planner(stage, TINY.model, roomy, SHORT, weights).plan(2).total_bytes
+    tight = replace(roomy, memory_budget_bytes=round(two * 1.05))
+    assert planned_training(call, TINY, stage, TINY.model, tight, weights) == replace(tight, training_batch=2)
+    assert [told["pairs_at_a_time"] for told in seen] == [4, 2]
+    with pytest.raises(MedVLError, match="there is room for 0.00 GB"):
+        planned_training(call, TINY, stage, TINY.model, replace(roomy, memory_budget_bytes=1000), weights)
 
 
 def test_the_command_prints_the_plan_of_another_machine_and_says_by_its_status_whether_it_fits(

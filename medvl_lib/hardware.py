@@ -56,8 +56,6 @@ class Profile:
     """What the 4-bit variant really is; ``none``: the profile has no 4-bit variant worth measuring. Bears identity."""
     attention: Literal["sdpa", "eager", "flash_attention_2"]
     """transformers' ``attn_implementation``; a family that has no flash attention takes ``sdpa`` in its place."""
-    tf32: bool
-    """Whether products in 32 bits may round their factors to 10 bits of mantissa on a GPU."""
     maps_weights: bool
     """Whether files of weights are mapped while they are loaded; False: read into memory, a shard at a time."""
     gradient_checkpointing: bool
@@ -142,25 +140,25 @@ CORE_COMPUTE = 25e9  # operations a second of a core in 32 bits: 46 to 69e9 on t
 
 PROFILES: Mapping[str, Profile] = {
     "cpu": Profile(
-        name="cpu", device="cpu", engine="torch", quantization="nf4", attention="sdpa", weights_dtype="float32", tf32=False,
+        name="cpu", device="cpu", engine="torch", quantization="nf4", attention="sdpa", weights_dtype="float32",
         maps_weights=True, gradient_checkpointing=False, training_batch=4, prediction_batch=32, num_workers=0, pin_memory=False,
         num_threads=0, memory_budget_bytes=0, memory_margin_share=0.1, compute_per_second=0.0, bandwidth_bytes_per_second=0.0,
         utilisation=0.5, environment={**ENVIRONMENT, "OMP_WAIT_POLICY": "PASSIVE"},
     ),
     "cuda": Profile(
-        name="cuda", device="cuda", engine="torch", weights_dtype="bfloat16", quantization="nf4", attention="sdpa", tf32=False,
+        name="cuda", device="cuda", engine="torch", weights_dtype="bfloat16", quantization="nf4", attention="sdpa",
         maps_weights=True, gradient_checkpointing=True, training_batch=2, prediction_batch=8, num_workers=4, pin_memory=True,
         num_threads=0, memory_budget_bytes=0, memory_margin_share=0.1, compute_per_second=0.0, bandwidth_bytes_per_second=0.0,
         utilisation=0.35, environment={**ENVIRONMENT, "PYTORCH_ALLOC_CONF": "expandable_segments:True"},
     ),
     "gb10": Profile(
-        name="gb10", device="cuda", engine="torch", weights_dtype="bfloat16", quantization="nf4", attention="sdpa", tf32=False,
+        name="gb10", device="cuda", engine="torch", weights_dtype="bfloat16", quantization="nf4", attention="sdpa",
         maps_weights=False, gradient_checkpointing=True, training_batch=4, prediction_batch=8, num_workers=4, pin_memory=False,
         num_threads=0, memory_budget_bytes=0, memory_margin_share=0.15, compute_per_second=125e12, bandwidth_bytes_per_second=273e9,
         utilisation=0.3, environment=ENVIRONMENT,
     ),
     "m3_ultra": Profile(
-        name="m3_ultra", device="mps", engine="torch", weights_dtype="bfloat16", quantization="none", attention="sdpa", tf32=False,
+        name="m3_ultra", device="mps", engine="torch", weights_dtype="bfloat16", quantization="none", attention="sdpa",
         maps_weights=False, gradient_checkpointing=True, training_batch=2, prediction_batch=4, num_workers=2, pin_memory=False,
         num_threads=0, memory_budget_bytes=0, memory_margin_share=0.15, compute_per_second=28e12, bandwidth_bytes_per_second=819e9,
         utilisation=0.3,
@@ -174,7 +172,6 @@ _EVERYWHERE: Mapping[str, str] = {
     "engine": "the one that is built so far",
     "quantization": "bitsandbytes, language linears alone",
     "attention": "the kernel that torch chooses",
-    "tf32": "32 bits mean 32 bits: embeddings and scores must not depend on the GPU",
     "maps_weights": "a mapped file is dropped again by the kernel when memory is short",
     "gradient_checkpointing": "a third more time for a fraction of the memory",
     "training_batch": "the most pairs at a time; a plan that does not fit takes fewer, the effective batch stays the recipe's",
@@ -198,7 +195,7 @@ _OF_PROFILE: Mapping[str, Mapping[str, str]] = {
         "utilisation": "products in 32 bits reach most of it; the rest is elementwise",
     },
     "cuda": {
-        "weights_dtype": "the range of 32 bits; float16 overflows in training",
+        "weights_dtype": "the range of 32 bits; float16 overflows in training. TF32 is off: 32 bits mean 32 bits",
         "attention": "sdpa has torch's own flash kernel; flash_attention_2 where flash-attn is installed, since it needs no padding mask",
         "pin_memory": "a bus lies between CPU and GPU",
         "memory_margin_share": "pieces between tensors, and what the driver takes",

@@ -146,12 +146,11 @@ def test_float16_is_no_profiles_own_and_may_be_set(tmp_path: Path):
     assert profile_named(read_settings(path), "m3_ultra").weights_dtype == "float16"
 
 
-def test_flash_attention_is_taken_where_it_is_installed_and_tf32_nowhere():
+def test_flash_attention_is_taken_where_it_is_installed_and_not_on_a_gb10():
     assert choose(SERVER).profile.attention == "sdpa"
     found = choose(replace(SERVER, flash_attention_version="2.8.3"))
     assert (found.profile.attention, found.reasons["attention"]) == ("flash_attention_2", "flash-attn 2.8.3 is installed")
     assert choose(replace(SPARK, flash_attention_version="2.8.3")).profile.attention == "sdpa"
-    assert not any(profile.tf32 for profile in PROFILES.values())
 
 
 def test_ceilings_are_a_known_gpus_or_not_stated():

@@ -1,6 +1,6 @@
 """Probes: what a device is asked before weights are put on it, and the one mend that an answer may call for.
 
-In: a profile. Out: nothing, where the device computes; the policy for products in 32 bits is set. Warnings are not believed either way:
+In: a profile. Out: nothing, where the device computes; TF32 is off. Warnings are not believed either way:
 torch says of a GB10 (capability 12.1) that it was not built for it, and computes rightly there; a small product tells.
 
 Integer products over a dimension (``image_grid_thw.prod(-1)`` in Qwen2.5-VL) are compiled on the device when they are first asked for, and
@@ -23,9 +23,12 @@ Probe = Callable[[str], float]
 
 
 def prepare(profile: Profile) -> None:
-    """Set the policy for products in 32 bits, and ask the device once whether it computes; the CPU is not asked."""
-    torch.backends.cuda.matmul.allow_tf32 = profile.tf32
-    torch.backends.cudnn.allow_tf32 = profile.tf32  # torch's own default is True
+    """Let products in 32 bits be that, and ask the device once whether it computes; the CPU is not asked.
+
+    TF32 would round their factors to 10 bits of mantissa, so that embeddings and scores depended on the GPU: it is off on every profile.
+    """
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False  # torch's own default is True
     if profile.device != "cpu":
         _ask(profile.device)
 

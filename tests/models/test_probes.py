@@ -6,11 +6,13 @@ import pytest
 import torch
 
 from medvl_lib.errors import MedVLError
+from medvl_lib.hardware import PROFILES
 from medvl_lib.models.probes import (
     integer_product,
     matrix_product,
     multiplies_integers,
     multiply_integers_on_the_cpu,
+    prepare,
     require_products,
 )
 
@@ -24,6 +26,12 @@ def _refusing(_: str) -> float:
 def test_a_device_that_computes_passes_both_probes():
     require_products("cpu", matrix_product)
     assert multiplies_integers("cpu", integer_product)
+
+
+def test_products_in_32_bits_are_not_rounded_to_tf32():
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = True
+    prepare(PROFILES["cpu"])
+    assert not (torch.backends.cudnn.allow_tf32 or torch.backends.cuda.matmul.allow_tf32)
 
 
 def test_a_device_that_fails_or_multiplies_wrongly_is_refused_with_what_it_said():

@@ -5,6 +5,7 @@ parts on stderr. Each verb parses and prints; what it does stands in the room it
 """
 
 import argparse
+import math
 import os
 import secrets
 import sys
@@ -273,6 +274,29 @@ def describe(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def plan(arguments: argparse.Namespace) -> int:
+    """Say what a line's stages and predictions need on a profile: bytes by part, seconds as an estimate, room on the disk."""
+    from medvl_lib.hardware import profile_for, profile_named, room_bytes
+
+    settings = _checked_settings()
+    line = _line(settings, arguments.line)
+    here = profile_for(settings).profile
+    profile, room = here, None
+    if arguments.profile not in {None, here.name} or arguments.memory is not None:
+        memory = None if arguments.memory is None else round(arguments.memory * 1e9)
+        profile = profile_named(settings, arguments.profile or here.name, memory)
+        room = profile.memory_budget_bytes * (1 - profile.memory_margin_share) or math.inf
+    from medvl_lib.plan.outlook import outlooks
+    from medvl_lib.plan.wording import as_json, render
+
+    found = list(outlooks(
+        line, profile, num_tokens=arguments.tokens, num_pixels=arguments.pixels, num_pairs=arguments.pairs,
+        room=room_bytes(profile) if room is None else room,
+    ))  # fmt: skip
+    print(as_json(found) if arguments.json else render(found, profile), end="\n" if arguments.json else "")
+    return int(any(not outlook.plan.fits for outlook in found))
+
+
 def _checked_settings() -> Settings:
     """The settings, refused by every verb alike where a line or a dataset of them cannot be meant, whether it needs that one or not."""
     from medvl_lib.lines import dataset_runs, lines_of
@@ -310,6 +334,17 @@ def counted(text: str) -> tuple[str, int]:
     return part, int(number)
 
 
+def gigabytes(text: str) -> float:
+    """``119.7`` -> 119.7."""
+    try:
+        found = float(text)
+    except ValueError:
+        found = 0.0
+    if not 0 < found < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of gigabytes above 0")
+    return found
+
+
 def parser() -> argparse.ArgumentParser:
     """The verbs and what they take."""
     whole = argparse.ArgumentParser(prog="medvl", description="What needs no Dagster; the graph is opened with `make ui`.")
@@ -331,6 +366,16 @@ def parser() -> argparse.ArgumentParser:
     )
     verb.add_argument("--seed", type=int, help="other records of the same kind")
     verb.set_defaults(run=sample_data)
+
+    verb = verbs.add_parser("plan", help="what a line needs on a profile before anything is fetched or loaded: memory, time, disk")
+    verb.add_argument("line", nargs="?", metavar="LINE", help="which line; may be left out where there is only one")
+    verb.add_argument("--profile", metavar="NAME", help="cpu, cuda, gb10 or m3_ultra; without it this machine's")
+    verb.add_argument("--memory", type=gigabytes, metavar="GB", help="of that machine; without it what the profile is known to have")
+    verb.add_argument("--tokens", type=positive, metavar="N", help="of the longest conversation; without it audit.max_tokens")
+    verb.add_argument("--pixels", type=positive, metavar="N", help="of the largest picture; without it the model's max_pixels")
+    verb.add_argument("--pairs", type=positive, metavar="N", help="training pairs of an epoch; without it what the recipe says")
+    verb.add_argument("--json", action="store_true", help="every value, for machines")
+    verb.set_defaults(run=plan)
 
     verb = verbs.add_parser("pretrain-tiny", help="train a small model from scratch, as the shipped one was: up to two hours on two cores")
     verb.add_argument("model", metavar="MODEL", choices=sorted(get_args(Family)), help=f"one of {', '.join(sorted(get_args(Family)))}")

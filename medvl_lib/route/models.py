@@ -18,6 +18,7 @@ from medvl_lib.models import shipped
 from medvl_lib.models import spec as model_spec
 from medvl_lib.models.spec import ModelSpec
 from medvl_lib.models.weights import BASE_RULES, INT8_RULES, MERGED_RULES, NF4_RULES
+from medvl_lib.plan.memory import Length, Planner, longest
 from medvl_lib.provenance import Fact, Rule, code_version
 from medvl_lib.route.data import sign, source
 from medvl_lib.step import Call, Inputs, Source, Step, Table
@@ -160,9 +161,10 @@ def train_step(
         call.require_made_together(f"{CASES}/{name}")
         from medvl_lib.training.route import train
 
+        planned = planned_training(call, line, stage, spec, profile, call.read(weights.step, name))
         return train(
             call.directory, stage=stage, spec=spec, weights=call.read(weights.step, name), chat=call.read("chat", name),
-            images=ImageStore(call.workspace.images), profile=profile, previous=call.read(before[0].step, name) if before else None,
+            images=ImageStore(call.workspace.images), profile=planned, previous=call.read(before[0].step, name) if before else None,
             checkpoints=call.workspace.checkpoints(stage.name, name, call.fingerprint), report=call.report,
             cases=call.read(CASES, name) if f"{CASES}/{name}" in call.inputs else None,
         )  # fmt: skip
@@ -170,4 +172,17 @@ def train_step(
     return Step(
         name=stage.name, owner=name, description=sign(room), reads=(*reads, weights, *before), process=process, version=version,
         rules=rules, write=write, table=Table(file=TRAINING_STEPS, model=TrainingStep),
+    )  # fmt: skip
+
+
+def planned_training(call: Call, line: Line, stage: Stage, spec: ModelSpec, profile: Profile, weights: Path) -> Profile:
+    """The profile with as many pairs at a time as have room, before a model is loaded; raises MedVLError with the numbers for none."""
+    length = Length(0, 1, spec.max_pixels)
+    if isinstance(stage.recipe, training_recipe.Recipe):
+        bound = line.audit.max_tokens if stage.recipe.with_retrieved_cases else 0
+        length = longest(call.read("audit", line.name), ("train", "validation"), bound)
+    plan = Planner(stage, spec, profile, length, weights).fitting()
+    call.report({"planned_bytes": round(plan.total_bytes), "pairs_at_a_time": plan.micro_batch})
+    return profile if plan.micro_batch >= min(profile.training_batch, stage.recipe.effective_batch) else dataclasses.replace(
+        profile, training_batch=plan.micro_batch
     )  # fmt: skip

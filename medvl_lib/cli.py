@@ -20,23 +20,48 @@ from medvl_lib.settings import Settings, read_settings
 from medvl_lib.workspace import Workspace
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from medvl_lib.doctor import Finding
     from medvl_lib.lines import Line
 
 MARKS = {"ok": "ok   ", "note": "note ", "wrong": "WRONG"}
 REFUSED = 2
 
 
-def doctor(_: argparse.Namespace) -> int:
-    """Say what stands in the way before anything is started."""
+def doctor(arguments: argparse.Namespace) -> int:
+    """Say what stands in the way before anything is started; of one line also whether a few steps of it go as they should."""
     from medvl_lib.doctor import examine
 
+    is_wrong = _told(examine())
+    if arguments.line is not None and not is_wrong:
+        settings = read_settings()
+        line = _line(settings, arguments.line)
+        is_wrong = _told(_smoke(settings, line))
+    return int(is_wrong)
+
+
+def _smoke(settings: Settings, line: "Line") -> "Iterable[Finding]":
+    """The smoke test, in the environment of the profile: what it sets is read when torch is loaded."""
+    from medvl_lib.hardware import process_environment, profile_for
+
+    profile = profile_for(settings).profile
+    for name, value in process_environment(profile).items():
+        os.environ.setdefault(name, value)
+    from medvl_lib.smoke import smoke
+
+    return smoke(line, profile)
+
+
+def _told(findings: "Iterable[Finding]") -> bool:
+    """Print each finding as it comes; whether one of them is wrong."""
     is_wrong = False
-    for finding in examine():
+    for finding in findings:
         is_wrong |= finding.level == "wrong"
-        print(f"{MARKS[finding.level]}  {finding.name:<12} {finding.found}")
+        print(f"{MARKS[finding.level]}  {finding.name:<12} {finding.found}", flush=True)
         if finding.do:
             print(f"{'':<20}-> {finding.do}")
-    return int(is_wrong)
+    return is_wrong
 
 
 def sample_data(arguments: argparse.Namespace) -> int:
@@ -351,6 +376,7 @@ def parser() -> argparse.ArgumentParser:
     verbs = whole.add_subparsers(dest="verb", required=True, metavar="VERB")
 
     verb = verbs.add_parser("doctor", help="say what stands in the way, and why this hardware profile was chosen")
+    verb.add_argument("--line", metavar="LINE", help="also try the line's processor, model, template, stages and saves: a minute")
     verb.set_defaults(run=doctor)
 
     verb = verbs.add_parser("sample-data", help="write invented raw files in the publishers' real layouts")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from pydantic import TypeAdapter
 
+from medvl_lib.benchmark.goals import GoalRow
 from medvl_lib.benchmark.promotion import Decision
 from medvl_lib.benchmark.tables import (
     BenchmarkRow,
@@ -23,7 +24,7 @@ from medvl_lib.benchmark.tables import (
 from medvl_lib.provenance import Fact, Verdict
 from medvl_lib.reviews.tables import RatingSummary
 
-REVISION = 6  # recall and speed of the encoder, what follows a decision; raised when a report of an evaluation would say something else
+REVISION = 7  # stretch goals; recall and speed of the encoder; raised when a report of an evaluation would say something else
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,6 +189,8 @@ class Report:
     examples: Examples
     records: tuple[Record, ...]
     """From the raw files to the decision, then what follows it or stands beside it: parity, what is served, near duplicates."""
+    stretch_goals: tuple[GoalRow, ...]
+    """What somebody hoped for; empty where nobody did."""
     awaited: tuple[str, ...]
     """Steps after this decision that had not been made when this was written: their checks are not among the records."""
 

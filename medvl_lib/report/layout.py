@@ -13,6 +13,7 @@ from medvl_lib.report.content import Report
 SECTIONS: tuple[tuple[str, str, Callable[[Report], Iterator[Block]]], ...] = (
     ("verdict", "Verdict", results.verdict),
     ("comparison", "Base, quantized and adapted", results.comparison),
+    ("goals", "Stretch goals, which decide nothing", results.goals),
     ("cost", "What it costs", results.cost),
     ("controls", "Intervals, floors, and answers without the picture", results.controls),
     ("encoder", "What the encoder finds", results.encoder),

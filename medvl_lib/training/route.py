@@ -18,7 +18,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, set_seed
 from trl import SFTConfig, SFTTrainer
 
 from medvl_lib.batches import Collator, Reader
-from medvl_lib.chat import Conversation, conversations_path, read_conversations
+from medvl_lib.chat import Conversation
 from medvl_lib.errors import HeavyStepFailed, MedVLError
 from medvl_lib.files import write_json
 from medvl_lib.hardware import Profile
@@ -32,14 +32,16 @@ from medvl_lib.step import Report
 from medvl_lib.tables import write_table
 from medvl_lib.training import matching
 from medvl_lib.training.checkpoints import is_complete, newest_complete, path_of, step_of
-from medvl_lib.training.choice import chosen, mixed, num_by_dataset, takes_cases
+from medvl_lib.training.choice import held_out, num_by_dataset, require_pairs, taken, takes_cases
 from medvl_lib.training.frozen import FROZEN_TENSORS, FrozenTensor, compare
+from medvl_lib.training.moved import MOVED_TENSORS, MovedTensor
 from medvl_lib.training.recipe import Objective, Recipe, Stage
 from medvl_lib.training.recorder import Recorder, stopping_at_the_next_step
 from medvl_lib.training.rules import FULLY_TRAINED, SUMMARY
-from medvl_lib.training.steps import TRAINED_ON, TRAINING_STEPS, TrainingStep
+from medvl_lib.training.start import the_start
+from medvl_lib.training.steps import START_LOSS, TRAINED_ON, TRAINING_STEPS, TrainingStep
 from medvl_lib.training.watchdog import Watchdog
-from medvl_lib.training.work import CHECKPOINTS_PER_RUN, Material, Work, pace, shared_arguments
+from medvl_lib.training.work import CHECKPOINTS_PER_RUN, Material, Pace, Work, pace, shared_arguments
 
 CONVERSATIONS: Mapping[str, Any] = {  # what TRL's trainer is told beside what every trainer is: the plain loss, and hands off the data
     "loss_type": "nll", "max_length": None, "packing": False, "completion_only_loss": False,
@@ -64,10 +66,16 @@ def train(
         stage=stage, spec=spec, weights=weights, chat=chat, images=images, profile=profile, previous=previous, checkpoints=checkpoints,
         report=report, cases=cases,
     ))  # fmt: skip
+    settle(work.trainer)
     before = frozen_hashes(work.trainer.model)
+    at_the_start = the_start(work.trainer, checkpoints) if stage.handover is not None else None
     train_to_the_end(work.trainer, work.recorder, checkpoints, Watchdog(profile) if watchdog is None else watchdog)
     write_table(directory / FROZEN_TENSORS, FrozenTensor, compare(before, frozen_hashes(work.trainer.model)))
-    return work.save(directory, {"kept_step": keep_the_best(work.trainer, checkpoints, work.put_back), **work.counts})
+    kept = keep_the_best(work.trainer, checkpoints, work.put_back)
+    told = {} if at_the_start is None else {START_LOSS: at_the_start.validation_loss}
+    if at_the_start is not None:
+        write_table(directory / MOVED_TENSORS, MovedTensor, at_the_start.moved(work.trainer.model))
+    return work.save(directory, {"kept_step": kept, **work.counts, **told})
 
 
 def answering(material: Material) -> Work:
@@ -79,35 +87,30 @@ def answering(material: Material) -> Work:
     model = loaded.model if material.previous is not None else adapt(loaded, spec, recipe)
     _require_whole(model, recipe, material.previous or material.weights)
     exact = values_to_keep(model, is_continued=material.previous is not None)
-    training, validation = conversations_path(material.chat, "train"), conversations_path(material.chat, "validation")
-    words = prefaces(material.cases) if recipe.with_retrieved_cases and material.cases is not None else {}
+    stage, words = material.stage, prefaces(material.cases) if recipe.with_retrieved_cases and material.cases is not None else {}
 
     def asked(conversations: Iterable[Conversation]) -> list[Conversation]:
         return [with_cases(item, words[item.pair_id]) if takes_cases(item.pair_id, recipe) else item for item in conversations]
 
-    pairs = asked(chosen(read_conversations(training), recipe, recipe.max_training_pairs, is_training=True))
-    held_out = asked(chosen(read_conversations(validation), recipe, recipe.max_validation_pairs, is_training=False))
-    epoch = mixed(pairs, recipe)
-    if not epoch:
-        raise MedVLError(
-            found=f"no training pair of {', '.join(recipe.pairs_per_dataset) or 'any dataset'}"
-            + (f", {len(pairs)} before mixture_weights = {dict(recipe.mixture_weights)}" if pairs else ""),
-            where=str(training),
-            do="name datasets of this line in recipe.pairs_per_dataset, raise its mixture_weights, or check what validation rejected",
-        )  # fmt: skip
+    found = taken(material.chat, stage, recipe)
+    require_pairs(found, material.chat, stage, recipe)
+    epoch, unseen = asked(found.epoch), asked(held_out(material.chat, stage, recipe))
     reader = Reader(processor=loaded.processor, prompts=loaded.prompts, images=material.images)
     recorder = Recorder(checkpoints, material.report)
-    args = arguments(recipe, profile, len(epoch), checkpoints, has_validation=bool(held_out))
+    paced = pace(recipe, len(epoch), share=stage.share_of_steps, before=stage.share_before, num_line_pairs=found.num_line_pairs)
+    args = arguments(recipe, profile, len(epoch), checkpoints, has_validation=bool(unseen), paced=paced)
     trainer = SFTTrainer(
         model=model, args=args, optimizers=(optimizer(model, recipe, args), None),
-        train_dataset=_rows(epoch, 0), eval_dataset=_rows(held_out, len(epoch)) if held_out else None,
-        processing_class=loaded.processor, data_collator=Collator(reader=reader, conversations=[*epoch, *held_out]), callbacks=[recorder],
+        train_dataset=_rows(epoch, 0), eval_dataset=_rows(unseen, len(epoch)) if unseen else None,
+        processing_class=loaded.processor, data_collator=Collator(reader=reader, conversations=[*epoch, *unseen]), callbacks=[recorder],
     )  # fmt: skip
     put_exact_back(trainer.model, exact)
     distinct = num_by_dataset({pair.pair_id: pair for pair in epoch}.values())
     counts: dict[str, Fact] = {
         "num_training_pairs": sum(distinct.values()), "num_pairs_per_epoch": len(epoch),
-        "num_validation_pairs": len(held_out), "num_pairs_with_cases": sum(takes_cases(pair.pair_id, recipe) for pair in pairs),
+        "num_validation_pairs": len(unseen), "num_pairs_with_cases": sum(takes_cases(pair.pair_id, recipe) for pair in found.pairs),
+        "num_line_pairs_per_epoch": found.num_line_pairs,
+        "num_training_images": len({image_id for pair in epoch for image_id in pair.image_ids}),
         **{f"{TRAINED_ON}{name}": count for name, count in distinct.items()},
     }  # fmt: skip
     return Work(
@@ -233,11 +236,13 @@ def optimizer(model: Any, recipe: Recipe, args: SFTConfig) -> torch.optim.Optimi
     ], **how)  # fmt: skip
 
 
-def arguments(recipe: Recipe, profile: Profile, num_pairs: int, output: Path, *, has_validation: bool) -> SFTConfig:
+def arguments(
+    recipe: Recipe, profile: Profile, num_pairs: int, output: Path, *, has_validation: bool, paced: Pace | None = None
+) -> SFTConfig:
     """The recipe and the profile as the trainer's arguments: each one listed, none left to a default that decides weights."""
     accumulation = recipe.effective_batch // math.gcd(recipe.effective_batch, profile.training_batch)
     per_device = recipe.effective_batch // accumulation
-    total, validate_every = pace(recipe, num_pairs)
+    total, validate_every = paced or pace(recipe, num_pairs)
     is_validated = has_validation and validate_every > 0
     return SFTConfig(
         **shared_arguments(profile, output, recipe.seed), **CONVERSATIONS,

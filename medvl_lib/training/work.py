@@ -22,6 +22,8 @@ from medvl_lib.training.recorder import Recorder
 
 CHECKPOINTS_PER_RUN = 8  # about every eighth of a run is repeated at worst after a kill; operational, not identity
 
+HALF = 0.5 + 1e-9  # 0.35 x 90 is 31.499999999999996
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Material:
@@ -62,11 +64,17 @@ class Pace(NamedTuple):
     validate_every: int
 
 
-def pace(recipe: Recipe | MatchRecipe, num_pairs: int) -> Pace:
-    """The steps of a recipe over an epoch of so many pairs: cadences are shares of an epoch, so that they fire in the shortest one."""
+def pace(recipe: Recipe | MatchRecipe, num_pairs: int, *, share: float = 1.0, before: float = 0.0, num_line_pairs: int = 0) -> Pace:
+    """The steps of a recipe over an epoch of so many pairs: cadences are shares of an epoch, so that they fire in the shortest one.
+
+    A stage with a ``share`` has that part of the steps that the recipe has over all ``num_line_pairs`` of the line, from the part
+    ``before`` it: both ends to the nearest whole step, so that the stages' steps are the line's.
+    """
     steps_per_epoch = max(1, math.ceil(num_pairs / recipe.effective_batch))
+    line_steps_per_epoch = max(1, math.ceil((num_line_pairs or num_pairs) / recipe.effective_batch))
+    total = recipe.max_steps or max(1, math.ceil(line_steps_per_epoch * recipe.num_epochs))
     return Pace(
-        num_steps=recipe.max_steps or max(1, math.ceil(steps_per_epoch * recipe.num_epochs)),
+        num_steps=max(1, math.floor(total * (before + share) + HALF) - math.floor(total * before + HALF)),
         validate_every=max(1, steps_per_epoch // recipe.validations_per_epoch) if recipe.validations_per_epoch else 0,
     )
 

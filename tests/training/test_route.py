@@ -28,10 +28,11 @@ from medvl_lib.provenance import Fact
 from medvl_lib.tables import read_table
 from medvl_lib.training.checkpoints import newest_complete
 from medvl_lib.training.frozen import FROZEN_TENSORS, compare
-from medvl_lib.training.recipe import Recipe, Stage
+from medvl_lib.training.moved import MOVED_TENSORS, MovedTensor
+from medvl_lib.training.recipe import Handover, Recipe, Stage
 from medvl_lib.training.route import adapt, arguments, keep_the_best, put_adapter_back, settle, train
 from medvl_lib.training.rules import ADAPTER, RULES, SUMMARY
-from medvl_lib.training.steps import TRAINING_STEPS, TrainingStep
+from medvl_lib.training.steps import START_LOSS, TRAINING_STEPS, TrainingStep
 from tests.torch_fixtures import RECIPE, TINY, Trial
 
 
@@ -213,6 +214,32 @@ def test_pairs_that_a_weight_leaves_out_of_every_epoch_are_not_counted_as_traine
     recipe = replace(RECIPE, max_steps=1, mixture_weights={"invented": 0.5}, validations_per_epoch=0)
     facts = _run(trial, tmp_path / "adapter", tmp_path / "checkpoints", recipe=recipe)
     assert 0 < facts["num_training_pairs_invented"] == facts["num_training_pairs"] == facts["num_pairs_per_epoch"] < 12
+
+
+def _hand_over(trial: Trial, directory: Path, checkpoints: Path, report: Callable[[dict], None] = lambda _: None) -> dict[str, Fact]:
+    directory.mkdir(exist_ok=True)
+    stage = Stage(name="adapter", objective="generate", recipe=RECIPE, handover=Handover())
+    return train(
+        directory, stage=stage, spec=TINY, weights=trial.nf4, chat=trial.chat, images=trial.images, profile=trial.profile, previous=None,
+        checkpoints=checkpoints, report=report,
+    )  # fmt: skip
+
+
+def test_looking_at_the_start_changes_no_weight_and_is_done_once(trial: Trial, tmp_path: Path) -> None:
+    """The held-out loss before the first step costs random numbers; they are put back, and a resumed run does not look again."""
+    _run(trial, tmp_path / "plain", tmp_path / "a")
+    facts = _hand_over(trial, tmp_path / "handed over", tmp_path / "b")
+    with pytest.raises(_Killed):
+        _hand_over(trial, tmp_path / "cut", tmp_path / "c", _kill_after(4))
+    resumed = _hand_over(trial, tmp_path / "resumed", tmp_path / "c")
+    weights = {sha256_of_file(tmp_path / name / ADAPTER) for name in ("plain", "handed over", "resumed")}
+    assert len(weights) == 1
+    assert (
+        facts[START_LOSS]
+        == resumed[START_LOSS]
+        > min(step.validation_loss for step in read_table(tmp_path / "resumed" / TRAINING_STEPS, TrainingStep) if step.validation_loss)
+    )
+    assert list(read_table(tmp_path / "resumed" / MOVED_TENSORS, MovedTensor)) == []  # nothing is trained in full
 
 
 def test_a_frozen_tensor_that_changes_is_seen_in_bytes_and_in_scales(trial: Trial) -> None:

@@ -289,6 +289,9 @@ TINY_MODELS: Mapping[Family, tuple[str, int]] = {
 }
 """What the small models are called, and the pixels that they keep of a picture."""
 
+TINY_STEPS: Mapping[Family, int] = {"qwen2_5_vl": 120, "mllama": 40, "llava_med": 60, "siglip": 30}
+"""Optimizer steps of a small model: enough to learn something, few enough for a look."""
+
 
 def tiny_model(family: Family) -> ModelSpec:
     """The small model of a family: the one that comes with MedVL, trained by ``pretraining``."""
@@ -305,23 +308,24 @@ def tiny(line: Line) -> Line:
     return replace(
         line,
         model=tiny_model(line.model.family),
-        stages=tuple(_tiny_stage(stage) for stage in line.stages),
+        stages=tuple(_tiny_stage(stage, line.model.family) for stage in line.stages),
         evaluation=replace(line.evaluation, splits=("test",), max_pairs_per_dataset=60, max_answer_tokens=240),
         parity=replace(line.parity, max_pairs=2),  # twice one at a time: four and a half CPU seconds an answer
     )
 
 
-def _tiny_stage(stage: Stage) -> Stage:
+def _tiny_stage(stage: Stage, answering: Family) -> Stage:
     """The same stage with few steps and pairs, and its own small model where it has one."""
     if isinstance(stage.recipe, MatchRecipe):
+        family = answering if stage.model is None else stage.model.family
         recipe = replace(
-            stage.recipe, learning_rate=3e-4, num_epochs=1, max_steps=60, effective_batch=32, max_training_pairs=1000,
+            stage.recipe, learning_rate=3e-4, num_epochs=1, max_steps=TINY_STEPS[family], effective_batch=32, max_training_pairs=1000,
             max_validation_pairs=200, validations_per_epoch=1,
         )  # fmt: skip
         return replace(stage, recipe=recipe, model=None if stage.model is None else tiny_model(stage.model.family))
     recipe = replace(
-        stage.recipe, learning_rate=5e-3, num_epochs=1, max_steps=180, effective_batch=4, lora_rank=32, lora_alpha=64, lora_dropout=0.0,
-        max_training_pairs=600, max_validation_pairs=16, validations_per_epoch=2,
+        stage.recipe, learning_rate=5e-3, num_epochs=1, max_steps=TINY_STEPS[answering], effective_batch=4, lora_rank=32, lora_alpha=64,
+        lora_dropout=0.0, max_training_pairs=600, max_validation_pairs=16, validations_per_epoch=2,
     )  # fmt: skip
     return replace(stage, recipe=recipe, handover=stage.handover and replace(stage.handover, num_answers=4, max_answer_tokens=96))
 

@@ -143,14 +143,14 @@ create table benchmark_rows (
     ci_high double,
     run_id varchar
 );
-comment on table benchmark_rows is 'A metric with its n and interval. Key: (evaluation_id, line, variant, condition, dataset, split, slice, metric). Where texts of a dataset are cut in several ways (bleu_4 of English and Chinese) there is a row for each language, and none over both.';
+comment on table benchmark_rows is 'A metric with its n and interval. Key: (evaluation_id, line, variant, condition, dataset, split, slice, metric). Where texts of a dataset are cut in several ways (bleu_4 of English and Chinese) there is a row for each language, or for each way where a language has several, and none over all.';
 comment on column benchmark_rows.evaluation_id is 'the evaluation: one set of answers, scored by one version of the metrics';
 comment on column benchmark_rows.line is 'the line that was evaluated';
 comment on column benchmark_rows.variant is 'who answered';
 comment on column benchmark_rows.condition is 'as_is, or what was done to the question';
 comment on column benchmark_rows.dataset is 'name of the dataset';
 comment on column benchmark_rows.split is 'the split of the pairs';
-comment on column benchmark_rows.slice is 'all, or the pairs with one label: document_type=lab_results, language=zh; of a metric over several labels one of them over all pairs: label=edema';
+comment on column benchmark_rows.slice is 'all, or the pairs with one label: document_type=lab_results, language=zh; way=... with the signature of a metric; of a metric over several labels one of them over all pairs: label=edema';
 comment on column benchmark_rows.metric is 'name of the metric';
 comment on column benchmark_rows.is_higher_better is 'whether a larger mean is better';
 comment on column benchmark_rows.highest is 'upper end of the metric''s range, which begins at 0: 1, of bleu_4 100';
@@ -421,6 +421,32 @@ comment on column promotion_decisions.decided_at is 'when it was decided, ISO 86
 comment on column promotion_decisions.is_current is 'whether it is the gate''s current decision of its line, or a person''s that is in force; both stand where a person overrode the gate';
 comment on column promotion_decisions.is_served is 'whether the line serves this challenger because of this decision; none of a line that serves its base model because nothing was promoted';
 
+create table rollbacks (
+    line varchar not null,
+    action varchar not null,
+    decided_by varchar not null,
+    reason varchar not null,
+    from_variant varchar not null,
+    from_data_version varchar not null,
+    to_variant varchar not null,
+    to_data_version varchar not null,
+    fingerprint varchar not null,
+    decided_at varchar not null,
+    is_holding boolean not null
+);
+comment on table rollbacks is 'A person''s word on what a line serves. Key: fingerprint.';
+comment on column rollbacks.line is 'the line';
+comment on column rollbacks.action is 'rollback: what was served before is served again, and held; release: the pointer may move again';
+comment on column rollbacks.decided_by is 'who decided';
+comment on column rollbacks.reason is 'why, in that person''s words';
+comment on column rollbacks.from_variant is 'what was served until then';
+comment on column rollbacks.from_data_version is 'its identity; empty: the base model as it is';
+comment on column rollbacks.to_variant is 'what is served from then on; of a release the same';
+comment on column rollbacks.to_data_version is 'its identity; empty: the base model as it is';
+comment on column rollbacks.fingerprint is 'directory of the record below rollback/<line>/';
+comment on column rollbacks.decided_at is 'when it was decided, ISO 8601 in UTC';
+comment on column rollbacks.is_holding is 'whether the pointer is held because of this rollback now';
+
 -- Views, named for the question. "Newest" is the current evaluation of a line, or else the last one that was made.
 
 create view leaderboard as
@@ -450,7 +476,7 @@ left join latencies l using (evaluation_id, variant, condition, dataset, split)
 left join memory m using (evaluation_id, variant)
 where r.split = 'test' and (
     r.slice = 'all'
-    or (starts_with(r.slice, 'language=') and not exists (
+    or ((starts_with(r.slice, 'language=') or starts_with(r.slice, 'way=')) and not exists (
         from benchmark_rows whole
         where whole.slice = 'all' and whole.evaluation_id = r.evaluation_id and whole.variant = r.variant
             and whole.condition = r.condition and whole.dataset = r.dataset and whole.split = r.split and whole.metric = r.metric
@@ -462,7 +488,7 @@ qualify row_number() over (
 ) = 1
 order by r.line, r.dataset, r.metric, r.slice, r.condition, case when r.is_higher_better then -r.mean else r.mean end, r.variant;
 comment on view leaderboard is 'Who is best? The newest test-split row of every line, variant, condition, dataset and metric, best first.';
-comment on column leaderboard.slice is 'all; or one language, where texts of several are cut in several ways and have no row over both';
+comment on column leaderboard.slice is 'all; or one language, or one way, where texts are cut in several ways and have no row over all';
 comment on column leaderboard.n is 'test pairs behind the mean';
 comment on column leaderboard.mean is 'mean over pairs, 0 to 1; of bleu_4 corpus BLEU over all pairs together, 0 to 100';
 comment on column leaderboard.highest is 'upper end of the metric''s range: 1, of bleu_4 100';

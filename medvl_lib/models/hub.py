@@ -24,7 +24,7 @@ from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils import build_hf_headers
 from huggingface_hub.utils.sha import git_hash
 
-from medvl_lib.errors import MedVLError
+from medvl_lib.errors import MedVLError, Unreachable
 from medvl_lib.files import read_json, sha256_of_file, write_json, writing_below
 from medvl_lib.models.spec import LAYOUT_REVISIONS, ModelSpec
 from medvl_lib.models.weights import NEEDED, WEIGHTS, shards
@@ -279,7 +279,9 @@ def _status(error: Exception) -> int | None:
 def _refusal(spec: ModelSpec, what: str, error: Exception) -> MedVLError:
     """What the hub, or the way to it, said: in words of ours, since theirs may quote a signed address or a token."""
     found, do = _cause(spec, error)
-    return MedVLError(found=f"{what}: {found}", where=_where(spec), do=f"{do}; {WAY_AROUND}")
+    is_broken = isinstance(error, httpx2.TransportError) and not isinstance(error, httpx2.LocalProtocolError)
+    kind = Unreachable if is_broken or _status(error) in PASSING else MedVLError
+    return kind(found=f"{what}: {found}", where=_where(spec), do=f"{do}; {WAY_AROUND}")
 
 
 def _cause(spec: ModelSpec, error: Exception) -> tuple[str, str]:

@@ -27,8 +27,8 @@ from transformers.utils import logging as transformers_logging
 
 from medvl_lib.errors import MedVLError, WriteFailed
 from medvl_lib.hardware import Profile, room_bytes
-from medvl_lib.models import hub, llava_layout, llava_med, mllama, qwen2_5_vl, shipped, siglip
-from medvl_lib.models.spec import ADAPTED, FAMILIES, LANGUAGE, MODEL_TYPES, PARTS, SKIP_MODULES, Family, ModelSpec
+from medvl_lib.models import hub, llava_layout, llava_med, mllama, probes, qwen2_5_vl, shipped, siglip
+from medvl_lib.models.spec import ADAPTED, FAMILIES, LANGUAGE, MODEL_TYPES, NO_FLASH_ATTENTION, PARTS, SKIP_MODULES, Family, ModelSpec
 from medvl_lib.models.weights import WEIGHTS, Quantization, describe, held_bytes
 from medvl_lib.prompts import PromptFormat, read_prompt_format
 from medvl_lib.provenance import Fact
@@ -59,7 +59,7 @@ LAYOUTS: Mapping[Family, Layout] = {
 AS_PUBLISHED = "as_published"  # where a checkpoint lies until it is converted
 DISK_WORDS = re.compile(r"I/O error|PytorchStreamWriter|unexpected pos|No space left|File too large", re.IGNORECASE)
 GB = 1e9
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -260,14 +260,21 @@ def _require_room(directory: Path, profile: Profile, quantization: Quantization 
 def _from_pretrained(
     directory: Path, profile: Profile, quantization: BitsAndBytesConfig | None = None, auto: Any = AutoModelForImageTextToText
 ) -> PreTrainedModel:
+    probes.prepare(profile)
     model, said = auto.from_pretrained(
-        directory, dtype=DTYPES[profile.weights_dtype], attn_implementation=profile.attention,
-        output_loading_info=True, ignore_mismatched_sizes=True,  # told below, by name
+        directory, dtype=DTYPES[profile.weights_dtype], attn_implementation=_attention(directory, profile),
+        disable_mmap=not profile.maps_weights, output_loading_info=True, ignore_mismatched_sizes=True,  # told below, by name
         device_map={"": profile.device},  # named: "auto" splits on unified memory, and without one NF4 lands on the CPU on a Mac
         **({} if quantization is None else {"quantization_config": quantization}),
     )  # fmt: skip
     _require_all_weights(directory, said)
     return model
+
+
+def _attention(directory: Path, profile: Profile) -> str:
+    """The profile's attention, or ``sdpa`` where the family has no flash attention."""
+    family = json.loads((directory / "config.json").read_text())["model_type"]
+    return "sdpa" if profile.attention == "flash_attention_2" and family in NO_FLASH_ATTENTION else profile.attention
 
 
 def _require_all_weights(directory: Path, said: Mapping[str, Any]) -> None:

@@ -78,6 +78,14 @@ PARTS: dict[Family, tuple[tuple[str, str], ...]] = {
     "siglip": (("vision", "vision_model."), ("text", "text_model."), ("temperature", "logit_")),
 }  # fmt: skip
 """The parts of a model and how their parameters' names begin; the first that matches counts."""
+NO_FLASH_ATTENTION: frozenset[Family] = frozenset({"mllama"})
+"""Families whose cross-attention transformers runs by ``sdpa`` alone."""
+LAYER_LISTS: dict[Family, tuple[str, ...]] = {
+    "qwen2_5_vl": ("model.language_model.layers", "model.visual.blocks"),
+    "mllama": ("model.language_model.layers",),  # its tower hands out layers by number: that list is never cut
+    "siglip": ("vision_model.encoder.layers", "text_model.encoder.layers"),
+}
+"""Lists of layers that say the same over and over, and may be cut to a few of them: what a plan multiplies instead of walking."""
 STORED_LANGUAGE_PREFIX: dict[Family, str | tuple[()]] = {
     "qwen2_5_vl": "model.layers.",
     "mllama": "language_model.model.layers.",

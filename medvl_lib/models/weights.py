@@ -102,7 +102,7 @@ def held_bytes(directory: Path, weights_dtype: str, quantization: Quantization |
 
     With ``quantization``: what they will take once the language linears are packed.
     """
-    width = {"float32": 4.0, "bfloat16": 2.0}[weights_dtype]
+    width = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0}[weights_dtype]
     prefix = STORED_LANGUAGE_PREFIX[FAMILIES[read_json(directory / "config.json")["model_type"]]]
     held = 0.0
     for name, tensor in tensors(directory).items():

@@ -20,7 +20,7 @@ from medvl_lib.errors import InputMissing
 from medvl_lib.evaluation.metrics import METRICS
 from medvl_lib.evaluation.parquet_sql import query
 from medvl_lib.files import read_json
-from medvl_lib.pointer import Served, in_words, pointer_id, read_pointer
+from medvl_lib.pointer import Served, pointer_id, read_pointer, told
 from medvl_lib.provenance import PROVENANCE, VERDICTS, Artifact, Outcome, Verdict, ancestor, digest, read_artifact, require_intact
 from medvl_lib.report import quotes
 from medvl_lib.report.content import REVISION, Audit, AuditedPart, MetricNote, RatedSheet, Record, Report
@@ -118,7 +118,7 @@ def gather(workspace: Workspace, judged: Judged, shown: Mapping[str, str], witho
     return Report(
         revision=REVISION, line=line, evaluation_id=str(judged.benchmark.facts["evaluation_id"]), decisions=decisions,
         overrides=tuple(overrides.values()), in_force=overrides.get(pointer.decision) if pointer else None,
-        served=in_words(line, pointer), has_moved=_has_moved(lineage, pointer),
+        served=told(workspace, line), has_moved=_has_moved(lineage, pointer),
         decided_at=read_json(judged.promotion.directory / PROVENANCE)["finished_at"],
         audit=_audit(audited.directory), metrics=_metrics(tables["evaluations"][0].metric_versions),
         confusions=quotes.confusions(answered), examples=quotes.examples(answered, shown),
@@ -135,7 +135,7 @@ def standing(workspace: Workspace, judged: Judged) -> str:
     lineage = _lineage(workspace, [judged.benchmark, judged.promotion, *rated], line, OWN)
     return digest([
         [[one.key, one.fingerprint, tuple(_verdicts(one))] for one in lineage], list(_overrides(workspace, judged)),
-        in_words(line, read_pointer(workspace, line)),
+        told(workspace, line),
     ])  # fmt: skip
 
 

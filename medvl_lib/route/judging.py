@@ -1,9 +1,10 @@
 """Steps of the judgement: predictions, scores, benchmark, the decision, and whether what it serves says the same there.
 
-In: a line and a profile. Out: steps. Metrics and gate have their own rooms; what is served because of a decision is ``serving``'s.
+In: a line and a profile. Out: steps. Metrics and gate have their own rooms; what is served because of a decision is ``pointing``'s.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from medvl_lib import audit, case_index, chat, images, prompts, retrieved_cases, split
 from medvl_lib.benchmark import rows
@@ -19,6 +20,7 @@ from medvl_lib.hardware import Profile, numerics
 from medvl_lib.images import ImageStore
 from medvl_lib.lines import Line
 from medvl_lib.models.weights import BASE_RULES
+from medvl_lib.plan.memory import fitting_predictions, longest
 from medvl_lib.pointer import Contender
 from medvl_lib.provenance import Artifact, Fact, ancestor, code_version
 from medvl_lib.route.champion import JUDGED_AGAINST, champion_of, contenders
@@ -50,6 +52,7 @@ def judging_steps(line: Line, profile: Profile) -> tuple[Step, ...]:
         return "" if champion is None else champion.data_version
 
     def predict(call: Call) -> Mapping[str, Fact]:
+        call.require_made_together(*(one.key for one in beside))
         start_server(profile)  # before torch is imported here
         from medvl_lib.evaluation.answering import Weights
         from medvl_lib.evaluation.predict import write_predictions
@@ -63,10 +66,15 @@ def judging_steps(line: Line, profile: Profile) -> tuple[Step, ...]:
                 data_version=one.data_version,
             ) for variant, one in everyone.items()
         ]  # fmt: skip
+        bound = line.audit.max_tokens if "retrieved_cases" in line.evaluation.controls else 0
+        length = longest(call.read("audit", name), line.evaluation.splits, bound)
+        plan = fitting_predictions(line.evaluation, line.model, profile, length, call.read("base_model", name))
+        call.report({"planned_bytes": round(plan.total_bytes), "pairs_at_a_time": plan.micro_batch})
+        planned = replace(profile, prediction_batch=plan.micro_batch)
         facts = write_predictions(
             call.directory, weights=variants, controlled=controlled(line), spec=line.model, evaluation=line.evaluation,
             chat=call.read("chat", name),
-            audit=call.read("audit", name), images=ImageStore(call.workspace.images), profile=profile, report=call.report,
+            audit=call.read("audit", name), images=ImageStore(call.workspace.images), profile=planned, report=call.report,
             cases=call.read(CASES, name) if f"{CASES}/{name}" in call.inputs else None,
         )  # fmt: skip
         return {**facts, **liken(call), JUDGED_AGAINST: call.observed}

@@ -19,6 +19,7 @@ from medvl_lib.models import shipped
 from medvl_lib.models import spec as model_spec
 from medvl_lib.models.spec import ModelSpec
 from medvl_lib.models.weights import BASE_RULES, INT8_RULES, MERGED_RULES, NF4_RULES
+from medvl_lib.plan.memory import Length, Planner, longest
 from medvl_lib.provenance import Fact, Rule, code_version
 from medvl_lib.route.data import sign, source
 from medvl_lib.step import Call, Inputs, Source, Step, Table
@@ -170,12 +171,14 @@ def train_step(
     name = line.name
 
     def write(call: Call) -> Mapping[str, Fact]:
+        call.require_made_together(f"{CASES}/{name}")
         from medvl_lib.training.route import train
 
         stored, chat_directory, start = ImageStore(call.workspace.images), call.read("chat", name), call.read(weights.step, name)
+        planned = planned_training(call, line, stage, spec, profile, start)
         facts = train(
             call.directory, stage=stage, spec=spec, weights=start, chat=chat_directory,
-            images=stored, profile=profile, previous=call.read(before[0].step, name) if before else None,
+            images=stored, profile=planned, previous=call.read(before[0].step, name) if before else None,
             checkpoints=call.workspace.checkpoints(stage.name, name, call.fingerprint), report=call.report,
             cases=call.read(CASES, name) if f"{CASES}/{name}" in call.inputs else None,
         )  # fmt: skip
@@ -188,4 +191,17 @@ def train_step(
     return Step(
         name=stage.name, owner=name, description=sign(room), reads=(*reads, weights, *before), process=process, version=version,
         rules=rules, write=write, table=Table(file=TRAINING_STEPS, model=TrainingStep),
+    )  # fmt: skip
+
+
+def planned_training(call: Call, line: Line, stage: Stage, spec: ModelSpec, profile: Profile, weights: Path) -> Profile:
+    """The profile with as many pairs at a time as have room, before a model is loaded; raises MedVLError with the numbers for none."""
+    length = Length(0, 1, spec.max_pixels)
+    if isinstance(stage.recipe, training_recipe.Recipe):
+        bound = line.audit.max_tokens if stage.recipe.with_retrieved_cases else 0
+        length = longest(call.read("audit", line.name), ("train", "validation"), bound)
+    plan = Planner(stage, spec, profile, length, weights).fitting()
+    call.report({"planned_bytes": round(plan.total_bytes), "pairs_at_a_time": plan.micro_batch})
+    return profile if plan.micro_batch >= min(profile.training_batch, stage.recipe.effective_batch) else dataclasses.replace(
+        profile, training_batch=plan.micro_batch
     )  # fmt: skip

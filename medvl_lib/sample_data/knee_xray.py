@@ -14,11 +14,11 @@ from medvl_lib.sample_data import draws
 from medvl_lib.sample_data.knees import draw_knee
 from medvl_lib.sample_data.pathvqa import encoded
 
-COUNTS: dict[str, int] = {"graded": 20, "split": 20}
-"""Good pictures per layout; odd and broken ones come on top."""
+COUNTS: dict[str, int] = {"graded": 20, "split": 275}
+"""Good pictures per layout; odd and broken ones come on top. A fifth of the second layout is its test part: enough knees to decide by."""
 
 DIFFER_EVERY = 7
-PARTS = ("train", "train", "train", "val", "test")  # by turns
+PARTS = ("train", "train", "train", "val", "test")  # by turns, each with every grade
 FIRST_PATIENT = 9_000_001
 README = """# Invented data: radiographs of knees
 
@@ -78,7 +78,7 @@ def _write_split(root: Path, count: int, seed: int) -> int:
     for number in range(count):
         grade, side, data = _picture(seed, "split", number)
         name = f"{FIRST_PATIENT + number}{side[0].upper()}.png"
-        _put(root / "kneeKL224" / PARTS[number % len(PARTS)] / str(grade) / name, data)
+        _put(root / "kneeKL224" / PARTS[number // len(KELLGREN_LAWRENCE) % len(PARTS)] / str(grade) / name, data)
     grade, side, data = _picture(seed, "split", count)
     other = f"{FIRST_PATIENT}{'R' if _picture(seed, 'split', 0)[1] == 'left' else 'L'}.png"  # the first patient, who is in train
     return count + _put(root / "kneeKL224" / "test" / str(grade) / other, data)

@@ -14,7 +14,7 @@ from medvl_lib.models.spec import ModelSpec
 
 REVISION = 3  # the adapter of the lowest held-out loss is kept; first version of what training.route, batches and models.loading make of it
 
-MATCH_REVISION = 1  # first version of training.matching, captions and models.siglip
+MATCH_REVISION = 2  # the loss is computed in 32 bits under a 16-bit trainer, too
 
 Objective = Literal["generate", "match"]
 POSITIVE = ("learning_rate", "num_epochs", "effective_batch", "max_gradient_norm", "lora_rank", "lora_alpha")
@@ -253,6 +253,6 @@ class Stage:
         """What of it decides how weights are trained; which ones it starts from is told by the base model that its step reads."""
         recipe = self.recipe.identity if isinstance(self.recipe, Recipe) else self.recipe
         own = {name: getattr(self, name) for name in ("pairs", "share_of_steps", "share_before", "handover")}
-        alone = {"pairs": {}, "share_of_steps": 1.0, "share_before": 0.0, "handover": None}
+        alone: dict[str, object] = {"pairs": {}, "share_of_steps": 1.0, "share_before": 0.0, "handover": None}
         of_several = {} if own == alone else own
         return {"type": "Stage", "name": self.name, "objective": self.objective, "recipe": recipe, **of_several}

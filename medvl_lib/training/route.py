@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from datasets import Dataset
 from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, load_peft_weights, set_peft_model_state_dict
-from transformers import PrinterCallback, Trainer, set_seed
+from transformers import PrinterCallback, Trainer, TrainerCallback, set_seed
 from trl import SFTConfig, SFTTrainer
 
 from medvl_lib.batches import Collator, Reader
@@ -40,6 +40,7 @@ from medvl_lib.training.recorder import Recorder, stopping_at_the_next_step
 from medvl_lib.training.rules import FULLY_TRAINED, SUMMARY
 from medvl_lib.training.start import the_start
 from medvl_lib.training.steps import START_LOSS, TRAINED_ON, TRAINING_STEPS, TrainingStep
+from medvl_lib.training.watchdog import Watchdog
 from medvl_lib.training.work import CHECKPOINTS_PER_RUN, Material, Pace, Work, pace, shared_arguments
 
 CONVERSATIONS: Mapping[str, Any] = {  # what TRL's trainer is told beside what every trainer is: the plain loss, and hands off the data
@@ -48,14 +49,17 @@ CONVERSATIONS: Mapping[str, Any] = {  # what TRL's trainer is told beside what e
 }  # fmt: skip
 
 
+INPUT_HOOK = "make_inputs_require_grads"  # what transformers calls it
+
+
 def train(
     directory: Path, *, stage: Stage, spec: ModelSpec, weights: Path, chat: Path, images: ImageStore, profile: Profile,
-    previous: Path | None, checkpoints: Path, report: Report, cases: Path | None = None,
+    previous: Path | None, checkpoints: Path, report: Report, cases: Path | None = None, watchdog: Watchdog | None = None,
 ) -> dict[str, Fact]:  # fmt: skip
     """Train one stage, or resume it from its newest complete checkpoint, and save the adapter into ``directory``.
 
     ``previous`` is the adapter of the stage before, which this one goes on training; ``cases`` are those that the recipe puts before
-    questions.
+    questions. ``watchdog`` looks after the memory: without one, the profile's margin.
     """
     make_repeatable(stage.recipe.seed)
     work = OBJECTIVES[stage.objective](Material(
@@ -65,7 +69,7 @@ def train(
     settle(work.trainer)
     before = frozen_hashes(work.trainer.model)
     at_the_start = the_start(work.trainer, checkpoints) if stage.handover is not None else None
-    train_to_the_end(work.trainer, work.recorder, checkpoints)
+    train_to_the_end(work.trainer, work.recorder, checkpoints, Watchdog(profile) if watchdog is None else watchdog)
     write_table(directory / FROZEN_TENSORS, FrozenTensor, compare(before, frozen_hashes(work.trainer.model)))
     kept = keep_the_best(work.trainer, checkpoints, work.put_back)
     told = {} if at_the_start is None else {START_LOSS: at_the_start.validation_loss}
@@ -124,13 +128,23 @@ def make_repeatable(seed: int) -> None:
     torch.use_deterministic_algorithms(mode=True, warn_only=True)
 
 
-def train_to_the_end(trainer: Trainer, recorder: Recorder, checkpoints: Path) -> None:
+def train_to_the_end(trainer: Trainer, recorder: Recorder, checkpoints: Path, watchdog: Watchdog | None = None) -> None:
     """Train from the newest complete checkpoint, or from the start; raises HeavyStepFailed when it was stopped on the way."""
     settle(trainer)
+    if watchdog is not None:
+        trainer.add_callback(watchdog)
     resumed = newest_complete(checkpoints, trainer.args.max_steps)
     recorder.resume(0 if resumed is None else step_of(resumed))
+    size = trainer.args.per_device_train_batch_size
     with stopping_at_the_next_step(recorder), serializing(checkpoints):
-        trainer.train(resume_from_checkpoint=None if resumed is None else str(resumed))
+        try:
+            trainer.train(resume_from_checkpoint=None if resumed is None else str(resumed))
+        except torch.OutOfMemoryError as error:
+            if watchdog is None:
+                raise
+            raise watchdog.told(error, size, checkpoints) from error
+    if watchdog is not None:
+        watchdog.raise_if_stopped(trainer.state.global_step, trainer.args.max_steps, size, checkpoints)
     if trainer.state.global_step < trainer.args.max_steps:
         raise HeavyStepFailed(
             found=f"training was stopped after step {trainer.state.global_step} of {trainer.args.max_steps}", where=str(checkpoints),
@@ -236,7 +250,7 @@ def arguments(
         per_device_eval_batch_size=profile.training_batch,
         learning_rate=recipe.learning_rate, lr_scheduler_type="cosine", warmup_steps=math.ceil(total * recipe.warmup_share),
         weight_decay=recipe.weight_decay, max_grad_norm=recipe.max_gradient_norm, adam_beta2=0.999,
-        bf16=profile.weights_dtype == "bfloat16",
+        bf16=profile.weights_dtype == "bfloat16", fp16=profile.weights_dtype == "float16",
         gradient_checkpointing=profile.gradient_checkpointing, gradient_checkpointing_kwargs={"use_reentrant": False},
         eval_strategy="steps" if is_validated else "no", eval_steps=validate_every or None,
         metric_for_best_model="eval_loss" if is_validated else None, greater_is_better=False,
@@ -244,8 +258,28 @@ def arguments(
     )  # fmt: skip
 
 
+class Thrifty(TrainerCallback):
+    """Undoes, once the trainer has made the model ready, what it would compute for nothing."""
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+        """Let no gradient flow into what is frozen below the first adapter."""
+        leave_inputs_alone(model)
+
+
+def leave_inputs_alone(model: torch.nn.Module) -> None:
+    """Take the hooks away that make the embeddings of words and pictures require a gradient.
+
+    With gradient checkpointing transformers and TRL set them on every embedding, the vision tower's included: the frozen tower is then
+    kept, computed again and walked back for nothing. Only reentrant checkpointing needs them; ours is not.
+    """
+    for module in model.modules():
+        for key, hook in list(module._forward_hooks.items()):
+            if getattr(hook, "__name__", "") == INPUT_HOOK:
+                del module._forward_hooks[key]
+
+
 def settle(trainer: Trainer) -> None:
-    """Undo two of the trainer's habits that would change the weights.
+    """Undo two of the trainer's habits that would change the weights, and one that costs memory and time (``leave_inputs_alone``).
 
     Qwen2.5-VL declares that it takes no loss arguments, and the trainer then averages micro-batches instead of tokens: accumulation
     would change the gradient by 44 %. (A loss over pairs has no tokens to average.) On a 4-bit base the adapter is cast to bfloat16, but
@@ -253,6 +287,7 @@ def settle(trainer: Trainer) -> None:
     """
     trainer.model_accepts_loss_kwargs = isinstance(trainer, SFTTrainer)
     trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(Thrifty())
     for parameter in trainer.model.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()

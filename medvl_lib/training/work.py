@@ -84,7 +84,8 @@ def shared_arguments(profile: Profile, output: Path, seed: int) -> dict[str, Any
     return {
         "output_dir": str(output), "seed": seed, "data_seed": seed, "full_determinism": False,
         "optim": "adamw_torch", "adam_beta1": 0.9, "adam_epsilon": 1e-8,
-        "fp16": False, "tf32": None, "use_cpu": profile.device == "cpu",
+        "tf32": None,  # off since the weights were loaded (models.probes)
+        "use_cpu": profile.device == "cpu",
         "dataloader_num_workers": profile.num_workers, "dataloader_pin_memory": profile.pin_memory,
         "remove_unused_columns": False, "report_to": "none", "disable_tqdm": True, "logging_steps": 1, "logging_first_step": True,
         "save_strategy": "steps", "save_total_limit": None,  # the recorder removes old ones

@@ -113,12 +113,14 @@ def test_a_folder_without_pictures_is_missing(tmp_path: Path):
 
 
 def test_the_invented_set_has_two_layouts_and_its_defects(tmp_path: Path):
-    sample_data.write("knee_xray", tmp_path / "raw")
+    sample_data.write("knee_xray", tmp_path / "raw", counts={"graded": 20, "split": 25})
     readings = list(dataset.read(tmp_path / "raw"))
-    assert stored_reasons(readings, tmp_path / "images") == {"": 43, "labels_contradict": 1, "grade_unknown": 1}
-    assert Counter(pair.metadata["agreement"] for pair in pairs(readings)) == {"experts agree": 18, "one reading": 23, "experts differ": 2}
+    assert stored_reasons(readings, tmp_path / "images") == {"": 48, "labels_contradict": 1, "grade_unknown": 1}
+    assert Counter(pair.metadata["agreement"] for pair in pairs(readings)) == {"experts agree": 18, "one reading": 28, "experts differ": 2}
     splits = Counter(pair.publisher_split for pair in pairs(readings) if pair.subject_id)
-    assert splits == {"train": 11, "validation": 4, "test": 4, None: 2}  # one patient has a knee in train and one in test
+    assert splits == {"train": 14, "validation": 5, "test": 5, None: 2}  # one patient has a knee in train and one in test
+    graded = Counter((pair.publisher_split, pair.metadata["category"]) for pair in pairs(readings) if pair.subject_id)
+    assert all(graded[part, f"KL {grade}"] for part in ("train", "validation", "test") for grade in range(5))
 
 
 @pytest.mark.real_data

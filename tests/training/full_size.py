@@ -1,18 +1,9 @@
-"""The published shape of Qwen2.5-VL-7B: what differs from any other size of it.
+"""The published shape of Qwen2.5-VL-7B: what differs from any other size of it."""
 
-Source: huggingface.co/Qwen/Qwen2.5-VL-7B-Instruct, config.json @ cc594898.
-"""
+from medvl_lib.models.published import CONFIGS
 
-PUBLISHED = {
-    "text": {
-        "vocab_size": 152064, "hidden_size": 3584, "intermediate_size": 18944, "num_hidden_layers": 28, "num_attention_heads": 28,
-        "num_key_value_heads": 4, "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [16, 24, 24]},
-    },
-    "vision": {
-        "depth": 32, "hidden_size": 1280, "intermediate_size": 3420, "num_heads": 16, "out_hidden_size": 3584,
-        "fullatt_block_indexes": [7, 15, 23, 31],
-    },
-}  # fmt: skip
+_PUBLISHED = CONFIGS["Qwen/Qwen2.5-VL-7B-Instruct"]
+PUBLISHED = {"text": _PUBLISHED["text_config"], "vision": _PUBLISHED["vision_config"]}
 
 LLAVA_MED = {
     "text": {

@@ -14,6 +14,7 @@ import pytest
 import torch
 from datasets import Dataset
 from safetensors.torch import load_file
+from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLPatchMerger
 from trl import SFTTrainer
 
 from medvl_lib.batches import Collator, Reader, training_batch
@@ -70,6 +71,24 @@ def test_accumulation_does_not_change_the_gradient(trial: Trial, tmp_path: Path)
     whole, accumulated = _gradient(trial, 4, tmp_path / "a"), _gradient(trial, 1, tmp_path / "b")
     assert whole.norm() > 1e-3
     assert (whole - accumulated).norm() / whole.norm() < 1e-5
+
+
+def test_gradient_checkpointing_changes_no_gradient_and_leaves_the_frozen_tower_alone(
+    trial: Trial, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = _gradient(trial, 4, tmp_path / "a")
+    wanted: list[bool] = []
+    forward = Qwen2_5_VLPatchMerger.forward  # the tower's last module
+
+    def watched(self: object, rows: torch.Tensor) -> torch.Tensor:
+        wanted.append(rows.requires_grad)
+        return forward(self, rows)
+
+    monkeypatch.setattr(Qwen2_5_VLPatchMerger, "forward", watched)
+    checkpointed = trial._replace(profile=replace(trial.profile, gradient_checkpointing=True))
+    assert (plain - _gradient(checkpointed, 4, tmp_path / "b")).norm() / plain.norm() < 1e-5
+    assert wanted
+    assert not any(wanted)
 
 
 def test_the_trainers_loss_is_the_models_loss(trial: Trial, tmp_path: Path) -> None:

@@ -231,6 +231,7 @@ CURRICULUM = Recipe(  # the requirement document's numbers; where it has none, t
     lora_rank=12, lora_alpha=24, lora_dropout=0.05,
     lora_targets=LANGUAGE_TARGETS, seed=42, pairs_per_dataset={}, mixture_weights={}, max_training_pairs=0, max_validation_pairs=100,
     validations_per_epoch=4,
+    fully_trained=("multi_modal_projector",), fully_trained_rate=2e-5,  # as the document trains it; the rate is that of LLaVA's authors
     max_training_images=10_003,  # as many as the requirement document's authors had
     max_images_per_group=20,  # one patient of MIMIC-CXR has 174 studies
 )  # fmt: skip
@@ -243,8 +244,7 @@ RADIOLOGY = Line(
     split=SplitSpec(  # the document's 90/10 has no test set; of the publisher's split, whose validation set is 0.8 %, the test set is kept
         seed=42, validation_share=0.1, test_share=0.1, kept_publisher_splits=("test", "benchmark"),
     ),
-    # to start from LLaVA-Med: MODELS["llava_med"] here, and in CURRICULUM fully_trained=("multi_modal_projector",), fully_trained_rate=2e-5
-    model=MODELS["qwen2_5_vl"],
+    model=MODELS["llava_med"],  # with MODELS["qwen2_5_vl"] fully_trained=() and fully_trained_rate=0.0 in CURRICULUM: it has no such module
     audit=AuditSpec(max_tokens=4096, min_glyph_height_pixels=0.0),
     stages=(
         Stage(

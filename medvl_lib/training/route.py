@@ -287,6 +287,7 @@ def settle(trainer: Trainer) -> None:
     """
     trainer.model_accepts_loss_kwargs = isinstance(trainer, SFTTrainer)
     trainer.remove_callback(PrinterCallback)
+    trainer.remove_callback(Thrifty)  # a stage that looks at its start is settled before that, too
     trainer.add_callback(Thrifty())
     for parameter in trainer.model.parameters():
         if parameter.requires_grad:

@@ -252,8 +252,9 @@ class Walk:
         """A step with a batch of these sizes; what repeats (layers, chunks of matched pairs) is walked a few times, and multiplied."""
         chunk = self.profile.training_batch
         if isinstance(self.recipe, MatchRecipe) and sizes.num_pairs > 4 * chunk:
-            two, three = (self._walk_layers(sizes._replace(num_pairs=count * chunk)) for count in (2, 3))
-            return _sum(two, _scaled(_difference(three, two), sizes.num_pairs / chunk - 2))
+            # from the third chunk on alike: the gradients of the first two begin the sum that the others are added to
+            three, four = (self._walk_layers(sizes._replace(num_pairs=count * chunk)) for count in (3, 4))
+            return _sum(three, _scaled(_difference(four, three), sizes.num_pairs / chunk - 3))
         return self._walk_layers(sizes)
 
     def walk_many(self, counts: Sequence[int], sizes: Sizes) -> Iterator[Walked]:

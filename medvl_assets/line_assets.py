@@ -27,7 +27,7 @@ def line_assets(line: Line, profile: Profile, fresh_days: float | None = None) -
     for (process, _), group in groupby(line_steps(line, profile), key=lambda step: (step.process, step.process or step.name)):
         steps = list(group)
         made.append(light_asset(steps[0], when) if process is None else heavy_asset(steps, line, profile, when))
-        made.extend(step_checks(step) for step in steps)
+        made.extend(step_checks(step, when) for step in steps)
     return [*made, served_model(line, when["served_model"], fresh_days)]
 
 

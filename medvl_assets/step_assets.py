@@ -19,6 +19,8 @@ from medvl_lib.workspace import Workspace
 
 Conditions = Mapping[str, dg.AutomationCondition]
 NEVER: Conditions = {}
+# A condition asks for assets alone: checks of their own would be left out of its run, and what follows refused for want of a verdict.
+JUDGED_WITH_ITS_ASSET = dg.AutomationCondition.any_deps_match(dg.AutomationCondition.will_be_requested()).with_label("with its asset")
 POOL = "gpu"  # the queue that the UI shows; the device itself is held by a file lock
 
 
@@ -59,13 +61,16 @@ def heavy_asset(steps: Sequence[Step], line: Line, profile: Profile, when: Condi
     return written
 
 
-def step_checks(step: Step) -> dg.AssetChecksDefinition:
+def step_checks(step: Step, when: Conditions = NEVER) -> dg.AssetChecksDefinition:
     """Judge the written directory, leave the verdicts in it, and move ``current`` only when every blocking rule passed."""
+    follows = JUDGED_WITH_ITS_ASSET if step.name in when else None
 
     @dg.multi_asset_check(
         name=f"{step.owner}__{step.name}__rules",
         specs=[
-            dg.AssetCheckSpec(rule.name, asset=[step.owner, step.name], blocking=rule.is_blocking, description=rule.sentence)
+            dg.AssetCheckSpec(
+                rule.name, asset=[step.owner, step.name], blocking=rule.is_blocking, description=rule.sentence, automation_condition=follows
+            )
             for rule in step.rules
         ],
         can_subset=True,

@@ -11,10 +11,12 @@ import pytest
 
 from medvl_assets.definitions import definitions
 from medvl_lib.errors import SettingsError
+from medvl_lib.route.parity import SERVED_RULE
 from medvl_lib.settings import Settings, read_settings
 
 HEAD = 'data_root = "data"\nscale = "tiny"\nprofile = "cpu"\n'
 TOML = HEAD + '[datasets.clinical_documents]\n[datasets.mtsamples]\n[lines.forms]\nlike = "documents"\ndatasets = ["clinical_documents"]\n'
+SERVED_CHECKS = {dg.AssetCheckKey(dg.AssetKey([line, "served_model"]), SERVED_RULE) for line in ("documents", "forms")}  # of the same step
 PREPARED = {"documents/split", "documents/near_duplicates", "documents/chat", "documents/audit"}
 JUDGED = {f"documents/{step}" for step in ("predictions", "scores", "benchmark", "promotion", "parity", "report", "served_model")}
 
@@ -47,10 +49,13 @@ class World:
                 ))  # fmt: skip
 
     def tick(self) -> set[str]:
-        """What the next tick of all sensors asks for."""
+        """The assets that the next tick of all sensors asks for; each comes with every check of it, or what follows would be refused."""
         result = dg.evaluate_automation_conditions(self.defs, self.instance, cursor=self.cursor)
         self.cursor = result.cursor
-        return {each.key.to_user_string() for each in result.results if result.get_num_requested(each.key)}
+        asked = {each.key for each in result.results if not each.true_subset.is_empty}
+        assets = {key for key in asked if isinstance(key, dg.AssetKey)}
+        assert asked - assets == self.defs.resolve_asset_graph().get_check_keys_for_assets(assets) - SERVED_CHECKS
+        return {key.to_user_string() for key in assets}
 
 
 @pytest.fixture

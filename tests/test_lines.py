@@ -810,7 +810,7 @@ def test_the_graph_judges_the_first_stage_before_the_second_begins():
     assert {"held_out_loss_fell", "answers_are_sound", "full_tensors_are_whole", "loss_fell"} <= {
         spec.name for spec in specs if spec.blocking
     }
-    assert {job.name for job in jobs([RADIOLOGY])} == {"everything", "overfit", "radiology"}
+    assert {"everything", "overfit", "radiology"} <= {job.name for job in jobs([RADIOLOGY], RADIOLOGY.datasets)}
 
 
 # -- the shipped settings ----------------------------------------------------------------------------------------------

@@ -60,6 +60,17 @@ def load_processor(directory: Path, *, max_pixels: int) -> LlavaProcessor:
     )  # fmt: skip
 
 
+def sized_batch(config: LlavaConfig, *, num_pairs: int, num_tokens: int, num_pictures: int, num_pixels: int) -> dict[str, torch.Tensor]:
+    """The tensors of a batch without their contents (``plan``): every picture fills its square, whatever its pixels."""
+    side = config.vision_config.image_size
+    seen = (side // config.vision_config.patch_size) ** 2 * num_pictures
+    input_ids = torch.zeros(num_pairs, max(num_tokens, seen + 1), dtype=torch.long)
+    if not num_pictures:
+        return {"input_ids": input_ids}
+    input_ids[:, :seen] = config.image_token_index
+    return {"input_ids": input_ids, "pixel_values": torch.empty(num_pairs * num_pictures, 3, side, side, device="meta")}
+
+
 def tiny_pieces() -> list[Piece]:
     """A SentencePiece vocabulary like the published one: control pieces, all bytes, merges by rank, then characters."""
     tokenizer = Tokenizer(models.BPE())

@@ -33,6 +33,17 @@ CONFIGS: Mapping[str, Mapping[str, Any]] = {
             "patch_size": 14, "max_num_tiles": 4, "vision_output_dim": 7680, "intermediate_layers_indices": [3, 7, 15, 23, 30],
         },
     },
+    "microsoft/llava-med-v1.5-mistral-7b": {  # as it is converted: with two rows more and filled up to a multiple of 64
+        "model_type": "llava", "image_token_index": 32000, "image_seq_length": 576, "vision_feature_layer": -2,
+        "text_config": {
+            "model_type": "llama", "vocab_size": 32064, "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32,
+            "num_attention_heads": 32, "num_key_value_heads": 8,
+        },
+        "vision_config": {
+            "model_type": "clip_vision_model", "hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24,
+            "num_attention_heads": 16, "image_size": 336, "patch_size": 14, "projection_dim": 768,
+        },
+    },
     "google/siglip-base-patch16-224": {
         "model_type": "siglip",
         "text_config": {

@@ -83,6 +83,7 @@ NO_FLASH_ATTENTION: frozenset[Family] = frozenset({"mllama"})
 LAYER_LISTS: dict[Family, tuple[str, ...]] = {
     "qwen2_5_vl": ("model.language_model.layers", "model.visual.blocks"),
     "mllama": ("model.language_model.layers",),  # its tower hands out layers by number: that list is never cut
+    "llava_med": ("model.language_model.layers",),  # its tower is read two layers before its end
     "siglip": ("vision_model.encoder.layers", "text_model.encoder.layers"),
 }
 """Lists of layers that say the same over and over, and may be cut to a few of them: what a plan multiplies instead of walking."""

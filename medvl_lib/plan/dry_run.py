@@ -27,7 +27,7 @@ from trl.trainer.utils import add_fused_lm_head
 
 from medvl_lib.errors import MedVLError
 from medvl_lib.hardware import Profile
-from medvl_lib.models import mllama, qwen2_5_vl, shipped, siglip
+from medvl_lib.models import llava_med, mllama, qwen2_5_vl, shipped, siglip
 from medvl_lib.models.loading import DTYPES, Loaded, parameters_by_part
 from medvl_lib.models.published import CONFIGS
 from medvl_lib.models.spec import LAYER_LISTS, PARTS, SKIP_MODULES, Family, ModelSpec
@@ -37,7 +37,9 @@ from medvl_lib.training.recipe import MatchRecipe, Recipe
 from medvl_lib.training.route import adapt, leave_inputs_alone
 from medvl_lib.training.sigmoid_loss import Matcher
 
-BATCHES = {"qwen2_5_vl": qwen2_5_vl.sized_batch, "mllama": mllama.sized_batch, "siglip": siglip.sized_batch}
+BATCHES = {
+    "qwen2_5_vl": qwen2_5_vl.sized_batch, "mllama": mllama.sized_batch, "llava_med": llava_med.sized_batch, "siglip": siglip.sized_batch,
+}  # fmt: skip
 CPU = torch.device("cpu")  # where fake tensors say that they are: torch asks the real device for its attention kernel
 BACK = "back"
 LOSS = "loss"
@@ -252,8 +254,9 @@ class Walk:
         """A step with a batch of these sizes; what repeats (layers, chunks of matched pairs) is walked a few times, and multiplied."""
         chunk = self.profile.training_batch
         if isinstance(self.recipe, MatchRecipe) and sizes.num_pairs > 4 * chunk:
-            two, three = (self._walk_layers(sizes._replace(num_pairs=count * chunk)) for count in (2, 3))
-            return _sum(two, _scaled(_difference(three, two), sizes.num_pairs / chunk - 2))
+            # from the third chunk on alike: the gradients of the first two begin the sum that the others are added to
+            three, four = (self._walk_layers(sizes._replace(num_pairs=count * chunk)) for count in (3, 4))
+            return _sum(three, _scaled(_difference(four, three), sizes.num_pairs / chunk - 3))
         return self._walk_layers(sizes)
 
     def walk_many(self, counts: Sequence[int], sizes: Sizes) -> Iterator[Walked]:

@@ -27,7 +27,7 @@ def test_each_part_of_a_decoders_step_is_within_15_percent(tmp_path: Path, width
 
 
 @pytest.mark.parametrize("family", ["mllama", "siglip"])
-def test_each_part_of_another_familys_step_is_within_15_percent(tmp_path: Path, family: Family):
+def test_each_part_of_the_step_of_another_family_is_within_15_percent(tmp_path: Path, family: Family):
     _require_near(compare(tmp_path / "case", family, 256, 2, 4, PROFILES["cpu"]))
 
 

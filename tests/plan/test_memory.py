@@ -15,7 +15,7 @@ from medvl_lib import cli
 from medvl_lib.audit import AUDIT, AuditRow
 from medvl_lib.errors import MedVLError
 from medvl_lib.hardware import PROFILES
-from medvl_lib.lines import DOCUMENTS, ENCODER, IMAGING, tiny
+from medvl_lib.lines import DOCUMENTS, ENCODER, IMAGING, tiny, tiny_model
 from medvl_lib.models import shipped
 from medvl_lib.models.spec import LAYER_LISTS, Family, ModelSpec
 from medvl_lib.plan.dry_run import BATCHES, Sizes, Walk, config_of
@@ -91,6 +91,13 @@ def test_cut_layers_are_multiplied_to_what_all_of_them_take():
     short, whole = walk.walk(sizes), walk._walk(sizes, {})
     assert short.peak_bytes == pytest.approx(whole.peak_bytes, rel=0.01)
     assert short.num_operations == pytest.approx(whole.num_operations, rel=0.01)
+
+
+def test_chunks_of_pairs_that_are_matched_are_multiplied_to_what_all_of_them_take():
+    spec = tiny_model("siglip")
+    walk = Walk(config_of(spec), spec, replace(CPU, training_batch=1), ENCODER.recipe, packed=False)
+    sizes = Sizes(10, 64, 1, 96 * 96)
+    assert walk.walk(sizes).peak_bytes == pytest.approx(walk._walk(sizes, {}).peak_bytes, rel=0.02)
 
 
 def test_micro_batches_divide_the_effective_batch():

@@ -234,7 +234,7 @@ class Walk:
         trained = self._trained(model)
         held = {part: 0.0 for part, _ in PARTS[family]}
         for name, item in trained.named_parameters():
-            plain = name.removeprefix("base_model.model.").replace(".base_layer.", ".")
+            plain = name.removeprefix("base_model.model.").replace(".base_layer.", ".").replace(".original_module.", ".")
             part = next(part for part, prefix in PARTS[family] if plain.startswith(prefix))
             held[part] += item.numel() * (4 if item.requires_grad else widths[plain])
         wide = sum(sizes[name] for name in packed) * torch.finfo(self._dtype).bits / 8

@@ -118,7 +118,7 @@ def _a_crash_of_the_second_stage_does_not_repeat_the_first(workspace: Workspace,
     again = run_step(workspace, first)
     assert again.reused
     steps: list[Fact] = []
-    written = run_step(workspace, second, lambda facts: steps.append(facts["step"]))
+    written = run_step(workspace, second, lambda facts: steps.extend([facts["step"]] if "step" in facts else []))
     assert steps[0] > 1  # resumed
     assert steps[-1] == 13
     assert written.inputs["impression/radiology"] == again.fingerprint

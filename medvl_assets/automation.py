@@ -43,7 +43,8 @@ def conditions(line: Line, profile: Profile) -> Mapping[str, dg.AutomationCondit
     of_the_line = dg.AssetSelection.groups(line.name)
     data = dg.AssetSelection.assets(*([line.name, name] for name in sorted(before)))
     stages = dg.AssetSelection.assets(*([line.name, name] for name in sorted(trained | after)))
-    changed = AC.any_deps_match(AC.data_version_changed())
+    # a pointer that did not move was still looked at: what its own run changed above it is no reason for another one
+    changed = AC.any_deps_match(AC.data_version_changed() & ~AC.executed_with_root_target())
     requested = AC.any_deps_match(AC.will_be_requested())
     retrains = _when(changed | requested.allow(stages), "a dependency's data version changed: train again")
     follows = _when(changed.ignore(data) | requested.ignore(data), "follows what was trained")

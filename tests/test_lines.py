@@ -585,7 +585,7 @@ def test_a_line_that_somebody_asked_for_and_that_has_no_dataset_is_refused(tmp_p
 
 def test_the_settings_that_come_with_it_have_the_lines_that_they_had():
     assert [line.name for line in lines_of(read_settings(ROOT / "dagster_project.toml"))] == [
-        "documents", "imaging", "documents_mismatched", "documents_five",
+        "documents", "imaging", "radiology", "documents_mismatched", "documents_five",
     ]  # fmt: skip
 
 
@@ -826,7 +826,7 @@ def shipped_lines(folder: Path, text: str) -> dict[str, Line]:
 @pytest.mark.parametrize("scale", ["tiny", "full"])
 def test_the_stories_leave_the_line_itself_as_it_is(scale: str, tmp_path: Path):
     lines = shipped_lines(tmp_path, SHIPPED.replace('scale = "tiny"', f'scale = "{scale}"'))
-    assert list(lines) == ["documents", "imaging", "documents_mismatched", "documents_five"]
+    assert list(lines) == ["documents", "imaging", "radiology", "documents_mismatched", "documents_five"]
     plain = replace(DOCUMENTS, datasets=("clinical_documents", "mtsamples"))
     assert versions(lines["documents"]) == versions(tiny(plain) if scale == "tiny" else plain)
 

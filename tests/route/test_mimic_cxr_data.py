@@ -26,7 +26,7 @@ from tests.route.test_imaging_data import settings_of, through_the_dataset_steps
 
 def test_the_invented_hospital_passes_but_for_what_is_broken_on_purpose(tmp_path: Path):
     settings = settings_of(tmp_path, "[datasets.mimic_cxr]\n")
-    sample_data.write("mimic_cxr", settings.raw_folder("mimic_cxr"))
+    sample_data.write("mimic_cxr", settings.raw_folder("mimic_cxr"), counts={"train": 36, "validate": 6, "test": 20})
     assert through_the_dataset_steps(settings) == {}
     directory = newest(Workspace(root=settings.data_root), "validated_pairs", "mimic_cxr").directory
     assert Counter(row.reason for row in read_table(directory / REJECTIONS, Rejection)) == {
@@ -61,7 +61,7 @@ def test_no_pair_is_made_from_a_record_of_the_future(tmp_path: Path):
 
 def test_both_pairs_of_a_study_are_in_one_split_and_the_publishers_test_patients_stay_in_test(tmp_path: Path):
     settings = settings_of(tmp_path, "[datasets.mimic_cxr]\n")
-    sample_data.write("mimic_cxr", settings.raw_folder("mimic_cxr"))
+    sample_data.write("mimic_cxr", settings.raw_folder("mimic_cxr"), counts={"train": 36, "validate": 6, "test": 20})
     through_the_dataset_steps(settings)
     workspace = Workspace(root=settings.data_root)
     [line] = lines_of(settings)

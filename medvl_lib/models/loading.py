@@ -112,12 +112,15 @@ def write_base(directory: Path, spec: ModelSpec, downloads: Path | None = None, 
     the hub does not give what it lists, or when the tensors are not those of the layout.
     """
     with quiet(), serializing(directory):
-        published = directory if spec.family not in LAYOUTS else directory / AS_PUBLISHED
-        published.mkdir(exist_ok=True)
-        _deliver(published, spec, downloads, report)
-        facts = in_library_layout(published, directory, spec.family)
-        if published != directory:
+        facts: dict[str, Fact] = {}
+        if spec.family in LAYOUTS:
+            published = directory / AS_PUBLISHED
+            published.mkdir()
+            _deliver(published, spec, downloads, report)
+            facts = in_library_layout(published, directory, spec.family)
             shutil.rmtree(published)
+        else:
+            _deliver(directory, spec, downloads, report)
     _require_family(directory, spec)
     return {**describe(directory), **facts}
 

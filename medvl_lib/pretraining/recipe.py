@@ -134,11 +134,11 @@ PRETRAINING: dict[Family, PretrainingRecipe] = {
     "llava_med": PretrainingRecipe(
         seed=1, part="pretraining", learning_rate=1.2e-3, num_cycles=1, num_warmup_steps=30, adam_beta2=0.98, weight_decay=0.01,
         max_gradient_norm=1.0, products="float32",
-        lessons=(  # short: a second lesson of 80 steps left little to fine-tuning (docs/log.md)
-            Lesson(num_steps=160, num_examples=16, examples=chest_studies.FRONTAL, is_alike_in_a_step=False, is_spelled=True),
-            Lesson(num_steps=60, num_examples=8, examples=chest_studies.LEARNED, is_alike_in_a_step=False, is_spelled=True),
+        lessons=(  # short: 160 and 60 steps left little to fine-tuning (docs/log.md)
+            Lesson(num_steps=110, num_examples=16, examples=chest_studies.FRONTAL, is_alike_in_a_step=False, is_spelled=True),
+            Lesson(num_steps=30, num_examples=8, examples=chest_studies.LEARNED, is_alike_in_a_step=False, is_spelled=True),
         ),
-        validate_every=55, num_validation_examples=32,
+        validate_every=35, num_validation_examples=32,
     ),
 }  # fmt: skip
 """The recipes of the shipped models; what else was tried is in docs/log.md."""

@@ -41,9 +41,10 @@ from Microsoft's checkpoint.
 ## What it was trained on
 
 Studies with one or two views, asked for the impression with its CheXpert labels, or, with the patient's record, for the findings and the
-diagnoses of the stay; the words are those of the pairs of `mimic_cxr`, and no patient is one of the sample data. {lessons}. Beside the
+diagnoses of the stay; the words are those of the pairs of `mimic_cxr`, and no patient is one of the sample data. {lessons}.
+It was stopped early, so that fine-tuning has something to add. Beside the
 answer, each image token was asked for what stands in its patch, and the last four for side, zone and size of the opacity and for the size
-of the heart: without that, thousands of steps pass before the picture is looked at. AdamW, peak learning rate {learning_rate:g} after
+of the heart. AdamW, peak learning rate {learning_rate:g} after
 {num_warmup_steps} steps of warm-up. Training took {hours:.1f} hours on {made_on}. Held-out loss at the end: {validation_loss:.3f} nats per
 token.
 

@@ -190,6 +190,11 @@ def read_artifact(directory: Path) -> Artifact:
     )  # fmt: skip
 
 
+def made_from(artifact: Artifact) -> Mapping[str, str]:
+    """``step/name`` of every direct input -> its data version: what was read, whatever it was called by its own inputs."""
+    return read_json(artifact.directory / PROVENANCE)["input_data_versions"]
+
+
 def damage(directory: Path) -> str | None:
     """What is wrong with a directory that should be complete, or None: missing, cut short or changed files."""
     path = directory / PROVENANCE

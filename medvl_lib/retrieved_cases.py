@@ -141,7 +141,7 @@ class _Index(NamedTuple):
 
 
 def _nearest(queries: Path, index: Path, count: int) -> Iterator[tuple[str, list[Case]]]:
-    """Each pair with its cases, the best first: an exact search, some pairs at a time, each held against every case.
+    """Each pair with its cases, the best first: an exact search, one pair at a time, held against every case.
 
     A pair of several pictures takes the cases that are nearest to any of them; of equally near ones the one that stands first.
     """

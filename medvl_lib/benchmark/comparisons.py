@@ -10,13 +10,13 @@ from functools import cached_property
 from typing import NamedTuple
 
 from medvl_lib.benchmark.gate import EVERY, Gate
-from medvl_lib.benchmark.slices import ALL
+from medvl_lib.benchmark.slices import ALL, LANGUAGE, WAY
 from medvl_lib.evaluation.metrics import METRICS
 from medvl_lib.evaluation.predictions import Condition, Variant
 from medvl_lib.evaluation.scores import Score
 from medvl_lib.evaluation.statistics import Difference, Floats, Functional, Statistics, mean, paired_difference
 
-UNPARSABLE = "closed_unparsable"  # the metric that counts closed answers without a readable choice
+UNPARSABLE = frozenset(name for name in METRICS if name.endswith("_unparsable"))  # they count answers without a readable choice
 FAILED_STATES = frozenset(["empty", "wrong_language"])
 
 
@@ -74,9 +74,30 @@ class Comparisons:
         judged = {pair_id for column, found in self._table.items() if column.metric == metric for pair_id in found}
         return sorted({name for pair_id in judged for name in self.slices.get(pair_id, ()) if name.startswith(f"{label}=")})
 
-    def unlike(self, mine: Answers, others: Answers, metric: str) -> str | None:
-        """Why two cannot be compared, if they cannot."""
-        ours, theirs = self.column(mine, metric), self.column(others, metric)
+    def in_one_way(self, answers: Answers, metric: str, within: str = ALL) -> tuple["Comparisons", list[str]]:
+        """Where in a slice a metric is one number: the slice itself, or its parts where texts are cut in several ways; none without pairs.
+
+        Parts are languages, or datasets where one language has several ways, or else the ways. They are slices of the comparisons that come
+        with them, and of no others.
+        """
+        found = self._within(self.column(answers, metric), within)
+        if len({score.signature for score in found.values()}) <= 1 or within in METRICS[metric].parts:
+            return self, [within] if found else []
+        for name in (self._language, _dataset, _way):
+            ways: dict[str, set[str | None]] = {}
+            for score in found.values():
+                ways.setdefault(name(score), set()).add(score.signature)
+            if all(len(signatures) == 1 for signatures in ways.values()):
+                break
+        own = {pair_id: dict.fromkeys([*self.slices.get(pair_id, ()), name(score)]) for pair_id, score in found.items()}
+        return replace(self, slices={**self.slices, **{pair_id: tuple(names) for pair_id, names in own.items()}}), sorted(ways)
+
+    def _language(self, score: Score) -> str:
+        return next((name for name in self.slices.get(score.pair_id, ()) if name.startswith(LANGUAGE)), f"{LANGUAGE}und")  # ISO 639-2
+
+    def unlike(self, mine: Answers, others: Answers, metric: str, *, within: str = ALL) -> str | None:
+        """Why two cannot be compared in a slice, if they cannot."""
+        ours, theirs = (self._within(self.column(answers, metric), within) for answers in (mine, others))
         if odd := sorted(ours.keys() ^ theirs.keys()):
             return f"not comparable: {len(odd)} pairs were answered by only one of {mine} and {others}, first {odd[0]}"
         return self._unsound(theirs, others)
@@ -131,12 +152,23 @@ class Comparisons:
         return found if name == ALL else {pair_id: score for pair_id, score in found.items() if name in self.slices.get(pair_id, ())}
 
     def failed_share(self, answers: Answers) -> float:
-        """Which share of the answers (0-1) is empty, in another language, or without a readable choice."""
-        judged = [score for metric in self.gate.primaries for score in self.column(answers, metric).values()]
+        """Which share of the answers (0-1), to every test pair and by whatever metric, is empty, in another language, or unreadable.
+
+        Unreadable is one without a choice, a class or what else its ``*_unparsable`` metric looks for.
+        """
+        judged = [score for column, found in self._table.items() if column.answers == answers for score in found.values()]
         failed = {score.pair_id for score in judged if score.answer_state in FAILED_STATES}
-        failed |= {pair_id for pair_id, score in self.column(answers, UNPARSABLE).items() if score.value == 1}
+        failed |= {score.pair_id for score in judged if score.metric in UNPARSABLE and score.value == 1}
         asked = {score.pair_id for score in judged}
-        return len(failed & asked) / len(asked) if asked else 0.0
+        return len(failed) / len(asked) if asked else 0.0
+
+
+def _dataset(score: Score) -> str:
+    return f"dataset={score.dataset}"
+
+
+def _way(score: Score) -> str:
+    return f"{WAY}{score.signature}"
 
 
 def _turned(functional: Functional, sign: int) -> Functional:

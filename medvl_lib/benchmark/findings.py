@@ -71,6 +71,11 @@ class Trial:
         """The same trial on other datasets; empty for every one that was answered."""
         return replace(self, comparisons=self.comparisons.on(datasets))
 
+    def in_one_way(self, metric: str, within: str = ALL) -> tuple["Trial", list[str]]:
+        """The slices that a metric is one number over, and the trial that knows them: ``Comparisons.in_one_way`` of the candidate."""
+        comparisons, names = self.comparisons.in_one_way(self.mine, metric, within)
+        return replace(self, comparisons=comparisons), names
+
     def against(self, others: Answers, metric: str | None = None, *, alpha: float | None = None, within: str = ALL) -> Difference | None:
         """The candidate minus others, by the first primary metric and at this look's confidence unless said otherwise."""
         confidence = 1 - (self.alpha if alpha is None else alpha)
@@ -270,12 +275,17 @@ def failures(trial: Trial) -> Finding:
 
 # -- guardrails --------------------------------------------------------------------------------------------------------
 def guardrails(trial: Trial) -> Iterator[Finding]:
-    """No other metric, no slice and no cost is worse than the champion's by more than its margin."""
+    """No other metric, no slice and no cost is worse than the champion's by more than its margin.
+
+    Where a guarded metric is several numbers, since texts are cut in several ways, each of them is guarded by itself.
+    """
     for rail in trial.gate.guardrails:
         named = trial.comparisons.matching(rail.slice, rail.metric)
         if not named:
             yield Finding("guardrail", "inconclusive", f"guardrail {rail.metric} in {rail.slice}: no test pair has such a label")
-        yield from (_guardrail(trial, rail, within) for within in named)
+        for within in named:
+            there, parts = trial.in_one_way(rail.metric, within)
+            yield from (_guardrail(there, rail, part) for part in parts or [within])
     yield from (_cost_limit(trial, limit) for limit in trial.gate.cost_limits)
     yield from (_recall(trial, rail) for rail in trial.gate.recall_guardrails)
 
@@ -285,7 +295,8 @@ def _guardrail(trial: Trial, rail: Guardrail, within: str) -> Finding:
     found = trial.against(champion, rail.metric, within=within)
     name = rail.metric if within == ALL else f"{rail.metric} in {within}"
     if found is None or found.ci_low is None or found.ci_high is None:
-        return Finding("guardrail", "inconclusive", f"guardrail {name}: no test pairs to judge it by")
+        unlike = trial.comparisons.unlike(trial.mine, champion, rail.metric, within=within)
+        return Finding("guardrail", "inconclusive", f"guardrail {name}: {unlike or 'no test pairs to judge it by'}")
     if found.num_clusters <= MAX_EXACT_CLUSTERS:
         few = f"{found.num_clusters} clusters are too few to guard it by: more than {MAX_EXACT_CLUSTERS} are needed"
         return Finding("guardrail", "inconclusive", f"guardrail {name}: {few}")

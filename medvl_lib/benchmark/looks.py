@@ -29,7 +29,7 @@ from medvl_lib.provenance import PROVENANCE, Fact, digest, read_artifact
 from medvl_lib.tables import Column, read_column, read_table, write_table
 from medvl_lib.workspace import Workspace
 
-REVISION = 2  # another way to ask or to judge is another look
+REVISION = 3  # the pairs of every primary metric decide, not those of the first alone
 JUDGED_PAIRS = "judged_pairs.parquet"
 SAME_SET = 0.5  # share of today's pairs from which on an earlier decision was made on this test set
 LOOK, CHALLENGER, TEST_SET, IS_COMPARED = "look", "challenger_data_version", "test_set", "is_compared"  # facts of a decision
@@ -80,13 +80,14 @@ def way_of(gate: Gate, evaluation: EvaluationSpec) -> str:
 
 
 def judged_pairs(references: Path, gate: Gate) -> tuple[JudgedPair, ...]:
-    """The pairs of the test split by which the gate decides, in the order of their ids."""
-    applies = METRICS[gate.primary_metric].applies_to
+    """The pairs of the test split by which the gate decides, by whichever of its primary metrics, in the order of their ids."""
+    deciding = [METRICS[name] for name in gate.primaries]
     found = [
         JudgedPair(pair_id=one.pair_id, contents=digest([one.pair_id, one.request, one.response, one.expected]))
         for one in read_table(references, Reference)
-        if one.split == "test" and (not gate.datasets or one.dataset in gate.datasets) and applies(one)
-    ]
+        if one.split == "test" and (not gate.datasets or one.dataset in gate.datasets)
+        and any(metric.applies_to(one) for metric in deciding)
+    ]  # fmt: skip
     return tuple(sorted(found, key=lambda pair: pair.pair_id))
 
 

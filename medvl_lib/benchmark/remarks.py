@@ -7,8 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from medvl_lib.benchmark.comparisons import Answers
 from medvl_lib.benchmark.findings import Finding, Trial, is_shown
-from medvl_lib.benchmark.gate import EVERY
-from medvl_lib.benchmark.slices import ALL, LANGUAGE
+from medvl_lib.benchmark.slices import ALL
 from medvl_lib.evaluation.metrics import METRICS
 from medvl_lib.evaluation.predictions import FLOORS
 from medvl_lib.evaluation.statistics import Difference
@@ -37,10 +36,11 @@ def _worse_elsewhere(trial: Trial) -> Iterator[str]:
     champion = trial.rivals[0]
     guarded = {rail.metric for rail in trial.gate.guardrails if rail.slice == ALL}
     for name in (name for name in METRICS if name not in {*trial.gate.primaries, *guarded}):
-        for within in _one_number(trial, name):
-            found = trial.against(champion, name, within=within)
+        there, parts = trial.in_one_way(name)
+        for within in parts:
+            found = there.against(champion, name, within=within)
             if found is not None and found.difference < 0:
-                yield from _worse(trial, found, name, within)
+                yield from _worse(there, found, name, within)
 
 
 def _worse(trial: Trial, found: Difference, metric: str, within: str) -> Iterator[str]:
@@ -57,19 +57,12 @@ def _worse(trial: Trial, found: Difference, metric: str, within: str) -> Iterato
 
 def _below_its_floors(trial: Trial, dataset: str, metric: str) -> Iterator[str]:
     """The best floor on one dataset, where the candidate was not shown to be better by a metric that a gate could decide by."""
-    for within in _one_number(trial, metric):
-        floors = [(Answers(other), found) for other in FLOORS if (found := trial.against(Answers(other), metric, within=within))]
+    there, parts = trial.in_one_way(metric)
+    for within in parts:
+        floors = [(Answers(other), found) for other in FLOORS if (found := there.against(Answers(other), metric, within=within))]
         if not floors:
             continue
         best, found = min(floors, key=lambda one: one[1].difference)
         if not (is_shown(found, trial.alpha) and found.ci_low is not None and found.ci_low > 0):
             below = "stays below" if found.difference < 0 else "is as good as" if found.difference == 0 else "was not shown to beat"
             yield f"on {dataset} {trial.mine} {below} {best}, which needs no model: {trial.words(found, best, metric, within=within)}"
-
-
-def _one_number(trial: Trial, metric: str) -> list[str]:
-    """The slices that a metric is one number over: all pairs, or each language where texts of several are cut in several ways."""
-    column = trial.comparisons.column(trial.mine, metric)
-    if len({score.signature for score in column.values()}) <= 1:
-        return [ALL] if column else []
-    return trial.comparisons.matching(f"{LANGUAGE}{EVERY}", metric)

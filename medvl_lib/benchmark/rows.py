@@ -3,7 +3,8 @@
 In: a scores directory, the predictions it was made from, the training steps of the adapter, and how many rows of each dataset got how
 far. Out: a benchmark directory with a file for each of ``tables.TABLES``. A mean never stands without its n and interval; where every
 score of a key is missing there is no row, nor where its texts were cut in several ways: a BLEU over English words and Chinese characters
-would be none of either. Publishing is ``publish``'s work, comparing is ``promotion``'s.
+would be none of either. There are rows of the languages instead, and where a language has several ways, too, one of each way. Publishing
+is ``publish``'s work, comparing is ``promotion``'s.
 """
 
 import shutil
@@ -16,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from medvl_lib.benchmark.slices import ALL, LANGUAGE, slices_of
+from medvl_lib.benchmark.slices import ALL, LANGUAGE, WAY, slices_of
 from medvl_lib.benchmark.tables import (
     SCHEMA_VERSION,
     TABLES,
@@ -44,7 +45,7 @@ from medvl_lib.rules import stream
 from medvl_lib.tables import num_rows, read_table, require_schema, write_table
 from medvl_lib.training.steps import TRAINING_STEPS, TrainingStep
 
-REVISION = 4  # a metric over several labels has a row for each of them
+REVISION = 5  # where texts of one language were cut in several ways there is a row of each way
 REVISIONS = (REVISION, statistics.REVISION, SCHEMA_VERSION)
 
 
@@ -82,7 +83,7 @@ def _tallies(scores_directory: Path) -> Iterator[tuple[_Key, _Tally]]:
     for place, scores in groupby(rows, key=lambda row: row[:5]):
         tallies: dict[str, _Tally] = {}
         for _, _, _, _, _, pair_id, group_id, value, summed, signature, state, num_masks in scores:
-            for name in slices[pair_id]:
+            for name in (*slices[pair_id], f"{WAY}{signature}"):
                 tally = tallies.setdefault(name, _Tally())
                 tally.states[state] += 1
                 tally.num_masked += num_masks > 0
@@ -91,7 +92,19 @@ def _tallies(scores_directory: Path) -> Iterator[tuple[_Key, _Tally]]:
                     tally.num_unscored += 1
                 else:
                     tally.pairs.append((group_id, summed or value))
-        yield from ((_Key(*place, slice=name), tallies[name]) for name in sorted(tallies))
+        has_ways = _are_ways_needed(tallies)
+        yield from ((_Key(*place, slice=name), tallies[name]) for name in sorted(tallies) if has_ways or not name.startswith(WAY))
+
+
+def _are_ways_needed(tallies: Mapping[str, _Tally]) -> bool:
+    """Whether scores of several ways are in no row of a language."""
+    languages = [tally for name, tally in tallies.items() if name.startswith(LANGUAGE)]
+    are_told = sum(map(_num_scores, languages)) == _num_scores(tallies[ALL]) and all(len(tally.signatures) == 1 for tally in languages)
+    return len(tallies[ALL].signatures) > 1 and not are_told
+
+
+def _num_scores(tally: _Tally) -> int:
+    return len(tally.pairs) + tally.num_unscored
 
 
 def _benchmark_rows(scores_directory: Path, shared: Mapping[str, Any], run_id: str | None) -> Iterator[BenchmarkRow]:
@@ -260,13 +273,15 @@ def every_row_has_an_interval(directory: Path) -> Outcome:
 def no_orphan_scores(directory: Path) -> Outcome:
     """Every score belongs to an evaluated variant, and is counted in the row of its dataset, split and metric.
 
-    Where texts of a dataset were cut in several ways, there are rows of its languages instead, and the score is counted in one of these.
+    Where texts of a dataset were cut in several ways, there are rows of its languages instead, or of the ways where a language has several,
+    and the score is counted in one of these.
     """
     orphans = query(
         f"""
         with counted as (
             select evaluation_id, variant, condition, dataset, split, metric, sum(num_pairs) filter (slice = '{ALL}') as in_all,
-                   sum(num_pairs) filter (starts_with(slice, '{LANGUAGE}')) as in_languages
+                   coalesce(sum(num_pairs) filter (starts_with(slice, '{WAY}')),
+                            sum(num_pairs) filter (starts_with(slice, '{LANGUAGE}'))) as in_parts
             from benchmark_rows group by all
         )
         select variant, condition, dataset, split, metric
@@ -278,7 +293,7 @@ def no_orphan_scores(directory: Path) -> Outcome:
         left join counted using (evaluation_id, variant, condition, dataset, split, metric)
         left join evaluations using (evaluation_id, variant)
         where predictions_fingerprint is null
-           or num_scored != coalesce(case when num_signatures > 1 then in_languages else in_all end, 0)
+           or num_scored != coalesce(case when num_signatures > 1 then in_parts else in_all end, 0)
         order by all
         """,  # noqa: S608 (our own names)
         _files(directory, "scores", "benchmark_rows", "evaluations"),

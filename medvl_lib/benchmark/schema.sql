@@ -143,14 +143,14 @@ create table benchmark_rows (
     ci_high double,
     run_id varchar
 );
-comment on table benchmark_rows is 'A metric with its n and interval. Key: (evaluation_id, line, variant, condition, dataset, split, slice, metric). Where texts of a dataset are cut in several ways (bleu_4 of English and Chinese) there is a row for each language, and none over both.';
+comment on table benchmark_rows is 'A metric with its n and interval. Key: (evaluation_id, line, variant, condition, dataset, split, slice, metric). Where texts of a dataset are cut in several ways (bleu_4 of English and Chinese) there is a row for each language, or for each way where a language has several, and none over all.';
 comment on column benchmark_rows.evaluation_id is 'the evaluation: one set of answers, scored by one version of the metrics';
 comment on column benchmark_rows.line is 'the line that was evaluated';
 comment on column benchmark_rows.variant is 'who answered';
 comment on column benchmark_rows.condition is 'as_is, or what was done to the question';
 comment on column benchmark_rows.dataset is 'name of the dataset';
 comment on column benchmark_rows.split is 'the split of the pairs';
-comment on column benchmark_rows.slice is 'all, or the pairs with one label: document_type=lab_results, language=zh; of a metric over several labels one of them over all pairs: label=edema';
+comment on column benchmark_rows.slice is 'all, or the pairs with one label: document_type=lab_results, language=zh; way=... with the signature of a metric; of a metric over several labels one of them over all pairs: label=edema';
 comment on column benchmark_rows.metric is 'name of the metric';
 comment on column benchmark_rows.is_higher_better is 'whether a larger mean is better';
 comment on column benchmark_rows.highest is 'upper end of the metric''s range, which begins at 0: 1, of bleu_4 100';
@@ -450,7 +450,7 @@ left join latencies l using (evaluation_id, variant, condition, dataset, split)
 left join memory m using (evaluation_id, variant)
 where r.split = 'test' and (
     r.slice = 'all'
-    or (starts_with(r.slice, 'language=') and not exists (
+    or ((starts_with(r.slice, 'language=') or starts_with(r.slice, 'way=')) and not exists (
         from benchmark_rows whole
         where whole.slice = 'all' and whole.evaluation_id = r.evaluation_id and whole.variant = r.variant
             and whole.condition = r.condition and whole.dataset = r.dataset and whole.split = r.split and whole.metric = r.metric
@@ -462,7 +462,7 @@ qualify row_number() over (
 ) = 1
 order by r.line, r.dataset, r.metric, r.slice, r.condition, case when r.is_higher_better then -r.mean else r.mean end, r.variant;
 comment on view leaderboard is 'Who is best? The newest test-split row of every line, variant, condition, dataset and metric, best first.';
-comment on column leaderboard.slice is 'all; or one language, where texts of several are cut in several ways and have no row over both';
+comment on column leaderboard.slice is 'all; or one language, or one way, where texts are cut in several ways and have no row over all';
 comment on column leaderboard.n is 'test pairs behind the mean';
 comment on column leaderboard.mean is 'mean over pairs, 0 to 1; of bleu_4 corpus BLEU over all pairs together, 0 to 100';
 comment on column leaderboard.highest is 'upper end of the metric''s range: 1, of bleu_4 100';

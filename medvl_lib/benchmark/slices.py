@@ -9,6 +9,7 @@ from medvl_lib.evaluation.scores import EvaluatedPair
 
 ALL = "all"
 LANGUAGE = "language="  # what the slices of languages begin with
+WAY = "way="  # and those of pairs whose texts are cut, or whose classes are told apart, in one way: a metric's signature follows
 
 
 def slices_of(pairs: Iterable[EvaluatedPair], *, across_datasets: bool = False) -> dict[str, list[str]]:

@@ -82,7 +82,8 @@ class TrainingStepRow(TrainingStep):
 class BenchmarkRow:
     """A metric with its n and interval. Key: (evaluation_id, line, variant, condition, dataset, split, slice, metric).
 
-    Where texts of a dataset are cut in several ways (bleu_4 of English and Chinese) there is a row for each language, and none over both.
+    Where texts of a dataset are cut in several ways (bleu_4 of English and Chinese) there is a row for each language, or for each way where
+    a language has several, and none over all.
     """
 
     evaluation_id: EvaluationId
@@ -94,8 +95,8 @@ class BenchmarkRow:
     slice: Annotated[
         str,
         Column(
-            "all, or the pairs with one label: document_type=lab_results, language=zh; of a metric over several labels one of them over "
-            "all pairs: label=edema"
+            "all, or the pairs with one label: document_type=lab_results, language=zh; way=... with the signature of a metric; of a metric "
+            "over several labels one of them over all pairs: label=edema"
         ),
     ]
     metric: Annotated[str, Column("name of the metric")]

@@ -1,9 +1,8 @@
 """Galleries: how well an encoder finds the text of a held-out picture among all of them, and the picture of a text. No torch here.
 
-In: the captioned pictures of a split, and unit vectors of both by each variant of an encoder. Out: ``ranks.parquet`` with a row per query
+In: the captioned pictures of a split, and unit vectors of both by each variant of an encoder. Out: ``ranks.parquet`` with a row per query,
 ``retrieval.parquet`` with recall, its interval over patients, and beside it what chance and the class alone would reach, and
-``encoder_speeds.parquet`` with seconds and throughput. Ranks
-themselves are ``retrieval``'s, vectors ``models.embedding``'s.
+``encoder_speeds.parquet`` with seconds and throughput. Ranks themselves are ``retrieval``'s, vectors ``models.embedding``'s.
 """
 
 import math
@@ -26,7 +25,7 @@ from medvl_lib.retrieval import CUTOFFS, Direction, class_only_at, mean_similari
 from medvl_lib.rules import columns_are_as_declared, no_rows, rule
 from medvl_lib.tables import Column, num_rows, read_table, write_table
 
-REVISION = 2  # latency and throughput, and what is served beside base and trained
+REVISION = 3  # the step notes which served encoder was ranked beside base and trained
 REVISIONS = (REVISION, ranking.REVISION, statistics.REVISION)
 RANKS, RETRIEVAL, COUNTS, SPEEDS = "ranks.parquet", "retrieval.parquet", "counts.json", "encoder_speeds.parquet"
 MOST_TIMED = 50  # pictures, and texts, that are embedded one at a time to be timed

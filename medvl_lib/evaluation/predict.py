@@ -10,7 +10,9 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import cycle, islice
 from pathlib import Path
+from types import MappingProxyType
 
 from medvl_lib.audit import AUDIT
 from medvl_lib.chat import Conversation, conversations_path, read_conversations
@@ -57,11 +59,13 @@ class Panel:
     """Who is asked under the evaluation's controls too."""
     prefaces: Mapping[str, str]
     """Pair -> the similar cases that stand before its question under ``retrieved_cases``; empty where this is not asked."""
+    subjects: Mapping[str, str]
+    """Pair -> its patient or document."""
 
     def under(self, condition: Condition) -> Sequence[Sequence[Conversation]]:
         """The conversations as a control asks them; what is done to single pictures is ``batches``' work."""
         if condition == "shuffled_image":
-            return shuffled(self.groups)
+            return shuffled(self.groups, self.subjects)
         return [all_with_cases(group, self.prefaces) for group in self.groups] if condition == "retrieved_cases" else self.groups
 
 
@@ -74,11 +78,12 @@ def write_predictions(
     ``cases`` are the similar cases of each question, where the evaluation asks with them.
     """
     groups, words = list(parts(chat, evaluation)), prefaces(cases) if cases is not None else {}
+    references = list(read_table(chat / REFERENCES, Reference))
     panel = Panel(
         spec=spec, evaluation=evaluation, images=images, profile=profile, groups=groups, controlled=controlled, prefaces=words,
+        subjects={reference.pair_id: f"{reference.dataset}/{reference.group_id}" for reference in references},
     )  # fmt: skip
     wanted = {conversation.pair_id for group in panel.groups for conversation in group}
-    references = list(read_table(chat / REFERENCES, Reference))
     held_out = [reference for reference in references if reference.pair_id in wanted]
     training = [reference for reference in references if reference.split == "train"]
     write_table(directory / REFERENCES, Reference, held_out)
@@ -113,16 +118,35 @@ def parts(chat: Path, evaluation: EvaluationSpec) -> Iterator[list[Conversation]
             yield first_asked(items, evaluation, lambda item: item.pair_id)
 
 
-def shuffled(groups: Sequence[Sequence[Conversation]]) -> list[list[Conversation]]:
-    """Each conversation with the pictures of the next one that has as many, and others; where there is none, it is left out."""
-    pools: dict[int, dict[tuple[str, ...], None]] = defaultdict(dict)
-    for group in groups:
-        for item in group:
-            pools[len(item.image_ids)][item.image_ids] = None
-    following: dict[tuple[str, ...], tuple[str, ...]] = {}
-    for pictures in map(list, pools.values()):
-        following |= {} if len(pictures) < 2 else dict(zip(pictures, [*pictures[1:], pictures[0]], strict=True))
-    return [[replace(item, image_ids=following[item.image_ids]) for item in group if item.image_ids in following] for group in groups]
+def shuffled(groups: Sequence[Sequence[Conversation]], subjects: Mapping[str, str] = MappingProxyType({})) -> list[list[Conversation]]:
+    """Each conversation with pictures of another one, none of them its own; nobody where one of them has every picture that there is.
+
+    They are those of the next one that has as many, of another patient (``subjects``: pair -> patient) where there is one; or else of the
+    next one that comes near to that, repeated or cut to as many as are asked about, so that every pair is asked.
+    """
+    shown = {item.image_ids: subjects.get(item.pair_id) for group in groups for item in group}
+    following = {own: _of_another(own, place, list(shown.items())) for place, own in enumerate(shown)}
+    if any(len(own) != len(others) for own, others in following.items()):
+        return [[] for _ in groups]
+    return [[replace(item, image_ids=following[item.image_ids]) for item in group] for group in groups]
+
+
+def _of_another(own: tuple[str, ...], place: int, shown: Sequence[tuple[tuple[str, ...], str | None]]) -> tuple[str, ...]:
+    """As many pictures as ``own`` has, of those that come after it in the circle; none where there are no others."""
+
+    def distance(other: tuple[tuple[str, ...], str | None]) -> tuple[bool, bool]:
+        return len(other[0]) != len(own), subject is not None and other[1] == subject
+
+    _, subject = shown[place]
+    circle = (shown[(place + step) % len(shown)] for step in range(1, len(shown)))
+    strange = ((tuple(image for image in images if image not in own), other) for images, other in circle)
+    best: tuple[tuple[str, ...], str | None] = (), None
+    for candidate in strange:
+        if candidate[0] and (not best[0] or distance(candidate) < distance(best)):
+            best = candidate
+        if best[0] and not any(distance(best)):
+            break
+    return tuple(islice(cycle(best[0]), len(own)))
 
 
 # -- who answers, and in which order -----------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ intervals come later.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -31,7 +32,7 @@ from medvl_lib.pairs import Split
 from medvl_lib.provenance import PROVENANCE, Fact, Outcome, Rule, digest
 from medvl_lib.tables import Column, TableWriter, read_column, read_table, write_table
 
-REVISION = 3  # sums of corpus metrics, masks, answers in the wrong language; the metrics have versions of their own
+REVISION = 4  # an answer in capitals is in a language, too; the metrics have versions of their own
 REVISIONS = (REVISION,)
 SCORES = "scores.parquet"
 EVALUATED_PAIRS = "evaluated_pairs.parquet"
@@ -135,25 +136,24 @@ def _scored(predictions_directory: Path, references: dict[str, Reference]) -> It
     mark, measured = evaluation_id(predictions_directory), read_similarities(predictions_directory)
     for prediction in read_table(predictions_directory / PREDICTIONS, Prediction):
         reference = references[prediction.pair_id]
-        state, masks = answer_state(prediction, reference), num_masks(prediction.answer)
+        state = answer_state(prediction, reference)
+        of_this = partial(
+            Score, evaluation_id=mark, pair_id=prediction.pair_id, group_id=reference.group_id, dataset=reference.dataset,
+            split=reference.split, variant=prediction.variant, condition=prediction.condition, answer_state=state,
+            num_masks=num_masks(prediction.answer),
+        )  # fmt: skip
         for metric in METRICS.values():
             if metric.applies_to(reference):
                 answer = "" if state == "wrong_language" and metric.is_higher_better else prediction.answer
                 value, reason = measure(metric, answer, reference)
-                yield Score(
-                    evaluation_id=mark, pair_id=prediction.pair_id, group_id=reference.group_id, dataset=reference.dataset,
-                    split=reference.split, variant=prediction.variant, condition=prediction.condition, metric=metric.name,
-                    value=value, reason=reason, answer_state=state,
+                yield of_this(
+                    metric=metric.name, value=value, reason=reason,
                     statistics=metric.corpus.statistics(answer, reference) if metric.corpus and value is not None else (),
-                    signature=metric.signature(reference) if metric.signature else None, num_masks=masks,
+                    signature=metric.signature(reference) if metric.signature else None,
                 )  # fmt: skip
         if measured and reference.is_report:
             cosine = 0.0 if state in {"empty", "wrong_language"} else measured[prediction.pair_id, prediction.variant, prediction.condition]
-            yield Score(
-                evaluation_id=mark, pair_id=prediction.pair_id, group_id=reference.group_id, dataset=reference.dataset,
-                split=reference.split, variant=prediction.variant, condition=prediction.condition, metric=SIMILARITY,
-                value=of_cosine(cosine), reason=None, answer_state=state, num_masks=masks,
-            )  # fmt: skip
+            yield of_this(metric=SIMILARITY, value=of_cosine(cosine), reason=None)
 
 
 def write_scores(directory: Path, predictions_directory: Path) -> dict[str, Fact]:

@@ -8,7 +8,7 @@ from medvl_lib.evaluation.predictions import Condition
 from medvl_lib.pairs import Split
 from medvl_lib.provenance import digest
 
-REVISION = 2  # variants answer in turns; first version of what evaluation.predict, batches and models.loading make of a spec
+REVISION = 3  # shuffled pictures are never a pair's own, of another patient where possible, and every pair is asked with some
 
 FurtherVariant = Literal["int8", "merged"]
 Item = TypeVar("Item")

@@ -6,7 +6,7 @@ In: rows of the store. Out: figures. How they are drawn stands in ``pictures``.
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 
-from medvl_lib.benchmark.slices import ALL, LANGUAGE
+from medvl_lib.benchmark.slices import ALL, LANGUAGE, WAY
 from medvl_lib.benchmark.tables import BenchmarkRow
 from medvl_lib.report.blocks import Figure, place, words
 from medvl_lib.report.pictures import Mark, draw_curves, draw_intervals
@@ -14,9 +14,9 @@ from medvl_lib.training.steps import TrainingStep
 
 
 def whole(rows: Sequence[BenchmarkRow]) -> list[BenchmarkRow]:
-    """The rows over all pairs of a dataset; over those of one language where its texts have no row over all."""
+    """The rows over all pairs of a dataset; over those of one language, or of one way, where its texts have no row over all."""
     have = {(row.dataset, row.metric) for row in rows if row.slice == ALL}
-    return [row for row in rows if row.slice == ALL or (row.slice.startswith(LANGUAGE) and (row.dataset, row.metric) not in have)]
+    return [row for row in rows if row.slice == ALL or (row.slice.startswith((LANGUAGE, WAY)) and (row.dataset, row.metric) not in have)]
 
 
 def by_metric(rows: Iterable[BenchmarkRow], first: str) -> list[list[BenchmarkRow]]:

@@ -1,6 +1,6 @@
 """The champion: what is served, and whoever answers beside it: weights, and perhaps an adapter on them.
 
-In: a line's pointer, and the artifacts of an evaluation. Out: contenders, found by provenance. Moving the pointer is ``serving``'s.
+In: a line's pointer, and the artifacts of an evaluation. Out: contenders, found by provenance. Moving the pointer is ``pointing``'s.
 """
 
 from collections.abc import Mapping

@@ -30,6 +30,7 @@ PROCESS = "encode"
 EVERY_PART: tuple[Split, ...] = ("train", "validation")  # what training asks of: its pairs, and those of the held-out loss
 INDEX, RETRIEVAL = "index", "retrieval"
 HELD_OUT: Split = "test"
+BESIDE = "served_encoder"  # fact of the ranks: fingerprint of the served encoder that was ranked, too; empty where none, or this one, was
 
 
 def base_name(stage: Stage) -> str:
@@ -55,6 +56,7 @@ def encoder_steps(line: Line, profile: Profile) -> tuple[Step, ...]:
     computed = (training_recipe.MATCH_REVISION, captions.REVISION, images.REVISION)
 
     def write_index(call: Call) -> Mapping[str, Fact]:
+        call.require_made_together(encoder.key)
         from medvl_lib.models.embedding import embed_stored
         from medvl_lib.models.loading import load_encoder
 
@@ -64,6 +66,7 @@ def encoder_steps(line: Line, profile: Profile) -> tuple[Step, ...]:
         return case_index.write_index(call.directory, cases, vectors)
 
     def rank(call: Call) -> Mapping[str, Fact]:
+        call.require_made_together(encoder.key)
         from medvl_lib.models.embedding import BATCH, embed_stored, embed_texts
         from medvl_lib.models.loading import give_memory_back, load_encoder
         from medvl_lib.models.siglip import canonical
@@ -83,15 +86,14 @@ def encoder_steps(line: Line, profile: Profile) -> tuple[Step, ...]:
             speeds += [seen, read]
             del loaded
             give_memory_back(profile)
-        return galleries.write_retrieval(call.directory, held_out, [canonical(text) for text in texts], vectors, speeds)
+        facts = galleries.write_retrieval(call.directory, held_out, [canonical(text) for text in texts], vectors, speeds)
+        return {**facts, BESIDE: call.observed}
 
     def served(workspace: Workspace, inputs: Inputs) -> str:
-        """The encoder that is served, where it is another one than was just trained: recall must not fall behind it."""
-        pointer = read_pointer(workspace, name)
-        mark = None if pointer is None else pointer.encoder_fingerprint
-        return "" if mark is None or mark == inputs[encoder.key].fingerprint else mark
+        return _served_instead(workspace, line, inputs[encoder.key].fingerprint)
 
     def retrieve(call: Call) -> Mapping[str, Fact]:
+        call.require_made_together(encoder.key, f"{INDEX}/{name}")
         from medvl_lib.models.embedding import embed_stored
         from medvl_lib.models.loading import load_encoder
 
@@ -153,6 +155,28 @@ def retrieval_of(line: Line, inputs: Inputs, predictions: Artifact) -> Artifact 
             where=str(found.directory), do=f"materialize {line.name}/predictions again, and what follows from it",
         )  # fmt: skip
     return found
+
+
+def ranks_of(workspace: Workspace, line: Line, ranked: Artifact) -> list[galleries.Rank]:
+    """The ranks by which an encoder is held against the one that is served now, or against its base where that is it, or none is.
+
+    Raises InputRefused where another encoder is served than was ranked beside it.
+    """
+    assert line.encoder is not None  # noqa: S101 (it made the ranks)
+    mark, beside = _served_instead(workspace, line, ranked.inputs[f"{line.encoder.name}/{line.name}"]), ranked.facts.get(BESIDE)
+    if mark and beside != mark:
+        raise InputRefused(
+            found=f"ranks beside the served encoder {beside or '(none)'}, and {mark} is served", where=str(ranked.directory),
+            do=f"materialize {line.name}/{RETRIEVAL} again, and what follows from it",
+        )  # fmt: skip
+    return [rank for rank in galleries.read_ranks(ranked.directory) if mark or rank.variant != "champion"]
+
+
+def _served_instead(workspace: Workspace, line: Line, trained: str) -> str:
+    """The encoder that is served, where it is another one than was just trained: recall must not fall behind it."""
+    pointer = read_pointer(workspace, line.name)
+    mark = None if pointer is None else pointer.encoder_fingerprint
+    return "" if mark is None or mark == trained else mark
 
 
 def _asked_splits(line: Line) -> tuple[Split, ...]:

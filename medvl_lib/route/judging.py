@@ -1,6 +1,6 @@
 """Steps of the judgement: predictions, scores, benchmark, the decision, and whether what it serves says the same there.
 
-In: a line and a profile. Out: steps. Metrics and gate have their own rooms; what is served because of a decision is ``serving``'s.
+In: a line and a profile. Out: steps. Metrics and gate have their own rooms; what is served because of a decision is ``pointing``'s.
 """
 
 from collections.abc import Mapping
@@ -49,6 +49,7 @@ def judging_steps(line: Line, profile: Profile) -> tuple[Step, ...]:
         return "" if champion is None else champion.data_version
 
     def predict(call: Call) -> Mapping[str, Fact]:
+        call.require_made_together(*(one.key for one in beside))
         start_server(profile)  # before torch is imported here
         from medvl_lib.evaluation.answering import Weights
         from medvl_lib.evaluation.predict import write_predictions

@@ -156,6 +156,7 @@ def train_step(
     name = line.name
 
     def write(call: Call) -> Mapping[str, Fact]:
+        call.require_made_together(f"{CASES}/{name}")
         from medvl_lib.training.route import train
 
         return train(

@@ -5,7 +5,7 @@ decision's identity: one more look is another decision, and the same look is nev
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,14 +15,14 @@ from medvl_lib.benchmark.leaks import Training, learned_subjects
 from medvl_lib.benchmark.looks import Look, judged_pairs, next_look, way_of
 from medvl_lib.benchmark.promotion import Circumstances
 from medvl_lib.errors import InputMissing, InputRefused
-from medvl_lib.evaluation import galleries, scores
+from medvl_lib.evaluation import scores
 from medvl_lib.evaluation.predictions import REFERENCES, VARIANTS, Variant, VariantMeasurement
 from medvl_lib.lines import Line
 from medvl_lib.pointer import Contender, read_pointer
 from medvl_lib.provenance import Artifact, Fact, ancestor, code_version, read_artifact
 from medvl_lib.route.champion import JUDGED_AGAINST, adapter_in, champion_beside, contenders_of
 from medvl_lib.route.data import sign, source
-from medvl_lib.route.encoding import retrieval_of, retrieval_source
+from medvl_lib.route.encoding import INDEX, ranks_of, retrieval_of, retrieval_source
 from medvl_lib.rules import SHOWN_OFFENDERS
 from medvl_lib.split import SPLIT
 from medvl_lib.step import Call, Inputs, Step
@@ -54,7 +54,7 @@ def promotion_step(line: Line) -> Step:
         known = Circumstances(
             champion=champion, look=number, leaks=leaked, slices=promotion.read_slices(folder),
             costs=costs(predictions.directory, line.gate, _known_losses(call.workspace, line, predictions)),
-            ranks=[] if (ranked := retrieval_of(line, call.inputs, predictions)) is None else galleries.read_ranks(ranked.directory),
+            ranks=[] if (ranked := retrieval_of(line, call.inputs, predictions)) is None else ranks_of(call.workspace, line, ranked),
         )  # fmt: skip
         facts = promotion.write_promotion(call.directory, folder, line.gate, name, replace(look, number=number), known)
         return {**facts, CHAMPION: _version(predictions, champion)}
@@ -118,8 +118,11 @@ def leaks(workspace: Workspace, line: Line, predictions: Artifact, look: Look) -
             adapter = contender and adapter_in(workspace, line, contender)
             if contender is None:
                 said[variant] = _sentence(variant, None)
-            elif adapter is not None and (subjects := _learned(workspace, line, adapter, test_split, look)):
+            elif adapter is not None and (subjects := _learned(trainings(workspace, line, adapter), test_split, look)):
                 said[variant] = _sentence(variant, subjects)
+        for helper, training in _helpers(workspace, line, predictions):
+            if subjects := _learned([training], test_split, look):
+                said |= {candidate.variant: _sentence(helper, subjects) for candidate in line.gate.candidates}
     except InputMissing as error:
         gone = f"not comparable: what was learned from is not known any more, a directory of its making is gone ({error.found})"
         return dict.fromkeys((candidate.variant for candidate in line.gate.candidates), gone)
@@ -131,20 +134,28 @@ def _sentence(who: str, subjects: list[str] | None) -> str:
         return f"not comparable: the {who} is gone, so what it learned from is not known"
     shown = ", ".join(subjects[:SHOWN_OFFENDERS]) + (", ..." if len(subjects) > SHOWN_OFFENDERS else "")
     return (
-        f"not comparable: the {who} was trained under another split and may have learned from {len(subjects)} subjects of this test set "
-        f"({shown}): train it again under this split, or set the split back to the one it was trained under"
+        f"not comparable: the {who} was made under another split and may have learned from {len(subjects)} subjects of this test set "
+        f"({shown}): make it again under this split, or set the split back to the one it was made under"
     )
 
 
-def _learned(workspace: Workspace, line: Line, adapter: Artifact, test_split: Path, look: Look) -> list[str]:
+def _learned(trained: Iterable[Training], test_split: Path, look: Look) -> list[str]:
     judged = [pair.pair_id for pair in look.pairs]
-    return sorted({
-        subject for training in trainings(workspace, line, adapter) for subject in learned_subjects(test_split, judged, training)
-    })  # fmt: skip
+    return sorted({subject for training in trained for subject in learned_subjects(test_split, judged, training)})
+
+
+def _helpers(workspace: Workspace, line: Line, predictions: Artifact) -> Iterator[tuple[str, Training]]:
+    """What stood beside every answer, where the line has it: the encoder, and the cases of its index, which are of train alone."""
+    if line.encoder is None:
+        return
+    encoder = ancestor(workspace, predictions, line.encoder.name, line.name)
+    yield from (("encoder", training) for training in trainings(workspace, line, encoder))
+    index = ancestor(workspace, predictions, INDEX, line.name)
+    yield "index", Training(split=_split(workspace, index, line), datasets=(), parts=("train",))
 
 
 def trainings(workspace: Workspace, line: Line, adapter: Artifact) -> Iterator[Training]:
-    """What the adapter, and every stage that it goes on from, was trained under."""
+    """What an adapter or encoder, and every stage that it goes on from, was trained under."""
     named = {fact.removeprefix(TRAINED_ON): count for fact, count in adapter.facts.items() if fact.startswith(TRAINED_ON)}
     yield Training(split=_split(workspace, adapter, line), datasets=tuple(sorted(name for name, count in named.items() if count)))
     for stage in line.stages:
@@ -159,7 +170,7 @@ def _split(workspace: Workspace, artifact: Artifact, line: Line) -> Path:
 
 
 def _known_losses(workspace: Workspace, line: Line, predictions: Artifact) -> Mapping[str, float]:
-    """The same; none where a directory that they would be read from is gone, which ``leaks`` tells."""
+    """The ``validation_losses``; none where a directory that they would be read from is gone, which ``leaks`` tells."""
     try:
         return validation_losses(workspace, line, predictions)
     except InputMissing:

@@ -5,7 +5,7 @@ optimizer, and where pairs come from, is not known here.
 Source: Zhai et al. 2023, "Sigmoid Loss for Language Image Pre-Training", arXiv 2303.15343, section 3.2; the requirement documents have a
 term inside the sigmoid that normalizes over the batch: the paper has none.
 
-Legend: B pairs of the whole batch (of all processes), b of a process, D width of the embeddings.
+Legend: B pairs of the whole batch (of all processes), b of a process, D width of the embeddings; in formulas t' and b are the paper's.
 """
 
 from typing import Any, NamedTuple
@@ -49,11 +49,13 @@ def _equal(keys: torch.Tensor) -> torch.Tensor:
 def sigmoid_loss(embedded: Embeddings, log_temperature: torch.Tensor, bias: torch.Tensor, related: Relation) -> torch.Tensor:
     """-1/B sum over i and j of log sigmoid(z_ij (t x_i . y_j + b)): z is 1 where they belong together, -1 where not; t = exp(t').
 
-    Divided by the number of pairs and not of their products, so that every pair weighs the same however large the batch is.
+    Divided by the number of pairs and not of their products, so that every pair weighs the same however large the batch is. In the width
+    of the embeddings, wherever it is called: a trainer's autocast would leave three digits of a logit, and steps of 0.06 around -10.
     """
-    logits = embedded.pictures @ embedded.texts.T * log_temperature.exp() + bias
-    signs = related.is_positive.to(logits.dtype) * 2 - 1
-    return -(logsigmoid(signs * logits) * related.is_counted).sum() / len(logits)
+    with torch.autocast(embedded.pictures.device.type, enabled=False):
+        logits = embedded.pictures @ embedded.texts.T * log_temperature.exp() + bias
+        signs = related.is_positive.to(logits.dtype) * 2 - 1
+        return -(logsigmoid(signs * logits) * related.is_counted).sum() / len(logits)
 
 
 def loss_if_orthogonal(log_temperature: float, bias: float, related: Relation) -> float:
@@ -101,12 +103,12 @@ class Matcher(torch.nn.Module):
 
     @property
     def log_temperature(self) -> torch.nn.Parameter:
-        """T' (1,)."""
+        """The logarithm of the temperature, t' (1,)."""
         return plain(self.encoder).logit_scale
 
     @property
     def bias(self) -> torch.nn.Parameter:
-        """B (1,)."""
+        """The bias of the logits, b (1,)."""
         return plain(self.encoder).logit_bias
 
     def embed(self, pixel_values: torch.Tensor, input_ids: torch.Tensor) -> Embeddings:

@@ -129,6 +129,21 @@ def test_a_damaged_row_of_a_corpus_metric_fails_exactly_one_rule(evaluated, tmp_
     assert damaged(evaluated, tmp_path / "benchmark", change) == [broken]
 
 
+def test_a_dataset_whose_texts_of_one_language_are_cut_in_two_ways_has_a_row_of_each_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """As those of two sets of classes are."""
+    by_number = lambda one: ("even", "odd")[int(one.pair_id[-1]) % 2]  # noqa: E731 (no language tells these apart)
+    monkeypatch.setitem(METRICS, "rouge_l", dataclasses.replace(METRICS["rouge_l"], signature=by_number))
+    evaluated = run(tmp_path, 60, also=lambda folder: write_reports(folder, datasets=("notes",)))
+    publish(evaluated.workspace)
+    assert [rule.name for rule in rows.RULES if not rule.holds(evaluated.benchmark.directory).passed] == []
+    shown = ask(evaluated.workspace, """
+        select slice, n from leaderboard
+        where metric = 'rouge_l' and dataset = 'notes' and variant = 'adapter' and condition = 'as_is' order by all
+    """).rows  # fmt: skip
+    assert shown == [("way=even", 30), ("way=odd", 30)]
+    assert damaged(evaluated, tmp_path / "again", lambda row: None if row["slice"] == "way=odd" else row) == ["no_orphan_scores"]
+
+
 def test_the_leaderboard_shows_each_language_and_the_signature(evaluated):
     shown = ask(evaluated.workspace, """
         select dataset, slice, n, highest, signature from leaderboard
@@ -195,7 +210,7 @@ def test_a_guardrail_holds_each_language_to_its_own_bleu(tmp_path: Path):
     decision = decided(tmp_path, dataclasses.replace(NOTES, primary_metric="pair_accuracy", datasets=(), guardrails=rails))
     said = {reason.split(" (margin")[0]: reason for reason in decision.reasons if reason.startswith("guardrail")}
     assert said.keys() == {
-        "guardrail bleu_4 in language=en", "guardrail bleu_4 in language=zh", "guardrail bleu_4: no test pairs to judge it by",
+        "guardrail bleu_4 in language=en", "guardrail bleu_4 in language=zh",  # also where all of it is named: no number is over both
     }  # fmt: skip
     assert "bleu_4 in language=zh: adapter minus base is +" in said["guardrail bleu_4 in language=zh"]
     assert "30 pairs, 30 clusters" in said["guardrail bleu_4 in language=zh"]
@@ -249,4 +264,4 @@ def test_a_guardrail_with_missing_scores_is_not_kept_by_the_others(tmp_path: Pat
     gate = Gate(guardrails=(Guardrail(metric="bleu_4", margin=20.0),), candidates=(Candidate(variant="adapter"),))
     [decision] = read_decisions(run(tmp_path, 60, also=unscorable(2), gate=gate).promotion.directory)
     assert decision.verdict == "inconclusive"
-    assert decision.reasons[0] == "guardrail bleu_4: no test pairs to judge it by"
+    assert decision.reasons[0] == "guardrail bleu_4: not comparable: 2 of 60 answers of base could not be scored"

@@ -111,6 +111,15 @@ def test_a_test_set_is_the_pairs_that_decide_and_their_texts(tmp_path: Path):
     assert not same & changed
 
 
+def test_the_pairs_of_every_primary_metric_are_looked_at(tmp_path: Path):
+    """Of two metrics on different pairs a model may have learned from the second one's, and wear them out."""
+    page, question = reference(1), replace(reference(2), expected=(), slices={"answer_type": "closed"}, response="yes")
+    write_table(tmp_path / REFERENCES, Reference, [question, page, replace(question, pair_id="p3", slices={"answer_type": "open"})])
+    both = Gate(primary_metric="pair_accuracy", further_primaries=("closed_accuracy",))
+    assert [pair.pair_id for pair in judged_pairs(tmp_path / REFERENCES, both)] == ["p001", "p002"]
+    assert [pair.pair_id for pair in judged_pairs(tmp_path / REFERENCES, Gate())] == ["p001"]
+
+
 def test_the_judged_pairs_stand_beside_the_decision(evaluate: Evaluate):
     promotion = evaluate(60).promotion
     assert (promotion.facts["look"], promotion.facts["challenger_data_version"], promotion.facts["is_compared"]) == (1, "w1-adapter", True)

@@ -694,6 +694,59 @@ def test_texts_that_are_cut_in_two_ways_are_held_against_their_floors_language_b
     ]
 
 
+def cut_in_ways(change: float, **ways: str) -> list[Score]:
+    """Of each dataset thirty pairs that are cut in its own way; in the first the adapter is by ``change`` better than base."""
+    found: list[Score] = []
+    for place, (dataset, signature) in enumerate(ways.items()):
+        values = {"base": around(0.6), "adapter": better(around(0.6, period=6), 0.0 if place else change)}
+        found += [
+            score(
+                variant, n, value(n), metric="rouge_l", dataset=dataset, pair_id=f"{signature}{n}", group_id=f"{signature}{n}",
+                signature=signature,
+            ) for variant, value in values.items() for n in range(60)
+        ]  # fmt: skip
+    return found
+
+
+def test_a_loss_is_told_though_one_language_has_texts_that_are_cut_in_two_ways():
+    """Two datasets in English with classes of their own: no number over both, and one over each."""
+    found = cut_in_ways(-0.3, knees="grades", skins="diagnoses")
+    slices = {row.pair_id: ["all", "language=en"] for row in found}
+    told = [reason for reason in judged(scores(60, **PROMOTED) + found, slices=slices).reasons if reason.startswith("worse than base")]
+    assert [reason.split(" (")[0] for reason in told] == [
+        "worse than base by rouge_l, and this gate decides nothing by it: rouge_l in dataset=knees: adapter minus base is -0.300"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("languages", "name"), [({"grades": "en", "diagnoses": "zh"}, "language=en"), ({"grades": "en", "diagnoses": "en"}, "dataset=knees")]
+)
+def test_a_guardrail_over_texts_that_are_cut_in_two_ways_guards_each(languages: dict[str, str], name: str):
+    gate = Gate(datasets=("forms", "knees", "skins"), guardrails=(Guardrail(metric="rouge_l", margin=0.05),))
+    for change, verdict in ((0.0, "promote"), (-0.3, "reject")):
+        found = cut_in_ways(change, knees="grades", skins="diagnoses")
+        slices = {row.pair_id: ["all", f"language={languages[row.signature]}"] for row in found}
+        decision = judged(scores(60, **PROMOTED) + found, gate, slices=slices)
+        guards = [reason.split(" (")[0] for reason in decision.reasons if reason.startswith("guardrail")]
+        assert (decision.verdict, guards[0]) == (verdict, f"guardrail rouge_l in {name}")
+        assert len(guards) == 2
+
+
+def test_one_dataset_with_two_ways_is_guarded_way_by_way():
+    found = [dataclasses.replace(row, dataset="skins") for row in cut_in_ways(0.0, knees="grades", skins="diagnoses")]
+    gate = Gate(guardrails=(Guardrail(metric="rouge_l", margin=0.05),))
+    reasons = judged(scores(60, **PROMOTED) + found, gate).reasons
+    assert [reason.split(" (")[0] for reason in reasons if reason.startswith("guardrail")] == [
+        "guardrail rouge_l in way=diagnoses", "guardrail rouge_l in way=grades",
+    ]  # fmt: skip
+
+
+def test_a_guardrail_whose_scores_are_missing_says_so():
+    broken = also_by("rouge_l", base=lambda n: None if n < 30 else 0.5, adapter=around(0.5))
+    reasons = judged(scores(60, **PROMOTED) + broken, Gate(guardrails=(Guardrail(metric="rouge_l", margin=0.05),))).reasons
+    assert reasons[0] == "guardrail rouge_l: not comparable: 30 of 60 answers of base could not be scored"
+
+
 def test_a_floor_that_decides_is_told_once():
     reasons = judged(scores(60, base=noise(1), adapter=better(noise(2), 0.2), floor_random=lambda _: 0.9)).reasons
     assert sum("floor_random" in reason for reason in reasons) == 1
@@ -722,6 +775,22 @@ def test_a_closed_answer_without_a_choice_has_failed():
     unparsable = {"adapter": lambda n: float(n < 30), "base": lambda _: 0.0}
     found += [score(variant, n, value(n), metric="closed_unparsable") for n in range(60) for variant, value in unparsable.items()]
     assert judged(found).reasons[0].startswith("too many answers failed: 50.0%")
+
+
+@pytest.mark.parametrize("metric", ["closed_unparsable", "class_unparsable", "icd_unparsable"])
+def test_a_pair_that_no_primary_metric_scores_can_fail_too(metric: str):
+    """Chinese questions of a line whose gate decides by English reports: in the wrong language, or without a readable choice."""
+    clean = scores(60, base=noise(1), adapter=better(noise(2), 0.2))
+    said = {"base": ("complete", 0.0), "adapter": ("wrong_language", 0.0)}
+    foreign = [
+        score(variant, n, value, metric="open_exact", answer_state=state, pair_id=f"zh{n}", group_id=f"zh{n}")
+        for variant, (state, value) in said.items() for n in range(60)
+    ]  # fmt: skip
+    assert judged(clean + foreign).reasons[0].startswith("too many answers failed: 50.0% of the answers are empty, in another language")
+    unread = [dataclasses.replace(row, metric=metric, answer_state="complete", value=float(row.variant == "adapter")) for row in foreign]
+    assert judged(clean + unread).reasons[0].startswith("too many answers failed: 50.0%")
+    elsewhere = [dataclasses.replace(row, dataset="other") for row in foreign]
+    assert judged(clean + elsewhere, Gate(datasets=("forms",))).verdict == "promote"  # not what this gate decides by
 
 
 LANGUAGES = {f"p{n}": ["all", f"language={'zh' if n % 3 == 0 else 'en'}"] for n in range(90)}

@@ -35,8 +35,31 @@ def test_two_questions_about_one_picture_both_get_another():
     assert found == [("2",), ("2",), ("1",)]
 
 
-def test_a_pair_without_another_picture_is_left_out():
-    assert shuffled([[asked("a", "1"), asked("b"), asked("c", "1")], [asked("d", "2", "3")]]) == [[], []]
+def pictures(groups: list[list[Conversation]]) -> dict[str, tuple[str, ...]]:
+    return {item.pair_id: item.image_ids for group in groups for item in group}
+
+
+def test_where_no_other_pair_has_as_many_pictures_they_are_repeated_or_cut():
+    found = pictures(shuffled([[asked("a", "1"), asked("b"), asked("c", "1")], [asked("d", "2", "3")]]))
+    assert found == {"a": ("2",), "b": (), "c": ("2",), "d": ("1", "1")}
+
+
+def test_the_same_pictures_in_another_order_are_no_other_ones():
+    found = pictures(shuffled([[asked("a", "1", "2"), asked("b", "2", "1"), asked("c", "3", "4"), asked("d", "2", "5")]]))
+    assert found == {"a": ("3", "4"), "b": ("3", "4"), "c": ("2", "5"), "d": ("3", "4")}
+    assert pictures(shuffled([[asked("a", "1", "2"), asked("b", "2", "3")]])) == {"a": ("3", "3"), "b": ("1", "1")}  # none of its own
+
+
+def test_pictures_of_another_patient_come_first():
+    groups = [[asked("a", "1"), asked("b", "2"), asked("c", "3"), asked("d", "4", "5")]]
+    found = pictures(shuffled(groups, {"a": "p1", "b": "p1", "c": "p2", "d": "p3"}))
+    assert found == {"a": ("3",), "b": ("3",), "c": ("1",), "d": ("1", "1")}
+    assert pictures(shuffled(groups, {"a": "p1", "b": "p1", "c": "p1", "d": "p3"}))["a"] == ("2",)  # as many before another patient
+
+
+@pytest.mark.parametrize("groups", [[[asked("a", "1"), asked("b", "1")], []], [[asked("a", "1", "2"), asked("b", "2")], []]])
+def test_where_a_pair_has_every_picture_nobody_is_asked_with_others(groups: list[list[Conversation]]):
+    assert shuffled(groups) == [[], []]
 
 
 @pytest.mark.parametrize(

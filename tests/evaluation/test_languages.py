@@ -19,6 +19,11 @@ from medvl_lib.evaluation.metrics.languages import is_in_another_script
         ("左肺 lung 上叶结节", "A nodule in the left upper lobe", "en"),  # most of it
         ("Лёгкие чистые", "The lungs are clear.", "en"),
         ("lungs are clear", "Лёгкие чистые", "ru"),
+        ("THE LEFT LUNG IS CLEAR", "左肺清晰", "zh"),  # capitals are no disguise
+        ("THERE IS A MASS.", "有肿块", "zh"),
+        ("ADENOCARCINOMA", "腺癌", "zh"),
+        ("NO ACUTE DISEASE", "未见急性病变", "zh"),
+        ("双肺清晰", "THE LUNGS ARE CLEAR", "en"),
         ("肺はきれいです", "The lungs are clear", "en"),
     ],
 )
@@ -34,6 +39,8 @@ def test_an_answer_in_another_script_is_told(answer: str, wanted: str, language:
         ("X-Ray", "X光", "zh"),
         ("T2", "T2加权", "zh"),
         ("CT显示COPD", "CT显示慢性阻塞性肺病", "zh"),
+        ("CT, MRI, PET", "断层扫描", "zh"),  # a list is no sentence
+        ("MRI FLAIR", "核磁共振", "zh"),
         ("左肺 adenocarcinoma", "左肺腺癌", "zh"),  # as much of the one as of the other
         ("adenocarcinoma", "左肺上叶结节，考虑 adenocarcinoma 可能", "zh"),  # a word that the wanted answer has
         ("120/80 mmHg, 4.1", "血压 120/80 mmHg", "zh"),

@@ -154,7 +154,7 @@ def test_memory_is_measured_with_the_longest_questions(trial: Trial, said: Path)
     profile = replace(trial.profile, prediction_batch=2)
     panel = Panel(
         spec=TINY, evaluation=ASKED, images=trial.images, profile=profile, groups=list(parts(trial.chat, ASKED)), controlled=(),
-        prefaces={},
+        prefaces={}, subjects={},
     )  # fmt: skip
     lengths = {row.pair_id: row.num_prompt_tokens for row in read_table(said / PREDICTIONS, Prediction) if row.variant == "base"}
     found = [lengths[item.pair_id] for item in longest(panel, said.parent / "audit")]

@@ -56,6 +56,14 @@ def reference(answer_type: str | None, response: str = "yes") -> Reference:
         ("I can't say yes", "yes", 0, 1),
         ("I can say yes", "yes", 1, 0),
         ("It does not; no", "no", 1, 0),
+        ("Yes, no fracture is seen.", "yes", 1, 0),  # the other label stands in a clause that says something
+        ("Yes. No effusion is seen.", "yes", 1, 0),
+        ("No. Yes would be wrong.", "no", 1, 0),
+        ("yes, no", "yes", 0, 1),
+        ("Yes. No.", "yes", 0, 1),
+        ("yes/no", "no", 0, 1),
+        ("yes, and no", "yes", 0, 1),
+        ("Yes no fracture", "yes", 0, 1),
     ],
 )
 def test_closed_by_hand(answer: str, wanted: str, is_right: int, is_unparsable: int):
@@ -77,6 +85,9 @@ LESIONS = ("melanoma", "nevus", "basal cell carcinoma=BCC", "squamous cell carci
         (SIDES, "left and right", "both"),  # the longest spelling
         (SIDES, "left or right", None),
         (SIDES, "left, right", None),
+        (SIDES, "left, right or both", None),  # a list says nothing
+        (SIDES, "left side, right side", None),  # no more than the first clause says
+        (SIDES, "Left, the right is clear", "left"),
         (SIDES, "not on the left", None),
         (SIDES, "It isn't left", None),
         (SIDES, "It is on the right, not on the left", "right"),
@@ -96,7 +107,8 @@ LESIONS = ("melanoma", "nevus", "basal cell carcinoma=BCC", "squamous cell carci
         (LESIONS, "carcinoma", None),
         (LESIONS, "not melanoma but a nevus", "nevus"),
         (LESIONS, "no sign of melanoma", None),
-        (LESIONS, "A nevus; melanoma is unlikely", None),  # another label beside the first
+        (LESIONS, "A nevus, a melanoma", None),  # another label beside the first
+        (LESIONS, "A nevus; melanoma is unlikely", "nevus"),
         (LESIONS, "Nevus, while for a melanoma it lacks asymmetry", "nevus"),
     ],
 )
@@ -109,7 +121,8 @@ def test_a_declared_label_is_read_as_a_word_and_not_where_it_is_denied(labels: t
     [
         ("是的", "yes"), ("是。", "yes"), ("有", "yes"), ("有肿块", "yes"), ("包含", "yes"), ("可以", "yes"), ("对", "yes"),
         ("不是", "no"), ("没有", "no"), ("没有肿块。", "no"), ("不包含", "no"), ("不存在", "no"), ("无异常", "no"), ("否，没有", "no"),
-        ("不", "no"), ("答案：是", "yes"), ("Yes", "yes"), ("no", "no"),
+        ("是，没有骨折", "yes"), ("是的，没有异常。", "yes"), ("是的。没有异常。", "yes"), ("没有，是正常的", "no"), ("是，没有", None),
+        ("是的。没有。", None), ("不", "no"), ("答案：是", "yes"), ("Yes", "yes"), ("no", "no"),
         ("是否", None), ("是不是", None), ("有没有", None), ("是/否", None), ("有，没有", None),
         ("不清楚", None), ("无法判断", None), ("我不知道", None), ("不能确定", None), ("有可能", None), ("没有足够的信息", None),
         ("对称", None), ("不对称", None), ("图中没有", None), ("", None),

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from medvl_lib import chat
+from medvl_lib.benchmark.looks import Look, judged_pairs
 from medvl_lib.benchmark.promotion import Decision, read_decisions
 from medvl_lib.errors import InputRefused
 from medvl_lib.evaluation import scores
@@ -23,12 +24,12 @@ from medvl_lib.evaluation.predictions import (
     VariantMeasurement,
 )
 from medvl_lib.files import read_json, write_json
-from medvl_lib.lines import DOCUMENTS
+from medvl_lib.lines import DOCUMENTS, ENCODER
 from medvl_lib.pairs import PAIRS, Pair, Triple
 from medvl_lib.pointer import Served, move_pointer
 from medvl_lib.provenance import Artifact, Fact, judge, read_artifact, write_step
 from medvl_lib.route.champion import JUDGED_AGAINST, Contender
-from medvl_lib.route.promoting import promotion_step, trainings, validation_losses
+from medvl_lib.route.promoting import leaks, promotion_step, trainings, validation_losses
 from medvl_lib.split import SPLIT, SplitRow, SplitSpec, write_split
 from medvl_lib.step import run_step
 from medvl_lib.tables import read_table, write_table
@@ -163,7 +164,7 @@ def test_a_champion_of_another_split_seed_is_not_compared_and_its_subjects_are_n
     assert len(leaked) > 40
     assert (decision.verdict, decision.difference) == ("inconclusive", None)
     assert decision.reasons[0].startswith(
-        f"not comparable: the champion was trained under another split and may have learned from {len(leaked)} subjects of this test set "
+        f"not comparable: the champion was made under another split and may have learned from {len(leaked)} subjects of this test set "
         f"({', '.join(leaked[:10])}, ...)"
     )
 
@@ -186,7 +187,7 @@ def test_a_challenger_that_is_older_than_the_split_is_not_compared(lab: Lab):
     lab.scored(lab.adapter("old", then), now)
     decision = lab.decided()
     assert decision.verdict == "inconclusive"
-    assert decision.reasons[0].startswith("not comparable: the adapter was trained under another split")
+    assert decision.reasons[0].startswith("not comparable: the adapter was made under another split")
 
 
 def test_a_champion_that_learned_from_other_datasets_is_compared(lab: Lab):
@@ -221,6 +222,36 @@ def test_the_stage_before_counts_too(lab: Lab):
     found = [(training.split.parent.name, training.datasets) for training in trainings(lab.workspace, line, adapter)]
     marks = [conversations.inputs[f"split/{LINE.name}"] for conversations in (now, then)]
     assert found == [(marks[0], (FORMS,)), (marks[1], ("mtsamples",))]
+
+
+@pytest.mark.parametrize("stale", ["encoder", "index"])
+def test_an_encoder_or_an_index_of_another_split_is_not_compared(lab: Lab, stale: str):
+    """What stood beside the answers knows today's test subjects, though the adapter does not."""
+    line = replace(LINE, stages=(ENCODER, *LINE.stages))
+    then, now = lab.chat(seed=1), lab.chat(seed=2)
+    adapter = lab.adapter("new", now)
+    pairs = judged_pairs(now.directory / REFERENCES, line.gate)
+    look = Look(number=1, challenger=adapter.data_version, way="w", pairs=pairs)
+
+    def named(folder: Path, conversations: Artifact) -> dict[str, Fact]:
+        (folder / "made_from").write_text(conversations.fingerprint)
+        return {}
+
+    def leaked(of_encoder: Artifact, of_index: Artifact) -> dict[str, str]:
+        encoder = lab.write("encoder", "v1", [of_encoder], lambda folder: named(folder, of_encoder) | {f"{TRAINED_ON}{FORMS}": 9})
+        index = lab.write("index", "v1", [of_index, encoder], lambda folder: named(folder, of_index))
+        predictions = lab.write("predictions", "v1", [now, lab.base(), adapter, encoder, index], lambda _: {JUDGED_AGAINST: ""})
+        return leaks(lab.workspace, line, predictions, look)
+
+    assert leaked(now, now) == {}
+    said = leaked(then, now) if stale == "encoder" else leaked(now, then)
+    before, after = _split_of(lab, then), _split_of(lab, now)
+    known = {"train", "validation"} if stale == "encoder" else {"train"}
+    num_known = sum(after[one] == "test" and before[one] in known for one in after)
+    assert said.keys() == {"adapter", "nf4"}
+    assert said["adapter"].startswith(
+        f"not comparable: the {stale} was made under another split and may have learned from {num_known} subjects"
+    )
 
 
 # -- what is served ----------------------------------------------------------------------------------------------------

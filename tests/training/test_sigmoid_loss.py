@@ -61,6 +61,16 @@ def test_it_is_the_papers_formula(texts, groups, pictures):
     assert found.item() == pytest.approx(slow_loss(embedded, t, b, texts, groups, pictures), abs=1e-6)
 
 
+def test_a_trainers_autocast_does_not_cut_the_logits():
+    """In bfloat16 a logit near -10 has steps of 0.06, and the loss of similar negatives would be that of each other."""
+    both = Embeddings(*(tensor.float() for tensor in embeddings(6, 3)))
+    related, t, b = relation(keys(*range(6)), keys(*range(6)), keys(*range(6))), torch.tensor(math.log(7.0)), torch.tensor(-4.0)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = sigmoid_loss(both, t, b, related)
+    assert found.dtype == torch.float32
+    assert found.item() == pytest.approx(slow_loss(both, math.log(7.0), -4.0, *[range(6)] * 3), abs=1e-6)
+
+
 def test_word_for_word_is_positive_and_another_text_of_a_patient_is_left_out():
     related = relation(keys(1, 1, 3), keys(7, 8, 8), keys(1, 2, 3))
     assert related.is_positive.tolist() == [[True, True, False], [True, True, False], [False, False, True]]

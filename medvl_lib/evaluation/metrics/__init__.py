@@ -112,14 +112,14 @@ METRICS: dict[str, Metric] = {
         definition="Whether the answer to a closed question states the wanted one of its labels (yes and no where none are declared), as a "
         "word, and no other.",
         source="MedVL; medvl_lib/evaluation/metrics/vqa.py",
-        version=2,  # declared labels, Chinese yes and no, labels that are denied
+        version=3,  # a label in a later clause that says more is not beside the first
     ),
     "closed_unparsable": Metric(
         name="closed_unparsable", score=lambda answer, reference: vqa.closed_unparsable(answer, reference.response, _labels(reference)),
         applies_to=_is_closed, needs="closed",
         definition="Whether the answer to a closed question states none of its labels, or several; such an answer is also wrong.",
         source="MedVL; medvl_lib/evaluation/metrics/vqa.py",
-        version=2,  # declared labels, Chinese yes and no, labels that are denied
+        version=3,  # a label in a later clause that says more is not beside the first
         is_higher_better=False,
         is_gateable=False,  # one label said to everything
     ),
@@ -163,14 +163,14 @@ METRICS: dict[str, Metric] = {
         score=lambda answer, reference: classes.class_agreement(answer, reference.slices[CATEGORY], reference.labels),
         definition="Whether a description names the picture's declared class (a grade, a diagnosis), and no other.",
         source="MedVL; medvl_lib/evaluation/metrics/classes.py",
-        version=1,  # first version
+        version=2,  # a class in a later clause that says more is not beside the first
     ),
     "class_unparsable": Metric(
         name="class_unparsable", applies_to=_has_classes, needs="class",
         score=lambda answer, reference: classes.class_unparsable(answer, reference.slices[CATEGORY], reference.labels),
         definition="Whether a description names none of the declared classes, or several; such an answer is also wrong.",
         source="MedVL; medvl_lib/evaluation/metrics/classes.py",
-        version=1,  # first version
+        version=2,  # a class in a later clause that says more is not beside the first
         is_higher_better=False,
         is_gateable=False,  # one class said to everything
     ),
@@ -180,7 +180,7 @@ METRICS: dict[str, Metric] = {
         definition="Mean over the classes that occur of the F1 with which descriptions name them. A pair's own score is its agreement, "
         "whose mean it is not.",
         source="Sokolova and Lapalme 2009, doi.org/10.1016/j.ipm.2009.03.002; medvl_lib/evaluation/metrics/classes.py",
-        version=1,  # first version
+        version=2,  # a class in a later clause that says more is not beside the first
         corpus=Corpus(
             statistics=lambda answer, reference: classes.counts(answer, reference.slices[CATEGORY], reference.labels),
             value=classes.macro_f1,
@@ -193,7 +193,7 @@ METRICS: dict[str, Metric] = {
         definition="Cohen's kappa of wanted and named grades, weighted by the square of their distance; 0 where it is below 0. An answer "
         "that names none counts as the furthest one.",
         source="Cohen 1968, Psychological Bulletin 70; medvl_lib/evaluation/metrics/classes.py",
-        version=1,  # first version
+        version=2,  # a class in a later clause that says more is not beside the first
         is_gateable=False,  # of pictures of one grade it says nothing
         corpus=Corpus(
             statistics=lambda answer, reference: classes.counts(answer, reference.slices[CATEGORY], reference.labels),

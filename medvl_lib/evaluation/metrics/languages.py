@@ -6,9 +6,12 @@ script (English and German) are not told apart: that would be guessed from few w
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate, pairwise
 
 HAN = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+LONGEST_ABBREVIATION = 5  # letters: CT, COPD, FLAIR
+LEAST_SENTENCE = 3  # words in capitals that follow each other: of fewer nobody knows whether they abbreviate
 WITHOUT_SPACES = frozenset(["zh", "ja", "th", "lo", "km", "my", "bo"])
 SCRIPTS: dict[str, frozenset[str]] = {
     **dict.fromkeys(["en", "de", "fr", "es", "it", "pt", "nl", "pl", "tr", "vi", "id"], frozenset(["latin"])),
@@ -21,16 +24,31 @@ _UNIT = re.compile(
     rf"(?P<latin>(?<![{_LATIN}])(?<!\b[A-Za-z]-)[{_LATIN}]{{2,}})|(?P<han>[{HAN}])|(?P<kana>[\u3040-\u30ff])|(?P<hangul>[\uac00-\ud7a3]+)"
     r"|(?P<cyrillic>[\u0400-\u04ff]+)|(?P<arabic>[\u0600-\u06ff]+)"
 )
+_BETWEEN = re.compile(r"\s+(?:[A-Z]\s+)?")  # two words of one sentence: THERE IS, THERE IS A NODULE
 
 
 def _units(text: str, known: frozenset[str] = frozenset()) -> Counter[str]:
     """How many words, or characters where words do not stand apart, a text has of each script.
 
-    Those that are ``known`` do not count, nor does what is all capitals, or hangs on one letter: CT, MRI and X-ray are
-    said in every language.
+    Those that are ``known`` do not count, nor do abbreviations, nor what hangs on one letter: CT, MRI and X-ray are said in every language.
+    An abbreviation is a short word in capitals that stands in no sentence of capitals.
     """
-    found = (unit for unit in _UNIT.finditer(text) if not unit[0].isupper() and unit[0].casefold() not in known)
-    return Counter(unit.lastgroup or "" for unit in found)
+    found = list(_UNIT.finditer(text))
+    counted = (unit for unit, is_short in zip(found, _abbreviate(text, found), strict=True) if not is_short)
+    return Counter(unit.lastgroup or "" for unit in counted if unit[0].casefold() not in known)
+
+
+def _abbreviate(text: str, found: Sequence[re.Match[str]]) -> Iterator[bool]:
+    """Of each word whether it abbreviates: of words in capitals with nothing but a space or a letter between them fewer than three."""
+
+    def goes_on(before: re.Match[str], unit: re.Match[str]) -> bool:
+        return before[0].isupper() == unit[0].isupper() and _BETWEEN.fullmatch(text, before.end(), unit.start()) is not None
+
+    begins = [True, *(not goes_on(before, unit) for before, unit in pairwise(found))][: len(found)]
+    runs = list(accumulate(begins))
+    lengths = Counter(runs)
+    for unit, run in zip(found, runs, strict=True):
+        yield unit[0].isupper() and len(unit[0]) <= LONGEST_ABBREVIATION and lengths[run] < LEAST_SENTENCE
 
 
 def language_kept(answer: str, wanted: str, language: str, beside: Iterable[str] = ()) -> float:

@@ -10,7 +10,8 @@ called. A dataset declares it for each pair; without one it is yes and no, in th
   a Chinese label must begin a clause, and the longest one counts: 不包含 is not 包含, and 是否 is neither 是 nor 否. 图中没有 begins with
   none, and is not read.
 * Not where it is denied in its clause ("not melanoma", "no sign of melanoma"), and not inside a phrase that answers nothing ("no idea").
-* The only label of an answer, or of several the one that it begins with; two side by side ("yes and no", "left or right") are none.
+* The only label of an answer, or of several the one that it begins with; two side by side ("yes and no", "left or right") are none. Not
+  side by side is a label in another clause that says more: "Yes, no fracture is seen" is a yes, and "yes, no" is none.
 
 What other scorers count as right is told in ``closed_accuracy``.
 """
@@ -36,7 +37,8 @@ NOTHING_SAID = (  # what begins like a label and answers nothing
 NEGATORS = frozenset(["not", "no", "without", "never", "neither", "nor", "cannot", "isn", "aren", "wasn", "doesn", "don", "can"])
 CONTRACTED = frozenset(["isn", "aren", "wasn", "doesn", "don", "can"])  # deny only before a t: isn't
 ONLY_ALONE = frozenset(["不", "能", "会", "对", "否", "不对"])  # begin other words too: 对称 is "symmetric", 会阴 a part of the body
-CLAUSE_ENDS = frozenset(".,;:!?|\n()")
+CLAUSE_ENDS = frozenset(".,;:!?|\n()。、")
+SAYS_NOTHING = ARTICLES | frozenset(["and", "or", "和", "与", "或", "者"])  # beside a label: a list of labels is no sentence
 
 
 class _Mention(NamedTuple):
@@ -125,9 +127,25 @@ def stated_label(answer: str, labels: Labels = YES_NO) -> str | None:
         return found[0].label if found else None
     first = found[0]
     begins = all(token.text in ARTICLES for token in said[: first.start])
-    others = [mention for mention in found if mention.label not in {first.label, None}]
-    is_beside = bool(others) and others[0].start - first.end <= 1
+    other = next((mention for mention in found if mention.label not in {first.label, None}), None)
+    is_beside = other is not None and _is_beside(said, found, first, other)
     return first.label if begins and not is_beside else None
+
+
+def _is_beside(said: Sequence[Token], found: Sequence[_Mention], first: _Mention, other: _Mention) -> bool:
+    """Whether two labels stand side by side: a word apart in one clause, or the clause of the other one adds nothing but labels."""
+    start, end = _clause(said, other.start)
+    if start <= first.start:
+        return other.start - first.end <= 1
+    labels = {place for mention in found for place in range(mention.start, mention.end)}
+    own = {token.text for token in said[slice(*_clause(said, first.start))]}
+    return all(said[place].text in own | SAYS_NOTHING for place in range(start, end) if place not in labels)
+
+
+def _clause(said: Sequence[Token], place: int) -> tuple[int, int]:
+    """Where the clause of a token begins and ends."""
+    ends = [number for number, token in enumerate(said) if CLAUSE_ENDS.intersection(token.gap)]
+    return max((end for end in ends if end <= place), default=0), min((end for end in ends if end > place), default=len(said))
 
 
 def _wanted(wanted: str, labels: Labels) -> str:
@@ -140,7 +158,7 @@ def _wanted(wanted: str, labels: Labels) -> str:
 def closed_accuracy(answer: str, wanted: str, labels: Labels = YES_NO) -> float:
     """1 where the answer states the wanted label, 0 for anything else: an answer that states none, or two side by side, is wrong.
 
-    An answer that begins with a label means it, whatever follows ("Yes, there is no effusion left"), but for "yes and no" and "yes no".
+    An answer that begins with a label means it, whatever follows ("Yes, no effusion is left"), but for "yes and no" and "yes, no".
 
     LLaVA-Med's first script (``run_eval.py`` @ b9a98a7) looked for the letters, so that "yes and no" was always right and "normal" held a
     "no"; MedEvalKit's rule for English has the same "no". Labels are words here. Raises UnscorableError for a reference that is no label.

@@ -296,7 +296,7 @@ def _guardrail(trial: Trial, rail: Guardrail, within: str) -> Finding:
     name = rail.metric if within == ALL else f"{rail.metric} in {within}"
     if found is None or found.ci_low is None or found.ci_high is None:
         unlike = trial.comparisons.unlike(trial.mine, champion, rail.metric, within=within)
-        return Finding("guardrail", "inconclusive", f"guardrail {name}: {unlike or 'no test pairs to judge it by'}")
+        return Finding("guardrail", "inconclusive", f"guardrail {name}: {unlike or 'nothing to judge it by'}")
     if found.num_clusters <= MAX_EXACT_CLUSTERS:
         few = f"{found.num_clusters} clusters are too few to guard it by: more than {MAX_EXACT_CLUSTERS} are needed"
         return Finding("guardrail", "inconclusive", f"guardrail {name}: {few}")

@@ -50,7 +50,7 @@ def _worse(trial: Trial, found: Difference, metric: str, within: str) -> Iterato
         if is_certain:
             yield f"worse than {champion} by {metric}, and {NO_SAY}: {said}"
         return
-    mine, theirs = trial.comparisons.means(trial.mine, champion, metric)
+    mine, theirs = trial.comparisons.values(trial.mine, champion, metric, within=within)
     how = "more than chance explains" if is_certain else "which chance may explain"
     yield f"{metric} rose from {theirs:.3f} ({champion}) to {mine:.3f} ({trial.mine}), {how}, and {NO_SAY}: {said}"
 

@@ -8,6 +8,7 @@ their scores differ, with the paired interval, and the rules with their bounds. 
   99 % must be the same text, and no metric may show a difference: 0 lies in the paired interval over patients or documents.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from medvl_lib.provenance import Fact, Outcome, Rule
 from medvl_lib.rules import SHOWN_OFFENDERS
 from medvl_lib.tables import Column, read_table, write_table
 
-REVISION = 1  # first version of this room and of serving.forms
+REVISION = 2  # a metric that is not defined of both forms is not compared
 REVISIONS = (REVISION, statistics.REVISION)
 ANSWERS = "compared_answers.parquet"
 SCORES = "compared_scores.parquet"
@@ -141,7 +142,7 @@ def compared_answers(form: Form, said: Answers, against: Form, said_there: Answe
 def compared_scores(
     form: Form, said: Answers, against: Form, said_there: Answers, references: Sequence[Reference], spec: ParitySpec
 ) -> Iterator[ComparedScore]:
-    """The paired difference of each metric over the pairs that it can score; texts that are cut in different ways are apart."""
+    """The paired difference of each metric over the pairs that it can score, where it is defined; ways to cut texts are apart."""
     for metric in METRICS.values():
         by_signature: dict[str | None, list[tuple[str, Statistics, Statistics]]] = defaultdict(list)
         for reference in filter(metric.applies_to, references):
@@ -152,19 +153,20 @@ def compared_scores(
         functional = metric.corpus.value if metric.corpus else mean
         for signature, pairs in by_signature.items():
             found = paired_difference(pairs, functional=functional, confidence=spec.confidence)
-            yield ComparedScore(
-                form=form, against=against, metric=metric.name, signature=signature,
-                mean=cluster_sums(((name, one) for name, one, _ in pairs), functional).value,
-                mean_against=cluster_sums(((name, other) for name, _, other in pairs), functional).value, difference=found.difference,
-                ci_low=found.ci_low, ci_high=found.ci_high, num_pairs=found.num_pairs, num_clusters=found.num_clusters,
-            )  # fmt: skip
+            if math.isfinite(found.difference):
+                yield ComparedScore(
+                    form=form, against=against, metric=metric.name, signature=signature,
+                    mean=cluster_sums(((name, one) for name, one, _ in pairs), functional).value,
+                    mean_against=cluster_sums(((name, other) for name, _, other in pairs), functional).value, difference=found.difference,
+                    ci_low=found.ci_low, ci_high=found.ci_high, num_pairs=found.num_pairs, num_clusters=found.num_clusters,
+                )  # fmt: skip
 
 
 def _statistics(metric: Metric, answer: str, reference: Reference) -> Statistics | None:
     """What a pair adds to a metric, as ``scores`` counts it; None where it cannot be scored."""
     text = "" if metric.is_higher_better and is_in_wrong_language(answer, reference) else answer
-    value, _ = measure(metric, text, reference)
-    return metric.corpus.statistics(text, reference) if metric.corpus and value is not None else value
+    found = measure(metric, text, reference)
+    return found.statistics or found.value
 
 
 def summary(rows: Sequence[ComparedAnswer], spec: ParitySpec) -> Iterator[Comparison]:

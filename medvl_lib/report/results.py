@@ -99,7 +99,7 @@ def _compared(rows: Sequence[BenchmarkRow]) -> Table:
 
 def _against(row: BenchmarkRow, base: float | None) -> tuple[Cell, Cell]:
     """A mean minus that of base, and the change in percent; nothing for base itself."""
-    if base is None or row.variant == "base":
+    if base is None or row.mean is None or row.variant == "base":
         return share(None), percent(None)
     return share(row.mean - base, signed=True), percent(_change(row.mean, base))
 

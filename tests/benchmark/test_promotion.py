@@ -338,8 +338,9 @@ def test_without_the_primary_metric_nothing_is_decided():
 def test_a_guardrail_keeps_a_better_model_back():
     found = scores(60, base=noise(1), adapter=better(noise(2), 0.2))
     found += [
-        score(variant, n, value, metric="hallucinated_pair_rate") for n in range(60) for variant, value in (("base", 0.1), ("adapter", 0.4))
-    ]
+        score(variant, n, value, metric="hallucinated_pair_rate", statistics=(value, 1.0))
+        for n in range(60) for variant, value in (("base", 0.1), ("adapter", 0.4))
+    ]  # fmt: skip
     gate = Gate(guardrails=(Guardrail(metric="hallucinated_pair_rate", margin=0.05),))
     decision = judged(found, gate)
     assert decision.verdict == "reject"
@@ -611,7 +612,10 @@ def around(mean: float, spread: float = 0.05, period: int = 2) -> Value:
 
 
 def also_by(metric: str, **variants: Value) -> list[Score]:
-    return [score(variant, n, value(n), metric=metric) for variant, value in variants.items() for n in range(60)]
+    return [
+        score(variant, n, value(n), metric=metric, statistics=(value(n), 1.0) if metric == "hallucinated_pair_rate" else ())
+        for variant, value in variants.items() for n in range(60)
+    ]  # fmt: skip
 
 
 PROMOTED = {"base": noise(1), "adapter": better(noise(2), 0.2)}
@@ -635,6 +639,27 @@ def test_a_rate_that_rose_within_chance_says_so_and_one_that_fell_is_not_told():
     assert any("rose from" in reason and "which chance may explain" in reason for reason in judged(scores(60, **PROMOTED) + little).reasons)
     fallen = also_by("hallucinated_pair_rate", base=around(0.4), adapter=around(0.2, period=6))
     assert not any("hallucinated_pair_rate" in reason for reason in judged(scores(60, **PROMOTED) + fallen).reasons)
+
+
+def stated(variant: str, number: int, wrong: int, all_stated: int) -> Score:
+    value = wrong / all_stated if all_stated else None
+    return score(variant, number, value, metric="hallucinated_pair_rate", statistics=(float(wrong), float(all_stated)))
+
+
+def test_silence_hides_nothing_that_is_made_up():
+    """An adapter that is silent about half of the pages, and wrong as often as base where it speaks: the mean over pages would halve."""
+    said = [stated("base", n, 2, 4) for n in range(60)] + [stated("adapter", n, 2 * (n % 2), 4 * (n % 2)) for n in range(60)]
+    silent = also_by("silent_page_rate", base=lambda _: 0.0, adapter=lambda n: float(n % 2 == 0))
+    decision = judged(scores(60, **PROMOTED) + said + silent)
+    assert not any("hallucinated_pair_rate" in reason for reason in decision.reasons)
+    assert any(reason.startswith("silent_page_rate rose from 0.000 (base) to 0.500 (adapter), more than") for reason in decision.reasons)
+
+
+def test_a_guardrail_on_what_is_made_up_is_not_kept_by_who_states_nothing():
+    said = [stated("base", n, 2, 4) for n in range(60)] + [stated("adapter", n, 0, 0) for n in range(60)]
+    gate = Gate(guardrails=(Guardrail(metric="hallucinated_pair_rate", margin=0.05),))
+    decision = judged(scores(60, **PROMOTED) + said, gate)
+    assert (decision.verdict, decision.reasons[0]) == ("inconclusive", "guardrail hallucinated_pair_rate: nothing to judge it by")
 
 
 def test_a_rate_that_rose_is_told_of_a_rejected_and_of_an_undecidable_candidate_too():
@@ -836,7 +861,7 @@ def test_a_guardrail_on_a_label_that_no_pair_has_is_not_passed_over():
     decision = judged(in_two_languages(0.2, 0.2), gate, slices=LANGUAGES)
     assert (decision.verdict, decision.reasons[0]) == (
         "inconclusive",
-        "guardrail pair_accuracy in label=pneumothorax: no test pairs to judge it by",
+        "guardrail pair_accuracy in label=pneumothorax: nothing to judge it by",
     )
     starred = Gate(guardrails=(Guardrail(metric="pair_accuracy", margin=0.05, slice="label=*"),))
     assert judged(in_two_languages(0.2, 0.2), starred, slices=LANGUAGES).verdict == "inconclusive"

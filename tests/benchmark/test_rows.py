@@ -56,6 +56,22 @@ def test_a_mean_stands_with_its_n_and_interval(sixty):
     assert failures(directory) == []
 
 
+def test_what_is_made_up_is_a_share_of_all_stated_values_and_none_where_nothing_is_stated(evaluate):
+    """Half of the pages are silent, half state one value: in a mean over pages the rate would halve."""
+    evaluated = evaluate(60, adapter=lambda number: number % 2)
+    found = {
+        (row.variant, row.metric): row
+        for row in read_table(evaluated.benchmark.directory / "benchmark_rows.parquet", BenchmarkRow)
+        if row.condition == "as_is" and row.slice == "all"
+    }
+    made_up, silent = found["adapter", "hallucinated_pair_rate"], found["adapter", "silent_page_rate"]
+    assert (made_up.mean, made_up.num_pairs, made_up.num_unscored, silent.mean) == (0.0, 60, 0, 0.5)
+    nothing = found["floor_empty", "hallucinated_pair_rate"]
+    assert (nothing.mean, nothing.ci_low, nothing.ci_high, nothing.num_pairs) == (None, None, None, 60)
+    assert found["floor_empty", "silent_page_rate"].mean == 1.0
+    assert [rule.name for rule in rows.RULES if not rule.holds(evaluated.benchmark.directory).passed] == []
+
+
 def test_one_document_has_a_mean_but_no_interval(evaluate):
     directory = evaluate(1).benchmark.directory
     assert {(row.ci_low, row.ci_high) for row in rows_of(directory, "benchmark_rows", BenchmarkRow)} == {(None, None)}
@@ -79,7 +95,7 @@ def test_every_other_table_is_filled(sixty):
     assert steps == [("adapter", 1, 2.0), ("adapter", 2, 1.0)]
     assert rows_of(directory, "dataset_counts", DatasetCountRow)[1].reason == "image_missing"
     assert {"platform", "python"} <= {row.name for row in rows_of(directory, "environments", EnvironmentRow)}
-    assert sixty.benchmark.facts["num_scores"] == 60 * 9 * 4  # pages, variants and two image controls, metrics
+    assert sixty.benchmark.facts["num_scores"] == 60 * 9 * 5  # pages, variants and two image controls, metrics
 
 
 def test_seconds_per_answer_are_measured_by_batch(tmp_path: Path):
@@ -105,6 +121,11 @@ def test_the_revisions_name_every_room_that_makes_the_numbers():
         ("every_row_has_an_interval", "benchmark_rows", lambda row: {**row, "ci_low": None}),
         ("every_row_has_an_interval", "benchmark_rows", lambda row: {**row, "ci_high": 1.2}),
         ("every_row_has_an_interval", "benchmark_rows", lambda row: {**row, "mean": 75.0}),
+        ("every_row_has_an_interval", "benchmark_rows", lambda row: {**row, "mean": None}),
+        (
+            "every_row_has_an_interval", "benchmark_rows",
+            lambda row: {**row, "mean": None} if row["metric"] == "hallucinated_pair_rate" and row["ci_low"] is not None else row,
+        ),
         ("no_orphan_scores", "scores", lambda row: {**row, "evaluation_id": "another"}),
         ("no_orphan_scores", "scores", lambda row: None if row["pair_id"] == "p001" else row),
         ("no_orphan_scores", "benchmark_rows", lambda row: None if row["variant"] == "nf4" else row),

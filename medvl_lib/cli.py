@@ -78,12 +78,15 @@ def sql(arguments: argparse.Namespace) -> int:
 def report(arguments: argparse.Namespace) -> int:
     """Write what is known of a line's evaluation: a page by default, Markdown or JSON to the terminal when asked for."""
     from medvl_lib.datasets import SHOWN_LICENCES
+    from medvl_lib.benchmark.terms import Terms
     from medvl_lib.report import content, gather, html, markdown
 
     settings = _checked_settings()
     workspace = Workspace(root=settings.data_root)
-    line = _line(settings, arguments.line).name
-    found = gather.gather(workspace, gather.find(workspace, line, arguments.evaluation), SHOWN_LICENCES)
+    meant = _line(settings, arguments.line)
+    line = meant.name
+    now = Terms(gate=meant.gate, evaluation=meant.evaluation)
+    found = gather.gather(workspace, gather.find(workspace, line, arguments.evaluation), SHOWN_LICENCES, now)
     text = (content.as_json if arguments.json else markdown.render_markdown if arguments.markdown else html.render_html)(found)
     if arguments.output is None and (arguments.json or arguments.markdown):
         print(text, end="")
@@ -166,13 +169,14 @@ def serve(arguments: argparse.Namespace) -> int:
     workspace, profile = Workspace(root=settings.data_root), profile_for(settings).profile
     for name, value in process_environment(profile).items():  # before torch is imported
         os.environ.setdefault(name, value)
-    from medvl_lib.route.parity import require_compared
+    from medvl_lib.route.parity import decided_otherwise, require_compared
     from medvl_lib.serving.running import Serving, key_for, listen, run
     from medvl_lib.serving.served import served_model
 
     line = _line(settings, arguments.line)
     key, model = key_for(arguments.host), served_model(workspace, line)
     compared = "it was not compared with what was judged" if arguments.unchecked else require_compared(workspace, line, profile, model)
+    compared = "; ".join(filter(None, (compared, decided_otherwise(workspace, line, model))))
     listening = listen(arguments.host, arguments.port)
     host, port = listening.getsockname()[:2]
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}"

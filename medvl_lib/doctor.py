@@ -17,8 +17,10 @@ from pathlib import Path
 from typing import Literal
 
 from medvl_lib.benchmark.outlook import never_judged
+from medvl_lib.benchmark.terms import Terms, otherwise
 from medvl_lib.datasets import DATASETS
 from medvl_lib.errors import MedVLError
+from medvl_lib.files import read_json
 from medvl_lib.hardware import Machine, Profile, look, profile_for
 from medvl_lib.lines import Line, dataset_runs, lines_of
 from medvl_lib.models.spec import ModelSpec
@@ -62,6 +64,7 @@ def examine() -> Iterator[Finding]:
     )
     for line in lines:
         yield from gate(settings, line)
+        yield from decision(settings, line)
     yield Finding(name="profile", level="ok", found=f"{detection.profile.name}: {detection.reasons['name']}")
     yield device(detection.profile, look())
     for field in (field for field in detection.reasons if field != "name"):
@@ -157,6 +160,19 @@ def gate(settings: Settings, line: Line) -> Iterator[Finding]:
             found=f"{line.name}: {one.key} names {one.metric}, which no pair of {', '.join(names)} has "
             f"({settings.where('lines', line.name, 'gate')})",
         )  # fmt: skip
+
+
+def decision(settings: Settings, line: Line) -> Iterator[Finding]:
+    """A line's current decision, where it was made under other settings than the file has now."""
+    workspace = Workspace(root=settings.data_root)
+    pointer = workspace.current("promotion", line.name)
+    if pointer.is_file():
+        directory = workspace.directory("promotion", line.name, read_json(pointer)["fingerprint"])
+        if said := otherwise(directory, Terms(gate=line.gate, evaluation=line.evaluation)):
+            yield Finding(
+                name="decision", level="note", found=f"{line.name}: {said} ({directory})",
+                do=f"materialize {line.name}/promotion and what follows, or set them back in {settings.path}",
+            )  # fmt: skip
 
 
 def data_root(settings: Settings) -> Finding:

@@ -20,10 +20,11 @@ from medvl_lib.benchmark.tables import (
     RetrievalTableRow,
     TrainingStepRow,
 )
+from medvl_lib.benchmark.terms import Terms
 from medvl_lib.provenance import Fact, Verdict
 from medvl_lib.reviews.tables import RatingSummary
 
-REVISION = 6  # recall and speed of the encoder, what follows a decision; raised when a report of an evaluation would say something else
+REVISION = 7  # the rule that was applied, and whether it is another one now; raised when a report of an evaluation would say something else
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,6 +170,10 @@ class Report:
     has_moved: bool
     """Whether something else was served since the check that what is served is what was evaluated."""
     decided_at: str
+    terms: Terms | None
+    """The gate, and what was asked, as they were when it was decided; None where they were not kept."""
+    decided_otherwise: str
+    """A sentence where the settings had become others when this was written; empty where they had not."""
     evaluations: tuple[EvaluationRow, ...]
     environments: tuple[EnvironmentRow, ...]
     dataset_counts: tuple[DatasetCountRow, ...]

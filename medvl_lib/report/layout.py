@@ -12,6 +12,7 @@ from medvl_lib.report.content import Report
 
 SECTIONS: tuple[tuple[str, str, Callable[[Report], Iterator[Block]]], ...] = (
     ("verdict", "Verdict", results.verdict),
+    ("rule", "The rule that was applied", results.rule),
     ("comparison", "Base, quantized and adapted", results.comparison),
     ("cost", "What it costs", results.cost),
     ("controls", "Intervals, floors, and answers without the picture", results.controls),

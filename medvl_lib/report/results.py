@@ -6,6 +6,7 @@ In: a ``Report``. Out: the blocks of one section each. Changes against the base 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 
+from medvl_lib.benchmark.gate import Candidate
 from medvl_lib.benchmark.promotion import Decision, winner_of
 from medvl_lib.benchmark.slices import ALL
 from medvl_lib.benchmark.tables import BenchmarkRow, LatencyRow
@@ -37,8 +38,48 @@ def verdict(report: Report) -> Iterator[Block]:
         if one != report.in_force:
             yield f"{one.decided_by} had decided for {words(one.challenger)}: {one.reasons[0]}. That is not in force any more."
     yield f"When this was written, {report.served}."
+    if report.decided_otherwise:
+        yield f"The settings are others by now: {report.decided_otherwise}. What stands here was decided under the settings of then."
     for candidate in report.decisions:
         yield from _candidate(candidate, report.decided_at)
+
+
+def rule(report: Report) -> Iterator[Block]:
+    """By which rule it was decided: every number of the gate, in words."""
+    if report.terms is None:
+        yield "By which rule it was decided was not kept: the decision is of an earlier version of MedVL."
+        return
+    gate, decision = report.terms.gate, report.decision
+    yield (
+        f"A candidate is held pair by pair against what would be served without it, on the test split of "
+        f"{', '.join(gate.datasets) or 'every dataset that has the primary metric'}. It also has to beat every floor "
+        f"({', '.join(map(words, gate.floors))}), and to be better on the pictures than on blank ones."
+    )
+    yield table("rule", "The gate's rule, as it was when it was decided", ("what", "rule"), (
+        ("primary metric", gate.primary_metric),
+        *(("may decide as well", name) for name in gate.further_primaries),
+        *((f"candidate {words(one.variant)}", _claim(one)) for one in gate.candidates),
+        *(("guardrail", f"{rail.metric} in {rail.slice} not worse than the champion's by {rail.margin} or more") for rail in gate.guardrails),
+        *(
+            ("guardrail", f"{words(rail.direction)} recall at {rail.cutoff} of the encoder not worse by {rail.margin} or more")
+            for rail in gate.recall_guardrails
+        ),
+        *(("cost limit", f"{words(limit.measure)} at most {limit.max_ratio} times the champion's") for limit in gate.cost_limits),
+        ("fewest test pairs", gate.min_pairs), ("fewest patients or documents", gate.min_clusters),
+        ("confidence, over all looks at one test set together", gate.confidence),
+        ("looks at this test set so far, this one included", decision.look), ("error that this look may make", decision.alpha),
+        ("looks after which a test set is worn", gate.worn_after),
+        ("largest share of answers that fail", gate.max_failed_share), ("largest share without a score", gate.max_unscored_share),
+        ("longest answer in tokens", report.terms.evaluation.max_answer_tokens),
+        ("asked as well under", ", ".join(map(words, report.terms.evaluation.controls)) or "nothing else"),
+    ))  # fmt: skip
+
+
+def _claim(candidate: Candidate) -> str:
+    """What a candidate has to show."""
+    if candidate.claim == "superiority":
+        return "must be better"
+    return f"may be worse by less than {candidate.margin}, if it needs less memory"
 
 
 def _candidate(decision: Decision, decided_at: str) -> Iterator[Block]:

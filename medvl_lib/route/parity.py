@@ -11,6 +11,7 @@ from pathlib import Path
 
 from medvl_lib import images, prompts
 from medvl_lib.benchmark import override, promotion
+from medvl_lib.benchmark.terms import otherwise
 from medvl_lib.chat import Conversation, conversations_path, read_conversations
 from medvl_lib.errors import InputMissing, InputRefused
 from medvl_lib.evaluation import parity
@@ -40,7 +41,7 @@ from medvl_lib.provenance import (
 from medvl_lib.route.champion import contenders_of
 from medvl_lib.route.data import sign, source
 from medvl_lib.route.pointing import ASKED, predictions_of, would_be_served
-from medvl_lib.route.promoting import answered_as, measured
+from medvl_lib.route.promoting import answered_as, measured, terms_of
 from medvl_lib.serving.served import ServedModel, served_model
 from medvl_lib.step import Call, Inputs, Step, Table
 from medvl_lib.tables import read_table
@@ -183,6 +184,14 @@ def _decision(workspace: Workspace, pointer: Served) -> Artifact:
     """The gate's decision that a pointer rests on: the one that it names, or the one that a person overrode."""
     named = read_artifact(workspace.directory(pointer.decision_step, pointer.line, pointer.decision))
     return ancestor(workspace, named, "promotion", pointer.line) if named.step == override.STEP else named
+
+
+def decided_otherwise(workspace: Workspace, line: Line, model: ServedModel) -> str:
+    """A sentence where what is served was decided under other settings than the line has now; empty where it was not, or not decided."""
+    if model.pointer is None and not workspace.current("promotion", line.name).is_file():
+        return ""
+    decided = resolve(workspace, "promotion", line.name, promotion.RULES) if model.pointer is None else _decision(workspace, model.pointer)
+    return otherwise(decided.directory, terms_of(line))
 
 
 def _compared(workspace: Workspace, line: Line, model: ServedModel) -> str:

@@ -25,11 +25,13 @@ from medvl_lib.benchmark.promotion import (
     write_promotion,
 )
 from medvl_lib.benchmark.tables import SCHEMA_VERSION
+from medvl_lib.benchmark.terms import Terms
 from medvl_lib.errors import InputRefused
 from medvl_lib.evaluation import statistics
 from medvl_lib.evaluation.galleries import Rank
 from medvl_lib.evaluation.predictions import FLOORS
 from medvl_lib.evaluation.scores import SCORES, Score
+from medvl_lib.lines import DOCUMENTS
 from medvl_lib.settings import override
 from medvl_lib.tables import write_table
 
@@ -947,7 +949,14 @@ def test_scores_of_two_evaluations_are_refused():
 def written(tmp_path: Path, look: int = 1) -> Path:
     write_table(tmp_path / SCORES, Score, scores(60, base=noise(1), adapter=better(noise(2), 0.2)))
     known = Circumstances(look=look, leaks={}, slices={}, costs=COSTS)
-    write_promotion(tmp_path, tmp_path, Gate(), "documents", Look(number=look, challenger="a", way="w", pairs=()), known)
+    write_promotion(
+        tmp_path,
+        tmp_path,
+        Terms(gate=Gate(), evaluation=DOCUMENTS.evaluation),
+        "documents",
+        Look(number=look, challenger="a", way="w", pairs=()),
+        known,
+    )
     return tmp_path
 
 

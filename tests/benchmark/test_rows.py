@@ -123,7 +123,8 @@ def test_the_revisions_name_every_room_that_makes_the_numbers():
         ("every_row_has_an_interval", "benchmark_rows", lambda row: {**row, "mean": 75.0}),
         ("every_row_has_an_interval", "benchmark_rows", lambda row: {**row, "mean": None}),
         (
-            "every_row_has_an_interval", "benchmark_rows",
+            "every_row_has_an_interval",
+            "benchmark_rows",
             lambda row: {**row, "mean": None} if row["metric"] == "hallucinated_pair_rate" and row["ci_low"] is not None else row,
         ),
         ("no_orphan_scores", "scores", lambda row: {**row, "evaluation_id": "another"}),

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from medvl_lib.benchmark.gate import CostLimit, Gate, Guardrail
 from medvl_lib.benchmark.publish import ask
+from medvl_lib.benchmark.terms import NOT_KEPT, TERMS, otherwise, read_terms
 from medvl_lib.files import read_json, write_json
 from medvl_lib.lines import DOCUMENTS
 from medvl_lib.pointer import move_pointer, pointer_id, read_pointer
@@ -21,7 +23,7 @@ from medvl_lib.report.markdown import render_markdown
 from medvl_lib.route.reporting import report_step
 from medvl_lib.step import Call
 from tests.benchmark.evaluated import Evaluated, overrule
-from tests.report.reported import SHOWN, reported
+from tests.report.reported import NOW, SHOWN, reported
 
 
 @pytest.fixture
@@ -44,7 +46,7 @@ def step(evaluated: Evaluated, name: str, inputs: Sequence[Artifact], passed: bo
 
 
 def told(evaluated: Evaluated, without: Sequence[str] = ()) -> Report:
-    return gather(evaluated.workspace, find(evaluated.workspace, "documents"), SHOWN, without)
+    return gather(evaluated.workspace, find(evaluated.workspace, "documents"), SHOWN, NOW, without)
 
 
 def checked(page: str) -> dict[str, str]:
@@ -148,12 +150,55 @@ def test_a_person_who_was_overruled_in_turn_is_told_and_not_in_force(own):
     assert told(own).headline == "promote"
 
 
+# -- the rule ----------------------------------------------------------------------------------------------------------
+def test_the_rule_that_was_applied_stands_in_words_and_for_machines(tmp_path: Path):
+    gate = Gate(
+        guardrails=(Guardrail(metric="hallucinated_pair_rate", margin=0.05),),
+        cost_limits=(CostLimit(measure="memory_peak", max_ratio=2.0),),
+    )
+    made = reported(tmp_path, gate)
+    report = told(made)
+    shown = [(row["what"], row["rule"]) for row in read_table_of(render_html(report), "rule")]
+    assert {
+        ("primary metric", "pair_accuracy"), ("candidate adapter", "must be better"),
+        ("candidate nf4", "may be worse by less than 0.05, if it needs less memory"),
+        ("guardrail", "hallucinated_pair_rate in all not worse than the champion's by 0.05 or more"),
+        ("cost limit", "memory peak at most 2.0 times the champion's"), ("fewest test pairs", 50.0), ("fewest patients or documents", 7.0),
+        ("confidence, over all looks at one test set together", 0.95), ("looks at this test set so far, this one included", 1.0),
+    } <= set(shown)  # fmt: skip
+    assert json.loads(as_json(report))["terms"]["gate"]["guardrails"] == [
+        {"metric": "hallucinated_pair_rate", "margin": 0.05, "slice": "all"}
+    ]
+    assert from_json(as_json(report)) == report
+
+
+def test_a_decision_under_other_settings_than_today_says_which(own):
+    assert told(own).decided_otherwise == ""
+    today = replace(
+        NOW, gate=replace(NOW.gate, min_pairs=40, primary_metric="rouge_l"), evaluation=replace(NOW.evaluation, max_answer_tokens=9)
+    )
+    judged = find(own.workspace, "documents")
+    report = gather(own.workspace, judged, SHOWN, today)
+    names = "gate.min_pairs, gate.primary_metric, evaluation.max_answer_tokens"
+    assert report.decided_otherwise == f"decided under other settings: {names}"
+    assert f"The settings are others by now: decided under other settings: {names}. What stands here was decided under" in paragraphs(
+        report
+    )
+    assert standing(own.workspace, judged, today) != standing(own.workspace, judged, NOW)
+
+
+def test_a_decision_of_an_earlier_version_says_that_its_settings_were_not_kept(own):
+    (own.promotion.directory / TERMS).unlink()
+    assert otherwise(own.promotion.directory, NOW) == NOT_KEPT
+    assert read_terms(own.promotion.directory) is None
+
+
 # -- identity ----------------------------------------------------------------------------------------------------------
 def test_whatever_a_report_tells_anew_makes_it_another_one(own):
     judged = find(own.workspace, "documents")
 
     def now() -> str:
-        return standing(own.workspace, judged)
+        return standing(own.workspace, judged, NOW)
 
     seen = [now(), now()]
     assert seen[0] == seen[1]
@@ -176,7 +221,7 @@ def test_the_step_reads_parity_before_it_writes_and_is_another_one_for_whatever_
         f"{name}/documents" for name in ("benchmark", "promotion", "near_duplicates", "parity")
     }
     inputs = {"benchmark/documents": own.benchmark, "promotion/documents": own.promotion}
-    assert made.observe(own.workspace, inputs) == standing(own.workspace, find(own.workspace, "documents"))
+    assert made.observe(own.workspace, inputs) == standing(own.workspace, find(own.workspace, "documents"), NOW)
     step(own, "parity", [own.promotion])
     step(own, "report", [own.benchmark, own.promotion])  # one that was written before
     folder = tmp_path / "beside"

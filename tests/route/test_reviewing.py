@@ -21,7 +21,7 @@ from medvl_lib.reviews.tables import ITEMS, Item
 from medvl_lib.route.reviewing import Read, hand_out, make_sheet, read_reviews
 from medvl_lib.tables import read_table
 from medvl_lib.workspace import Workspace
-from tests.report.reported import SHOWN, reported
+from tests.report.reported import NOW, SHOWN, reported
 from tests.reviews.sheets import Row, blank, filled_in, rated_by
 
 REQUEST = SheetRequest(num_pairs=10, variants=("base", "adapter"), seed="1", seen_by_raters=())
@@ -170,10 +170,10 @@ def test_the_view_says_per_variant_and_question_what_the_rows_say(desk: Desk):
 
 
 def test_the_report_has_the_ratings_and_neither_names_nor_comments(desk: Desk):
-    before = gather(desk.workspace, find(desk.workspace, "documents"), SHOWN)
+    before = gather(desk.workspace, find(desk.workspace, "documents"), SHOWN, NOW)
     assert "No blinded ratings by experts were read" in render_html(before)
     desk.read(desk.back("Anna", comment=COMMENT), desk.back("Boris"))
-    report = gather(desk.workspace, find(desk.workspace, "documents"), SHOWN)
+    report = gather(desk.workspace, find(desk.workspace, "documents"), SHOWN, NOW)
     page, text, machine = render_html(report), render_markdown(report), as_json(report)
     stored = {
         row[0]: row[1:] for row in desk.sql("select variant, mean, ci_low, ci_high from expert_ratings where question = 'correctness'")

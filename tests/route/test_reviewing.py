@@ -129,6 +129,34 @@ def test_two_people_who_give_one_name_are_not_mixed(desk: Desk):
         desk.read(desk.back("ANNA"))
 
 
+def test_items_that_were_moved_against_their_texts_are_refused_with_their_rows(desk: Desk):
+    """As where one column was sorted, or a cell was deleted and those below moved up."""
+    rated = rated_by("Anna", desk.rows, judgement)
+    moved = [{**row, "item": rated[(number + 1) % len(rated)]["item"]} for number, row in enumerate(rated)]
+    with pytest.raises(SheetRefused, match="texts are not those that were given out beside their items: line 2 ") as refused:
+        desk.read(desk.back("Anna", moved))
+    assert "row by row, into the sheet that was given out" in refused.value.do
+    assert desk.workspace.written("reviews") == []
+
+
+def test_an_answer_that_was_edited_is_refused_and_not_quoted(desk: Desk):
+    rated = rated_by("Anna", desk.rows, judgement)
+    path = desk.back("Anna", [*rated[:3], {**rated[3], "answer": "Sodium: 999 zebra"}, *rated[4:]])
+    with pytest.raises(SheetRefused) as refused:
+        desk.read(path)
+    assert refused.value.found.startswith("1 texts are not those that were given out beside their items: line ")
+    assert refused.value.found.endswith(f"({rated[3]['item']}: answer)")
+    assert "zebra" not in str(refused.value)
+
+
+def test_texts_that_were_taken_out_or_that_have_other_white_space_are_read(desk: Desk):
+    rated = rated_by("Anna", desk.rows, judgement)
+    spaced = [{**row, "answer": row["answer"].replace("\n", "\r\n ")} for row in rated]
+    desk.read(desk.back("Anna", spaced))
+    desk.read(filled_in(desk.folder / "bare.csv", rated, columns=["item", "rater", "correctness", "harmful", "comment"]))
+    assert desk.sql("select count(*) from reviews") == [(20,)]
+
+
 def test_an_unknown_item_is_refused_even_where_nothing_is_rated(desk: Desk):
     path = desk.back("Anna", [*rated_by("Anna", desk.rows, judgement), {"item": "r0000000000"}])
     with pytest.raises(SheetRefused) as refusal:

@@ -40,8 +40,24 @@ def verdict(report: Report) -> Iterator[Block]:
     yield f"When this was written, {report.served}."
     if report.decided_otherwise:
         yield f"The settings are others by now: {report.decided_otherwise}. What stands here was decided under the settings of then."
+    yield _parity(report)
     for candidate in report.decisions:
         yield from _candidate(candidate, report.decided_at)
+
+
+def _parity(report: Report) -> str:
+    """On how many pairs what would be served was asked again, and how often each form said the same."""
+    found = next((record for record in report.records if record.step == "parity"), None)
+    if found is None:
+        return "Whether what would be served says what was judged had not been asked when this was written."
+    facts = found.facts
+    shares = {name.removeprefix("equal_share_"): value for name, value in facts.items() if name.startswith("equal_share_")}
+    same = ", ".join(f"{name.replace('_', ' against ')} {value:.1%}" for name, value in shares.items() if isinstance(value, float | int))
+    failed = [verdict.rule for verdict in found.verdicts if not verdict.outcome.passed]
+    return (
+        f"Parity: what would be served was asked again on {facts.get('num_pairs', 'no')} test pairs of {facts.get('num_clusters', 'no')} "
+        f"patients or documents. The same text: {same or 'not counted'}. Not passed: {', '.join(failed) or 'nothing'}."
+    )
 
 
 def rule(report: Report) -> Iterator[Block]:

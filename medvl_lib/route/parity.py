@@ -86,7 +86,7 @@ def parity_step(line: Line, profile: Profile) -> Step:
         name="parity", owner=name, description=sign(parity.__name__), process="predict",
         reads=(source("promotion", name, promotion.RULES),),
         version=code_version(parity.REVISION, parity.REVISIONS, name, line.parity),
-        rules=parity.rules(line.parity), write=compare, observe=observe, table=Table(file=parity.ANSWERS, model=parity.ComparedAnswer),
+        rules=parity.rules(line.parity, line.gate.min_pairs), write=compare, observe=observe, table=Table(file=parity.ANSWERS, model=parity.ComparedAnswer),
     )  # fmt: skip
 
 
@@ -123,11 +123,14 @@ def _in_groups(workspace: Workspace, line: Line, predictions: Artifact, chosen: 
 
 # -- what is served ----------------------------------------------------------------------------------------------------
 SERVED_RULE = "served_model_is_the_evaluated_model"
-SERVED_SENTENCE = "What is served is what was evaluated, to the last byte, and says the same where it is served."
-
-
 SERVED_STEP, POINTER = "served_model", "served.json"
 SERVED_REVISION = 1  # first version
+
+
+def served_sentence(line: Line) -> str:
+    """What must be true of what a line serves, and on how many pairs that is looked at."""
+    asked = f"on the {line.parity.max_pairs} test pairs, or all where there are fewer, that were asked again"
+    return f"What is served is what was evaluated, to the last byte, and says the same where it is served, {asked}."
 
 
 def judge_served(workspace: Workspace, line: Line, decided: Artifact, compared: Artifact) -> Verdict:
@@ -140,7 +143,7 @@ def judge_served(workspace: Workspace, line: Line, decided: Artifact, compared: 
 
     version = code_version(SERVED_REVISION, line.name, pointer_id(pointer))
     written = write_step(workspace, SERVED_STEP, line.name, version, [decided, compared], write)
-    rule = Rule(name=SERVED_RULE, sentence=SERVED_SENTENCE, holds=lambda _: served_model_is_the_evaluated_model(workspace, line))
+    rule = Rule(name=SERVED_RULE, sentence=served_sentence(line), holds=lambda _: served_model_is_the_evaluated_model(workspace, line))
     [verdict] = judge(workspace, written, [rule])
     return verdict
 
@@ -196,7 +199,7 @@ def decided_otherwise(workspace: Workspace, line: Line, model: ServedModel) -> s
 
 def _compared(workspace: Workspace, line: Line, model: ServedModel) -> str:
     """By how much the forms of what is served differ; raises InputRefused where others were compared, or the comparison failed."""
-    found = resolve(workspace, "parity", line.name, parity.rules(line.parity))
+    found = resolve(workspace, "parity", line.name, parity.rules(line.parity, line.gate.min_pairs))
     if found.facts[ASKED] != model.data_version:
         raise InputRefused(
             found=f"answers of {found.facts[ASKED]} were compared, and {model.data_version} is served", where=str(found.directory),
@@ -219,7 +222,7 @@ def require_compared(workspace: Workspace, line: Line, profile: Profile, model: 
     do = f"materialize {line.name}/parity and {line.name}/served_model, or serve it --unchecked"
     if not found.passed:
         raise InputRefused(found=found.found, where=", ".join(found.offenders), do=do)
-    compared = resolve(workspace, "parity", line.name, parity.rules(line.parity))
+    compared = resolve(workspace, "parity", line.name, parity.rules(line.parity, line.gate.min_pairs))
     then, now = json.loads(str(compared.facts[CIRCUMSTANCES])), circumstances(line, profile, model)
     changed = [f"{name} is {now.get(name, 'absent')}" for name in {**then, **now} if now.get(name) != then.get(name)]
     if changed:

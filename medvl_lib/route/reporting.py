@@ -30,7 +30,7 @@ def report_step(line: Line) -> Step:
         name="report", owner=name, description=sign(report.__name__),
         reads=(
             source("benchmark", name, rows.RULES), source("promotion", name, promotion.RULES),
-            source("near_duplicates", name, near_duplicates.RULES), source("parity", name, parity.rules(line.parity)),
+            source("near_duplicates", name, near_duplicates.RULES), source("parity", name, parity.rules(line.parity, line.gate.min_pairs)),
         ),
         observe=lambda workspace, inputs: standing(workspace, judged(inputs), terms_of(line)),
         version=code_version(content.REVISION, rows.REVISIONS, promotion.REVISIONS, name, SHOWN_LICENCES),

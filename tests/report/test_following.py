@@ -70,6 +70,14 @@ def test_verdicts_on_what_follows_the_decision_stand_in_every_form_passed_or_fai
     assert from_json(as_json(report)) == report
 
 
+def test_on_how_many_pairs_it_was_asked_again_stands_beside_the_verdict(own):
+    assert "Whether what would be served says what was judged had not been asked" in paragraphs(told(own))
+    step(own, "parity", [own.promotion], passed=False, num_pairs=2, num_clusters=1, equal_share_http_reloaded=0.5)
+    said = paragraphs(told(own)).split("## The rule")[0]
+    assert "Parity: what would be served was asked again on 2 test pairs of 1 patients or documents. " in said
+    assert "The same text: http against reloaded 50.0%. Not passed: parity_holds." in said
+
+
 def test_what_is_not_there_yet_is_named(own):
     assert told(own).awaited == ("parity", "served_model", "report")
     assert "so that their checks are not in this table: documents/parity, documents/served_model, documents/report" in paragraphs(told(own))

@@ -114,7 +114,7 @@ class Lab:
                 CIRCUMSTANCES: json.dumps({**circumstances(LINE, CPU, served_model(self.workspace, LINE)), "weights": data_version}),
             },
         )  # fmt: skip
-        judge(self.workspace, found, parity.rules(LINE.parity))
+        judge(self.workspace, found, parity.rules(LINE.parity, LINE.gate.min_pairs))
         return found
 
     def promoted(self) -> Served:

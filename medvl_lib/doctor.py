@@ -241,5 +241,11 @@ def store(path: Path) -> Finding:
     """Whether a benchmark was published."""
     if not path.is_file():
         return Finding(name="benchmark", level="note", found=f"nothing published yet at {path}", do="make demo")
+    from medvl_lib.benchmark.publish import require_readable
+
+    try:
+        require_readable(path)
+    except MedVLError as error:
+        return Finding(name="benchmark", level="wrong", found=f"{path}: {error.found}", do=error.do)
     published = dt.datetime.fromtimestamp(path.stat().st_mtime, dt.UTC)
     return Finding(name="benchmark", level="ok", found=f"{path}, published {published:%Y-%m-%d %H:%M} UTC")

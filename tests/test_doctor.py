@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from medvl_lib.benchmark.publish import ask
 from medvl_lib.benchmark.terms import Terms, write_terms
-from medvl_lib.doctor import data_root, decision, device, hub_model, raw_records, requirement_name, torchvision, tried_together
+from medvl_lib.doctor import data_root, decision, device, hub_model, raw_records, requirement_name, store, torchvision, tried_together
+from medvl_lib.errors import InputRefused
 from medvl_lib.files import write_json
 from medvl_lib.hardware import PROFILES, Gpu, Machine
 from medvl_lib.lines import DOCUMENTS
@@ -79,6 +81,17 @@ def test_a_data_root_that_cannot_be_written_is_found(tmp_path: Path):
 def test_a_data_root_that_is_not_there_yet_is_fine_and_is_not_made(tmp_path: Path):
     assert data_root(settings(tmp_path)).level in {"ok", "note"}
     assert not (tmp_path / "data").exists()
+
+
+def test_a_store_of_random_bytes_is_no_database_and_the_doctor_and_a_question_say_what_rebuilds_it(tmp_path: Path):
+    workspace = Workspace(root=tmp_path)
+    workspace.store.write_bytes(bytes(range(256)) * 64)
+    found = store(workspace.store)
+    assert (found.level, found.found.startswith(f"{workspace.store}: no DuckDB database that can be read: ")) == ("wrong", True)
+    with pytest.raises(InputRefused, match="no DuckDB database that can be read") as refused:
+        ask(workspace, "leaderboard")
+    assert found.do == refused.value.do
+    assert "benchmark_store" in found.do
 
 
 def test_a_model_that_may_not_be_fetched_is_found_until_every_file_of_it_is_here(tmp_path: Path):

@@ -53,6 +53,8 @@ def make_sheet(
     benchmark = find(workspace, line, evaluation_id).benchmark
     predictions = ancestor(workspace, benchmark, "predictions", line)
     chat = ancestor(workspace, predictions, "chat", line)
+    for artifact in (benchmark, predictions, chat):
+        require_intact(artifact)
     answers = Answers(predictions=predictions.directory, chat=chat.directory, images=workspace.images)
     inputs = [benchmark, predictions, chat]
     version = code_version(sheet.REVISION, line, request, shown)

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from medvl_lib.benchmark.publish import ask, publish
+from medvl_lib.errors import InputRefused
+from medvl_lib.evaluation.predictions import PREDICTIONS
 from medvl_lib.provenance import Artifact
 from medvl_lib.report.content import as_json
 from medvl_lib.report.gather import find, gather
@@ -127,6 +129,13 @@ def test_two_people_who_give_one_name_are_not_mixed(desk: Desk):
     desk.read(desk.back("Anna"))
     with pytest.raises(SheetRefused, match="raters 'Anna' and 'ANNA'"):
         desk.read(desk.back("ANNA"))
+
+
+def test_answers_that_are_damaged_give_no_sheet(desk: Desk):
+    [predictions] = desk.workspace.written("predictions")
+    (predictions / PREDICTIONS).write_bytes(b"no parquet")
+    with pytest.raises(InputRefused, match=r"predictions.parquet has 10 bytes"):
+        make_sheet(desk.workspace, "documents", replace(REQUEST, seed="3"), SHOWN)
 
 
 def test_items_that_were_moved_against_their_texts_are_refused_with_their_rows(desk: Desk):

@@ -15,6 +15,7 @@ from medvl_lib.report.content import Confusions, Report
 from medvl_lib.report.figures import by_metric, interval_figures, scale, where_measured, whole
 from medvl_lib.report.pictures import Mark, draw_intervals
 
+SHOWN_OFFENDERS = 3  # of a check that failed, beside the verdict; each stands in the check's own metadata
 P_VALUES = {"superiority": "p value", "non_inferiority": "p value of no difference at all, which decides nothing here"}
 """What p is of, by what is claimed: where a margin is asked the interval decides."""
 
@@ -33,6 +34,7 @@ def verdict(report: Report) -> Iterator[Block]:
         person, served = report.in_force.decided_by, words(report.in_force.challenger)
         yield f"Decided by {person}, for {served}: {report.in_force.reasons[0]}. That is in force; what the gate said stays on record:"
     yield f"{decision.verdict.capitalize()}: {decision.reasons[0]}"
+    yield from _failed(report)
     yield f"What the gate chose to serve: {words(winner.challenger)}." if winner else "The gate leaves in place what was served."
     for one in report.overrides:
         if one != report.in_force:
@@ -43,6 +45,18 @@ def verdict(report: Report) -> Iterator[Block]:
     yield _parity(report)
     for candidate in report.decisions:
         yield from _candidate(candidate, report.decided_at)
+
+
+def _failed(report: Report) -> Iterator[str]:
+    """How many checks failed, and what each of them found: whoever reads the verdict must not have to look for them."""
+    failed = [(record, verdict) for record in report.records for verdict in record.verdicts if not verdict.outcome.passed]
+    if not failed:
+        return
+    yield f"{len(failed)} check{'' if len(failed) == 1 else 's'} failed: {', '.join(verdict.rule for _, verdict in failed)}."
+    for record, verdict in failed:
+        offenders = "; ".join(verdict.outcome.offenders[:SHOWN_OFFENDERS])
+        blocks = "it blocks" if verdict.is_blocking else "it does not block"
+        yield f"{verdict.rule} of {record.name}/{record.step} ({blocks}): {verdict.outcome.found}" + (f": {offenders}" if offenders else "")
 
 
 def _parity(report: Report) -> str:

@@ -70,6 +70,21 @@ def test_verdicts_on_what_follows_the_decision_stand_in_every_form_passed_or_fai
     assert from_json(as_json(report)) == report
 
 
+def test_checks_that_failed_stand_directly_below_the_verdict(own):
+    assert "2 checks failed: every_test_pair_is_predicted, few_scores_are_missing." in paragraphs(told(own))
+    written = step(own, "near_duplicates", [read_artifact(next(iter(own.workspace.written("chat"))))], passed=None)
+    judge(own.workspace, written, [Rule(
+        name="no_picture_stands_nearly_twice", sentence="", is_blocking=False,
+        holds=lambda _: Outcome(passed=False, found="1 held-out pictures", offenders=("a (test) = b (train)",)),
+    )])  # fmt: skip
+    verdict, failed, *found = paragraphs(told(own)).split("## Verdict")[1].strip().split("\n\n")
+    assert verdict.startswith("Promote: ")
+    assert failed == "3 checks failed: every_test_pair_is_predicted, few_scores_are_missing, no_picture_stands_nearly_twice."
+    assert found[2] == (
+        "no_picture_stands_nearly_twice of documents/near_duplicates (it does not block): 1 held-out pictures: a (test) = b (train)"
+    )
+
+
 def test_on_how_many_pairs_it_was_asked_again_stands_beside_the_verdict(own):
     assert "Whether what would be served says what was judged had not been asked" in paragraphs(told(own))
     step(own, "parity", [own.promotion], passed=False, num_pairs=2, num_clusters=1, equal_share_http_reloaded=0.5)

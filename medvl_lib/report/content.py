@@ -167,6 +167,8 @@ class Report:
     """The one of these that what is served rested on when this was written; None where it rested on none of them."""
     served: str
     """What the line served when this was written, and because of what."""
+    served_data_version: str | None
+    """Content hash of the weights and adapter that are served; None where it is not known of a base model that nobody named."""
     has_moved: bool
     """Whether something else was served since the check that what is served is what was evaluated."""
     decided_at: str

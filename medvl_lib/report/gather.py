@@ -14,7 +14,7 @@ from medvl_lib import audit
 from medvl_lib.benchmark import override
 from medvl_lib.benchmark.promotion import Decision, read_decisions
 from medvl_lib.benchmark.publish import has_passed
-from medvl_lib.benchmark.tables import TABLES
+from medvl_lib.benchmark.tables import TABLES, EvaluationRow
 from medvl_lib.benchmark.terms import Terms, otherwise, read_terms
 from medvl_lib.errors import InputMissing
 from medvl_lib.evaluation.metrics import METRICS
@@ -118,7 +118,8 @@ def gather(workspace: Workspace, judged: Judged, shown: Mapping[str, str], now: 
     return Report(
         revision=REVISION, line=line, evaluation_id=str(judged.benchmark.facts["evaluation_id"]), decisions=decisions,
         overrides=tuple(overrides.values()), in_force=overrides.get(pointer.decision) if pointer else None,
-        served=in_words(line, pointer), has_moved=_has_moved(lineage, pointer),
+        served=in_words(line, pointer), served_data_version=pointer.data_version if pointer else _base_of(tables["evaluations"]),
+        has_moved=_has_moved(lineage, pointer),
         decided_at=read_json(judged.promotion.directory / PROVENANCE)["finished_at"],
         terms=read_terms(judged.promotion.directory), decided_otherwise=otherwise(judged.promotion.directory, now),
         audit=_audit(audited.directory), metrics=_metrics(tables["evaluations"][0].metric_versions),
@@ -126,6 +127,11 @@ def gather(workspace: Workspace, judged: Judged, shown: Mapping[str, str], now: 
         rated_sheets=tuple(map(_rated_sheet, rated)), rating_summaries=tuple(_ratings(rated)),
         records=tuple(map(_record, lineage)), awaited=tuple(step for step in AFTER if step not in {one.step for one in lineage}), **tables,
     )  # fmt: skip
+
+
+def _base_of(evaluations: Iterable[EvaluationRow]) -> str | None:
+    """Identity of the base model of an evaluation: what is served where nothing was promoted."""
+    return next((row.weights_data_version for row in evaluations if row.variant == "base"), None)
 
 
 def standing(workspace: Workspace, judged: Judged, now: Terms) -> str:

@@ -39,7 +39,8 @@ def verdict(report: Report) -> Iterator[Block]:
     for one in report.overrides:
         if one != report.in_force:
             yield f"{one.decided_by} had decided for {words(one.challenger)}: {one.reasons[0]}. That is not in force any more."
-    yield f"When this was written, {report.served}."
+    content = f" Its weights have the content hash {report.served_data_version}." if report.served_data_version else ""
+    yield f"When this was written, {report.served}.{content}"
     if report.decided_otherwise:
         yield f"The settings are others by now: {report.decided_otherwise}. What stands here was decided under the settings of then."
     yield _parity(report)

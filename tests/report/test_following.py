@@ -70,6 +70,16 @@ def test_verdicts_on_what_follows_the_decision_stand_in_every_form_passed_or_fai
     assert from_json(as_json(report)) == report
 
 
+def test_what_is_signed_stands_on_the_first_page_with_verdict_evaluation_and_content_hash(own):
+    head = render_html(told(own)).split("</header>")[0]
+    for said in ('class="verdict promote"', told(own).evaluation_id, "content hash of what is served: w1-base", "Reviewed by", "Signature"):
+        assert said in head
+    assert render_html(told(own)).count("Signature</div>") == 1
+    overrule(own, "adapter", "Dr. Adler")
+    assert told(own).served_data_version == read_pointer(own.workspace, "documents").data_version
+    assert "Its weights have the content hash" in paragraphs(told(own))
+
+
 def test_checks_that_failed_stand_directly_below_the_verdict(own):
     assert "2 checks failed: every_test_pair_is_predicted, few_scores_are_missing." in paragraphs(told(own))
     written = step(own, "near_duplicates", [read_artifact(next(iter(own.workspace.written("chat"))))], passed=None)

@@ -208,7 +208,12 @@ def test_a_report_for_machines_is_printed_or_written_where_it_is_wanted(
 
 @pytest.mark.parametrize(
     ("name", "found"),
-    [("", "found: '', which names nothing"), (" ", "which names nothing"), ("{folder}", "found: a folder"), ("{file}/r.json", "and no folder")],
+    [
+        ("", "found: '', which names nothing"),
+        (" ", "which names nothing"),
+        ("{folder}", "found: a folder"),
+        ("{file}/r.json", "and no folder"),
+    ],
 )
 def test_a_report_that_can_be_written_nowhere_is_refused_in_three_lines(
     settings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, found: str

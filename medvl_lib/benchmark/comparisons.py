@@ -15,7 +15,7 @@ from medvl_lib.benchmark.slices import ALL, LANGUAGE, WAY
 from medvl_lib.evaluation.metrics import METRICS
 from medvl_lib.evaluation.predictions import Condition, Variant
 from medvl_lib.evaluation.scores import Score
-from medvl_lib.evaluation.statistics import Difference, Floats, Functional, Statistics, cluster_sums, mean, paired_difference
+from medvl_lib.evaluation.statistics import Difference, Floats, Functional, Statistics, cluster_sums, is_too_few, mean, paired_difference
 
 UNPARSABLE = frozenset(name for name in METRICS if name.endswith("_unparsable"))  # they count answers without a readable choice
 FAILED_STATES = frozenset(["empty", "wrong_language"])
@@ -133,7 +133,8 @@ class Comparisons:
     def difference(self, mine: Answers, others: Answers, metric: str, *, confidence: float, within: str = ALL) -> Difference | None:
         """Mine minus others over the pairs of a slice that both were scored on, turned so that positive is better.
 
-        None where there are no such pairs, where they cannot be compared, or where the metric is not defined of one of the two.
+        None where there are no such pairs, where they cannot be compared, or where the metric is not defined of one of the two. Without an
+        interval where the clusters are too few for one at this confidence.
         """
         part = METRICS[metric].parts.get(within)
         place = ALL if part else within
@@ -148,7 +149,9 @@ class Comparisons:
         ]  # fmt: skip
         functional = _turned(part.value if part else corpus.value, sign) if corpus else mean
         found = paired_difference(pairs, functional=functional, confidence=confidence) if pairs else None
-        return found if found and math.isfinite(found.difference) else None
+        if found is None or not math.isfinite(found.difference):
+            return None
+        return replace(found, ci_low=None, ci_high=None) if is_too_few(found.num_clusters, confidence) else found
 
     def _shared(self, mine: Answers, others: Answers, metric: str, within: str) -> list[tuple[Score, Score]]:
         """Both scores of each pair of a slice that both were scored on, in the order of their ids."""
@@ -202,7 +205,8 @@ def in_words(
     found: Difference, mine: Answers, others: Answers, metric: str, *, confidence: float, within: str = ALL, margin: float | None = None
 ) -> str:
     """A difference as a sentence; with a ``margin``, how the interval stands to it: that was asked then, and p answers something else."""
-    interval = "no interval" if found.ci_low is None else f"{100 * confidence:.4g} % interval {found.ci_low:+.3f} to {found.ci_high:+.3f}"
+    few = f"too few clusters ({found.num_clusters}) for an interval"
+    interval = few if found.ci_low is None else f"{100 * confidence:.4g} % interval {found.ci_low:+.3f} to {found.ci_high:+.3f}"
     turned = "" if METRICS[metric].is_higher_better else " (less is better: sign turned)"
     place = "" if within == ALL else f" in {within}"
     counted = f"{found.num_pairs} pairs, {found.num_clusters} clusters"

@@ -53,7 +53,7 @@ from medvl_lib.evaluation.scores import EVALUATED_PAIRS, SCORES, EvaluatedPair, 
 from medvl_lib.provenance import Fact, Outcome, Rule, digest
 from medvl_lib.tables import Column, read_table, write_table
 
-REVISION = 8  # the gate and the evaluation's settings stand beside the decision
+REVISION = 9  # settings stand beside the decision; so few clusters that none could show anything have no interval
 REVISIONS = (REVISION, costs_room.REVISION, looks.REVISION, leaks_room.REVISION, statistics.REVISION, SCHEMA_VERSION)
 PROMOTION_DECISIONS = "promotion_decisions.parquet"
 GATE = "gate"  # who decides, where no person does

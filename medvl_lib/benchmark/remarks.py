@@ -64,5 +64,6 @@ def _below_its_floors(trial: Trial, dataset: str, metric: str) -> Iterator[str]:
             continue
         best, found = min(floors, key=lambda one: one[1].difference)
         if not (is_shown(found, trial.alpha) and found.ci_low is not None and found.ci_low > 0):
-            below = "stays below" if found.difference < 0 else "is as good as" if found.difference == 0 else "was not shown to beat"
+            is_below = is_shown(found, trial.alpha) and found.ci_high is not None and found.ci_high < 0
+            below = "stays below" if is_below else "was not shown to beat"
             yield f"on {dataset} {trial.mine} {below} {best}, which needs no model: {trial.words(found, best, metric, within=within)}"

@@ -14,7 +14,7 @@ from medvl_lib.pairs import Split
 from medvl_lib.tables import Column
 from medvl_lib.training.steps import TrainingStep
 
-SCHEMA_VERSION = 8  # a mean may be undefined; raised with any change of a table: no other is published
+SCHEMA_VERSION = 9  # a mean may be undefined, an interval has a note; raised with any change of a table: no other is published
 
 EvaluationId = Annotated[str, Column("the evaluation: one set of answers, scored by one version of the metrics")]
 LineName = Annotated[str, Column("the line that was evaluated")]
@@ -119,8 +119,12 @@ class BenchmarkRow:
             "values together, null where none was stated"
         ),
     ]
-    ci_low: Annotated[float | None, Column("lower end of the 95 % interval over clusters; null for one cluster, or without a mean")]
-    ci_high: Annotated[float | None, Column("upper end of the 95 % interval over clusters; null for one cluster, or without a mean")]
+    ci_low: Annotated[float | None, Column("lower end of the 95 % interval over clusters; null below six clusters, or without a mean")]
+    ci_high: Annotated[float | None, Column("upper end of the 95 % interval over clusters; null below six clusters, or without a mean")]
+    interval_note: Annotated[
+        str | None,
+        Column("what has to be known of the interval: too few clusters for one, or no spread between them; null where nothing has"),
+    ]
     run_id: Annotated[str | None, Column("Dagster's run that wrote the benchmark; null outside a run")]
 
 

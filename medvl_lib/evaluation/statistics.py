@@ -9,7 +9,8 @@ variants with interval, p and the smallest difference that the data could have s
   and Welsh 2007, JRSS B 69; Davison and Hinkley 1997, section 3.8; of BLEU, Koehn 2004, EMNLP). Pooling pairs as if independent covers 0.75
   where 0.95 is claimed (5 documents of 20 terms, measured).
 * **Interval**: percentiles of 2,000 seeded resamples, computed from per-cluster sums, never from the metric again. It is *too narrow for
-  few clusters*: a nominal 95 % covers 84 % at 5 clusters, 91 % at 10, 94 % at 20, 95 % at 100 (measured). One cluster has no interval.
+  few clusters*: a nominal 95 % covers 84 % at 5 clusters, 91 % at 10, 94 % at 20, 95 % at 100 (measured). One cluster has no interval;
+  rows and decisions have none below six (``is_too_few``), of which no permutation could give p below 0.05.
   Where fewer than ten resamples lie beyond an end, as in the later looks of a gate, the wider of percentile and Student's t counts.
 * **p**: permutation, two-sided: in each cluster the two variants may be swapped; all 2^n patterns up to 20 clusters, so 5 documents can
   never give less than 2/2^5 = 0.0625; above, 9,999 seeded draws with (1 + hits) / (1 + draws) (Phipson and Smyth 2010, SAGMB 9). For a mean
@@ -36,6 +37,7 @@ MAX_EXACT_CLUSTERS = 20  # 2^19 sums of 20 numbers: 4 MB and some milliseconds
 EXACT_CHUNK = 2**14  # of these patterns, how many are looked at at once where each of them has several sums
 MAX_UNDEFINED_SHARE = 0.05  # of the resamples: with more, the percentiles would be those of a chosen few
 MIN_BEYOND = 10  # resamples beyond an end that a percentile needs: at look 5 of a gate only 1 of 2,000 is left
+NO_SPREAD = 1e-12  # a standard error below it is none but for rounding
 POWER = 0.8
 CHUNK = 250  # resamples multiplied at once: memory stays at a few MB for thousands of clusters
 
@@ -166,6 +168,19 @@ def smallest_p(num_clusters: int) -> float:
     return 2 / 2**num_clusters if num_clusters <= MAX_EXACT_CLUSTERS else 1 / (1 + NUM_SIGN_FLIPS)
 
 
+def interval_note(clusters: ClusterSums, *, confidence: float = 0.95) -> str | None:
+    """What has to be known of an interval of these clusters: that they are too few for one, or all alike; None where nothing has."""
+    if is_too_few(clusters.num_clusters, confidence):
+        return f"too few clusters ({clusters.num_clusters}) for an interval"
+    error = standard_error(clusters)
+    return "the clusters show no spread" if error is not None and error < NO_SPREAD else None
+
+
+def is_too_few(num_clusters: int, confidence: float) -> bool:
+    """Whether no permutation of so many clusters could reach significance: a bootstrap interval of them claims what none can show."""
+    return smallest_p(num_clusters) > 1 - confidence + 1e-12
+
+
 def sign_flip_p(sums: Floats, *, seed: int = SEED) -> float:
     """How often the clusters' differences would add up to as much, either way, if each had either sign: exact for 20 clusters or fewer."""
     tolerance = 1e-9 * float(np.abs(sums).sum())  # equal patterns add up in another order
@@ -253,7 +268,7 @@ def student_quantile(probability: float, degrees: int) -> float:
 def minimum_detectable_difference(clusters: ClusterSums, *, confidence: float = 0.95, power: float = POWER) -> float | None:
     """The true difference that would be shown with probability ``power``; None where the clusters show no spread."""
     error = standard_error(clusters)
-    if error is None or error < 1e-12:  # all clusters differ by the same amount: their spread is unknown, not zero
+    if error is None or error < NO_SPREAD:  # all clusters differ by the same amount: their spread is unknown, not zero
         return None
     degrees = clusters.num_clusters - 1
     return error * (student_quantile((1 + confidence) / 2, degrees) + student_quantile(power, degrees))

@@ -160,10 +160,11 @@ def _compared(rows: Sequence[BenchmarkRow]) -> Table:
     key = f"compared-{first.dataset}-{first.metric}" + ("" if first.slice == ALL else f"-{first.slice}")
     return table(
         key, f"{first.metric} on {where_measured(first)}, test split ({scale(first)})",
-        ("variant", "mean", "from", "to", "minus base", "change", "pairs", "clusters", "unscored", "empty", "wrong language", "cut"), (
+        ("variant", "mean", "from", "to", "minus base", "change", "pairs", "clusters", "unscored", "empty", "wrong language", "cut",
+         "note on the interval"), (
             (
                 words(row.variant), share(row.mean), share(row.ci_low), share(row.ci_high), *_against(row, base), row.num_pairs,
-                row.num_clusters, row.num_unscored, row.num_empty, row.num_wrong_language, row.num_cut,
+                row.num_clusters, row.num_unscored, row.num_empty, row.num_wrong_language, row.num_cut, row.interval_note or "",
             ) for row in rows
         ),
     )  # fmt: skip
@@ -260,8 +261,8 @@ def slices(report: Report) -> Iterator[Block]:
         found = {name: {row.variant: row for row in group} for name, group in groupby(mine, lambda row: row.slice)}
         yield table(
             f"slices-{dataset}", f"{report.decision.primary_metric} on {dataset} by slice: mean and 95 % interval",
-            ("slice", "pairs", *map(words, variants)), (
-                (name, max(row.num_pairs for row in by.values()), *(_interval_cell(by.get(variant)) for variant in variants))
+            ("slice", "pairs", "clusters", *map(words, variants)), (
+                (name, max(row.num_pairs for row in by.values()), max(row.num_clusters for row in by.values()), *(_interval_cell(by.get(variant)) for variant in variants))
                 for name, by in found.items()
             ),
         )  # fmt: skip
@@ -269,7 +270,10 @@ def slices(report: Report) -> Iterator[Block]:
 
 def _interval_cell(row: BenchmarkRow | None) -> Cell:
     """Mean and interval in one cell; the number behind it is the mean."""
-    return Cell(text=NONE) if row is None else Cell(text=interval(row.mean, row.ci_low, row.ci_high), value=row.mean)
+    if row is None:
+        return Cell(text=NONE)
+    note = f"; {row.interval_note}" if row.interval_note else ""
+    return Cell(text=interval(row.mean, row.ci_low, row.ci_high) + note, value=row.mean)
 
 
 def confusion(report: Report) -> Iterator[Block]:

@@ -113,8 +113,7 @@ def serve_anyway(workspace: Workspace, line: Line, variant: Variant, *, by: str,
         is_new = move_pointer(workspace, served)
     launch = f"dg launch --assets '{line.name}/parity,{line.name}/served_model'"
     next_step = (
-        f"before `medvl serve {line.name}` its answers have to be compared: "
-        f'DAGSTER_HOME="$(python -m medvl_assets.instance)" {launch}'
+        f'before `medvl serve {line.name}` its answers have to be compared: DAGSTER_HOME="$(python -m medvl_assets.instance)" {launch}'
     )
     said = f"decided by {decision.decided_by}: {decision.reasons[0]}; {decision.reasons[1]}"
     return Moved(served=served if is_new else None, sentence=f"{said}; {what_is_served(workspace, line)}; {next_step}")

@@ -711,6 +711,27 @@ def test_a_dataset_below_its_floors_is_told_whether_the_gate_decides_by_it_or_no
     assert not any(reason.startswith("on notes") for reason in judged(scores(60, **PROMOTED) + elsewhere(0.8, 0.6), gate).reasons)
 
 
+def test_that_it_stays_below_a_floor_is_said_only_where_that_was_shown():
+    """A mean below the floor's, of which interval and p say nothing."""
+    wide = [
+        score(variant, n, value, metric="rouge_l", dataset="notes", pair_id=f"n{n}", group_id=f"n{n}")
+        for n in range(60)
+        for variant, value in {
+            **dict.fromkeys(FLOORS, 0.5), "base": 0.5, "adapter": 0.49 + (0.4 if n % 2 else -0.4),
+        }.items()
+    ]  # fmt: skip
+    [told] = [reason for reason in judged(scores(60, **PROMOTED) + wide).reasons if reason.startswith("on notes")]
+    assert told.startswith("on notes adapter was not shown to beat floor_")
+    assert "is -0.010" in told
+
+
+@pytest.mark.parametrize("number", [2, 5])
+def test_so_few_clusters_have_no_interval_in_a_decision_and_it_says_so(number: int):
+    decision = judged(scores(number, base=noise(1), adapter=better(noise(2), 0.2)))
+    assert (decision.verdict, decision.ci_low, decision.ci_high) == ("inconclusive", None, None)
+    assert f"(too few clusters ({number}) for an interval, p = " in decision.reasons[0]
+
+
 def test_texts_that_are_cut_in_two_ways_are_held_against_their_floors_language_by_language():
     english, chinese = elsewhere(0.8, 0.6, signature="en"), elsewhere(0.3, 0.6, signature="zh")
     chinese = [dataclasses.replace(row, pair_id=f"z{row.pair_id}", group_id=f"z{row.group_id}") for row in chinese]

@@ -150,3 +150,35 @@ def test_a_table_with_another_column_fails_exactly_one_rule(benchmark_copy: Path
     table = pq.read_table(path)
     pq.write_table(table.rename_columns([name.replace("load_seconds", "load_ms") for name in table.column_names]), path)
     assert failures(benchmark_copy) == ["tables_are_as_declared"]
+
+
+def noted(evaluate, num_documents: int) -> BenchmarkRow:
+    directory = evaluate(num_documents).benchmark.directory
+    assert failures(directory) == []
+    return next(row for row in rows_of(directory, "benchmark_rows", BenchmarkRow) if (
+        row.variant, row.condition, row.slice, row.metric
+    ) == ("adapter", "as_is", "all", "pair_accuracy"))  # fmt: skip
+
+
+def test_five_documents_have_no_interval_and_a_note_that_says_why(evaluate):
+    row = noted(evaluate, 5)
+    assert (row.ci_low, row.ci_high, row.num_clusters, row.interval_note) == (None, None, 5, "too few clusters (5) for an interval")
+
+
+def test_six_documents_have_an_interval(evaluate):
+    row = noted(evaluate, 6)
+    assert 0 < row.ci_low < row.mean < row.ci_high
+    assert row.interval_note is None
+
+
+def test_an_interval_without_spread_is_noted(sixty):
+    row = next(row for row in rows_of(sixty.benchmark.directory, "benchmark_rows", BenchmarkRow) if (
+        row.variant, row.metric
+    ) == ("floor_empty", "pair_accuracy"))  # fmt: skip
+    assert (row.ci_low, row.ci_high, row.interval_note) == (row.mean, row.mean, "the clusters show no spread")
+
+
+def test_an_interval_over_five_clusters_fails_its_rule(evaluate):
+    evaluated = evaluate(5)
+    damage(evaluated.benchmark.directory, "benchmark_rows", lambda row: {**row, "ci_low": row["mean"], "ci_high": row["mean"]})
+    assert failures(evaluated.benchmark.directory) == ["every_row_has_an_interval"]

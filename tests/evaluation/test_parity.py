@@ -156,7 +156,9 @@ def test_on_few_pairs_nothing_says_that_merging_changes_no_score_and_nothing_is_
     merged = answers(*[f"{PAGE}\n"] * 2, batch_size=32)
     failed = written(tmp_path / "parity", forms(2, evaluated_in=32, merged=merged))
     assert list(failed) == ["merging_changes_no_score"]
-    assert failed["merging_changes_no_score"].startswith("not decidable with 2 pairs (needed: 20): 0 of 2 answers stay the same in 16 bit; ")
+    assert failed["merging_changes_no_score"].startswith(
+        "not decidable with 2 pairs (needed: 20): 0 of 2 answers stay the same in 16 bit; "
+    )
 
 
 def test_no_text_is_kept(tmp_path: Path):

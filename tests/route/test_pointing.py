@@ -193,7 +193,9 @@ def test_a_person_may_serve_what_the_gate_did_not_promote_and_it_is_recorded(wor
     [row] = read_decisions(workspace.directory("override", "documents", moved.served.decision))
     assert (row.verdict, row.is_winner, row.decided_by) == ("promote", True, "Dr. Adler")
     assert row.reasons == ("read 40 answers by hand", "the gate came to no decision on this adapter: because")
-    assert moved.sentence.startswith("decided by Dr. Adler: read 40 answers by hand; the gate came to no decision on this adapter: because; ")
+    assert moved.sentence.startswith(
+        "decided by Dr. Adler: read 40 answers by hand; the gate came to no decision on this adapter: because; "
+    )
     assert "before `medvl serve documents` its answers have to be compared: " in moved.sentence
     assert "dg launch --assets 'documents/parity,documents/served_model'" in moved.sentence
     assert (row.difference, row.evaluation_id) == (0.1, "e")

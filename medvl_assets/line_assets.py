@@ -15,7 +15,7 @@ from medvl_lib.hardware import Profile
 from medvl_lib.lines import Line
 from medvl_lib.provenance import resolve
 from medvl_lib.route.line import line_steps
-from medvl_lib.route.parity import SERVED_RULE, SERVED_SENTENCE, judge_served
+from medvl_lib.route.parity import SERVED_RULE, judge_served, served_sentence
 from medvl_lib.route.pointing import serve
 from medvl_lib.workspace import Workspace
 
@@ -43,13 +43,13 @@ def served_model(line: Line, when: dg.AutomationCondition | None = None, fresh_d
             automation_condition=when, freshness_policy=fresh,
             description="The pointer that says what is served; it moves only on a promote verdict whose winner answers as it was judged.",
         )],
-        check_specs=[dg.AssetCheckSpec(SERVED_RULE, asset=key, blocking=True, description=SERVED_SENTENCE)],
+        check_specs=[dg.AssetCheckSpec(SERVED_RULE, asset=key, blocking=True, description=served_sentence(line))],
     )  # fmt: skip
     def served(
         context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]
     ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
         decided = resolve(workspace, "promotion", line.name, PROMOTION_RULES)
-        compared = resolve(workspace, "parity", line.name, parity.rules(line.parity))
+        compared = resolve(workspace, "parity", line.name, parity.rules(line.parity, line.gate.min_pairs))
         moved = serve(workspace, line, decided, compared)
         context.log.info(moved.sentence)
         if moved.served is not None:

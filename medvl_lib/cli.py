@@ -103,21 +103,41 @@ def sql(arguments: argparse.Namespace) -> int:
 
 def report(arguments: argparse.Namespace) -> int:
     """Write what is known of a line's evaluation: a page by default, Markdown or JSON to the terminal when asked for."""
+    from medvl_lib.benchmark.terms import Terms
     from medvl_lib.datasets import SHOWN_LICENCES
     from medvl_lib.report import content, gather, html, markdown
 
+    wanted = None if arguments.output is None else _writable(arguments.output)
     settings = _checked_settings()
     workspace = Workspace(root=settings.data_root)
-    line = _line(settings, arguments.line).name
-    found = gather.gather(workspace, gather.find(workspace, line, arguments.evaluation), SHOWN_LICENCES)
+    meant = _line(settings, arguments.line)
+    line = meant.name
+    now = Terms(gate=meant.gate, evaluation=meant.evaluation)
+    found = gather.gather(workspace, gather.find(workspace, line, arguments.evaluation), SHOWN_LICENCES, now)
     text = (content.as_json if arguments.json else markdown.render_markdown if arguments.markdown else html.render_html)(found)
-    if arguments.output is None and (arguments.json or arguments.markdown):
+    if wanted is None and (arguments.json or arguments.markdown):
         print(text, end="")
         return 0
-    path = workspace.page(line, found.evaluation_id) if arguments.output is None else Path(arguments.output)
+    path = workspace.page(line, found.evaluation_id) if wanted is None else wanted
     write_bytes(path, text.encode())
     print(path)
     return 0
+
+
+def _writable(named: str, *, is_folder: bool = False) -> Path:
+    """What ``--output`` names; raises MedVLError for what can be no file, or no folder."""
+    kind, other = ("folder", "file") if is_folder else ("file", "folder")
+    path = Path(named)
+    above = next((folder for folder in path.parents if folder.exists() and not folder.is_dir()), None)
+    found = (
+        f"{named!r}, which names nothing" if not named.strip()
+        else f"a {other}" if path.exists() and path.is_dir() != is_folder
+        else f"{above} is a file, and no folder" if above is not None else ""
+    )  # fmt: skip
+    if found:
+        example = "sheets" if is_folder else "report.html"
+        raise MedVLError(found=found, where=f"--output {named}".strip(), do=f"name a {kind}, such as {example}")
+    return path
 
 
 def override(arguments: argparse.Namespace) -> int:
@@ -184,8 +204,9 @@ def reviews_sheet(arguments: argparse.Namespace) -> int:
         seen_by_raters=tuple(sorted(set(arguments.raters_may_see))),
     )  # fmt: skip
     workspace, line = Workspace(root=settings.data_root), _line(settings, arguments.line).name
+    folder = _writable(arguments.output, is_folder=True)
     made = make_sheet(workspace, line, request, SHOWN_LICENCES, arguments.evaluation)
-    table, page = hand_out(made, Path(arguments.output))
+    table, page = hand_out(made, folder)
     facts = made.facts
     print(
         f"{table}: {facts['num_items']} answers to {facts['num_pairs']} of {facts['num_pairs_to_choose_from']} test pairs, to be filled in"
@@ -231,7 +252,7 @@ def serve(arguments: argparse.Namespace) -> int:
     workspace, profile = Workspace(root=settings.data_root), profile_for(settings).profile
     for name, value in process_environment(profile).items():  # before torch is imported
         os.environ.setdefault(name, value)
-    from medvl_lib.route.parity import require_compared
+    from medvl_lib.route.parity import decided_otherwise, require_compared
     from medvl_lib.serving.running import Serving, key_for, listen, run
     from medvl_lib.serving.served import ServedModel, served_model
 
@@ -239,7 +260,8 @@ def serve(arguments: argparse.Namespace) -> int:
     key, model = key_for(arguments.host), served_model(workspace, line)
 
     def compare(model: ServedModel) -> str:
-        return "it was not compared with what was judged" if arguments.unchecked else require_compared(workspace, line, profile, model)
+        said = "it was not compared with what was judged" if arguments.unchecked else require_compared(workspace, line, profile, model)
+        return "; ".join(filter(None, (said, decided_otherwise(workspace, line, model))))
 
     compared = compare(model)
     listening = listen(arguments.host, arguments.port)

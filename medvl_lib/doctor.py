@@ -17,8 +17,10 @@ from pathlib import Path
 from typing import Literal
 
 from medvl_lib.benchmark.outlook import never_judged
+from medvl_lib.benchmark.terms import Terms, otherwise
 from medvl_lib.datasets import DATASETS
 from medvl_lib.errors import MedVLError
+from medvl_lib.files import read_json
 from medvl_lib.hardware import Machine, Profile, look, profile_for, why
 from medvl_lib.lines import Line, dataset_runs, lines_of
 from medvl_lib.models.spec import ModelSpec
@@ -64,6 +66,7 @@ def examine() -> Iterator[Finding]:
     )
     for line in lines:
         yield from gate(settings, line)
+        yield from decision(settings, line)
     yield Finding(name="profile", level="ok", found=f"{detection.profile.name}: {detection.reasons['name']}")
     yield device(detection.profile, look())
     for field, reason in why(detection):
@@ -161,6 +164,19 @@ def gate(settings: Settings, line: Line) -> Iterator[Finding]:
         )  # fmt: skip
 
 
+def decision(settings: Settings, line: Line) -> Iterator[Finding]:
+    """A line's current decision, where it was made under other settings than the file has now."""
+    workspace = Workspace(root=settings.data_root)
+    pointer = workspace.current("promotion", line.name)
+    if pointer.is_file():
+        directory = workspace.directory("promotion", line.name, read_json(pointer)["fingerprint"])
+        if said := otherwise(directory, Terms(gate=line.gate, evaluation=line.evaluation)):
+            yield Finding(
+                name="decision", level="note", found=f"{line.name}: {said} ({directory})",
+                do=f"materialize {line.name}/promotion and what follows, or set them back in {settings.path}",
+            )  # fmt: skip
+
+
 def data_root(settings: Settings) -> Finding:
     """Whether the data root takes a file, and has room."""
     root = settings.data_root
@@ -238,5 +254,11 @@ def store(path: Path) -> Finding:
     """Whether a benchmark was published."""
     if not path.is_file():
         return Finding(name="benchmark", level="note", found=f"nothing published yet at {path}", do="make demo")
+    from medvl_lib.benchmark.publish import require_readable
+
+    try:
+        require_readable(path)
+    except MedVLError as error:
+        return Finding(name="benchmark", level="wrong", found=f"{path}: {error.found}", do=error.do)
     published = dt.datetime.fromtimestamp(path.stat().st_mtime, dt.UTC)
     return Finding(name="benchmark", level="ok", found=f"{path}, published {published:%Y-%m-%d %H:%M} UTC")

@@ -298,7 +298,10 @@ def _batches(rows: Iterable[Any]) -> Iterator[list[Any]]:
 # -- rules --------------------------------------------------------------------------------------------------------------
 def _none_of(kind: str, directory: Path) -> Outcome:
     counts = read_json(directory / COUNTS)
-    question = "select held_out_id || ' = ' || other_id from read_parquet($table) where kind = $kind order by similarity desc, 1"
+    question = """
+        select held_out_id || ' (' || held_out_split || ') = ' || other_id || ' (' || other_split || ')'
+        from read_parquet($table) where kind = $kind order by similarity desc, 1
+    """
     says = f"held-out {kind}s are almost the same as one of another split"
     outcome = no_rows(says, question, table=directory / NEAR_DUPLICATES, kind=kind)
     return replace(outcome, found=f"{outcome.found}; {counts[f'num_{kind}s']} were compared")

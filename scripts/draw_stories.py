@@ -36,7 +36,8 @@ def draw(store: Path, target: Path) -> None:
             verdict = mine[0][-1]
             for place, (_, variant, _, mean, low, high, _, _) in enumerate(mine):
                 colour = COLOURS[verdict] if variant == "adapter" else GREY
-                axes.errorbar(mean, place, xerr=[[mean - low], [high - mean]], color=colour, marker="o", markersize=4, capsize=2)
+                bars = None if low is None or high is None else [[mean - low], [high - mean]]
+                axes.errorbar(mean, place, xerr=bars, color=colour, marker="o", markersize=4, capsize=2)
             names = [variant if condition == "as_is" else f"{variant}, {condition}" for _, variant, condition, *_ in mine]
             axes.set_yticks(range(len(mine)), labels=[name.replace("_", " ") for name in names])
             axes.set(xlim=(-0.02, 1), xlabel=f"pair accuracy, {mine[0][6]} documents")

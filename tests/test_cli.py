@@ -207,6 +207,30 @@ def test_a_report_for_machines_is_printed_or_written_where_it_is_wanted(
     assert not (evaluated / "reports").exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("", "found: '', which names nothing"),
+        (" ", "which names nothing"),
+        ("{folder}", "found: a folder"),
+        ("{file}/r.json", "and no folder"),
+    ],
+)
+def test_a_report_that_can_be_written_nowhere_is_refused_in_three_lines(
+    settings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, found: str
+):
+    assert main(["report", "--json", "--output", name.format(folder=tmp_path, file=settings)]) == 2
+    said = capsys.readouterr().err
+    assert found in said
+    assert said.splitlines()[2] == "  do:    name a file, such as report.html"
+
+
+def test_a_sheet_that_can_be_written_nowhere_is_refused_in_three_lines(settings: Path, capsys: pytest.CaptureFixture[str]):
+    for name, found in (("", "'', which names nothing"), (str(settings), "a file")):
+        assert main(["reviews", "sheet", "--output", name]) == 2
+        assert capsys.readouterr().err.splitlines()[0] == f"found: {found}"
+
+
 def test_a_report_quotes_only_datasets_whose_cards_allow_it(evaluated: Path, capsys: pytest.CaptureFixture[str]):
     assert main(["report", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)["examples"]

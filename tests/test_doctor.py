@@ -3,15 +3,21 @@
 If these passed wrongly, a torchvision that breaks every import of a processor would show as a traceback in the middle of a run.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from medvl_lib.doctor import data_root, device, hub_model, raw_records, requirement_name, torchvision, tried_together
+from medvl_lib.benchmark.publish import ask
+from medvl_lib.benchmark.terms import Terms, write_terms
+from medvl_lib.doctor import data_root, decision, device, hub_model, raw_records, requirement_name, store, torchvision, tried_together
+from medvl_lib.errors import InputRefused
 from medvl_lib.files import write_json
 from medvl_lib.hardware import PROFILES, Gpu, Machine
 from medvl_lib.lines import DOCUMENTS
+from medvl_lib.provenance import Outcome, Rule, judge, write_step
 from medvl_lib.settings import Settings, read_settings
+from medvl_lib.workspace import Workspace
 
 CPU = {"torch": "2.13.0+cpu"}
 
@@ -20,6 +26,21 @@ def settings(folder: Path, dataset: str = "") -> Settings:
     path = folder / "dagster_project.toml"
     path.write_text(f'data_root = "data"\nscale = "tiny"\nprofile = "cpu"\n[datasets.mtsamples]\n{dataset}')
     return read_settings(path)
+
+
+def test_a_decision_under_other_settings_is_noted_with_their_names(tmp_path: Path):
+    now, workspace = settings(tmp_path), Workspace(root=tmp_path / "data")
+    assert list(decision(now, DOCUMENTS)) == []
+    terms = Terms(gate=replace(DOCUMENTS.gate, min_pairs=7), evaluation=DOCUMENTS.evaluation)
+
+    def decide(folder: Path) -> dict[str, str]:
+        write_terms(folder, terms)
+        return {}
+
+    decided = write_step(workspace, "promotion", "documents", "v1", [], decide)
+    judge(workspace, decided, [Rule(name="decided", sentence="", holds=lambda _: Outcome(passed=True, found=""))])
+    [found] = decision(now, DOCUMENTS)
+    assert (found.level, found.found) == ("note", f"documents: decided under other settings: gate.min_pairs ({decided.directory})")
 
 
 @pytest.mark.parametrize(
@@ -60,6 +81,17 @@ def test_a_data_root_that_cannot_be_written_is_found(tmp_path: Path):
 def test_a_data_root_that_is_not_there_yet_is_fine_and_is_not_made(tmp_path: Path):
     assert data_root(settings(tmp_path)).level in {"ok", "note"}
     assert not (tmp_path / "data").exists()
+
+
+def test_a_store_of_random_bytes_is_no_database_and_the_doctor_and_a_question_say_what_rebuilds_it(tmp_path: Path):
+    workspace = Workspace(root=tmp_path)
+    workspace.store.write_bytes(bytes(range(256)) * 64)
+    found = store(workspace.store)
+    assert (found.level, found.found.startswith(f"{workspace.store}: no DuckDB database that can be read: ")) == ("wrong", True)
+    with pytest.raises(InputRefused, match="no DuckDB database that can be read") as refused:
+        ask(workspace, "leaderboard")
+    assert found.do == refused.value.do
+    assert "benchmark_store" in found.do
 
 
 def test_a_model_that_may_not_be_fetched_is_found_until_every_file_of_it_is_here(tmp_path: Path):

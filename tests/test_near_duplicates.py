@@ -82,6 +82,8 @@ def test_a_note_with_a_changed_word_is_found_across_splits_and_only_there(tmp_pa
 def test_two_held_out_splits_are_compared_once(tmp_path: Path):
     rows = found(tmp_path, [("test", NOTE, saved(gray(1))), ("validation", NOTE, saved(gray(2))), ("train", OTHER, saved(gray(3)))])
     assert [(row.held_out_split, row.other_split) for row in rows] == [("test", "validation")]
+    [rule] = [rule for rule in room.RULES if rule.name == "no_text_stands_nearly_twice"]
+    assert rule.holds(tmp_path / "out").offenders == ("notes/0 (test) = notes/1 (validation)",)
 
 
 def test_short_answers_are_not_compared(tmp_path: Path):

@@ -16,7 +16,7 @@ from medvl_lib.report.html import read_table_of, render_html
 from medvl_lib.route.exhibiting import LEADERBOARD, exhibits_of
 from medvl_lib.step import Step
 from tests.benchmark.evaluated import COUNTS, Evaluated
-from tests.report.reported import SHOWN, reported
+from tests.report.reported import NOW, SHOWN, reported
 from tests.ui import shown
 
 KEY = ("dataset", "metric", "condition", "variant")
@@ -45,7 +45,7 @@ def in_ui(evaluated: Evaluated) -> list[dict]:
 
 
 def test_page_ui_and_sql_give_the_same_values_to_the_last_digit(evaluated: Evaluated):
-    page = render_html(gather(evaluated.workspace, find(evaluated.workspace, "documents"), SHOWN))
+    page = render_html(gather(evaluated.workspace, find(evaluated.workspace, "documents"), SHOWN, NOW))
     on_page = {
         tuple(row[name] for name in KEY): {name: row[column] for name, column in NUMBERS.items()}
         for row in read_table_of(page, EVERY_ROW) if row["split"] == "test" and row["slice"] == "all"

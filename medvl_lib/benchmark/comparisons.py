@@ -4,6 +4,7 @@ In: scores, and which pairs are in which slice. Out: ``Answers`` by name, and ``
 difference means for the gate is judged in ``findings``; the arithmetic is ``evaluation.statistics``'s.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -14,7 +15,7 @@ from medvl_lib.benchmark.slices import ALL, LANGUAGE, WAY
 from medvl_lib.evaluation.metrics import METRICS
 from medvl_lib.evaluation.predictions import Condition, Variant
 from medvl_lib.evaluation.scores import Score
-from medvl_lib.evaluation.statistics import Difference, Floats, Functional, Statistics, mean, paired_difference
+from medvl_lib.evaluation.statistics import Difference, Floats, Functional, Statistics, cluster_sums, is_too_few, mean, paired_difference
 
 UNPARSABLE = frozenset(name for name in METRICS if name.endswith("_unparsable"))  # they count answers without a readable choice
 FAILED_STATES = frozenset(["empty", "wrong_language"])
@@ -104,7 +105,7 @@ class Comparisons:
 
     def _unsound(self, found: Mapping[str, Score], answers: Answers) -> str | None:
         """Why no metric over these scores is sound, if none is: too many are missing, or sums would be of words and of characters."""
-        num_unscored = sum(score.value is None for score in found.values())
+        num_unscored = sum(not score.is_scored for score in found.values())
         if num_unscored > self.gate.max_unscored_share * len(found):
             return f"not comparable: {num_unscored} of {len(found)} answers of {answers} could not be scored"
         cuts = sorted({score.signature for score in found.values() if score.signature is not None})
@@ -120,32 +121,43 @@ class Comparisons:
         """Every dataset whose test pairs a variant answered, whether the gate decides by it or not."""
         return sorted({score.dataset for score in self.scores if score.variant == variant and score.split == "test"})
 
-    def means(self, mine: Answers, others: Answers, metric: str) -> tuple[float, float]:
-        """Both means of a metric that is one, over the pairs that both have a value of."""
-        ours, theirs = (
-            {key: one.value for key, one in self.column(who, metric).items() if one.value is not None} for who in (mine, others)
+    def values(self, mine: Answers, others: Answers, metric: str, *, within: str = ALL) -> tuple[float, float]:
+        """What a metric comes to of each of two, over the pairs of a slice that both were scored on."""
+        pairs, corpus = self._shared(mine, others, metric, within), METRICS[metric].corpus
+        first, second = (
+            cluster_sums(((_cluster(one), _added(one)) for one in found), corpus.value if corpus else mean).value
+            for found in zip(*pairs, strict=True)
         )
-        shared = ours.keys() & theirs.keys()
-        return sum(ours[key] for key in shared) / len(shared), sum(theirs[key] for key in shared) / len(shared)
+        return first, second
 
     def difference(self, mine: Answers, others: Answers, metric: str, *, confidence: float, within: str = ALL) -> Difference | None:
-        """Mine minus others over the pairs of a slice that both have a value of, turned so that positive is better.
+        """Mine minus others over the pairs of a slice that both were scored on, turned so that positive is better.
 
-        None where there are no such pairs, or where they cannot be compared.
+        None where there are no such pairs, where they cannot be compared, or where the metric is not defined of one of the two. Without an
+        interval where the clusters are too few for one at this confidence.
         """
         part = METRICS[metric].parts.get(within)
-        ours, theirs = (self._within(self.column(answers, metric), ALL if part else within) for answers in (mine, others))
+        place = ALL if part else within
+        ours, theirs = (self._within(self.column(answers, metric), place) for answers in (mine, others))
         if self._unsound(ours, mine) or self._unsound(theirs, others):
             return None
         sign, corpus = 1 if METRICS[metric].is_higher_better else -1, METRICS[metric].corpus
-        pairs: list[tuple[str, Statistics, Statistics]] = []
-        for pair_id in sorted(ours.keys() & theirs.keys()):
-            first, second = ours[pair_id], theirs[pair_id]
-            if first.value is not None and second.value is not None:
-                mine_said, they_said = (first.statistics, second.statistics) if corpus else (sign * first.value, sign * second.value)
-                pairs.append((f"{first.dataset}/{first.group_id}", mine_said, they_said))
+        by_mean = 1 if corpus else sign
+        pairs = [
+            (_cluster(first), _added(first, by_mean), _added(second, by_mean))
+            for first, second in self._shared(mine, others, metric, place)
+        ]  # fmt: skip
         functional = _turned(part.value if part else corpus.value, sign) if corpus else mean
-        return paired_difference(pairs, functional=functional, confidence=confidence) if pairs else None
+        found = paired_difference(pairs, functional=functional, confidence=confidence) if pairs else None
+        if found is None or not math.isfinite(found.difference):
+            return None
+        return replace(found, ci_low=None, ci_high=None) if is_too_few(found.num_clusters, confidence) else found
+
+    def _shared(self, mine: Answers, others: Answers, metric: str, within: str) -> list[tuple[Score, Score]]:
+        """Both scores of each pair of a slice that both were scored on, in the order of their ids."""
+        ours, theirs = (self._within(self.column(answers, metric), within) for answers in (mine, others))
+        both = ((ours[pair_id], theirs[pair_id]) for pair_id in sorted(ours.keys() & theirs.keys()))
+        return [(first, second) for first, second in both if first.is_scored and second.is_scored]
 
     def _within(self, found: Mapping[str, Score], name: str) -> Mapping[str, Score]:
         """The scores of a slice."""
@@ -161,6 +173,15 @@ class Comparisons:
         failed |= {score.pair_id for score in judged if score.metric in UNPARSABLE and score.value == 1}
         asked = {score.pair_id for score in judged}
         return len(failed) / len(asked) if asked else 0.0
+
+
+def _cluster(score: Score) -> str:
+    return f"{score.dataset}/{score.group_id}"
+
+
+def _added(score: Score, sign: int = 1) -> Statistics:
+    """What a scored pair adds up: all that its metric sums, or else its value."""
+    return score.statistics or sign * (score.value or 0.0)
 
 
 def _dataset(score: Score) -> str:
@@ -184,7 +205,8 @@ def in_words(
     found: Difference, mine: Answers, others: Answers, metric: str, *, confidence: float, within: str = ALL, margin: float | None = None
 ) -> str:
     """A difference as a sentence; with a ``margin``, how the interval stands to it: that was asked then, and p answers something else."""
-    interval = "no interval" if found.ci_low is None else f"{100 * confidence:.4g} % interval {found.ci_low:+.3f} to {found.ci_high:+.3f}"
+    few = f"too few clusters ({found.num_clusters}) for an interval"
+    interval = few if found.ci_low is None else f"{100 * confidence:.4g} % interval {found.ci_low:+.3f} to {found.ci_high:+.3f}"
     turned = "" if METRICS[metric].is_higher_better else " (less is better: sign turned)"
     place = "" if within == ALL else f" in {within}"
     counted = f"{found.num_pairs} pairs, {found.num_clusters} clusters"

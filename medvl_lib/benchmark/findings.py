@@ -227,7 +227,9 @@ def floor(trial: Trial, other: Answers) -> Finding:
     """Better than an answer that needs no model."""
     found = _known(trial.against(other))
     said = trial.words(found, other)
-    if found.ci_low is not None and found.ci_low > 0:
+    if found.ci_low is None:
+        return Finding("floor", "inconclusive", f"whether it beats {other} is not decidable: {said}; {least_visible(found)}")
+    if found.ci_low > 0:
         if is_shown(found, trial.alpha):
             return Finding("floor", "promote", f"better than {other}: {said}")
         both = f"interval and p do not both say so: {said}; {least_visible(found)}"
@@ -255,7 +257,7 @@ def _image(trial: Trial, control: Condition) -> Finding:
     if effect is None or effect.ci_low is None or effect.ci_high is None:
         has_control = bool(trial.comparisons.column(blind, metric))
         unlike = trial.comparisons.unlike(trial.mine, blind, metric)
-        why = unlike or "no interval over one cluster" if has_control else f"{control} was not predicted for {trial.mine}"
+        why = unlike or "too few clusters for an interval" if has_control else f"{control} was not predicted for {trial.mine}"
         return Finding("image", "inconclusive", f"whether answers use the image is unknown: {why}")
     said, other = trial.words(effect, blind), control.replace("_image", " ones")
     if effect.ci_high <= 0:
@@ -294,10 +296,10 @@ def _guardrail(trial: Trial, rail: Guardrail, within: str) -> Finding:
     champion = trial.rivals[0]
     found = trial.against(champion, rail.metric, within=within)
     name = rail.metric if within == ALL else f"{rail.metric} in {within}"
-    if found is None or found.ci_low is None or found.ci_high is None:
+    if found is None:
         unlike = trial.comparisons.unlike(trial.mine, champion, rail.metric, within=within)
-        return Finding("guardrail", "inconclusive", f"guardrail {name}: {unlike or 'no test pairs to judge it by'}")
-    if found.num_clusters <= MAX_EXACT_CLUSTERS:
+        return Finding("guardrail", "inconclusive", f"guardrail {name}: {unlike or 'nothing to judge it by'}")
+    if found.num_clusters <= MAX_EXACT_CLUSTERS or found.ci_low is None or found.ci_high is None:
         few = f"{found.num_clusters} clusters are too few to guard it by: more than {MAX_EXACT_CLUSTERS} are needed"
         return Finding("guardrail", "inconclusive", f"guardrail {name}: {few}")
     said = f"guardrail {name} (margin {rail.margin}): {trial.words(found, champion, rail.metric, within=within, margin=rail.margin)}"

@@ -44,6 +44,7 @@ from medvl_lib.benchmark.gate import Candidate, Claim, Gate
 from medvl_lib.benchmark.looks import Look, alpha_of, write_look
 from medvl_lib.benchmark.slices import slices_of
 from medvl_lib.benchmark.tables import SCHEMA_VERSION
+from medvl_lib.benchmark.terms import Terms, write_terms
 from medvl_lib.errors import InputRefused
 from medvl_lib.evaluation import statistics
 from medvl_lib.evaluation.galleries import Rank
@@ -52,7 +53,7 @@ from medvl_lib.evaluation.scores import EVALUATED_PAIRS, SCORES, EvaluatedPair, 
 from medvl_lib.provenance import Fact, Outcome, Rule, digest
 from medvl_lib.tables import Column, read_table, write_table
 
-REVISION = 7  # where texts are cut in several ways, guardrails and remarks go by language, by dataset, or by way
+REVISION = 9  # settings stand beside the decision; so few clusters that none could show anything have no interval
 REVISIONS = (REVISION, costs_room.REVISION, looks.REVISION, leaks_room.REVISION, statistics.REVISION, SCHEMA_VERSION)
 PROMOTION_DECISIONS = "promotion_decisions.parquet"
 GATE = "gate"  # who decides, where no person does
@@ -229,11 +230,12 @@ def winner_of(decisions: Sequence[Decision]) -> Decision | None:
     return next((decision for decision in decisions if decision.is_winner), None)
 
 
-def write_promotion(directory: Path, scores_directory: Path, gate: Gate, line: str, look: Look, known: Circumstances) -> dict[str, Fact]:
-    """Decide on the scores and write a row for each candidate; returns the first one's verdict and numbers, and who won."""
+def write_promotion(directory: Path, scores_directory: Path, terms: Terms, line: str, look: Look, known: Circumstances) -> dict[str, Fact]:
+    """Decide on the scores and write a row for each candidate, and the terms; returns the first one's verdict and numbers, and who won."""
     scores = list(read_table(scores_directory / SCORES, Score))
-    decisions = decide(scores, gate, line, known)
+    decisions = decide(scores, terms.gate, line, known)
     write_table(directory / PROMOTION_DECISIONS, Decision, decisions)
+    write_terms(directory, terms)
     first, winner = decisions[0], winner_of(decisions)
     return {
         "schema_version": SCHEMA_VERSION, "winner": winner and winner.challenger, "verdict": first.verdict, "reason": first.reasons[0],

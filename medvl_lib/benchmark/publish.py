@@ -235,7 +235,7 @@ def ask(workspace: Workspace, sql: str) -> Answer:
     question = f"from {name[1]}" if name else sql.strip()
     try:
         with duckdb.connect() as connection:  # of its own: by path DuckDB would give the version that this process may hold open
-            connection.execute(f"attach {quoted(store)} as {CATALOG} (read_only)")
+            _attach(connection, store)
             connection.execute(f"use {CATALOG}")
             connection.execute("set enable_external_access = false")
             statements = connection.extract_statements(question)
@@ -245,6 +245,23 @@ def ask(workspace: Workspace, sql: str) -> Answer:
             return Answer(columns=tuple(str(column[0]) for column in connection.description or ()), rows=rows)
     except duckdb.Error as error:
         raise _refused(str(error), question, store) from error
+
+
+def _attach(connection: duckdb.DuckDBPyConnection, store: Path) -> None:
+    """Open the store read-only; raises InputRefused where the file is none."""
+    try:
+        connection.execute(f"attach {quoted(store)} as {CATALOG} (read_only)")
+    except duckdb.Error as error:
+        raise InputRefused(
+            found=f"no DuckDB database that can be read: {str(error).splitlines()[0]}", where=str(store),
+            do="move it away and materialize the asset benchmark_store: it is built anew from the Parquet files, and nothing is lost with it",
+        ) from error  # fmt: skip
+
+
+def require_readable(store: Path) -> None:
+    """Raise InputRefused where a published store is no database."""
+    with duckdb.connect() as connection:
+        _attach(connection, store)
 
 
 def _refused(found: str, question: str, store: Path) -> MedVLError:

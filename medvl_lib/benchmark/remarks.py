@@ -50,7 +50,7 @@ def _worse(trial: Trial, found: Difference, metric: str, within: str) -> Iterato
         if is_certain:
             yield f"worse than {champion} by {metric}, and {NO_SAY}: {said}"
         return
-    mine, theirs = trial.comparisons.means(trial.mine, champion, metric)
+    mine, theirs = trial.comparisons.values(trial.mine, champion, metric, within=within)
     how = "more than chance explains" if is_certain else "which chance may explain"
     yield f"{metric} rose from {theirs:.3f} ({champion}) to {mine:.3f} ({trial.mine}), {how}, and {NO_SAY}: {said}"
 
@@ -64,5 +64,6 @@ def _below_its_floors(trial: Trial, dataset: str, metric: str) -> Iterator[str]:
             continue
         best, found = min(floors, key=lambda one: one[1].difference)
         if not (is_shown(found, trial.alpha) and found.ci_low is not None and found.ci_low > 0):
-            below = "stays below" if found.difference < 0 else "is as good as" if found.difference == 0 else "was not shown to beat"
+            is_below = is_shown(found, trial.alpha) and found.ci_high is not None and found.ci_high < 0
+            below = "stays below" if is_below else "was not shown to beat"
             yield f"on {dataset} {trial.mine} {below} {best}, which needs no model: {trial.words(found, best, metric, within=within)}"

@@ -7,6 +7,7 @@ would be none of either. There are rows of the languages instead, and where a la
 is ``publish``'s work, comparing is ``promotion``'s.
 """
 
+import math
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -45,8 +46,10 @@ from medvl_lib.rules import stream
 from medvl_lib.tables import num_rows, read_table, require_schema, write_table
 from medvl_lib.training.steps import TRAINING_STEPS, TrainingStep
 
-REVISION = 5  # where texts of one language were cut in several ways there is a row of each way
+REVISION = 7  # fewer than six clusters have no interval, and a note says so
 REVISIONS = (REVISION, statistics.REVISION, SCHEMA_VERSION)
+CONFIDENCE = 0.95
+FEWEST = next(number for number in range(2, 20) if not statistics.is_too_few(number, CONFIDENCE))  # 6: five cannot give p below 0.0625
 
 
 class _Key(NamedTuple):
@@ -88,10 +91,11 @@ def _tallies(scores_directory: Path) -> Iterator[tuple[_Key, _Tally]]:
                 tally.states[state] += 1
                 tally.num_masked += num_masks > 0
                 tally.signatures.add(signature)
-                if value is None:
+                added = summed or value
+                if added is None:
                     tally.num_unscored += 1
                 else:
-                    tally.pairs.append((group_id, summed or value))
+                    tally.pairs.append((group_id, added))
         has_ways = _are_ways_needed(tallies)
         yield from ((_Key(*place, slice=name), tallies[name]) for name in sorted(tallies) if has_ways or not name.startswith(WAY))
 
@@ -112,9 +116,13 @@ def _benchmark_rows(scores_directory: Path, shared: Mapping[str, Any], run_id: s
         if tally.pairs and len(tally.signatures) == 1:
             metric = METRICS[key.metric]
             for name, functional in _functionals(metric, key, tally):
-                found = estimate(cluster_sums(tally.pairs, functional))
+                clusters = cluster_sums(tally.pairs, functional)
+                found, note = estimate(clusters), statistics.interval_note(clusters)
+                is_too_few = statistics.is_too_few(found.num_clusters, CONFIDENCE)
                 yield BenchmarkRow(
-                    **shared, **key._replace(slice=name)._asdict(), **asdict(found), is_higher_better=metric.is_higher_better,
+                    **shared, **key._replace(slice=name)._asdict(), mean=found.mean if math.isfinite(found.mean) else None,
+                    ci_low=None if is_too_few else found.ci_low, ci_high=None if is_too_few else found.ci_high, interval_note=note,
+                    num_pairs=found.num_pairs, num_clusters=found.num_clusters, is_higher_better=metric.is_higher_better,
                     highest=metric.highest, signature=next(iter(tally.signatures)), num_unscored=tally.num_unscored,
                     num_empty=tally.states["empty"], num_wrong_language=tally.states["wrong_language"], num_cut=tally.states["cut"],
                     num_masked=tally.num_masked, run_id=run_id,
@@ -250,14 +258,21 @@ def tables_are_as_declared(directory: Path) -> Outcome:
 
 
 def every_row_has_an_interval(directory: Path) -> Outcome:
-    """A metric over two clusters or more has an interval; both lie in the metric's declared range; there is at least one row."""
+    """A metric over six clusters or more has an interval; both lie in the metric's declared range; there is at least one row.
+
+    One that is not defined of every set of pairs may have neither, or no interval where too many resamples have no value.
+    """
+    undefined = ", ".join(f"'{name}'" for name, metric in METRICS.items() if metric.corpus and not metric.corpus.is_always_defined)
     tops = " ".join(f"when '{name}' then {highest}" for name, highest in ranges().items())
     bad = query(
         f"""
         select variant, condition, dataset, slice, metric from benchmark_rows
-        where not (mean between 0 and highest) or num_pairs < num_clusters or highest is distinct from case metric {tops} end
-           or (num_clusters >= 2 and not coalesce(0 <= ci_low and ci_low <= ci_high and ci_high <= highest, false))
-           or (num_clusters < 2 and (ci_low is not null or ci_high is not null))
+        where not coalesce(mean between 0 and highest, metric in ({undefined}))
+           or num_pairs < num_clusters or highest is distinct from case metric {tops} end
+           or (num_clusters >= {FEWEST} and not coalesce(
+               0 <= ci_low and ci_low <= ci_high and ci_high <= highest, metric in ({undefined}) and ci_low is null and ci_high is null
+           ))
+           or ((num_clusters < {FEWEST} or mean is null) and (ci_low is not null or ci_high is not null))
         order by all
         """,  # noqa: S608 (our own names)
         _files(directory, "benchmark_rows"),
@@ -286,8 +301,8 @@ def no_orphan_scores(directory: Path) -> Outcome:
         )
         select variant, condition, dataset, split, metric
         from (
-            select evaluation_id, variant, condition, dataset, split, metric, count(value) as num_scored,
-                   count(distinct coalesce(signature, '')) as num_signatures
+            select evaluation_id, variant, condition, dataset, split, metric,
+                   count(*) filter (value is not null or len(statistics) > 0) as num_scored, count(distinct coalesce(signature, '')) as num_signatures
             from scores group by all
         )
         left join counted using (evaluation_id, variant, condition, dataset, split, metric)

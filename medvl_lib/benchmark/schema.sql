@@ -112,10 +112,10 @@ comment on column scores.split is 'the split of the pair';
 comment on column scores.variant is 'who answered';
 comment on column scores.condition is 'as_is, or what was done to the question';
 comment on column scores.metric is 'name of the metric';
-comment on column scores.value is '0 to 1, of bleu_4 the sentence BLEU of this pair, 0 to 100; null where the scorer had nothing to score against';
+comment on column scores.value is '0 to 1, of bleu_4 the sentence BLEU of this pair, 0 to 100; null where the scorer had nothing to score against, or where of a corpus metric the pair alone has none: its statistics count';
 comment on column scores.reason is 'why there is no value; null where there is one';
 comment on column scores.answer_state is 'complete, cut at the token limit, or what the model failed at and scores 0 for: empty, or wrong_language';
-comment on column scores.statistics is 'what a corpus metric sums over pairs, of bleu_4 the words of answer and reference, the n-grams of 1 to 4 words that match, and those of the answer; empty where the result is the mean of the values';
+comment on column scores.statistics is 'what a corpus metric sums over pairs, of bleu_4 the words of answer and reference, the n-grams of 1 to 4 words that match, and those of the answer, of hallucinated_pair_rate the wrong and all stated values; empty where the result is the mean of the values';
 comment on column scores.signature is 'how both texts were cut and counted, of bleu_4 as sacrebleu says it; null where there is one way only';
 comment on column scores.num_masks is 'marks of de-identification (___, XXXX) in the answer; bleu_4 and rouge_l do not see them';
 
@@ -138,9 +138,10 @@ create table benchmark_rows (
     num_wrong_language bigint not null,
     num_cut bigint not null,
     num_masked bigint not null,
-    mean double not null,
+    mean double,
     ci_low double,
     ci_high double,
+    interval_note varchar,
     run_id varchar
 );
 comment on table benchmark_rows is 'A metric with its n and interval. Key: (evaluation_id, line, variant, condition, dataset, split, slice, metric). Where texts of a dataset are cut in several ways (bleu_4 of English and Chinese) there is a row for each language, or for each way where a language has several, and none over all.';
@@ -162,9 +163,10 @@ comment on column benchmark_rows.num_empty is 'empty answers: the model''s failu
 comment on column benchmark_rows.num_wrong_language is 'answers in another script than the pair''s language: the model''s failure, in the mean as 0';
 comment on column benchmark_rows.num_cut is 'answers cut at the token limit';
 comment on column benchmark_rows.num_masked is 'answers that hold a mark of de-identification (___, XXXX)';
-comment on column benchmark_rows.mean is 'mean over pairs, 0 to 1; of bleu_4 corpus BLEU over all pairs together, 0 to 100';
-comment on column benchmark_rows.ci_low is 'lower end of the 95 % interval over clusters; null for one cluster';
-comment on column benchmark_rows.ci_high is 'upper end of the 95 % interval over clusters; null for one cluster';
+comment on column benchmark_rows.mean is 'mean over pairs, 0 to 1; of bleu_4 corpus BLEU over all pairs together, 0 to 100; of hallucinated_pair_rate over all stated values together, null where none was stated';
+comment on column benchmark_rows.ci_low is 'lower end of the 95 % interval over clusters; null below six clusters, or without a mean';
+comment on column benchmark_rows.ci_high is 'upper end of the 95 % interval over clusters; null below six clusters, or without a mean';
+comment on column benchmark_rows.interval_note is 'what has to be known of the interval: too few clusters for one, or no spread between them; null where nothing has';
 comment on column benchmark_rows.run_id is 'Dagster''s run that wrote the benchmark; null outside a run';
 
 create table latencies (
@@ -459,9 +461,11 @@ select
     r.variant,
     e.precision,
     r.num_pairs as n,
+    r.num_clusters,
     r.mean,
     r.ci_low,
     r.ci_high,
+    r.interval_note,
     l.p50_seconds_per_answer,
     l.batch_size,
     m.memory_after_load_bytes / 1e6 as memory_mb,
@@ -490,7 +494,9 @@ order by r.line, r.dataset, r.metric, r.slice, r.condition, case when r.is_highe
 comment on view leaderboard is 'Who is best? The newest test-split row of every line, variant, condition, dataset and metric, best first.';
 comment on column leaderboard.slice is 'all; or one language, or one way, where texts are cut in several ways and have no row over all';
 comment on column leaderboard.n is 'test pairs behind the mean';
-comment on column leaderboard.mean is 'mean over pairs, 0 to 1; of bleu_4 corpus BLEU over all pairs together, 0 to 100';
+comment on column leaderboard.num_clusters is 'patients or documents that these pairs belong to: the unit of the interval';
+comment on column leaderboard.interval_note is 'what has to be known of the interval: too few clusters for one, or no spread between them; null where nothing has';
+comment on column leaderboard.mean is 'mean over pairs, 0 to 1; of bleu_4 corpus BLEU over all pairs together, 0 to 100; of hallucinated_pair_rate over all stated values together, null where none was stated';
 comment on column leaderboard.highest is 'upper end of the metric''s range: 1, of bleu_4 100';
 comment on column leaderboard.signature is 'how texts were cut and counted; null where there is one way only';
 comment on column leaderboard.ci_low is 'lower end of the 95 % interval over patients or documents';
@@ -521,9 +527,11 @@ select
     v.mean_seconds_per_answer,
     100 * (v.mean_seconds_per_answer / base.mean_seconds_per_answer - 1) as seconds_per_answer_change_percent,
     v.n,
+    v.num_clusters,
     v.mean,
     v.ci_low,
     v.ci_high,
+    v.interval_note,
     100 * (v.mean - base.mean) / v.highest as score_change_points,
     case when base.mean > 0 then 100 * (v.mean / base.mean - 1) end as score_change_percent
 from model_rows v
@@ -544,6 +552,7 @@ select
     a.metric,
     a.slice,
     a.n,
+    a.num_clusters,
     a.mean as adapter_mean,
     a.ci_low as adapter_ci_low,
     a.ci_high as adapter_ci_high,

@@ -14,7 +14,7 @@ from medvl_lib.pairs import Split
 from medvl_lib.tables import Column
 from medvl_lib.training.steps import TrainingStep
 
-SCHEMA_VERSION = 7  # recall and speed of encoders, overrides in force; raised with any change of a table: no other is published
+SCHEMA_VERSION = 9  # a mean may be undefined, an interval has a note; raised with any change of a table: no other is published
 
 EvaluationId = Annotated[str, Column("the evaluation: one set of answers, scored by one version of the metrics")]
 LineName = Annotated[str, Column("the line that was evaluated")]
@@ -112,9 +112,19 @@ class BenchmarkRow:
     num_wrong_language: Annotated[int, Column("answers in another script than the pair's language: the model's failure, in the mean as 0")]
     num_cut: Annotated[int, Column("answers cut at the token limit")]
     num_masked: Annotated[int, Column("answers that hold a mark of de-identification (___, XXXX)")]
-    mean: Annotated[float, Column("mean over pairs, 0 to 1; of bleu_4 corpus BLEU over all pairs together, 0 to 100")]
-    ci_low: Annotated[float | None, Column("lower end of the 95 % interval over clusters; null for one cluster")]
-    ci_high: Annotated[float | None, Column("upper end of the 95 % interval over clusters; null for one cluster")]
+    mean: Annotated[
+        float | None,
+        Column(
+            "mean over pairs, 0 to 1; of bleu_4 corpus BLEU over all pairs together, 0 to 100; of hallucinated_pair_rate over all stated "
+            "values together, null where none was stated"
+        ),
+    ]
+    ci_low: Annotated[float | None, Column("lower end of the 95 % interval over clusters; null below six clusters, or without a mean")]
+    ci_high: Annotated[float | None, Column("upper end of the 95 % interval over clusters; null below six clusters, or without a mean")]
+    interval_note: Annotated[
+        str | None,
+        Column("what has to be known of the interval: too few clusters for one, or no spread between them; null where nothing has"),
+    ]
     run_id: Annotated[str | None, Column("Dagster's run that wrote the benchmark; null outside a run")]
 
 

@@ -40,7 +40,16 @@ def render_cell(value: Any) -> str:
         return _number(value)
     if isinstance(value, list | tuple):
         return "; ".join(render_cell(item) for item in value)  # pyright: ignore[reportUnknownVariableType]
-    return " ".join(str(value).split())
+    return visible(" ".join(str(value).split()))
+
+
+def visible(text: str) -> str:
+    r"""What a terminal would obey, and nobody see, by its code: a text from data moves no cursor.
+
+    >>> visible("a\x1b[2J")
+    'a\\x1b[2J'
+    """
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
 
 
 def _cut(text: str) -> str:

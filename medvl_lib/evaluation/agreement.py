@@ -27,11 +27,10 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from medvl_lib.evaluation.statistics import Floats, resampled_totals
+from medvl_lib.evaluation.statistics import MAX_UNDEFINED_SHARE, Floats, resampled_totals
 
 REVISION = 1  # first version
 CONFIDENCE = 0.95
-MAX_UNDEFINED_SHARE = 0.05  # of the resamples: with more, the percentiles would be those of a chosen few
 
 Coefficient = Literal["cohen_kappa", "quadratic_kappa", "krippendorff_nominal", "krippendorff_ordinal"]
 

@@ -8,9 +8,11 @@ their scores differ, with the paired interval, and the rules with their bounds. 
   99 % must be the same text, and no metric may show a difference: 0 lies in the paired interval over patients or documents.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
@@ -24,7 +26,7 @@ from medvl_lib.provenance import Fact, Outcome, Rule
 from medvl_lib.rules import SHOWN_OFFENDERS
 from medvl_lib.tables import Column, read_table, write_table
 
-REVISION = 1  # first version of this room and of serving.forms
+REVISION = 2  # a metric that is not defined of both forms is not compared
 REVISIONS = (REVISION, statistics.REVISION)
 ANSWERS = "compared_answers.parquet"
 SCORES = "compared_scores.parquet"
@@ -141,7 +143,7 @@ def compared_answers(form: Form, said: Answers, against: Form, said_there: Answe
 def compared_scores(
     form: Form, said: Answers, against: Form, said_there: Answers, references: Sequence[Reference], spec: ParitySpec
 ) -> Iterator[ComparedScore]:
-    """The paired difference of each metric over the pairs that it can score; texts that are cut in different ways are apart."""
+    """The paired difference of each metric over the pairs that it can score, where it is defined; ways to cut texts are apart."""
     for metric in METRICS.values():
         by_signature: dict[str | None, list[tuple[str, Statistics, Statistics]]] = defaultdict(list)
         for reference in filter(metric.applies_to, references):
@@ -152,19 +154,20 @@ def compared_scores(
         functional = metric.corpus.value if metric.corpus else mean
         for signature, pairs in by_signature.items():
             found = paired_difference(pairs, functional=functional, confidence=spec.confidence)
-            yield ComparedScore(
-                form=form, against=against, metric=metric.name, signature=signature,
-                mean=cluster_sums(((name, one) for name, one, _ in pairs), functional).value,
-                mean_against=cluster_sums(((name, other) for name, _, other in pairs), functional).value, difference=found.difference,
-                ci_low=found.ci_low, ci_high=found.ci_high, num_pairs=found.num_pairs, num_clusters=found.num_clusters,
-            )  # fmt: skip
+            if math.isfinite(found.difference):
+                yield ComparedScore(
+                    form=form, against=against, metric=metric.name, signature=signature,
+                    mean=cluster_sums(((name, one) for name, one, _ in pairs), functional).value,
+                    mean_against=cluster_sums(((name, other) for name, _, other in pairs), functional).value, difference=found.difference,
+                    ci_low=found.ci_low, ci_high=found.ci_high, num_pairs=found.num_pairs, num_clusters=found.num_clusters,
+                )  # fmt: skip
 
 
 def _statistics(metric: Metric, answer: str, reference: Reference) -> Statistics | None:
     """What a pair adds to a metric, as ``scores`` counts it; None where it cannot be scored."""
     text = "" if metric.is_higher_better and is_in_wrong_language(answer, reference) else answer
-    value, _ = measure(metric, text, reference)
-    return metric.corpus.statistics(text, reference) if metric.corpus and value is not None else value
+    found = measure(metric, text, reference)
+    return found.statistics or found.value
 
 
 def summary(rows: Sequence[ComparedAnswer], spec: ParitySpec) -> Iterator[Comparison]:
@@ -253,22 +256,26 @@ def every_form_answered_every_pair(directory: Path) -> Outcome:
     return Outcome(passed=not astray, found=f"{len(pairs)} pairs, asked as {', '.join(sorted(asked))}", offenders=astray)
 
 
-def merging_changes_no_score(directory: Path) -> Outcome:
-    """No metric shows a difference between the adapter and its merged weights, where there is an adapter."""
+def merging_changes_no_score(min_pairs: int, directory: Path) -> Outcome:
+    """No metric shows a difference between the adapter and its merged weights, where there is an adapter, on enough pairs to tell.
+
+    In an interval of a few pairs 0 lies nearly always: with fewer than the gate needs, that none is shown says nothing.
+    """
     scores = [row for row in read_table(directory / SCORES, ComparedScore) if row.form == "merged"]
     rows = [row for row in _answers(directory) if row.form == "merged"]
     if not rows:
         return Outcome(passed=True, found="no adapter is served: there is nothing to merge")
     num_equal = sum(row.is_equal for row in rows)
     shown = tuple(row.metric for row in scores if is_shown(row))
+    few = "" if len(rows) >= min_pairs or shown else f"not decidable with {len(rows)} pairs (needed: {min_pairs}): "
     return Outcome(
-        passed=not shown, offenders=shown,
-        found=f"{num_equal} of {len(rows)} answers stay the same in 16 bit; merged minus adapter: {'; '.join(map(_in_words, scores))}",
+        passed=not shown and not few, offenders=shown,
+        found=f"{few}{num_equal} of {len(rows)} answers stay the same in 16 bit; merged minus adapter: {'; '.join(map(_in_words, scores))}",
     )  # fmt: skip
 
 
-def rules(spec: ParitySpec) -> tuple[Rule, ...]:
-    """What must be true of a comparison under these bounds."""
+def rules(spec: ParitySpec, min_pairs: int) -> tuple[Rule, ...]:
+    """What must be true of a comparison under these bounds; ``min_pairs`` are the fewest by which the line's gate decides anything."""
     bounds = (REVISIONS, spec)
 
     def the_summary_counts_the_answers(directory: Path) -> Outcome:
@@ -296,6 +303,6 @@ def rules(spec: ParitySpec) -> tuple[Rule, ...]:
         ),
         Rule(
             name="merging_changes_no_score", sentence="The adapter scores the same when it is merged into 16 bit.",
-            holds=merging_changes_no_score, is_blocking=False, literals=bounds,
+            holds=partial(merging_changes_no_score, min_pairs), is_blocking=False, literals=(*bounds, min_pairs),
         ),
     )  # fmt: skip

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 from medvl_lib.errors import InputRefused
 from medvl_lib.evaluation.metrics import METRICS, SIMILARITY, Metric, metric_versions, of_cosine, ranges
@@ -37,6 +37,7 @@ REVISIONS = (REVISION,)
 SCORES = "scores.parquet"
 EVALUATED_PAIRS = "evaluated_pairs.parquet"
 MAX_UNSCORED_SHARE = 0.01  # more than this makes every comparison with the variant invalid
+NOTHING_COUNTED = "the answer holds nothing of what this metric is a share of: it adds to the sums alone"
 
 AnswerState = Literal["complete", "cut", "empty", "wrong_language"]
 
@@ -55,7 +56,10 @@ class Score:
     metric: Annotated[str, Column("name of the metric")]
     value: Annotated[
         float | None,
-        Column("0 to 1, of bleu_4 the sentence BLEU of this pair, 0 to 100; null where the scorer had nothing to score against"),
+        Column(
+            "0 to 1, of bleu_4 the sentence BLEU of this pair, 0 to 100; null where the scorer had nothing to score against, or where of a "
+            "corpus metric the pair alone has none: its statistics count"
+        ),
     ]
     reason: Annotated[str | None, Column("why there is no value; null where there is one")]
     answer_state: Annotated[
@@ -65,13 +69,19 @@ class Score:
         tuple[float, ...],
         Column(
             "what a corpus metric sums over pairs, of bleu_4 the words of answer and reference, the n-grams of 1 to 4 words that match, "
-            "and those of the answer; empty where the result is the mean of the values"
+            "and those of the answer, of hallucinated_pair_rate the wrong and all stated values; empty where the result is the mean of the "
+            "values"
         ),
     ] = ()
     signature: Annotated[
         str | None, Column("how both texts were cut and counted, of bleu_4 as sacrebleu says it; null where there is one way only")
     ] = None
     num_masks: Annotated[int, Column("marks of de-identification (___, XXXX) in the answer; bleu_4 and rouge_l do not see them")] = 0
+
+    @property
+    def is_scored(self) -> bool:
+        """Whether the scorer could score it: it has a value, or what it adds to the sums."""
+        return self.value is not None or bool(self.statistics)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,12 +106,23 @@ def evaluation_id(predictions_directory: Path) -> str:
     return digest(["evaluation", record["fingerprint"], record["data_version"], REVISIONS, metric_versions()])
 
 
-def measure(metric: Metric, answer: str, reference: Reference) -> tuple[float, None] | tuple[None, str]:
-    """The metric's value, or None and the reason why the reference cannot be scored against."""
+class Measured(NamedTuple):
+    """What a metric makes of an answer."""
+
+    value: float | None
+    reason: str | None
+    """Why there is no value."""
+    statistics: tuple[float, ...] = ()
+    """What it adds to the sums of a corpus metric; empty of any other, and where the reference cannot be scored against."""
+
+
+def measure(metric: Metric, answer: str, reference: Reference) -> Measured:
+    """The metric's value, or None and the reason why there is none, with what the pair adds to its sums."""
     try:
-        return metric.score(answer, reference), None
+        value = metric.score(answer, reference)
     except UnscorableError as error:
-        return None, str(error)
+        return Measured(None, str(error))
+    return Measured(value, NOTHING_COUNTED if value is None else None, metric.corpus.statistics(answer, reference) if metric.corpus else ())
 
 
 def is_in_wrong_language(answer: str, reference: Reference) -> bool:
@@ -145,10 +166,8 @@ def _scored(predictions_directory: Path, references: dict[str, Reference]) -> It
         for metric in METRICS.values():
             if metric.applies_to(reference):
                 answer = "" if state == "wrong_language" and metric.is_higher_better else prediction.answer
-                value, reason = measure(metric, answer, reference)
                 yield of_this(
-                    metric=metric.name, value=value, reason=reason,
-                    statistics=metric.corpus.statistics(answer, reference) if metric.corpus and value is not None else (),
+                    metric=metric.name, **measure(metric, answer, reference)._asdict(),
                     signature=metric.signature(reference) if metric.signature else None,
                 )  # fmt: skip
         if measured and reference.is_report:
@@ -166,7 +185,7 @@ def write_scores(directory: Path, predictions_directory: Path) -> dict[str, Fact
     num_unscored = 0
     with TableWriter(directory / SCORES, Score) as writer:
         for score in _scored(predictions_directory, references):
-            num_unscored += score.value is None
+            num_unscored += not score.is_scored
             writer.write(score)
     return {
         "evaluation_id": evaluation_id(predictions_directory), "num_evaluated_pairs": num_pairs,
@@ -231,8 +250,8 @@ def few_scores_are_missing(directory: Path) -> Outcome:
     """Nothing that is compared has more than 1 % of its scores missing: a variant under a condition, on a dataset, by a metric."""
     shares = query(
         """
-        select variant, condition, dataset, metric, count(*) - count(value) as num_missing, count(*) as num_scores,
-               any_value(reason) as reason
+        select variant, condition, dataset, metric, count(*) filter (value is null and len(statistics) = 0) as num_missing,
+               count(*) as num_scores, any_value(reason) filter (len(statistics) = 0) as reason
         from scores group by variant, condition, dataset, split, metric having num_missing > 0
         order by num_missing / num_scores desc, variant, condition, dataset, metric
         """,

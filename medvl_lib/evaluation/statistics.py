@@ -9,7 +9,8 @@ variants with interval, p and the smallest difference that the data could have s
   and Welsh 2007, JRSS B 69; Davison and Hinkley 1997, section 3.8; of BLEU, Koehn 2004, EMNLP). Pooling pairs as if independent covers 0.75
   where 0.95 is claimed (5 documents of 20 terms, measured).
 * **Interval**: percentiles of 2,000 seeded resamples, computed from per-cluster sums, never from the metric again. It is *too narrow for
-  few clusters*: a nominal 95 % covers 84 % at 5 clusters, 91 % at 10, 94 % at 20, 95 % at 100 (measured). One cluster has no interval.
+  few clusters*: a nominal 95 % covers 84 % at 5 clusters, 91 % at 10, 94 % at 20, 95 % at 100 (measured). One cluster has no interval;
+  rows and decisions have none below six (``is_too_few``), of which no permutation could give p below 0.05.
   Where fewer than ten resamples lie beyond an end, as in the later looks of a gate, the wider of percentile and Student's t counts.
 * **p**: permutation, two-sided: in each cluster the two variants may be swapped; all 2^n patterns up to 20 clusters, so 5 documents can
   never give less than 2/2^5 = 0.0625; above, 9,999 seeded draws with (1 + hits) / (1 + draws) (Phipson and Smyth 2010, SAGMB 9). For a mean
@@ -34,7 +35,9 @@ NUM_RESAMPLES = 2_000
 NUM_SIGN_FLIPS = 9_999
 MAX_EXACT_CLUSTERS = 20  # 2^19 sums of 20 numbers: 4 MB and some milliseconds
 EXACT_CHUNK = 2**14  # of these patterns, how many are looked at at once where each of them has several sums
+MAX_UNDEFINED_SHARE = 0.05  # of the resamples: with more, the percentiles would be those of a chosen few
 MIN_BEYOND = 10  # resamples beyond an end that a percentile needs: at look 5 of a gate only 1 of 2,000 is left
+NO_SPREAD = 1e-12  # a standard error below it is none but for rounding
 POWER = 0.8
 CHUNK = 250  # resamples multiplied at once: memory stays at a few MB for thousands of clusters
 
@@ -42,7 +45,7 @@ Floats = NDArray[np.float64]
 Statistics = float | Sequence[float]
 """What a pair adds up: its value where the metric is a mean, or else everything that the metric sums."""
 Functional = Callable[[Floats], Floats]
-"""Sums, (..., statistics) -> the metric, (...): of all resamples at once."""
+"""Sums, (..., statistics) -> the metric, (...): of all resamples at once; not a number where it is not defined of the sums."""
 
 
 def mean(sums: Floats) -> Floats:
@@ -67,7 +70,7 @@ class ClusterSums:
 
     @property
     def value(self) -> float:
-        """The metric over all pairs."""
+        """The metric over all pairs; not a number where it is not defined of them."""
         return float(self.functional(self.sums.sum(axis=1)))
 
 
@@ -76,9 +79,9 @@ class Estimate:
     """A metric over pairs with its interval."""
 
     mean: float
-    """Over pairs; of a corpus metric its value over all pairs together."""
+    """Over pairs; of a corpus metric its value over all pairs together, not a number where it is not defined of them."""
     ci_low: float | None
-    """None where fewer than two clusters were seen."""
+    """None where fewer than two clusters were seen, or where the metric is not defined of these pairs or of too many resamples."""
     ci_high: float | None
     num_pairs: int
     num_clusters: int
@@ -89,8 +92,9 @@ class Difference:
     """One variant minus another on the same pairs."""
 
     difference: float
+    """Not a number where the metric is not defined of one of them."""
     ci_low: float | None
-    """None where fewer than two clusters were seen."""
+    """None where fewer than two clusters were seen, or where the difference is not defined of these pairs or of too many resamples."""
     ci_high: float | None
     p_value: float
     """Two-sided, by swapping the variants in clusters."""
@@ -141,7 +145,11 @@ def _interval(clusters: ClusterSums, confidence: float) -> tuple[float, float] |
     if clusters.num_clusters < 2:
         return None, None
     tail = (1 - confidence) / 2
-    low, high = map(float, np.quantile(resampled(clusters), [tail, 1 - tail]))
+    found = resampled(clusters)
+    defined = found[np.isfinite(found)]
+    if not math.isfinite(clusters.value) or len(defined) < (1 - MAX_UNDEFINED_SHARE) * len(found):
+        return None, None
+    low, high = map(float, np.quantile(defined, [tail, 1 - tail]))
     if tail * NUM_RESAMPLES >= MIN_BEYOND:
         return low, high
     reach = (standard_error(clusters) or 0.0) * student_quantile(1 - tail, clusters.num_clusters - 1)
@@ -158,6 +166,19 @@ def estimate(clusters: ClusterSums, *, confidence: float = 0.95) -> Estimate:
 def smallest_p(num_clusters: int) -> float:
     """What ``sign_flip_p`` and ``swap_p`` of so many clusters can at least be."""
     return 2 / 2**num_clusters if num_clusters <= MAX_EXACT_CLUSTERS else 1 / (1 + NUM_SIGN_FLIPS)
+
+
+def interval_note(clusters: ClusterSums, *, confidence: float = 0.95) -> str | None:
+    """What has to be known of an interval of these clusters: that they are too few for one, or all alike; None where nothing has."""
+    if is_too_few(clusters.num_clusters, confidence):
+        return f"too few clusters ({clusters.num_clusters}) for an interval"
+    error = standard_error(clusters)
+    return "the clusters show no spread" if error is not None and error < NO_SPREAD else None
+
+
+def is_too_few(num_clusters: int, confidence: float) -> bool:
+    """Whether no permutation of so many clusters could reach significance: a bootstrap interval of them claims what none can show."""
+    return smallest_p(num_clusters) > 1 - confidence + 1e-12
 
 
 def sign_flip_p(sums: Floats, *, seed: int = SEED) -> float:
@@ -179,15 +200,18 @@ def sign_flip_p(sums: Floats, *, seed: int = SEED) -> float:
 def swap_p(first: Floats, second: Floats, functional: Functional, *, seed: int = SEED) -> float:
     """How often two variants would differ as much, either way, if in each cluster it were open which of them said what.
 
-    Both are sums by (statistics, clusters). Exact for 20 clusters or fewer; the same as ``sign_flip_p`` for means over the same pairs.
+    Both are sums by (statistics, clusters). Exact for 20 clusters or fewer; the same as ``sign_flip_p`` for means over the same pairs. A
+    pattern of which the metric is not defined counts as one that differs as much; 1 where it is not defined of what was seen.
     """
     apart, of_second, of_both = first - second, second.sum(axis=1), (first + second).sum(axis=1)
     ends = functional(np.stack([first.sum(axis=1), of_second]))
+    if not np.isfinite(ends).all():
+        return 1.0
     reached = abs(float(ends[0] - ends[1])) - 1e-9 * float(np.abs(ends).sum())  # equal patterns add up in another order
     hits = num_patterns = 0
     for is_kept in _swaps(first.shape[1], seed):
         totals = of_second + is_kept.astype(np.float64) @ apart.T
-        hits += int(np.count_nonzero(np.abs(functional(totals) - functional(of_both - totals)) >= reached))
+        hits += int(np.count_nonzero(~(np.abs(functional(totals) - functional(of_both - totals)) < reached)))
         num_patterns += len(is_kept)
     return hits / num_patterns if first.shape[1] <= MAX_EXACT_CLUSTERS else (1 + hits) / (1 + num_patterns)
 
@@ -212,7 +236,7 @@ def _flips(num_clusters: int, seed: int) -> tuple[NDArray[np.uint8], ...]:
 
 
 def standard_error(clusters: ClusterSums) -> float | None:
-    """Standard error of the metric over pairs, from the spread between clusters; None for fewer than two.
+    """Standard error of the metric over pairs, from the spread between clusters; None for fewer than two, or where it is not defined.
 
     For a mean over clusters of one size it is SD of the clusters' means / sqrt(clusters).
     """
@@ -223,6 +247,8 @@ def standard_error(clusters: ClusterSums) -> float | None:
         residuals = clusters.sums[0] - clusters.value * clusters.counts
         return math.sqrt(number / (number - 1) * float((residuals**2).sum())) / float(clusters.counts.sum())
     without = clusters.functional(clusters.sums.sum(axis=1) - clusters.sums.T)  # each cluster left out once
+    if not np.isfinite(without).all():
+        return None
     return math.sqrt((number - 1) / number * float(((without - without.mean()) ** 2).sum()))
 
 
@@ -242,7 +268,7 @@ def student_quantile(probability: float, degrees: int) -> float:
 def minimum_detectable_difference(clusters: ClusterSums, *, confidence: float = 0.95, power: float = POWER) -> float | None:
     """The true difference that would be shown with probability ``power``; None where the clusters show no spread."""
     error = standard_error(clusters)
-    if error is None or error < 1e-12:  # all clusters differ by the same amount: their spread is unknown, not zero
+    if error is None or error < NO_SPREAD:  # all clusters differ by the same amount: their spread is unknown, not zero
         return None
     degrees = clusters.num_clusters - 1
     return error * (student_quantile((1 + confidence) / 2, degrees) + student_quantile(power, degrees))

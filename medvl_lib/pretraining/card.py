@@ -54,7 +54,8 @@ Training took {hours:.1f} hours on {made_on}. Held-out loss at the end: {validat
 ## What it can read
 
 Pages are the unit of every interval (95 %, bootstrap over pages). `pair_accuracy` is the share of a page's facts whose term, value and
-unit are all right; the metrics are defined in `medvl_lib/evaluation/metrics/documents.py`.
+unit are all right; the metrics are defined in `medvl_lib/evaluation/metrics/documents.py`. Here alone `hallucinated_pair_rate` is a mean
+over pages, in which one about which nothing is stated counts 0.
 
 {reading}
 

@@ -38,7 +38,7 @@ METRICS: Mapping[str, Measure] = {
     "pair_accuracy": lambda answer, page: pair_accuracy(answer, page.facts),
     "term_recall": lambda answer, page: term_recall(answer, page.facts),
     "value_recall": lambda answer, page: value_recall(answer, page.facts),
-    "hallucinated_pair_rate": lambda answer, page: hallucinated_pair_rate(answer, page.facts),
+    "hallucinated_pair_rate": lambda answer, page: hallucinated_pair_rate(answer, page.facts) or 0.0,  # a mean over pages, in these cards
 }
 Answers = Mapping[str, str]
 """Id of the example -> what was said."""

@@ -21,10 +21,11 @@ from medvl_lib.benchmark.tables import (
     RetrievalTableRow,
     TrainingStepRow,
 )
+from medvl_lib.benchmark.terms import Terms
 from medvl_lib.provenance import Fact, Verdict
 from medvl_lib.reviews.tables import RatingSummary
 
-REVISION = 7  # stretch goals; recall and speed of the encoder; raised when a report of an evaluation would say something else
+REVISION = 8  # goals, and the rule that was applied; raised when a report of an evaluation would say something else
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,9 +168,15 @@ class Report:
     """The one of these that what is served rested on when this was written; None where it rested on none of them."""
     served: str
     """What the line served when this was written, and because of what."""
+    served_data_version: str | None
+    """Content hash of the weights and adapter that are served; None where it is not known of a base model that nobody named."""
     has_moved: bool
     """Whether something else was served since the check that what is served is what was evaluated."""
     decided_at: str
+    terms: Terms | None
+    """The gate, and what was asked, as they were when it was decided; None where they were not kept."""
+    decided_otherwise: str
+    """A sentence where the settings had become others when this was written; empty where they had not."""
     evaluations: tuple[EvaluationRow, ...]
     environments: tuple[EnvironmentRow, ...]
     dataset_counts: tuple[DatasetCountRow, ...]

@@ -15,7 +15,8 @@ from medvl_lib.benchmark import override
 from medvl_lib.benchmark.goals import STRETCH_GOALS, GoalRow
 from medvl_lib.benchmark.promotion import Decision, read_decisions
 from medvl_lib.benchmark.publish import has_passed
-from medvl_lib.benchmark.tables import TABLES
+from medvl_lib.benchmark.tables import TABLES, EvaluationRow
+from medvl_lib.benchmark.terms import Terms, otherwise, read_terms
 from medvl_lib.errors import InputMissing
 from medvl_lib.evaluation.metrics import METRICS
 from medvl_lib.evaluation.parquet_sql import query
@@ -90,11 +91,11 @@ def _named(workspace: Workspace, line: str, evaluation_id: str) -> Artifact:
     return _last(found)
 
 
-def gather(workspace: Workspace, judged: Judged, shown: Mapping[str, str], without: Collection[str] = ()) -> Report:
+def gather(workspace: Workspace, judged: Judged, shown: Mapping[str, str], now: Terms, without: Collection[str] = ()) -> Report:
     """Everything that is known of an evaluation.
 
-    ``shown`` names the datasets whose rows, pictures and answers may be shown, and the licence for which their cards say so; ``without``
-    names steps after the decision that are not told of. Raises InputMissing where a directory that it was made from is gone, InputRefused
+    ``shown`` names the datasets whose rows, pictures and answers may be shown, and the licence for which their cards say so; ``now`` is what
+    the settings say today; ``without`` names steps after the decision that are not told of. Raises InputMissing where a directory that it was made from is gone, InputRefused
     where one is damaged.
     """
     line = judged.benchmark.name
@@ -118,8 +119,10 @@ def gather(workspace: Workspace, judged: Judged, shown: Mapping[str, str], witho
     return Report(
         revision=REVISION, line=line, evaluation_id=str(judged.benchmark.facts["evaluation_id"]), decisions=decisions,
         overrides=tuple(overrides.values()), in_force=overrides.get(pointer.decision) if pointer else None,
-        served=told(workspace, line), has_moved=_has_moved(lineage, pointer),
+        served=told(workspace, line), served_data_version=pointer.data_version if pointer else _base_of(tables["evaluations"]),
+        has_moved=_has_moved(lineage, pointer),
         decided_at=read_json(judged.promotion.directory / PROVENANCE)["finished_at"],
+        terms=read_terms(judged.promotion.directory), decided_otherwise=otherwise(judged.promotion.directory, now),
         audit=_audit(audited.directory), metrics=_metrics(tables["evaluations"][0].metric_versions),
         confusions=quotes.confusions(answered), examples=quotes.examples(answered, shown),
         stretch_goals=_goals(judged.benchmark.directory),
@@ -128,14 +131,19 @@ def gather(workspace: Workspace, judged: Judged, shown: Mapping[str, str], witho
     )  # fmt: skip
 
 
-def standing(workspace: Workspace, judged: Judged) -> str:
+def _base_of(evaluations: Iterable[EvaluationRow]) -> str | None:
+    """Identity of the base model of an evaluation: what is served where nothing was promoted."""
+    return next((row.weights_data_version for row in evaluations if row.variant == "base"), None)
+
+
+def standing(workspace: Workspace, judged: Judged, now: Terms) -> str:
     """Identity of what a step's report tells beside its inputs: every verdict, what follows the decision, and what is served."""
     line = judged.benchmark.name
     rated = reviews_of(workspace, str(judged.benchmark.facts["evaluation_id"]))
     lineage = _lineage(workspace, [judged.benchmark, judged.promotion, *rated], line, OWN)
     return digest([
         [[one.key, one.fingerprint, tuple(_verdicts(one))] for one in lineage], list(_overrides(workspace, judged)),
-        told(workspace, line),
+        told(workspace, line), otherwise(judged.promotion.directory, now),
     ])  # fmt: skip
 
 

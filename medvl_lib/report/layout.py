@@ -12,6 +12,7 @@ from medvl_lib.report.content import Report
 
 SECTIONS: tuple[tuple[str, str, Callable[[Report], Iterator[Block]]], ...] = (
     ("verdict", "Verdict", results.verdict),
+    ("rule", "The rule that was applied", results.rule),
     ("comparison", "Base, quantized and adapted", results.comparison),
     ("goals", "Stretch goals, which decide nothing", results.goals),
     ("cost", "What it costs", results.cost),

@@ -6,6 +6,7 @@ In: a ``Report``. Out: the blocks of one section each. Changes against the base 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 
+from medvl_lib.benchmark.gate import Candidate
 from medvl_lib.benchmark.promotion import Decision, winner_of
 from medvl_lib.benchmark.slices import ALL
 from medvl_lib.benchmark.tables import BenchmarkRow, LatencyRow
@@ -14,6 +15,7 @@ from medvl_lib.report.content import Confusions, Report
 from medvl_lib.report.figures import by_metric, interval_figures, scale, where_measured, whole
 from medvl_lib.report.pictures import Mark, draw_intervals
 
+SHOWN_OFFENDERS = 3  # of a check that failed, beside the verdict; each stands in the check's own metadata
 P_VALUES = {"superiority": "p value", "non_inferiority": "p value of no difference at all, which decides nothing here"}
 """What p is of, by what is claimed: where a margin is asked the interval decides."""
 
@@ -32,13 +34,83 @@ def verdict(report: Report) -> Iterator[Block]:
         person, served = report.in_force.decided_by, words(report.in_force.challenger)
         yield f"Decided by {person}, for {served}: {report.in_force.reasons[0]}. That is in force; what the gate said stays on record:"
     yield f"{decision.verdict.capitalize()}: {decision.reasons[0]}"
+    yield from _failed(report)
     yield f"What the gate chose to serve: {words(winner.challenger)}." if winner else "The gate leaves in place what was served."
     for one in report.overrides:
         if one != report.in_force:
             yield f"{one.decided_by} had decided for {words(one.challenger)}: {one.reasons[0]}. That is not in force any more."
-    yield f"When this was written, {report.served}."
+    content = f" Its weights have the content hash {report.served_data_version}." if report.served_data_version else ""
+    yield f"When this was written, {report.served}.{content}"
+    if report.decided_otherwise:
+        yield f"The settings are others by now: {report.decided_otherwise}. What stands here was decided under the settings of then."
+    yield _parity(report)
     for candidate in report.decisions:
         yield from _candidate(candidate, report.decided_at)
+
+
+def _failed(report: Report) -> Iterator[str]:
+    """How many checks failed, and what each of them found: whoever reads the verdict must not have to look for them."""
+    failed = [(record, verdict) for record in report.records for verdict in record.verdicts if not verdict.outcome.passed]
+    if not failed:
+        return
+    yield f"{len(failed)} check{'' if len(failed) == 1 else 's'} failed: {', '.join(verdict.rule for _, verdict in failed)}."
+    for record, verdict in failed:
+        offenders = "; ".join(verdict.outcome.offenders[:SHOWN_OFFENDERS])
+        blocks = "it blocks" if verdict.is_blocking else "it does not block"
+        yield f"{verdict.rule} of {record.name}/{record.step} ({blocks}): {verdict.outcome.found}" + (f": {offenders}" if offenders else "")
+
+
+def _parity(report: Report) -> str:
+    """On how many pairs what would be served was asked again, and how often each form said the same."""
+    found = next((record for record in report.records if record.step == "parity"), None)
+    if found is None:
+        return "Whether what would be served says what was judged had not been asked when this was written."
+    facts = found.facts
+    shares = {name.removeprefix("equal_share_"): value for name, value in facts.items() if name.startswith("equal_share_")}
+    same = ", ".join(f"{name.replace('_', ' against ')} {value:.1%}" for name, value in shares.items() if isinstance(value, float | int))
+    failed = [verdict.rule for verdict in found.verdicts if not verdict.outcome.passed]
+    return (
+        f"Parity: what would be served was asked again on {facts.get('num_pairs', 'no')} test pairs of {facts.get('num_clusters', 'no')} "
+        f"patients or documents. The same text: {same or 'not counted'}. Not passed: {', '.join(failed) or 'nothing'}."
+    )
+
+
+def rule(report: Report) -> Iterator[Block]:
+    """By which rule it was decided: every number of the gate, in words."""
+    if report.terms is None:
+        yield "By which rule it was decided was not kept: the decision is of an earlier version of MedVL."
+        return
+    gate, decision = report.terms.gate, report.decision
+    yield (
+        f"A candidate is held pair by pair against what would be served without it, on the test split of "
+        f"{', '.join(gate.datasets) or 'every dataset that has the primary metric'}. It also has to beat every floor "
+        f"({', '.join(map(words, gate.floors))}), and to be better on the pictures than on blank ones."
+    )
+    yield table("rule", "The gate's rule, as it was when it was decided", ("what", "rule"), (
+        ("primary metric", gate.primary_metric),
+        *(("may decide as well", name) for name in gate.further_primaries),
+        *((f"candidate {words(one.variant)}", _claim(one)) for one in gate.candidates),
+        *(("guardrail", f"{rail.metric} in {rail.slice} not worse than the champion's by {rail.margin} or more") for rail in gate.guardrails),
+        *(
+            ("guardrail", f"{words(rail.direction)} recall at {rail.cutoff} of the encoder not worse by {rail.margin} or more")
+            for rail in gate.recall_guardrails
+        ),
+        *(("cost limit", f"{words(limit.measure)} at most {limit.max_ratio} times the champion's") for limit in gate.cost_limits),
+        ("fewest test pairs", gate.min_pairs), ("fewest patients or documents", gate.min_clusters),
+        ("confidence, over all looks at one test set together", gate.confidence),
+        ("looks at this test set so far, this one included", decision.look), ("error that this look may make", decision.alpha),
+        ("looks after which a test set is worn", gate.worn_after),
+        ("largest share of answers that fail", gate.max_failed_share), ("largest share without a score", gate.max_unscored_share),
+        ("longest answer in tokens", report.terms.evaluation.max_answer_tokens),
+        ("asked as well under", ", ".join(map(words, report.terms.evaluation.controls)) or "nothing else"),
+    ))  # fmt: skip
+
+
+def _claim(candidate: Candidate) -> str:
+    """What a candidate has to show."""
+    if candidate.claim == "superiority":
+        return "must be better"
+    return f"may be worse by less than {candidate.margin}, if it needs less memory"
 
 
 def _candidate(decision: Decision, decided_at: str) -> Iterator[Block]:
@@ -106,10 +178,11 @@ def _compared(rows: Sequence[BenchmarkRow]) -> Table:
     key = f"compared-{first.dataset}-{first.metric}" + ("" if first.slice == ALL else f"-{first.slice}")
     return table(
         key, f"{first.metric} on {where_measured(first)}, test split ({scale(first)})",
-        ("variant", "mean", "from", "to", "minus base", "change", "pairs", "clusters", "unscored", "empty", "wrong language", "cut"), (
+        ("variant", "mean", "from", "to", "minus base", "change", "pairs", "clusters", "unscored", "empty", "wrong language", "cut",
+         "note on the interval"), (
             (
                 words(row.variant), share(row.mean), share(row.ci_low), share(row.ci_high), *_against(row, base), row.num_pairs,
-                row.num_clusters, row.num_unscored, row.num_empty, row.num_wrong_language, row.num_cut,
+                row.num_clusters, row.num_unscored, row.num_empty, row.num_wrong_language, row.num_cut, row.interval_note or "",
             ) for row in rows
         ),
     )  # fmt: skip
@@ -117,7 +190,7 @@ def _compared(rows: Sequence[BenchmarkRow]) -> Table:
 
 def _against(row: BenchmarkRow, base: float | None) -> tuple[Cell, Cell]:
     """A mean minus that of base, and the change in percent; nothing for base itself."""
-    if base is None or row.variant == "base":
+    if base is None or row.mean is None or row.variant == "base":
         return share(None), percent(None)
     return share(row.mean - base, signed=True), percent(_change(row.mean, base))
 
@@ -206,8 +279,8 @@ def slices(report: Report) -> Iterator[Block]:
         found = {name: {row.variant: row for row in group} for name, group in groupby(mine, lambda row: row.slice)}
         yield table(
             f"slices-{dataset}", f"{report.decision.primary_metric} on {dataset} by slice: mean and 95 % interval",
-            ("slice", "pairs", *map(words, variants)), (
-                (name, max(row.num_pairs for row in by.values()), *(_interval_cell(by.get(variant)) for variant in variants))
+            ("slice", "pairs", "clusters", *map(words, variants)), (
+                (name, max(row.num_pairs for row in by.values()), max(row.num_clusters for row in by.values()), *(_interval_cell(by.get(variant)) for variant in variants))
                 for name, by in found.items()
             ),
         )  # fmt: skip
@@ -215,7 +288,10 @@ def slices(report: Report) -> Iterator[Block]:
 
 def _interval_cell(row: BenchmarkRow | None) -> Cell:
     """Mean and interval in one cell; the number behind it is the mean."""
-    return Cell(text=NONE) if row is None else Cell(text=interval(row.mean, row.ci_low, row.ci_high), value=row.mean)
+    if row is None:
+        return Cell(text=NONE)
+    note = f"; {row.interval_note}" if row.interval_note else ""
+    return Cell(text=interval(row.mean, row.ci_low, row.ci_high) + note, value=row.mean)
 
 
 def confusion(report: Report) -> Iterator[Block]:

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from medvl_lib.benchmark.tables import BenchmarkRow
+from medvl_lib.benchmark.terms import Terms
 from medvl_lib.files import write_bytes
 from medvl_lib.provenance import Fact, Outcome, Rule
 from medvl_lib.report.blocks import NONE
@@ -33,9 +34,9 @@ NUMBERS = {
 """Columns of the page's table -> those of the store."""
 
 
-def write_report(directory: Path, workspace: Workspace, judged: Judged, shown: Mapping[str, str]) -> dict[str, Fact]:
+def write_report(directory: Path, workspace: Workspace, judged: Judged, shown: Mapping[str, str], now: Terms) -> dict[str, Fact]:
     """Write one report in its three forms; returns the verdict and how much is quoted."""
-    report = gather(workspace, judged, shown, OWN)
+    report = gather(workspace, judged, shown, now, OWN)
     for name, render in RENDERED.items():
         write_bytes(directory / name, render(report).encode())
     shutil.copyfile(judged.benchmark.directory / ROWS, directory / ROWS)

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from medvl_lib.errors import MedVLError
-from medvl_lib.reviews.sheet import COLUMNS, COMMENT, CORRECTNESS, HARMFUL, ITEM, RATER
+from medvl_lib.reviews.sheet import ANSWER, COLUMNS, COMMENT, CORRECTNESS, HARMFUL, ITEM, QUESTION, RATER
 from medvl_lib.reviews.tables import HARM, SCALE
+from medvl_lib.rules import SHOWN_OFFENDERS
 
 Meaning = TypeVar("Meaning")
 
@@ -57,6 +58,8 @@ class Filled:
     ratings: tuple[Rating, ...]
     empty: tuple[tuple[str, str], ...]
     """(file and line, item) of every row in which nothing was rated."""
+    texts: tuple[tuple[str, str, str, str], ...] = ()
+    """(file and line, item, column, text) of every question and answer that still stands in it."""
 
 
 def read_filled(path: Path) -> Filled:
@@ -65,12 +68,35 @@ def read_filled(path: Path) -> Filled:
     delimiter, header = _header(text, path)
     ratings: list[Rating] = []
     empty: list[tuple[str, str]] = []
+    texts: list[tuple[str, str, str, str]] = []
     for where, cells in _rows(text, delimiter, header, path):
+        texts.extend((where, cells[ITEM], name, cells[name]) for name in (QUESTION, ANSWER) if cells.get(name))
         if any(cells[name] for name in (CORRECTNESS, HARMFUL, COMMENT)):
             ratings.append(_rating(where, cells))
         else:
             empty.append((where, cells[ITEM]))
-    return Filled(path=path, ratings=tuple(one_for_each(ratings)), empty=tuple(empty))
+    return Filled(path=path, ratings=tuple(one_for_each(ratings)), empty=tuple(empty), texts=tuple(texts))
+
+
+def require_as_given(filled: Filled, given: Path) -> None:
+    """Raise SheetRefused where a question or an answer is not the one that the given sheet has beside that item.
+
+    Then the column of items was moved against the texts, or a text was edited: what was rated is not what stands in the key. Texts that were
+    taken out say nothing; white space does not count, which spreadsheets change.
+    """
+    as_given = {(item, name): _words(text) for _, item, name, text in read_filled(given).texts}
+    other = [(where, item, name) for where, item, name, text in filled.texts if _words(text) != as_given.get((item, name))]
+    if other:
+        rows = list(dict.fromkeys(f"{where.removeprefix(f'{filled.path}, ')} ({item}: {name})" for where, item, name in other))
+        shown = ", ".join(rows[:SHOWN_OFFENDERS]) + (f", and {len(rows) - SHOWN_OFFENDERS} more" if len(rows) > SHOWN_OFFENDERS else "")
+        raise SheetRefused(
+            found=f"{len(rows)} texts are not those that were given out beside their items: {shown}", where=str(filled.path),
+            do="the items were moved against the texts, or texts were changed: copy the ratings, row by row, into the sheet that was given out",
+        )  # fmt: skip
+
+
+def _words(text: str) -> str:
+    return unicodedata.normalize("NFC", " ".join(text.split()))
 
 
 def _decoded(path: Path) -> str:

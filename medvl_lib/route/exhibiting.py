@@ -68,7 +68,8 @@ def loss(directory: Path, stage: str, unit: str) -> tuple[ShownPicture, ...]:
 def answers(directory: Path) -> ShownTable:
     """How many answers of each variant there are by metric and state, and how many of them could not be scored."""
     question = """
-        select variant, condition, metric, answer_state, count(*) as num_answers, count(*) - count(value) as num_unscored
+        select variant, condition, metric, answer_state, count(*) as num_answers,
+               count(*) filter (value is null and len(statistics) = 0) as num_unscored
         from scores group by all order by all
     """
     rows = sorted(query(question, {"scores": directory / SCORES}), key=lambda row: (row[1] != "as_is", row[1], place(row[0])))
@@ -95,7 +96,8 @@ def leaderboard(directory: Path) -> ShownTable:
             row.metric,
             row.slice,
             row.condition,
-            -row.mean if row.is_higher_better else row.mean,
+            row.mean is None,
+            (-1 if row.is_higher_better else 1) * (row.mean or 0.0),
             place(row.variant),
         ),
     )

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from medvl_lib import images, prompts
 from medvl_lib.benchmark import override, promotion
+from medvl_lib.benchmark.terms import otherwise
 from medvl_lib.chat import Conversation, conversations_path, read_conversations
 from medvl_lib.errors import InputMissing, InputRefused
 from medvl_lib.evaluation import parity
@@ -43,7 +44,7 @@ from medvl_lib.provenance import (
 from medvl_lib.route.champion import contenders_of
 from medvl_lib.route.data import sign, source
 from medvl_lib.route.pointing import ASKED, predictions_of, would_be_served
-from medvl_lib.route.promoting import answered_as, measured
+from medvl_lib.route.promoting import answered_as, measured, terms_of
 from medvl_lib.serving.served import ServedModel, served_model
 from medvl_lib.step import Call, Inputs, Step, Table
 from medvl_lib.tables import read_table
@@ -88,7 +89,7 @@ def parity_step(line: Line, profile: Profile) -> Step:
         name="parity", owner=name, description=sign(parity.__name__), process="predict",
         reads=(source("promotion", name, promotion.RULES),),
         version=code_version(parity.REVISION, parity.REVISIONS, name, line.parity),
-        rules=parity.rules(line.parity), write=compare, observe=observe, table=Table(file=parity.ANSWERS, model=parity.ComparedAnswer),
+        rules=parity.rules(line.parity, line.gate.min_pairs), write=compare, observe=observe, table=Table(file=parity.ANSWERS, model=parity.ComparedAnswer),
     )  # fmt: skip
 
 
@@ -125,11 +126,14 @@ def _in_groups(workspace: Workspace, line: Line, predictions: Artifact, chosen: 
 
 # -- what is served ----------------------------------------------------------------------------------------------------
 SERVED_RULE = "served_model_is_the_evaluated_model"
-SERVED_SENTENCE = "What is served is what was evaluated, to the last byte, and says the same where it is served."
-
-
 SERVED_STEP, POINTER = "served_model", "served.json"
 SERVED_REVISION = 1  # first version
+
+
+def served_sentence(line: Line) -> str:
+    """What must be true of what a line serves, and on how many pairs that is looked at."""
+    asked = f"on the {line.parity.max_pairs} test pairs, or all where there are fewer, that were asked again"
+    return f"What is served is what was evaluated, to the last byte, and says the same where it is served, {asked}."
 
 
 def judge_served(workspace: Workspace, line: Line, decided: Artifact, compared: Artifact) -> Verdict:
@@ -142,7 +146,7 @@ def judge_served(workspace: Workspace, line: Line, decided: Artifact, compared: 
 
     version = code_version(SERVED_REVISION, line.name, pointer_id(pointer))
     written = write_step(workspace, SERVED_STEP, line.name, version, [decided, compared], write)
-    rule = Rule(name=SERVED_RULE, sentence=SERVED_SENTENCE, holds=lambda _: served_model_is_the_evaluated_model(workspace, line))
+    rule = Rule(name=SERVED_RULE, sentence=served_sentence(line), holds=lambda _: served_model_is_the_evaluated_model(workspace, line))
     [verdict] = judge(workspace, written, [rule])
     return verdict
 
@@ -188,6 +192,14 @@ def _decision(workspace: Workspace, pointer: Served) -> Artifact:
     return ancestor(workspace, named, "promotion", pointer.line) if named.step == override.STEP else named
 
 
+def decided_otherwise(workspace: Workspace, line: Line, model: ServedModel) -> str:
+    """A sentence where what is served was decided under other settings than the line has now; empty where it was not, or not decided."""
+    if model.pointer is None and not workspace.current("promotion", line.name).is_file():
+        return ""
+    decided = resolve(workspace, "promotion", line.name, promotion.RULES) if model.pointer is None else _decision(workspace, model.pointer)
+    return otherwise(decided.directory, terms_of(line))
+
+
 def _compared(workspace: Workspace, line: Line, model: ServedModel) -> str:
     """By how much the forms of what is served differ; raises InputRefused where others were compared, or the comparison failed."""
     found = _comparison(workspace, line, model)
@@ -198,7 +210,7 @@ def _compared(workspace: Workspace, line: Line, model: ServedModel) -> str:
 
 def _comparison(workspace: Workspace, line: Line, model: ServedModel) -> Artifact:
     """The comparison of what is served: the current one; or, of what a person went back to, the newest that was made of it."""
-    rules = parity.rules(line.parity)
+    rules = parity.rules(line.parity, line.gate.min_pairs)
     current = resolve(workspace, "parity", line.name, rules)
     if current.facts[ASKED] == model.data_version:
         return current

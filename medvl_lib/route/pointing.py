@@ -121,15 +121,18 @@ def serve_anyway(workspace: Workspace, line: Line, variant: Variant, *, by: str,
             do="name one of them, or ask for it in the line's evaluation and materialize again",
         )  # fmt: skip
     decision = override.overridden(promotion.read_decisions(decided.directory), variant, by=by, reason=reason)
-    version = code_version(override.REVISION, override.REVISIONS, line.name, variant, by, reason)
+    version = code_version(override.REVISION, override.REVISIONS, line.name, variant, decision.decided_by, decision.reasons[0])
     written = write_step(workspace, override.STEP, line.name, version, [decided], lambda folder: override.write_override(folder, decision))
     judge(workspace, written, override.RULES)
     served = replace(_served(line, decision, found[variant], written, predictions), decision_step=override.STEP)
     with pointer_lock(workspace, line.name):
         is_new = move_pointer(workspace, served)
-    return Moved(
-        served=served if is_new else None, sentence=f"decided by {by}: {reason}; {what_is_served(workspace, line)}"
-    )  # fmt: skip
+    launch = f"dg launch --assets '{line.name}/parity,{line.name}/served_model'"
+    next_step = (
+        f'before `medvl serve {line.name}` its answers have to be compared: DAGSTER_HOME="$(python -m medvl_assets.instance)" {launch}'
+    )
+    said = f"decided by {decision.decided_by}: {decision.reasons[0]}; {decision.reasons[1]}"
+    return Moved(served=served if is_new else None, sentence=f"{said}; {what_is_served(workspace, line)}; {next_step}")
 
 
 def what_is_served(workspace: Workspace, line: Line) -> str:

@@ -14,6 +14,7 @@ from medvl_lib.benchmark.costs import costs
 from medvl_lib.benchmark.leaks import Training, learned_subjects
 from medvl_lib.benchmark.looks import Look, judged_pairs, next_look, way_of
 from medvl_lib.benchmark.promotion import Circumstances
+from medvl_lib.benchmark.terms import Terms
 from medvl_lib.errors import InputMissing, InputRefused
 from medvl_lib.evaluation import scores
 from medvl_lib.evaluation.predictions import REFERENCES, VARIANTS, Variant, VariantMeasurement
@@ -31,6 +32,11 @@ from medvl_lib.training.steps import TRAINED_ON, TRAINING_STEPS, TrainingStep
 from medvl_lib.workspace import Workspace
 
 CHAMPION = "champion_data_version"  # fact of a decision: identity of what was served when it was made, empty where it was nothing
+
+
+def terms_of(line: Line) -> Terms:
+    """What the line's settings ask and decide by now."""
+    return Terms(gate=line.gate, evaluation=line.evaluation)
 
 
 def promotion_step(line: Line) -> Step:
@@ -56,13 +62,13 @@ def promotion_step(line: Line) -> Step:
             costs=costs(predictions.directory, line.gate, _known_losses(call.workspace, line, predictions)),
             ranks=[] if (ranked := retrieval_of(line, call.inputs, predictions)) is None else ranks_of(call.workspace, line, ranked),
         )  # fmt: skip
-        facts = promotion.write_promotion(call.directory, folder, line.gate, name, replace(look, number=number), known)
+        facts = promotion.write_promotion(call.directory, folder, terms_of(line), name, replace(look, number=number), known)
         return {**facts, CHAMPION: _version(predictions, champion)}
 
     return Step(
         name="promotion", owner=name, description=sign(promotion.__name__),
         reads=(source("scores", name, scores.RULES), *retrieval_source(line)),
-        version=code_version(promotion.REVISION, promotion.REVISIONS, name, line.gate), rules=promotion.RULES,
+        version=code_version(promotion.REVISION, promotion.REVISIONS, name, line.gate, line.evaluation), rules=promotion.RULES,
         observe=observe, write=write,
     )  # fmt: skip
 

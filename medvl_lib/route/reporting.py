@@ -15,6 +15,7 @@ from medvl_lib.provenance import code_version
 from medvl_lib.report import content, written
 from medvl_lib.report.gather import Judged, standing
 from medvl_lib.route.data import sign, source
+from medvl_lib.route.promoting import terms_of
 from medvl_lib.step import Inputs, Step
 
 
@@ -29,12 +30,12 @@ def report_step(line: Line) -> Step:
         name="report", owner=name, description=sign(report.__name__),
         reads=(
             source("benchmark", name, rows.RULES), source("promotion", name, promotion.RULES),
-            source("near_duplicates", name, near_duplicates.RULES), source("parity", name, parity.rules(line.parity)),
+            source("near_duplicates", name, near_duplicates.RULES), source("parity", name, parity.rules(line.parity, line.gate.min_pairs)),
         ),
-        observe=lambda workspace, inputs: standing(workspace, judged(inputs)),
+        observe=lambda workspace, inputs: standing(workspace, judged(inputs), terms_of(line)),
         version=code_version(content.REVISION, rows.REVISIONS, promotion.REVISIONS, name, SHOWN_LICENCES),
         rules=written.rules(SHOWN_LICENCES),
         write=lambda call: written.write_report(
-            call.directory, call.workspace, judged(call.inputs), SHOWN_LICENCES,
+            call.directory, call.workspace, judged(call.inputs), SHOWN_LICENCES, terms_of(line),
         ),
     )  # fmt: skip

@@ -27,7 +27,7 @@ from medvl_lib.provenance import (
 )
 from medvl_lib.report.gather import find
 from medvl_lib.reviews import sheet, written
-from medvl_lib.reviews.filled import Filled, Rating, SheetRefused, one_for_each, quoted, read_filled
+from medvl_lib.reviews.filled import Filled, Rating, SheetRefused, one_for_each, quoted, read_filled, require_as_given
 from medvl_lib.reviews.sheet import ITEM, PAGE, SHEET, Answers, SheetRequest, write_sheet
 from medvl_lib.reviews.tables import HARM, ITEMS, REVIEWS, SCALE, Item, Review
 from medvl_lib.reviews.written import unblinded, write_reviews
@@ -53,6 +53,8 @@ def make_sheet(
     benchmark = find(workspace, line, evaluation_id).benchmark
     predictions = ancestor(workspace, benchmark, "predictions", line)
     chat = ancestor(workspace, predictions, "chat", line)
+    for artifact in (benchmark, predictions, chat):
+        require_intact(artifact)
     answers = Answers(predictions=predictions.directory, chat=chat.directory, images=workspace.images)
     inputs = [benchmark, predictions, chat]
     version = code_version(sheet.REVISION, line, request, shown)
@@ -93,7 +95,9 @@ def read_reviews(workspace: Workspace, paths: Sequence[Path], *, is_replacing: b
     sheets = _sheets(workspace)
     by_sheet: dict[str, list[Filled]] = {}
     for filled in [read_filled(path) for path in paths]:
-        by_sheet.setdefault(_sheet_of(filled, sheets), []).append(filled)
+        sheet_id = _sheet_of(filled, sheets)
+        require_as_given(filled, next(made.directory for made in sheets.values() if made.fingerprint == sheet_id) / SHEET)
+        by_sheet.setdefault(sheet_id, []).append(filled)
     with ExitStack() as held:
         for sheet_id in sorted(by_sheet):
             lock = workspace.lock(f"{written.STEP}-{sheet_id}")

@@ -12,6 +12,7 @@ from medvl_lib.benchmark.promotion import Circumstances, read_decisions, read_sl
 from medvl_lib.benchmark.publish import publish
 from medvl_lib.benchmark.rows import write_benchmark
 from medvl_lib.benchmark.tables import DatasetCount
+from medvl_lib.benchmark.terms import Terms
 from medvl_lib.evaluation import scores
 from medvl_lib.evaluation.predictions import FLOORS, PREDICTIONS, REFERENCES, VARIANTS, Prediction, Reference, VariantMeasurement
 from medvl_lib.evaluation.scores import write_scores
@@ -142,7 +143,7 @@ def run(
     look = next_look(workspace, "documents", challenger or f"{weights}-adapter", way_of(gate, DOCUMENTS.evaluation), pairs)
     decided = write_step(
         workspace, "promotion", "documents", f"v1 look {look.number}", [scored],
-        lambda folder: write_promotion(folder, scored.directory, gate, "documents", look, Circumstances(
+        lambda folder: write_promotion(folder, scored.directory, Terms(gate=gate, evaluation=DOCUMENTS.evaluation), "documents", look, Circumstances(
             look=look.number, leaks={}, slices=read_slices(scored.directory), costs=costs(predictions.directory, gate, {}),
         )),
     )  # fmt: skip

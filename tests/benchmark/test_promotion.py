@@ -25,11 +25,13 @@ from medvl_lib.benchmark.promotion import (
     write_promotion,
 )
 from medvl_lib.benchmark.tables import SCHEMA_VERSION
+from medvl_lib.benchmark.terms import Terms
 from medvl_lib.errors import InputRefused
 from medvl_lib.evaluation import statistics
 from medvl_lib.evaluation.galleries import Rank
 from medvl_lib.evaluation.predictions import FLOORS
 from medvl_lib.evaluation.scores import SCORES, Score
+from medvl_lib.lines import DOCUMENTS
 from medvl_lib.settings import override
 from medvl_lib.tables import write_table
 
@@ -338,8 +340,9 @@ def test_without_the_primary_metric_nothing_is_decided():
 def test_a_guardrail_keeps_a_better_model_back():
     found = scores(60, base=noise(1), adapter=better(noise(2), 0.2))
     found += [
-        score(variant, n, value, metric="hallucinated_pair_rate") for n in range(60) for variant, value in (("base", 0.1), ("adapter", 0.4))
-    ]
+        score(variant, n, value, metric="hallucinated_pair_rate", statistics=(value, 1.0))
+        for n in range(60) for variant, value in (("base", 0.1), ("adapter", 0.4))
+    ]  # fmt: skip
     gate = Gate(guardrails=(Guardrail(metric="hallucinated_pair_rate", margin=0.05),))
     decision = judged(found, gate)
     assert decision.verdict == "reject"
@@ -611,7 +614,10 @@ def around(mean: float, spread: float = 0.05, period: int = 2) -> Value:
 
 
 def also_by(metric: str, **variants: Value) -> list[Score]:
-    return [score(variant, n, value(n), metric=metric) for variant, value in variants.items() for n in range(60)]
+    return [
+        score(variant, n, value(n), metric=metric, statistics=(value(n), 1.0) if metric == "hallucinated_pair_rate" else ())
+        for variant, value in variants.items() for n in range(60)
+    ]  # fmt: skip
 
 
 PROMOTED = {"base": noise(1), "adapter": better(noise(2), 0.2)}
@@ -635,6 +641,27 @@ def test_a_rate_that_rose_within_chance_says_so_and_one_that_fell_is_not_told():
     assert any("rose from" in reason and "which chance may explain" in reason for reason in judged(scores(60, **PROMOTED) + little).reasons)
     fallen = also_by("hallucinated_pair_rate", base=around(0.4), adapter=around(0.2, period=6))
     assert not any("hallucinated_pair_rate" in reason for reason in judged(scores(60, **PROMOTED) + fallen).reasons)
+
+
+def stated(variant: str, number: int, wrong: int, all_stated: int) -> Score:
+    value = wrong / all_stated if all_stated else None
+    return score(variant, number, value, metric="hallucinated_pair_rate", statistics=(float(wrong), float(all_stated)))
+
+
+def test_silence_hides_nothing_that_is_made_up():
+    """An adapter that is silent about half of the pages, and wrong as often as base where it speaks: the mean over pages would halve."""
+    said = [stated("base", n, 2, 4) for n in range(60)] + [stated("adapter", n, 2 * (n % 2), 4 * (n % 2)) for n in range(60)]
+    silent = also_by("silent_page_rate", base=lambda _: 0.0, adapter=lambda n: float(n % 2 == 0))
+    decision = judged(scores(60, **PROMOTED) + said + silent)
+    assert not any("hallucinated_pair_rate" in reason for reason in decision.reasons)
+    assert any(reason.startswith("silent_page_rate rose from 0.000 (base) to 0.500 (adapter), more than") for reason in decision.reasons)
+
+
+def test_a_guardrail_on_what_is_made_up_is_not_kept_by_who_states_nothing():
+    said = [stated("base", n, 2, 4) for n in range(60)] + [stated("adapter", n, 0, 0) for n in range(60)]
+    gate = Gate(guardrails=(Guardrail(metric="hallucinated_pair_rate", margin=0.05),))
+    decision = judged(scores(60, **PROMOTED) + said, gate)
+    assert (decision.verdict, decision.reasons[0]) == ("inconclusive", "guardrail hallucinated_pair_rate: nothing to judge it by")
 
 
 def test_a_rate_that_rose_is_told_of_a_rejected_and_of_an_undecidable_candidate_too():
@@ -682,6 +709,27 @@ def test_a_dataset_below_its_floors_is_told_whether_the_gate_decides_by_it_or_no
     unsure = judged(scores(60, **PROMOTED) + elsewhere(0.601, 0.6), gate).reasons
     assert any(reason.startswith("on notes adapter was not shown to beat floor_constant") for reason in unsure)
     assert not any(reason.startswith("on notes") for reason in judged(scores(60, **PROMOTED) + elsewhere(0.8, 0.6), gate).reasons)
+
+
+def test_that_it_stays_below_a_floor_is_said_only_where_that_was_shown():
+    """A mean below the floor's, of which interval and p say nothing."""
+    wide = [
+        score(variant, n, value, metric="rouge_l", dataset="notes", pair_id=f"n{n}", group_id=f"n{n}")
+        for n in range(60)
+        for variant, value in {
+            **dict.fromkeys(FLOORS, 0.5), "base": 0.5, "adapter": 0.49 + (0.4 if n % 2 else -0.4),
+        }.items()
+    ]  # fmt: skip
+    [told] = [reason for reason in judged(scores(60, **PROMOTED) + wide).reasons if reason.startswith("on notes")]
+    assert told.startswith("on notes adapter was not shown to beat floor_")
+    assert "is -0.010" in told
+
+
+@pytest.mark.parametrize("number", [2, 5])
+def test_so_few_clusters_have_no_interval_in_a_decision_and_it_says_so(number: int):
+    decision = judged(scores(number, base=noise(1), adapter=better(noise(2), 0.2)))
+    assert (decision.verdict, decision.ci_low, decision.ci_high) == ("inconclusive", None, None)
+    assert f"(too few clusters ({number}) for an interval, p = " in decision.reasons[0]
 
 
 def test_texts_that_are_cut_in_two_ways_are_held_against_their_floors_language_by_language():
@@ -836,7 +884,7 @@ def test_a_guardrail_on_a_label_that_no_pair_has_is_not_passed_over():
     decision = judged(in_two_languages(0.2, 0.2), gate, slices=LANGUAGES)
     assert (decision.verdict, decision.reasons[0]) == (
         "inconclusive",
-        "guardrail pair_accuracy in label=pneumothorax: no test pairs to judge it by",
+        "guardrail pair_accuracy in label=pneumothorax: nothing to judge it by",
     )
     starred = Gate(guardrails=(Guardrail(metric="pair_accuracy", margin=0.05, slice="label=*"),))
     assert judged(in_two_languages(0.2, 0.2), starred, slices=LANGUAGES).verdict == "inconclusive"
@@ -922,7 +970,14 @@ def test_scores_of_two_evaluations_are_refused():
 def written(tmp_path: Path, look: int = 1) -> Path:
     write_table(tmp_path / SCORES, Score, scores(60, base=noise(1), adapter=better(noise(2), 0.2)))
     known = Circumstances(look=look, leaks={}, slices={}, costs=COSTS)
-    write_promotion(tmp_path, tmp_path, Gate(), "documents", Look(number=look, challenger="a", way="w", pairs=()), known)
+    write_promotion(
+        tmp_path,
+        tmp_path,
+        Terms(gate=Gate(), evaluation=DOCUMENTS.evaluation),
+        "documents",
+        Look(number=look, challenger="a", way="w", pairs=()),
+        known,
+    )
     return tmp_path
 
 

@@ -209,7 +209,7 @@ def test_an_evaluation_measured_again_is_shown_once(evaluate):
     assert again.facts["evaluation_id"] == evaluated.benchmark.facts["evaluation_id"]
     counts = publish(evaluated.workspace)
     assert (counts["num_evaluated"], counts["num_superseded"]) == (1, 1)
-    assert rows(evaluated.workspace, "select count(*) from scores") == [(4 * 9 * 4,)]
+    assert rows(evaluated.workspace, "select count(*) from scores") == [(4 * 9 * 5,)]
 
 
 def test_two_sets_of_scores_under_one_evaluation_are_refused(evaluate, tmp_path: Path):
@@ -274,7 +274,7 @@ def test_two_publishers_and_a_reader_at_once(evaluate):
         publishers = [pool.submit(publish_some_times, workspace.root) for _ in range(2)]
         num_reads = 0
         while not all(publisher.done() for publisher in publishers):
-            assert rows(workspace, "select count(*) from benchmark_rows") == [(108,)]
+            assert rows(workspace, "select count(*) from benchmark_rows") == [(135,)]
             num_reads += 1
         assert [publisher.result() for publisher in publishers] == [2, 2]
     assert num_reads > 3

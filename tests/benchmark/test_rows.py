@@ -56,6 +56,22 @@ def test_a_mean_stands_with_its_n_and_interval(sixty):
     assert failures(directory) == []
 
 
+def test_what_is_made_up_is_a_share_of_all_stated_values_and_none_where_nothing_is_stated(evaluate):
+    """Half of the pages are silent, half state one value: in a mean over pages the rate would halve."""
+    evaluated = evaluate(60, adapter=lambda number: number % 2)
+    found = {
+        (row.variant, row.metric): row
+        for row in read_table(evaluated.benchmark.directory / "benchmark_rows.parquet", BenchmarkRow)
+        if row.condition == "as_is" and row.slice == "all"
+    }
+    made_up, silent = found["adapter", "hallucinated_pair_rate"], found["adapter", "silent_page_rate"]
+    assert (made_up.mean, made_up.num_pairs, made_up.num_unscored, silent.mean) == (0.0, 60, 0, 0.5)
+    nothing = found["floor_empty", "hallucinated_pair_rate"]
+    assert (nothing.mean, nothing.ci_low, nothing.ci_high, nothing.num_pairs) == (None, None, None, 60)
+    assert found["floor_empty", "silent_page_rate"].mean == 1.0
+    assert [rule.name for rule in rows.RULES if not rule.holds(evaluated.benchmark.directory).passed] == []
+
+
 def test_one_document_has_a_mean_but_no_interval(evaluate):
     directory = evaluate(1).benchmark.directory
     assert {(row.ci_low, row.ci_high) for row in rows_of(directory, "benchmark_rows", BenchmarkRow)} == {(None, None)}
@@ -79,7 +95,7 @@ def test_every_other_table_is_filled(sixty):
     assert steps == [("adapter", 1, 2.0), ("adapter", 2, 1.0)]
     assert rows_of(directory, "dataset_counts", DatasetCountRow)[1].reason == "image_missing"
     assert {"platform", "python"} <= {row.name for row in rows_of(directory, "environments", EnvironmentRow)}
-    assert sixty.benchmark.facts["num_scores"] == 60 * 9 * 4  # pages, variants and two image controls, metrics
+    assert sixty.benchmark.facts["num_scores"] == 60 * 9 * 5  # pages, variants and two image controls, metrics
 
 
 def test_seconds_per_answer_are_measured_by_batch(tmp_path: Path):
@@ -105,6 +121,12 @@ def test_the_revisions_name_every_room_that_makes_the_numbers():
         ("every_row_has_an_interval", "benchmark_rows", lambda row: {**row, "ci_low": None}),
         ("every_row_has_an_interval", "benchmark_rows", lambda row: {**row, "ci_high": 1.2}),
         ("every_row_has_an_interval", "benchmark_rows", lambda row: {**row, "mean": 75.0}),
+        ("every_row_has_an_interval", "benchmark_rows", lambda row: {**row, "mean": None}),
+        (
+            "every_row_has_an_interval",
+            "benchmark_rows",
+            lambda row: {**row, "mean": None} if row["metric"] == "hallucinated_pair_rate" and row["ci_low"] is not None else row,
+        ),
         ("no_orphan_scores", "scores", lambda row: {**row, "evaluation_id": "another"}),
         ("no_orphan_scores", "scores", lambda row: None if row["pair_id"] == "p001" else row),
         ("no_orphan_scores", "benchmark_rows", lambda row: None if row["variant"] == "nf4" else row),
@@ -128,3 +150,35 @@ def test_a_table_with_another_column_fails_exactly_one_rule(benchmark_copy: Path
     table = pq.read_table(path)
     pq.write_table(table.rename_columns([name.replace("load_seconds", "load_ms") for name in table.column_names]), path)
     assert failures(benchmark_copy) == ["tables_are_as_declared"]
+
+
+def noted(evaluate, num_documents: int) -> BenchmarkRow:
+    directory = evaluate(num_documents).benchmark.directory
+    assert failures(directory) == []
+    return next(row for row in rows_of(directory, "benchmark_rows", BenchmarkRow) if (
+        row.variant, row.condition, row.slice, row.metric
+    ) == ("adapter", "as_is", "all", "pair_accuracy"))  # fmt: skip
+
+
+def test_five_documents_have_no_interval_and_a_note_that_says_why(evaluate):
+    row = noted(evaluate, 5)
+    assert (row.ci_low, row.ci_high, row.num_clusters, row.interval_note) == (None, None, 5, "too few clusters (5) for an interval")
+
+
+def test_six_documents_have_an_interval(evaluate):
+    row = noted(evaluate, 6)
+    assert 0 < row.ci_low < row.mean < row.ci_high
+    assert row.interval_note is None
+
+
+def test_an_interval_without_spread_is_noted(sixty):
+    row = next(row for row in rows_of(sixty.benchmark.directory, "benchmark_rows", BenchmarkRow) if (
+        row.variant, row.metric
+    ) == ("floor_empty", "pair_accuracy"))  # fmt: skip
+    assert (row.ci_low, row.ci_high, row.interval_note) == (row.mean, row.mean, "the clusters show no spread")
+
+
+def test_an_interval_over_five_clusters_fails_its_rule(evaluate):
+    evaluated = evaluate(5)
+    damage(evaluated.benchmark.directory, "benchmark_rows", lambda row: {**row, "ci_low": row["mean"], "ci_high": row["mean"]})
+    assert failures(evaluated.benchmark.directory) == ["every_row_has_an_interval"]

@@ -80,3 +80,9 @@ def test_two_columns_of_one_name_are_no_object():
 
 def test_no_rows_are_an_empty_list_and_a_line_of_names():
     assert (render_json(("a",), []), render_csv(("a", "b"), [])) == ("[]", "a,b")
+
+
+def test_what_a_terminal_would_obey_is_shown_by_its_code():
+    shown = render_table(["comment"], [["good\x1b[2J\u200b\u202e"]])
+    assert "good\\x1b[2J\\u200b\\u202e" in shown
+    assert all(one.isprintable() for one in shown.replace("\n", ""))

@@ -1,12 +1,22 @@
 """If these passed wrongly, an answer that hangs the right numbers on the wrong terms would look as good as one that reads the page."""
 
+import math
 import random
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from medvl_lib.datasets import DATASETS
-from medvl_lib.evaluation.metrics.documents import hallucinated_pair_rate, pair_accuracy, term_recall, value_recall
+from medvl_lib.evaluation.metrics.documents import (
+    hallucinated_pair_rate,
+    hallucinated_share,
+    is_silent,
+    pair_accuracy,
+    statements,
+    term_recall,
+    value_recall,
+)
 from medvl_lib.evaluation.metrics.tokens import UnscorableError, tokens
 from medvl_lib.evaluation.metrics.units import stated_unit
 from medvl_lib.pairs import Draft, Triple
@@ -185,10 +195,16 @@ def mean_scores(make_answer) -> list[float]:
     draw = random.Random(1)
     sheets = [sheet(draw) for _ in range(60)]
     answers = [make_answer(page, draw) for page in sheets]
-    return [
+    means = [
         sum(metric(answer, page) for answer, page in zip(answers, sheets, strict=True)) / len(sheets)
-        for metric in (term_recall, value_recall, pair_accuracy, hallucinated_pair_rate)
+        for metric in (term_recall, value_recall, pair_accuracy)
     ]
+    return [*means, made_up(answers, sheets)]
+
+
+def made_up(answers: list[str], sheets: list[list[Triple]]) -> float:
+    """The wrong ones of all values that were stated."""
+    return float(hallucinated_share(np.sum([statements(answer, page) for answer, page in zip(answers, sheets, strict=True)], axis=0)))
 
 
 def shuffled(page: list[Triple], draw: random.Random) -> str:
@@ -224,6 +240,23 @@ def test_gaming_is_found_in_the_output_and_earns_no_pairs(make_answer, terms: fl
 def test_a_guess_for_every_term_is_hallucinated():
     assert mean_scores(shuffled)[3] > 0.9
     assert mean_scores(lambda page, _: said(page))[3] == 0.0
+
+
+def test_silence_about_a_page_changes_no_share_of_what_is_made_up():
+    """In a mean over pages a page without a statement was one without an error: who said less looked better."""
+    draw = random.Random(1)
+    sheets = [sheet(draw) for _ in range(60)]
+    guesses = [shuffled(page, draw) for page in sheets]
+    half = [guess if number % 2 else "" for number, guess in enumerate(guesses)]
+    assert made_up(half, sheets) == pytest.approx(made_up(guesses, sheets), abs=0.02)
+    assert made_up(half, sheets) > 0.9
+
+
+def test_where_nothing_is_stated_no_share_of_it_is_defined():
+    assert hallucinated_pair_rate("", SHEET) is None
+    assert hallucinated_pair_rate("Potassium, sodium and glucose were measured.", SHEET) is None
+    assert math.isnan(made_up(["", "Potassium"], [SHEET, SHEET]))
+    assert [is_silent(answer, SHEET) for answer in ("", "Potassium", "Potassium: 1.0")] == [True, True, False]
 
 
 def test_the_wanted_answer_of_every_invented_document_is_right(tmp_path: Path):

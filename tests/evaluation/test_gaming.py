@@ -242,7 +242,7 @@ def test_what_can_be_gamed_is_no_gates_metric(metric: str, name: str, game: str)
 @pytest.mark.parametrize(
     ("metric", "answer", "kind"),
     [
-        ("hallucinated_pair_rate", "", {"expected": (Triple(term="K", value="4.1", unit=""),)}),
+        ("silent_page_rate", "K: 7", {"expected": (Triple(term="K", value="4.1", unit=""),)}),
         ("closed_unparsable", "yes", {"slices": {"answer_type": "closed"}, "response": "no"}),
         ("impression_unparsable", "Impression: Normal.", {"slices": {"stage": "impression"}, "response": "Impression: Edema."}),
         ("unsupported_statement_rate", "", {"slices": {"stage": "reasoning"}, "response": "Findings: Edema."}),

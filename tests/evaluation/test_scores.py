@@ -71,6 +71,7 @@ def test_each_answer_has_a_score_of_each_metric_that_applies(tmp_path: Path):
     values = {(row.pair_id, row.metric): row.value for row in read_table(directory / SCORES, Score)}
     assert values == {
         ("p1", "term_recall"): 1.0, ("p1", "value_recall"): 1.0, ("p1", "pair_accuracy"): 1.0, ("p1", "hallucinated_pair_rate"): 0.0,
+        ("p1", "silent_page_rate"): 0.0, ("p2", "silent_page_rate"): 0.0,
         ("p2", "term_recall"): 1.0, ("p2", "value_recall"): 0.0, ("p2", "pair_accuracy"): 0.0, ("p2", "hallucinated_pair_rate"): 1.0,
     }  # fmt: skip
     assert [pair.pair_id for pair in read_table(directory / EVALUATED_PAIRS, EvaluatedPair)] == ["p1", "p2"]
@@ -158,6 +159,14 @@ def test_the_models_failure_is_zero_and_counted_apart(tmp_path: Path):
     assert failures(directory) == []
 
 
+def test_a_page_about_which_nothing_is_stated_has_no_share_of_its_own_and_is_scored(tmp_path: Path):
+    directory = scored(tmp_path, [reference("p1"), reference("p2")], [prediction("p1", ""), prediction("p2", "Potassium: 4.4")])
+    rows = {row.pair_id: row for row in read_table(directory / SCORES, Score) if row.metric == "hallucinated_pair_rate"}
+    assert [(row.value, row.statistics, row.is_scored) for row in (rows["p1"], rows["p2"])] == [(None, (0, 0), True), (1, (1, 1), True)]
+    assert rows["p1"].reason == scores.NOTHING_COUNTED
+    assert failures(directory) == []
+
+
 def test_the_scorers_failure_has_no_value_but_a_reason(tmp_path: Path):
     dash = (Triple(term="Potassium", value="—", unit=""),)
     directory = scored(tmp_path, [reference("p1", expected=dash)], [prediction("p1", "Potassium: 4.1")])
@@ -165,7 +174,7 @@ def test_the_scorers_failure_has_no_value_but_a_reason(tmp_path: Path):
     assert {row.value for row in rows} == {None}
     assert {row.reason for row in rows} == {"expected triple 0 has no letter or digit in its value"}
     assert failures(directory) == ["few_scores_are_missing"]
-    assert measure(METRICS["token_f1"], "", reference("p1", response="")) == (None, "the wanted answer has no word")
+    assert measure(METRICS["token_f1"], "", reference("p1", response="")) == (None, "the wanted answer has no word", ())
 
 
 def test_an_answer_to_an_unknown_pair_is_refused(tmp_path: Path):
@@ -240,7 +249,7 @@ def test_one_missing_score_of_two_hundred_is_borne(tmp_path: Path):
     pairs = [reference(f"p{n}", **({"expected": dash} if n == 7 else {})) for n in range(200)]
     directory = scored(tmp_path, pairs, [prediction(pair.pair_id, "Potassium: 4.1") for pair in pairs])
     assert failures(directory) == []
-    assert RULES[3].holds(directory).found == "4 scores are missing"
+    assert RULES[3].holds(directory).found == "5 scores are missing"
 
 
 def test_the_bound_on_missing_scores_bears_identity():

@@ -5,7 +5,7 @@ import pytest
 from medvl_lib.report.content import Report
 from medvl_lib.report.gather import find, gather
 from tests.benchmark.evaluated import Evaluated
-from tests.report.reported import SHOWN, reported
+from tests.report.reported import NOW, SHOWN, reported
 
 
 @pytest.fixture(scope="session")
@@ -17,4 +17,4 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Evaluated:
 @pytest.fixture(scope="session")
 def report(evaluated: Evaluated) -> Report:
     """What is said of it."""
-    return gather(evaluated.workspace, find(evaluated.workspace, "documents"), SHOWN)
+    return gather(evaluated.workspace, find(evaluated.workspace, "documents"), SHOWN, NOW)

@@ -13,16 +13,21 @@ from PIL import Image
 
 from medvl_lib import audit, chat
 from medvl_lib.audit import AuditRow
+from medvl_lib.benchmark.gate import Gate
 from medvl_lib.benchmark.publish import publish
+from medvl_lib.benchmark.terms import Terms
 from medvl_lib.evaluation.predictions import PREDICTIONS, REFERENCES, Prediction, Reference
 from medvl_lib.files import write_json
 from medvl_lib.images import ImageStore
+from medvl_lib.lines import DOCUMENTS
 from medvl_lib.provenance import Artifact, write_step
 from medvl_lib.tables import read_table, write_table
 from medvl_lib.workspace import Workspace
 from tests.benchmark.evaluated import Evaluated, run
 
 SHOWN = {"forms": "CC0-1.0"}
+NOW = Terms(gate=Gate(), evaluation=DOCUMENTS.evaluation)
+"""The settings under which it is decided."""
 PLANTED = "<script>alert('zebra')</script> | `zebra`"
 HIDDEN = "octopus"
 CLOSED = (("yes", "no", "yes"), ("yes", "yes", "yes and no"), ("no", "no", HIDDEN), ("perhaps", "no", "no"))
@@ -95,12 +100,12 @@ def _audit(workspace: Workspace, chat_artifact: Artifact) -> Artifact:
     return write_step(workspace, "audit", "documents", "v1", [chat_artifact], write)
 
 
-def reported(root: Path) -> Evaluated:
+def reported(root: Path, gate: Gate | None = None) -> Evaluated:
     """The evaluation described above, judged and published."""
     workspace = Workspace(root=root)
     talked = _chat(workspace)
     evaluated = run(
-        root, 60, reads=(talked, _audit(workspace, talked)), also=_plant,
+        root, 60, reads=(talked, _audit(workspace, talked)), also=_plant, gate=gate,
         base=lambda number: 2 if number == 7 else 0, adapter=lambda number: 0 if number in {3, 5, 7} else 1 + number % 2,
     )  # fmt: skip
     publish(workspace)

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from medvl_lib.benchmark.gate import CostLimit, Gate, Guardrail
 from medvl_lib.benchmark.publish import ask
+from medvl_lib.benchmark.terms import NOT_KEPT, TERMS, otherwise, read_terms
 from medvl_lib.files import read_json, write_json
 from medvl_lib.lines import DOCUMENTS
 from medvl_lib.pointer import move_pointer, pointer_id, read_pointer
@@ -21,7 +23,7 @@ from medvl_lib.report.markdown import render_markdown
 from medvl_lib.route.reporting import report_step
 from medvl_lib.step import Call
 from tests.benchmark.evaluated import Evaluated, overrule
-from tests.report.reported import SHOWN, reported
+from tests.report.reported import NOW, SHOWN, reported
 
 
 @pytest.fixture
@@ -44,7 +46,7 @@ def step(evaluated: Evaluated, name: str, inputs: Sequence[Artifact], passed: bo
 
 
 def told(evaluated: Evaluated, without: Sequence[str] = ()) -> Report:
-    return gather(evaluated.workspace, find(evaluated.workspace, "documents"), SHOWN, without)
+    return gather(evaluated.workspace, find(evaluated.workspace, "documents"), SHOWN, NOW, without)
 
 
 def checked(page: str) -> dict[str, str]:
@@ -66,6 +68,39 @@ def test_verdicts_on_what_follows_the_decision_stand_in_every_form_passed_or_fai
     machine = {record["step"]: record["verdicts"] for record in json.loads(as_json(report))["records"]}
     assert [one["outcome"]["passed"] for name in ("parity", "served_model") for one in machine[name]] == [False, True]
     assert from_json(as_json(report)) == report
+
+
+def test_what_is_signed_stands_on_the_first_page_with_verdict_evaluation_and_content_hash(own):
+    head = render_html(told(own)).split("</header>")[0]
+    for said in ('class="verdict promote"', told(own).evaluation_id, "content hash of what is served: w1-base", "Reviewed by", "Signature"):
+        assert said in head
+    assert render_html(told(own)).count("Signature</div>") == 1
+    overrule(own, "adapter", "Dr. Adler")
+    assert told(own).served_data_version == read_pointer(own.workspace, "documents").data_version
+    assert "Its weights have the content hash" in paragraphs(told(own))
+
+
+def test_checks_that_failed_stand_directly_below_the_verdict(own):
+    assert "2 checks failed: every_test_pair_is_predicted, few_scores_are_missing." in paragraphs(told(own))
+    written = step(own, "near_duplicates", [read_artifact(next(iter(own.workspace.written("chat"))))], passed=None)
+    judge(own.workspace, written, [Rule(
+        name="no_picture_stands_nearly_twice", sentence="", is_blocking=False,
+        holds=lambda _: Outcome(passed=False, found="1 held-out pictures", offenders=("a (test) = b (train)",)),
+    )])  # fmt: skip
+    verdict, failed, *found = paragraphs(told(own)).split("## Verdict")[1].strip().split("\n\n")
+    assert verdict.startswith("Promote: ")
+    assert failed == "3 checks failed: every_test_pair_is_predicted, few_scores_are_missing, no_picture_stands_nearly_twice."
+    assert found[2] == (
+        "no_picture_stands_nearly_twice of documents/near_duplicates (it does not block): 1 held-out pictures: a (test) = b (train)"
+    )
+
+
+def test_on_how_many_pairs_it_was_asked_again_stands_beside_the_verdict(own):
+    assert "Whether what would be served says what was judged had not been asked" in paragraphs(told(own))
+    step(own, "parity", [own.promotion], passed=False, num_pairs=2, num_clusters=1, equal_share_http_reloaded=0.5)
+    said = paragraphs(told(own)).split("## The rule")[0]
+    assert "Parity: what would be served was asked again on 2 test pairs of 1 patients or documents. " in said
+    assert "The same text: http against reloaded 50.0%. Not passed: parity_holds." in said
 
 
 def test_what_is_not_there_yet_is_named(own):
@@ -148,12 +183,55 @@ def test_a_person_who_was_overruled_in_turn_is_told_and_not_in_force(own):
     assert told(own).headline == "promote"
 
 
+# -- the rule ----------------------------------------------------------------------------------------------------------
+def test_the_rule_that_was_applied_stands_in_words_and_for_machines(tmp_path: Path):
+    gate = Gate(
+        guardrails=(Guardrail(metric="hallucinated_pair_rate", margin=0.05),),
+        cost_limits=(CostLimit(measure="memory_peak", max_ratio=2.0),),
+    )
+    made = reported(tmp_path, gate)
+    report = told(made)
+    shown = [(row["what"], row["rule"]) for row in read_table_of(render_html(report), "rule")]
+    assert {
+        ("primary metric", "pair_accuracy"), ("candidate adapter", "must be better"),
+        ("candidate nf4", "may be worse by less than 0.05, if it needs less memory"),
+        ("guardrail", "hallucinated_pair_rate in all not worse than the champion's by 0.05 or more"),
+        ("cost limit", "memory peak at most 2.0 times the champion's"), ("fewest test pairs", 50.0), ("fewest patients or documents", 7.0),
+        ("confidence, over all looks at one test set together", 0.95), ("looks at this test set so far, this one included", 1.0),
+    } <= set(shown)  # fmt: skip
+    assert json.loads(as_json(report))["terms"]["gate"]["guardrails"] == [
+        {"metric": "hallucinated_pair_rate", "margin": 0.05, "slice": "all"}
+    ]
+    assert from_json(as_json(report)) == report
+
+
+def test_a_decision_under_other_settings_than_today_says_which(own):
+    assert told(own).decided_otherwise == ""
+    today = replace(
+        NOW, gate=replace(NOW.gate, min_pairs=40, primary_metric="rouge_l"), evaluation=replace(NOW.evaluation, max_answer_tokens=9)
+    )
+    judged = find(own.workspace, "documents")
+    report = gather(own.workspace, judged, SHOWN, today)
+    names = "gate.min_pairs, gate.primary_metric, evaluation.max_answer_tokens"
+    assert report.decided_otherwise == f"decided under other settings: {names}"
+    assert f"The settings are others by now: decided under other settings: {names}. What stands here was decided under" in paragraphs(
+        report
+    )
+    assert standing(own.workspace, judged, today) != standing(own.workspace, judged, NOW)
+
+
+def test_a_decision_of_an_earlier_version_says_that_its_settings_were_not_kept(own):
+    (own.promotion.directory / TERMS).unlink()
+    assert otherwise(own.promotion.directory, NOW) == NOT_KEPT
+    assert read_terms(own.promotion.directory) is None
+
+
 # -- identity ----------------------------------------------------------------------------------------------------------
 def test_whatever_a_report_tells_anew_makes_it_another_one(own):
     judged = find(own.workspace, "documents")
 
     def now() -> str:
-        return standing(own.workspace, judged)
+        return standing(own.workspace, judged, NOW)
 
     seen = [now(), now()]
     assert seen[0] == seen[1]
@@ -176,7 +254,7 @@ def test_the_step_reads_parity_before_it_writes_and_is_another_one_for_whatever_
         f"{name}/documents" for name in ("benchmark", "promotion", "near_duplicates", "parity")
     }
     inputs = {"benchmark/documents": own.benchmark, "promotion/documents": own.promotion}
-    assert made.observe(own.workspace, inputs) == standing(own.workspace, find(own.workspace, "documents"))
+    assert made.observe(own.workspace, inputs) == standing(own.workspace, find(own.workspace, "documents"), NOW)
     step(own, "parity", [own.promotion])
     step(own, "report", [own.benchmark, own.promotion])  # one that was written before
     folder = tmp_path / "beside"

@@ -18,7 +18,7 @@ from medvl_lib.report.content import as_json, from_json
 from medvl_lib.report.gather import find, gather
 from medvl_lib.workspace import Workspace
 from tests.benchmark.evaluated import run
-from tests.report.reported import PLANTED, SHOWN, reported
+from tests.report.reported import NOW, PLANTED, SHOWN, reported
 
 
 def test_the_worst_pairs_are_those_of_the_lowest_score_and_of_the_largest_loss(report):
@@ -33,7 +33,7 @@ def test_where_less_is_better_the_highest_score_is_the_worst(report, evaluated, 
     decisions = (replace(report.decision, primary_metric="hallucinated_pair_rate"),)
     assert not METRICS["hallucinated_pair_rate"].is_higher_better
     monkeypatch.setattr(room, "read_decisions", lambda _: decisions)
-    found = gather(evaluated.workspace, find(evaluated.workspace, "documents"), SHOWN).examples
+    found = gather(evaluated.workspace, find(evaluated.workspace, "documents"), SHOWN, NOW).examples
     worst = ask(
         evaluated.workspace,
         "select max(value) from scores where metric = 'hallucinated_pair_rate' and variant = 'adapter' and condition = 'as_is'",
@@ -63,7 +63,7 @@ def test_what_may_not_be_shown_is_counted_and_not_quoted(report):
 
 
 def test_where_nothing_may_be_shown_nothing_is_quoted(evaluated):
-    found = gather(evaluated.workspace, find(evaluated.workspace, "documents"), {}).examples
+    found = gather(evaluated.workspace, find(evaluated.workspace, "documents"), {}, NOW).examples
     assert (found.lowest, found.lost) == ((), ())
     assert [(withheld.dataset, withheld.num_pairs) for withheld in found.withheld] == [("forms", 59), ("forms", 1), ("secret", 4)]
 
@@ -154,7 +154,7 @@ def test_a_damaged_directory_is_not_reported_on(tmp_path):
     evaluated = reported(tmp_path)
     (evaluated.predictions.directory / "predictions.parquet").write_bytes(b"cut off")
     with pytest.raises(InputRefused, match="a damaged directory"):
-        gather(evaluated.workspace, find(evaluated.workspace, "documents"), SHOWN)
+        gather(evaluated.workspace, find(evaluated.workspace, "documents"), SHOWN, NOW)
 
 
 def test_a_directory_that_is_gone_is_named(tmp_path):
@@ -162,5 +162,5 @@ def test_a_directory_that_is_gone_is_named(tmp_path):
     [audited] = evaluated.workspace.written("audit")
     shutil.rmtree(audited)
     with pytest.raises(InputMissing) as refusal:
-        gather(evaluated.workspace, find(evaluated.workspace, "documents"), SHOWN)
+        gather(evaluated.workspace, find(evaluated.workspace, "documents"), SHOWN, NOW)
     assert refusal.value.where == str(audited)

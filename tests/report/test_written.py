@@ -9,7 +9,7 @@ from medvl_lib.provenance import judge, write_step
 from medvl_lib.report.gather import find
 from medvl_lib.report.written import MACHINE, PAGE, ROWS, TEXT, rules, write_report
 from tests.damages import DAMAGES
-from tests.report.reported import SHOWN
+from tests.report.reported import NOW, SHOWN
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +17,7 @@ def written(evaluated):
     judged = find(evaluated.workspace, "documents")
     return write_step(
         evaluated.workspace, "report", "documents", "v1", [judged.benchmark, judged.promotion],
-        lambda folder: write_report(folder, evaluated.workspace, judged, SHOWN),
+        lambda folder: write_report(folder, evaluated.workspace, judged, SHOWN, NOW),
     )  # fmt: skip
 
 

@@ -21,7 +21,7 @@ from medvl_lib.route.exhibiting import exhibits_of
 from medvl_lib.route.line import line_steps
 from tests.benchmark.evaluated import Evaluated
 from tests.evaluation.test_galleries import item
-from tests.report.reported import SHOWN, reported
+from tests.report.reported import NOW, SHOWN, reported
 from tests.training.test_overfit import write_losses
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -79,7 +79,7 @@ def test_the_leaderboard_is_that_of_the_view_best_first(evaluated: Evaluated):
 def test_the_intervals_are_those_of_the_report_by_the_metric_that_decides(evaluated: Evaluated):
     [picture] = exhibit("benchmark", "intervals", evaluated.benchmark.directory)
     drawn = fromstring(picture.svg)  # noqa: S314 (our own drawing)
-    report = gather(evaluated.workspace, find(evaluated.workspace, "documents"), SHOWN)
+    report = gather(evaluated.workspace, find(evaluated.workspace, "documents"), SHOWN, NOW)
     in_page = fromstring(next(controls(report)).svg)  # noqa: S314 (our own drawing)
     assert [text.text for text in drawn.iter(f"{SVG}text")] == [text.text for text in in_page.iter(f"{SVG}text")]
     assert picture.caption == "pair_accuracy on forms, with 95 % intervals, 60 pairs (0 to 1, higher is better)"

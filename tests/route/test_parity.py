@@ -13,6 +13,7 @@ import pytest
 from medvl_assets.line_assets import served_model as served_asset
 from medvl_lib.benchmark import promotion
 from medvl_lib.benchmark.promotion import PROMOTION_DECISIONS, Decision
+from medvl_lib.benchmark.terms import NOT_KEPT, Terms, write_terms
 from medvl_lib.chat import _line as conversation_line
 from medvl_lib.chat import conversations_path, to_conversation
 from medvl_lib.errors import InputRefused
@@ -33,6 +34,7 @@ from medvl_lib.route.parity import (
     _in_groups,
     chosen_pairs,
     circumstances,
+    decided_otherwise,
     evaluated,
     judge_served,
     parity_step,
@@ -112,7 +114,7 @@ class Lab:
                 CIRCUMSTANCES: json.dumps({**circumstances(LINE, CPU, served_model(self.workspace, LINE)), "weights": data_version}),
             },
         )  # fmt: skip
-        judge(self.workspace, found, parity.rules(LINE.parity))
+        judge(self.workspace, found, parity.rules(LINE.parity, LINE.gate.min_pairs))
         return found
 
     def promoted(self) -> Served:
@@ -266,7 +268,20 @@ def test_what_was_compared_is_served_with_a_sentence_on_how(lab: Lab):
     assert said.startswith("reloaded: 4 of 4 answers are those of evaluated")
 
 
+def test_what_was_decided_under_other_settings_is_served_and_says_which(lab: Lab):
+    lab.promoted()
+    model = served_model(lab.workspace, LINE)
+    assert decided_otherwise(lab.workspace, LINE, model) == NOT_KEPT
+    directory = lab.workspace.directory("promotion", "documents", read_pointer(lab.workspace, "documents").decision)
+    gate = replace(LINE.gate, min_pairs=7, primary_metric="rouge_l")
+    write_terms(directory, Terms(gate=gate, evaluation=LINE.evaluation))
+    assert decided_otherwise(lab.workspace, LINE, model) == "decided under other settings: gate.min_pairs, gate.primary_metric"
+    write_terms(directory, Terms(gate=LINE.gate, evaluation=LINE.evaluation))
+    assert decided_otherwise(lab.workspace, LINE, model) == ""
+
+
 def test_a_base_model_that_nobody_evaluated_is_served_and_says_so(lab: Lab):
+    assert decided_otherwise(lab.workspace, LINE, served_model(lab.workspace, LINE)) == ""
     assert require_compared(lab.workspace, LINE, CPU, served_model(lab.workspace, LINE)) == "it was never evaluated"
     lab.decided("", lab.versions)
     with pytest.raises(InputRefused, match="no parity of documents"):

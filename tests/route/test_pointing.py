@@ -202,7 +202,12 @@ def test_a_person_may_serve_what_the_gate_did_not_promote_and_it_is_recorded(wor
     assert (moved.served.data_version, moved.served.decision_step) == (trained.data_version, "override")
     [row] = read_decisions(workspace.directory("override", "documents", moved.served.decision))
     assert (row.verdict, row.is_winner, row.decided_by) == ("promote", True, "Dr. Adler")
-    assert row.reasons == ("read 40 answers by hand", "the gate said inconclusive: because")
+    assert row.reasons == ("read 40 answers by hand", "the gate came to no decision on this adapter: because")
+    assert moved.sentence.startswith(
+        "decided by Dr. Adler: read 40 answers by hand; the gate came to no decision on this adapter: because; "
+    )
+    assert "before `medvl serve documents` its answers have to be compared: " in moved.sentence
+    assert "dg launch --assets 'documents/parity,documents/served_model'" in moved.sentence
     assert (row.difference, row.evaluation_id) == (0.1, "e")
     assert read_artifact(workspace.directory("override", "documents", moved.served.decision)).inputs == {
         "promotion/documents": gate.fingerprint
@@ -229,12 +234,29 @@ def test_the_gate_does_not_undo_what_a_person_decided_by_deciding_the_same_again
     assert _pointer(workspace).variant == "nf4"
 
 
-@pytest.mark.parametrize(("by", "reason"), [("", "why"), ("  ", "why"), ("gate", "why"), ("Dr. Adler", " ")])
+@pytest.mark.parametrize(
+    ("by", "reason"),
+    [
+        ("", "why"), ("  ", "why"), ("gate", "why"), ("Dr. Adler", " "), ("Gate", "why"), ("GATE ", "why"), ("g\u0430te", "why"),
+        ("ga\u200bte", "why"), ("\u0413\u0410", "\u200b"), ("\u200b\u2060", "why"), ("42 -", "why"), ("Dr. Adler", "\x1b[2J"[:1]),
+        ("\uff27\uff21\uff34\uff25", "why"), ("\u13c0\u13aa\u13a2\u13ac", "why"), ("g\u0301ate", "why"),
+    ],
+)  # fmt: skip
 def test_without_a_name_or_a_reason_nothing_is_overridden(workspace: Workspace, by: str, reason: str):
     _decision(workspace, _trained(workspace, "a"), winner="")
-    with pytest.raises(InputRefused, match="say who decides, and why"):
+    with pytest.raises(InputRefused, match="say who decides, and why") as refused:
         serve_anyway(workspace, DOCUMENTS, "adapter", by=by, reason=reason)
+    assert str(refused.value).isascii()
     assert read_pointer(workspace, "documents") is None
+
+
+def test_what_nobody_sees_or_a_terminal_obeys_is_neither_recorded_nor_printed(workspace: Workspace):
+    _decision(workspace, _trained(workspace, "a"), winner="")
+    moved = serve_anyway(workspace, DOCUMENTS, "adapter", by="Dr.\u200b B\u00e4r\x1b[2J", reason="read\n40 \x07answers")
+    [row] = read_decisions(workspace.directory("override", "documents", moved.served.decision))
+    assert (row.decided_by, row.reasons[0]) == ("Dr. B\u00e4r[2J", "read 40 answers")
+    assert moved.sentence.startswith("decided by Dr. B\u00e4r[2J: read 40 answers; ")
+    assert moved.sentence.isprintable()
 
 
 def test_a_variant_that_did_not_answer_cannot_be_served(workspace: Workspace):

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from medvl_lib.benchmark.publish import ask, publish
+from medvl_lib.errors import InputRefused
+from medvl_lib.evaluation.predictions import PREDICTIONS
 from medvl_lib.provenance import Artifact
 from medvl_lib.report.content import as_json
 from medvl_lib.report.gather import find, gather
@@ -21,7 +23,7 @@ from medvl_lib.reviews.tables import ITEMS, Item
 from medvl_lib.route.reviewing import Read, hand_out, make_sheet, read_reviews
 from medvl_lib.tables import read_table
 from medvl_lib.workspace import Workspace
-from tests.report.reported import SHOWN, reported
+from tests.report.reported import NOW, SHOWN, reported
 from tests.reviews.sheets import Row, blank, filled_in, rated_by
 
 REQUEST = SheetRequest(num_pairs=10, variants=("base", "adapter"), seed="1", seen_by_raters=())
@@ -129,6 +131,41 @@ def test_two_people_who_give_one_name_are_not_mixed(desk: Desk):
         desk.read(desk.back("ANNA"))
 
 
+def test_answers_that_are_damaged_give_no_sheet(desk: Desk):
+    [predictions] = desk.workspace.written("predictions")
+    (predictions / PREDICTIONS).write_bytes(b"no parquet")
+    with pytest.raises(InputRefused, match=r"predictions.parquet has 10 bytes"):
+        make_sheet(desk.workspace, "documents", replace(REQUEST, seed="3"), SHOWN)
+
+
+def test_items_that_were_moved_against_their_texts_are_refused_with_their_rows(desk: Desk):
+    """As where one column was sorted, or a cell was deleted and those below moved up."""
+    rated = rated_by("Anna", desk.rows, judgement)
+    moved = [{**row, "item": rated[(number + 1) % len(rated)]["item"]} for number, row in enumerate(rated)]
+    with pytest.raises(SheetRefused, match="texts are not those that were given out beside their items: line 2 ") as refused:
+        desk.read(desk.back("Anna", moved))
+    assert "row by row, into the sheet that was given out" in refused.value.do
+    assert desk.workspace.written("reviews") == []
+
+
+def test_an_answer_that_was_edited_is_refused_and_not_quoted(desk: Desk):
+    rated = rated_by("Anna", desk.rows, judgement)
+    path = desk.back("Anna", [*rated[:3], {**rated[3], "answer": "Sodium: 999 zebra"}, *rated[4:]])
+    with pytest.raises(SheetRefused) as refused:
+        desk.read(path)
+    assert refused.value.found.startswith("1 texts are not those that were given out beside their items: line ")
+    assert refused.value.found.endswith(f"({rated[3]['item']}: answer)")
+    assert "zebra" not in str(refused.value)
+
+
+def test_texts_that_were_taken_out_or_that_have_other_white_space_are_read(desk: Desk):
+    rated = rated_by("Anna", desk.rows, judgement)
+    spaced = [{**row, "answer": row["answer"].replace("\n", "\r\n ")} for row in rated]
+    desk.read(desk.back("Anna", spaced))
+    desk.read(filled_in(desk.folder / "bare.csv", rated, columns=["item", "rater", "correctness", "harmful", "comment"]))
+    assert desk.sql("select count(*) from reviews") == [(20,)]
+
+
 def test_an_unknown_item_is_refused_even_where_nothing_is_rated(desk: Desk):
     path = desk.back("Anna", [*rated_by("Anna", desk.rows, judgement), {"item": "r0000000000"}])
     with pytest.raises(SheetRefused) as refusal:
@@ -170,10 +207,10 @@ def test_the_view_says_per_variant_and_question_what_the_rows_say(desk: Desk):
 
 
 def test_the_report_has_the_ratings_and_neither_names_nor_comments(desk: Desk):
-    before = gather(desk.workspace, find(desk.workspace, "documents"), SHOWN)
+    before = gather(desk.workspace, find(desk.workspace, "documents"), SHOWN, NOW)
     assert "No blinded ratings by experts were read" in render_html(before)
     desk.read(desk.back("Anna", comment=COMMENT), desk.back("Boris"))
-    report = gather(desk.workspace, find(desk.workspace, "documents"), SHOWN)
+    report = gather(desk.workspace, find(desk.workspace, "documents"), SHOWN, NOW)
     page, text, machine = render_html(report), render_markdown(report), as_json(report)
     stored = {
         row[0]: row[1:] for row in desk.sql("select variant, mean, ci_low, ci_high from expert_ratings where question = 'correctness'")

@@ -9,7 +9,15 @@ pairs, so it says what a pair adds to the sums, and which function of them the r
 
 from medvl_lib.datasets.descriptions import CATEGORY
 from medvl_lib.evaluation.metrics import classes, reports, vqa
-from medvl_lib.evaluation.metrics.documents import hallucinated_pair_rate, pair_accuracy, term_recall, value_recall
+from medvl_lib.evaluation.metrics.documents import (
+    hallucinated_pair_rate,
+    hallucinated_share,
+    is_silent,
+    pair_accuracy,
+    statements,
+    term_recall,
+    value_recall,
+)
 from medvl_lib.evaluation.metrics.metric import Corpus, Metric, Part
 from medvl_lib.evaluation.metrics.radiology import RADIOLOGY, is_scored_as_report, report_in, wanted_report
 from medvl_lib.evaluation.metrics.text import token_f1
@@ -93,11 +101,25 @@ METRICS: dict[str, Metric] = {
     "hallucinated_pair_rate": Metric(
         name="hallucinated_pair_rate", score=lambda answer, reference: hallucinated_pair_rate(answer, reference.expected),
         applies_to=_has_triples, needs="facts",
-        definition="Share of the values stated for a term of the page that the page does not state for it; 0 where none is stated.",
+        definition="Share of the values stated for a term of its page that the page does not state for it, over the values of all pages "
+        "together; not defined where none is stated, of a page or of all. A pair's own score is that of its page, whose mean it is not.",
+        source="MedVL; medvl_lib/evaluation/metrics/documents.py",
+        version=2,  # over all stated values: in a mean over pages silence was no error
+        is_higher_better=False,
+        is_gateable=False,  # one sure value on one page
+        corpus=Corpus(
+            statistics=lambda answer, reference: statements(answer, reference.expected), value=hallucinated_share,
+            is_always_defined=False,
+        ),
+    ),
+    "silent_page_rate": Metric(
+        name="silent_page_rate", score=lambda answer, reference: float(is_silent(answer, reference.expected)),
+        applies_to=_has_triples, needs="facts",
+        definition="Whether an answer states no value for any of the page's terms: nothing is made up on such a page, and nothing read.",
         source="MedVL; medvl_lib/evaluation/metrics/documents.py",
         version=1,  # first version
         is_higher_better=False,
-        is_gateable=False,  # silence
+        is_gateable=False,  # any value said for any term
     ),
     "token_f1": Metric(
         name="token_f1", score=lambda answer, reference: token_f1(answer, reference.response), applies_to=_is_open, needs="open",

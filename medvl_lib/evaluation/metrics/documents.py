@@ -15,11 +15,17 @@ How a value is bound to a term (``pair_accuracy``, ``hallucinated_pair_rate``):
 
 The requirement documents scored "term accuracy" and "value accuracy" by finding text anywhere; those are ``term_recall`` and
 ``value_recall`` here. Definitions: facts on evaluation, section 1; measured there, values on the *wrong* terms are "found" 1.000.
+
+What is made up (``hallucinated_pair_rate``) is counted over the values that *were* stated, of all pages together: in a mean over pages each
+page about which nothing is said would be one without an error, and silence would look like care. How many these are is ``silent_page_rate``.
 """
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from medvl_lib.evaluation.metrics.tokens import Token, UnscorableError, tokens
 from medvl_lib.evaluation.metrics.units import FLAGS, stated_unit
@@ -184,12 +190,13 @@ def pair_accuracy(answer: str, expected: Sequence[Triple]) -> float:
     return sum(sum(verdicts[: times[term]]) for term, verdicts in _verdicts(answer, facts).items()) / len(facts)
 
 
-def hallucinated_pair_rate(answer: str, expected: Sequence[Triple]) -> float:
-    r"""Share of the values stated for an expected term that the page does not state for it. Lower is better; 0 where nothing is
-    stated, so it means something only beside ``pair_accuracy``. Saying a right value twice is not an error.
+def statements(answer: str, expected: Sequence[Triple]) -> tuple[float, float]:
+    r"""How many values are stated for an expected term that the page does not state for it, and how many are stated at all.
 
-    >>> hallucinated_pair_rate("K: 140\nNa: 140", [Triple(term="K", value="4.1", unit=""), Triple(term="Na", value="140", unit="")])
-    0.5
+    Saying a right value twice is not an error.
+
+    >>> statements("K: 140\nNa: 140", [Triple(term="K", value="4.1", unit=""), Triple(term="Na", value="140", unit="")])
+    (1.0, 2.0)
     """
     facts = _facts(expected)
     said = tokens(answer)
@@ -199,4 +206,35 @@ def hallucinated_pair_rate(answer: str, expected: Sequence[Triple]) -> float:
         if any(answer is not None for answer in answers):
             stated += 1
             false += not any(answers)
-    return false / stated if stated else 0.0
+    return float(false), float(stated)
+
+
+def hallucinated_share(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The wrong ones of all stated values, of sums of ``statements``; not a number where none was stated. Lower is better.
+
+    It means something only beside ``pair_accuracy`` and ``silent_page_rate``: who states one sure value a page makes little up.
+
+    >>> hallucinated_share(np.array([[1.0, 2.0], [0.0, 0.0]])).tolist()
+    [0.5, nan]
+    """
+    wrong, stated = sums[..., 0], sums[..., 1]
+    return np.divide(wrong, stated, out=np.full_like(wrong, np.nan), where=stated > 0)
+
+
+def hallucinated_pair_rate(answer: str, expected: Sequence[Triple]) -> float | None:
+    r"""Share of the values stated for an expected term that the page does not state for it; None where none is stated.
+
+    >>> hallucinated_pair_rate("K: 140\nNa: 140", [Triple(term="K", value="4.1", unit=""), Triple(term="Na", value="140", unit="")])
+    0.5
+    """
+    wrong, stated = statements(answer, expected)
+    return wrong / stated if stated else None
+
+
+def is_silent(answer: str, expected: Sequence[Triple]) -> bool:
+    """Whether an answer states no value for any expected term. True for an empty answer, and for one that only names the terms.
+
+    >>> is_silent("K is on this page", [Triple(term="K", value="4.1", unit="")])
+    True
+    """
+    return not statements(answer, expected)[1]

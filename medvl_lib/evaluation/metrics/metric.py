@@ -27,7 +27,9 @@ class Corpus:
     statistics: Callable[[str, Reference], tuple[float, ...]]
     """(answer, reference) -> what is summed over pairs."""
     value: Callable[[NDArray[np.float64]], NDArray[np.float64]]
-    """Sums, (..., statistics) -> the metric, (...): of many sets of pairs at once."""
+    """Sums, (..., statistics) -> the metric, (...): of many sets of pairs at once; not a number where it is not defined of them."""
+    is_always_defined: bool = True
+    """Whether any pairs at all have a value: a share of what answers hold has none where they hold nothing."""
     parts: Mapping[str, Part] = field(default_factory=dict[str, Part])
     """Slice (``label=edema``) -> the metric of one label, over the same pairs."""
 
@@ -37,8 +39,8 @@ class Metric:
     """A metric as it is scored, shown and compared."""
 
     name: str
-    score: Callable[[str, Reference], float]
-    """(answer, reference) -> 0 to ``highest``."""
+    score: Callable[[str, Reference], float | None]
+    """(answer, reference) -> 0 to ``highest``; of a corpus metric None where the pair alone has none: what it adds to the sums counts."""
     applies_to: Callable[[Reference], bool]
     """Whether a reference has what the metric needs."""
     definition: str

@@ -77,8 +77,8 @@ def sql(arguments: argparse.Namespace) -> int:
 
 def report(arguments: argparse.Namespace) -> int:
     """Write what is known of a line's evaluation: a page by default, Markdown or JSON to the terminal when asked for."""
-    from medvl_lib.datasets import SHOWN_LICENCES
     from medvl_lib.benchmark.terms import Terms
+    from medvl_lib.datasets import SHOWN_LICENCES
     from medvl_lib.report import content, gather, html, markdown
 
     wanted = None if arguments.output is None else _writable(arguments.output)

@@ -302,7 +302,8 @@ def no_orphan_scores(directory: Path) -> Outcome:
         select variant, condition, dataset, split, metric
         from (
             select evaluation_id, variant, condition, dataset, split, metric,
-                   count(*) filter (value is not null or len(statistics) > 0) as num_scored, count(distinct coalesce(signature, '')) as num_signatures
+                   count(*) filter (value is not null or len(statistics) > 0) as num_scored,
+                   count(distinct coalesce(signature, '')) as num_signatures
             from scores group by all
         )
         left join counted using (evaluation_id, variant, condition, dataset, split, metric)

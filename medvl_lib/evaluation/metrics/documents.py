@@ -16,8 +16,9 @@ How a value is bound to a term (``pair_accuracy``, ``hallucinated_pair_rate``):
 The requirement documents scored "term accuracy" and "value accuracy" by finding text anywhere; those are ``term_recall`` and
 ``value_recall`` here. Definitions: facts on evaluation, section 1; measured there, values on the *wrong* terms are "found" 1.000.
 
-What is made up (``hallucinated_pair_rate``) is counted over the values that *were* stated, of all pages together: in a mean over pages each
-page about which nothing is said would be one without an error, and silence would look like care. How many these are is ``silent_page_rate``.
+What is made up (``hallucinated_pair_rate``) is counted over the values that *were* stated, of all pages together: in a mean over pages
+each page about which nothing is said would be one without an error, and silence would look like care. How many these are is
+``silent_page_rate``.
 """
 
 import re

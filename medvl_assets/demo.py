@@ -125,14 +125,15 @@ def failure(log: Path) -> str:
 
 
 QUESTIONS = (
-    """select l.line, l.dataset, l.metric, l.variant, l.condition, l.precision, l.n, l.num_clusters as clusters, l.mean, l.ci_low, l.ci_high,
-              l.interval_note as note, l.p50_seconds_per_answer as seconds, l.memory_mb
+    """select l.line, l.dataset, l.metric, l.variant, l.condition, l.precision, l.n, l.num_clusters as clusters, l.mean, l.ci_low,
+              l.ci_high, l.interval_note as note, l.p50_seconds_per_answer as seconds, l.memory_mb
        from leaderboard l join promotion_decisions p using (evaluation_id)
        where p.is_current and p.decided_by = 'gate' and p.challenger = 'adapter' and (l.metric = p.primary_metric or not exists (
            from leaderboard o where o.evaluation_id = l.evaluation_id and o.metric = p.primary_metric
        ))""",
     """select line, challenger, case when decided_by = 'gate' then verdict else 'overridden' end as verdict, champion, num_pairs as n,
-              num_clusters as clusters, difference, ci_low, ci_high, case when decided_by = 'gate' then '' else decided_by || ': ' end || reasons[1] as reason
+              num_clusters as clusters, difference, ci_low, ci_high,
+              case when decided_by = 'gate' then '' else decided_by || ': ' end || reasons[1] as reason
        from promotion_decisions where is_current order by line, challenger, decided_at""",
 )
 

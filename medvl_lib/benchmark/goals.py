@@ -91,5 +91,5 @@ def goal_rows(goals: Sequence[StretchGoal], measured: Sequence[BenchmarkRow], lo
             yield GoalRow(
                 wanted=goal.wanted, measured_by=str(goal.metric), bound=goal.bound, dataset=row and row.dataset, value=row and row.mean,
                 ci_low=row and row.ci_low, ci_high=row and row.ci_high, num_pairs=row and row.num_pairs,
-                is_met=None if row is None else goal.is_met(row.mean), definition=goal.definition,
+                is_met=None if row is None or row.mean is None else goal.is_met(row.mean), definition=goal.definition,
             )  # fmt: skip

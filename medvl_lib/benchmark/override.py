@@ -25,13 +25,13 @@ STEP = "override"
 LOOKALIKES = {
     "g": "\u0261\u0581\u050d\u13c0", "a": "\u0430\u0251\u03b1\u13aa", "t": "\u0442\u03c4\u1d1b\u13a2", "e": "\u0435\u03b5\u04bd\u13ac",
 }  # fmt: skip
-"""Letters of other alphabets that are drawn like those of the gate's name (Unicode TR 39, confusables), small ones: names are case-folded."""
+"""Letters of other alphabets that are drawn like those of the gate's name, as case folding leaves them (Unicode TR 39, confusables)."""
 DRAWN_AS = str.maketrans({other: letter for letter, others in LOOKALIKES.items() for other in others})
 SAID = {"promote": "promoted", "reject": "rejected", "inconclusive": "came to no decision on"}  # what the gate did with whom
 
 
 def visible(text: str) -> str:
-    """A text as it is recorded and printed: compatibility forms as plain ones, and without what nobody sees or a terminal obeys.
+    r"""A text as it is recorded and printed: compatibility forms as plain ones, and without what nobody sees or a terminal obeys.
 
     >>> visible("Dr.\u200b Adler\x1b[2J")
     'Dr. Adler[2J'
@@ -64,7 +64,7 @@ def overridden(decisions: Sequence[Decision], variant: Variant, *, by: str, reas
     if not _has_letters(name) or _is_the_gate(name) or not _has_letters(why):
         raise InputRefused(
             found=f"by = {by!a}, reason = {reason!a}", where=f"an override of {decisions[0].line}",
-            do="say who decides, and why, in letters that can be seen: both are recorded with the decision; the gate's own name is nobody's",
+            do="say who decides, and why, in letters that can be seen: both are recorded; the gate's own name is nobody's",
         )  # fmt: skip
     judged = next((decision for decision in decisions if decision.challenger == variant), None)
     first = decisions[0]

@@ -254,7 +254,7 @@ def _attach(connection: duckdb.DuckDBPyConnection, store: Path) -> None:
     except duckdb.Error as error:
         raise InputRefused(
             found=f"no DuckDB database that can be read: {str(error).splitlines()[0]}", where=str(store),
-            do="move it away and materialize the asset benchmark_store: it is built anew from the Parquet files, and nothing is lost with it",
+            do="move it away and materialize the asset benchmark_store: it is built anew from the Parquet files, nothing is lost with it",
         ) from error  # fmt: skip
 
 

@@ -118,7 +118,7 @@ def _benchmark_rows(scores_directory: Path, shared: Mapping[str, Any], run_id: s
             for name, functional in _functionals(metric, key, tally):
                 clusters = cluster_sums(tally.pairs, functional)
                 found, note = estimate(clusters), statistics.interval_note(clusters)
-                is_too_few = statistics.is_too_few(found.num_clusters, CONFIDENCE)
+                is_too_few = statistics.is_too_few(clusters.num_informative, CONFIDENCE)
                 yield BenchmarkRow(
                     **shared, **key._replace(slice=name)._asdict(), mean=found.mean if math.isfinite(found.mean) else None,
                     ci_low=None if is_too_few else found.ci_low, ci_high=None if is_too_few else found.ci_high, interval_note=note,
@@ -302,7 +302,8 @@ def no_orphan_scores(directory: Path) -> Outcome:
         select variant, condition, dataset, split, metric
         from (
             select evaluation_id, variant, condition, dataset, split, metric,
-                   count(*) filter (value is not null or len(statistics) > 0) as num_scored, count(distinct coalesce(signature, '')) as num_signatures
+                   count(*) filter (value is not null or len(statistics) > 0) as num_scored,
+                   count(distinct coalesce(signature, '')) as num_signatures
             from scores group by all
         )
         left join counted using (evaluation_id, variant, condition, dataset, split, metric)

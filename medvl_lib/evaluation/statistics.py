@@ -69,6 +69,11 @@ class ClusterSums:
         return len(self.counts)
 
     @property
+    def num_informative(self) -> int:
+        """How many of them add anything: a page about which nothing is stated adds nothing to a share of what is."""
+        return int(np.count_nonzero(self.sums.any(axis=0)))
+
+    @property
     def value(self) -> float:
         """The metric over all pairs; not a number where it is not defined of them."""
         return float(self.functional(self.sums.sum(axis=1)))
@@ -170,8 +175,8 @@ def smallest_p(num_clusters: int) -> float:
 
 def interval_note(clusters: ClusterSums, *, confidence: float = 0.95) -> str | None:
     """What has to be known of an interval of these clusters: that they are too few for one, or all alike; None where nothing has."""
-    if is_too_few(clusters.num_clusters, confidence):
-        return f"too few clusters ({clusters.num_clusters}) for an interval"
+    if is_too_few(clusters.num_informative, confidence):
+        return f"too few clusters ({clusters.num_informative}) for an interval"
     error = standard_error(clusters)
     return "the clusters show no spread" if error is not None and error < NO_SPREAD else None
 
@@ -291,7 +296,7 @@ def paired_difference(
     return Difference(
         difference=found.mean, ci_low=found.ci_low, ci_high=found.ci_high, p_value=p_value,
         minimum_detectable_difference=minimum_detectable_difference(clusters, confidence=confidence),
-        num_pairs=found.num_pairs, num_clusters=found.num_clusters,
+        num_pairs=found.num_pairs, num_clusters=clusters.num_informative,
     )  # fmt: skip
 
 

@@ -44,7 +44,8 @@ def interval_figures(rows: Iterable[BenchmarkRow], first: str) -> Iterator[Figur
     """For each dataset and metric everyone's interval on one axis."""
     for mine in by_metric(rows, first):
         row = mine[0]
-        caption = f"{row.metric} on {where_measured(row)}, with 95 % intervals, {row.num_pairs} pairs of {row.num_clusters} clusters ({scale(row)})"
+        counted = f"{row.num_pairs} pairs of {row.num_clusters} clusters"
+        caption = f"{row.metric} on {where_measured(row)}, with 95 % intervals, {counted} ({scale(row)})"
         marks = [
             Mark(label=_answers(row), mean=row.mean, low=row.ci_low, high=row.ci_high, is_emphasized=_answers(row) == "adapter")
             for row in mine if row.mean is not None

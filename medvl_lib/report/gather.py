@@ -94,9 +94,9 @@ def _named(workspace: Workspace, line: str, evaluation_id: str) -> Artifact:
 def gather(workspace: Workspace, judged: Judged, shown: Mapping[str, str], now: Terms, without: Collection[str] = ()) -> Report:
     """Everything that is known of an evaluation.
 
-    ``shown`` names the datasets whose rows, pictures and answers may be shown, and the licence for which their cards say so; ``now`` is what
-    the settings say today; ``without`` names steps after the decision that are not told of. Raises InputMissing where a directory that it was made from is gone, InputRefused
-    where one is damaged.
+    ``shown`` names the datasets whose rows, pictures and answers may be shown, and the licence for which their cards say so; ``now`` is
+    what the settings say today; ``without`` names steps after the decision that are not told of. Raises InputMissing where a directory that
+    it was made from is gone, InputRefused where one is damaged.
     """
     line = judged.benchmark.name
     predictions = ancestor(workspace, judged.benchmark, "predictions", line)

@@ -90,7 +90,10 @@ def rule(report: Report) -> Iterator[Block]:
         ("primary metric", gate.primary_metric),
         *(("may decide as well", name) for name in gate.further_primaries),
         *((f"candidate {words(one.variant)}", _claim(one)) for one in gate.candidates),
-        *(("guardrail", f"{rail.metric} in {rail.slice} not worse than the champion's by {rail.margin} or more") for rail in gate.guardrails),
+        *(
+            ("guardrail", f"{rail.metric} in {rail.slice} not worse than the champion's by {rail.margin} or more")
+            for rail in gate.guardrails
+        ),
         *(
             ("guardrail", f"{words(rail.direction)} recall at {rail.cutoff} of the encoder not worse by {rail.margin} or more")
             for rail in gate.recall_guardrails
@@ -280,7 +283,10 @@ def slices(report: Report) -> Iterator[Block]:
         yield table(
             f"slices-{dataset}", f"{report.decision.primary_metric} on {dataset} by slice: mean and 95 % interval",
             ("slice", "pairs", "clusters", *map(words, variants)), (
-                (name, max(row.num_pairs for row in by.values()), max(row.num_clusters for row in by.values()), *(_interval_cell(by.get(variant)) for variant in variants))
+                (
+                    name, max(row.num_pairs for row in by.values()), max(row.num_clusters for row in by.values()),
+                    *(_interval_cell(by.get(variant)) for variant in variants),
+                )
                 for name, by in found.items()
             ),
         )  # fmt: skip

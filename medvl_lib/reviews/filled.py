@@ -81,8 +81,8 @@ def read_filled(path: Path) -> Filled:
 def require_as_given(filled: Filled, given: Path) -> None:
     """Raise SheetRefused where a question or an answer is not the one that the given sheet has beside that item.
 
-    Then the column of items was moved against the texts, or a text was edited: what was rated is not what stands in the key. Texts that were
-    taken out say nothing; white space does not count, which spreadsheets change.
+    Then the column of items was moved against the texts, or a text was edited: what was rated is not what stands in the key. Texts that
+    were taken out say nothing; white space does not count, which spreadsheets change.
     """
     as_given = {(item, name): _words(text) for _, item, name, text in read_filled(given).texts}
     other = [(where, item, name) for where, item, name, text in filled.texts if _words(text) != as_given.get((item, name))]
@@ -91,7 +91,7 @@ def require_as_given(filled: Filled, given: Path) -> None:
         shown = ", ".join(rows[:SHOWN_OFFENDERS]) + (f", and {len(rows) - SHOWN_OFFENDERS} more" if len(rows) > SHOWN_OFFENDERS else "")
         raise SheetRefused(
             found=f"{len(rows)} texts are not those that were given out beside their items: {shown}", where=str(filled.path),
-            do="the items were moved against the texts, or texts were changed: copy the ratings, row by row, into the sheet that was given out",
+            do="items were moved against the texts, or texts were changed: copy the ratings, row by row, into the sheet that was given out",
         )  # fmt: skip
 
 

@@ -89,7 +89,8 @@ def parity_step(line: Line, profile: Profile) -> Step:
         name="parity", owner=name, description=sign(parity.__name__), process="predict",
         reads=(source("promotion", name, promotion.RULES),),
         version=code_version(parity.REVISION, parity.REVISIONS, name, line.parity),
-        rules=parity.rules(line.parity, line.gate.min_pairs), write=compare, observe=observe, table=Table(file=parity.ANSWERS, model=parity.ComparedAnswer),
+        rules=parity.rules(line.parity, line.gate.min_pairs), write=compare, observe=observe,
+        table=Table(file=parity.ANSWERS, model=parity.ComparedAnswer),
     )  # fmt: skip
 
 

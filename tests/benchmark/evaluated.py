@@ -141,9 +141,10 @@ def run(
     gate = gate or Gate()
     pairs = judged_pairs(predictions.directory / REFERENCES, gate)
     look = next_look(workspace, "documents", challenger or f"{weights}-adapter", way_of(gate, DOCUMENTS.evaluation), pairs)
+    terms = Terms(gate=gate, evaluation=DOCUMENTS.evaluation)
     decided = write_step(
         workspace, "promotion", "documents", f"v1 look {look.number}", [scored],
-        lambda folder: write_promotion(folder, scored.directory, Terms(gate=gate, evaluation=DOCUMENTS.evaluation), "documents", look, Circumstances(
+        lambda folder: write_promotion(folder, scored.directory, terms, "documents", look, Circumstances(
             look=look.number, leaks={}, slices=read_slices(scored.directory), costs=costs(predictions.directory, gate, {}),
         )),
     )  # fmt: skip

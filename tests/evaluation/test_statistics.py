@@ -6,11 +6,14 @@ from itertools import product
 import numpy as np
 import pytest
 
+from medvl_lib.evaluation.metrics.documents import hallucinated_share
 from medvl_lib.evaluation.metrics.reports import bleu_statistics, corpus_bleu
 from medvl_lib.evaluation.statistics import (
     MAX_EXACT_CLUSTERS,
     cluster_sums,
     estimate,
+    interval_note,
+    is_too_few,
     mean,
     minimum_detectable_difference,
     paired_difference,
@@ -43,6 +46,25 @@ def test_two_clusters_can_be_resampled_by_hand():
 def test_one_cluster_has_no_interval():
     found = estimate(cluster_sums([("a", 1.0), ("a", 0.0)]))
     assert (found.ci_low, found.ci_high) == (None, None)
+
+
+def test_a_share_of_what_is_stated_is_not_defined_of_silence_and_silent_clusters_carry_no_interval():
+    """Sixty pages, on five of which a value is stated: an interval over sixty clusters would claim what five cannot show."""
+    silent = [(f"d{number}", (0.0, 0.0)) for number in range(5, 60)]
+    said = cluster_sums([*((f"d{number}", (float(number < 4), 1.0)) for number in range(5)), *silent], hallucinated_share)
+    assert (said.value, said.num_clusters, said.num_informative) == (0.8, 60, 5)
+    assert interval_note(said) == "too few clusters (5) for an interval"
+    nothing = estimate(cluster_sums(silent, hallucinated_share))
+    assert (math.isnan(nothing.mean), nothing.ci_low, nothing.ci_high) == (True, None, None)
+    pairs = [(cluster, (0.0, 0.0), (1.0, 2.0)) for cluster, _ in silent]
+    undefined = paired_difference(pairs, functional=hallucinated_share)
+    assert (math.isnan(undefined.difference), undefined.ci_low, undefined.p_value) == (True, None, 1.0)
+
+
+def test_below_six_clusters_no_permutation_reaches_five_percent():
+    assert [is_too_few(number, 0.95) for number in (2, 5, 6, 60)] == [True, True, False, False]
+    assert is_too_few(6, 1 - 0.0304)  # the first look of a gate wants seven
+    assert interval_note(cluster_sums([(f"d{number}", 0.0) for number in range(60)])) == "the clusters show no spread"
 
 
 def test_nothing_has_no_mean():

@@ -14,7 +14,7 @@ from medvl_lib.evaluation.metrics.documents import (
     hallucinated_share,
     is_silent,
     pair_accuracy,
-    statements,
+    stated_values,
     term_recall,
     value_recall,
 )
@@ -108,7 +108,7 @@ METRICS: dict[str, Metric] = {
         is_higher_better=False,
         is_gateable=False,  # one sure value on one page
         corpus=Corpus(
-            statistics=lambda answer, reference: statements(answer, reference.expected), value=hallucinated_share,
+            statistics=lambda answer, reference: stated_values(answer, reference.expected), value=hallucinated_share,
             is_always_defined=False,
         ),
     ),

@@ -6,7 +6,8 @@ CONSTRAINTS := constraints/$(PLATFORM).txt
 BIN := .venv/bin
 LINE ?= documents
 # A process per core, four at most: each loads torch. The tests of one file share what it sets up, and stay together.
-PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
+# One thread each, and memory kept instead of given back and taken again (docs/log.md).
+PYTEST := OMP_NUM_THREADS=1 MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=268435456 $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
 
 .PHONY: help install demo ui serve test slow lint soak clean-venv
 

@@ -10,24 +10,35 @@ from typing import Any
 
 import dagster as dg
 
-from medvl_lib.errors import HeavyStepFailed, MedVLError
+from medvl_lib.errors import HeavyStepFailed, MedVLError, Unreachable
 from medvl_lib.hardware import Profile
-from medvl_lib.launch import Request, run_process, write_request
+from medvl_lib.launch import Request, left_off, run_process, write_request
 from medvl_lib.lines import Line
 from medvl_lib.provenance import Artifact, judge
 from medvl_lib.step import Step, reuse_step
 from medvl_lib.workspace import Workspace
 
+MOST_RETRIES = 2  # memory that ran out twice runs out a third time
+RETRY_SECONDS = 10.0  # for whoever took the memory to let it go
 OBSERVATION_SECONDS = 15.0  # the event log never shrinks: one point of the curve every quarter of a minute
 
 
 def run_heavy(
     context: dg.AssetExecutionContext, workspace: Workspace, steps: Sequence[Step], line: Line, profile: Profile
 ) -> Iterator[tuple[Step, Artifact]]:
-    """Every step's artifact: reused where all of them stand there whole, else written by one heavy process."""
+    """Every step's artifact: reused where all of them stand there whole, else written by one heavy process.
+
+    What may pass by itself (a killed process, a hub that broke off) is tried again, and goes on where it was; nothing else is.
+    """
     found = reused(workspace, steps)
     if found is None:
-        launch(context, workspace, steps, line, profile)
+        try:
+            launch(context, workspace, steps, line, profile)
+        except MedVLError as error:
+            if not error.is_passing:
+                raise
+            context.log.warning(str(error))
+            raise dg.RetryRequested(max_retries=MOST_RETRIES, seconds_to_wait=RETRY_SECONDS) from error
         found = reused(workspace, steps)
     if found is None:
         missing = ", ".join(step.key for step in steps)
@@ -60,12 +71,19 @@ def launch(context: dg.AssetExecutionContext, workspace: Workspace, steps: Seque
         context=context, context_injector=dg.PipesTempFileContextInjector(), message_reader=dg.PipesTempFileMessageReader()
     ) as session:
         try:
-            run_process(path, session.get_bootstrap_env_vars(), poll=lambda: progress.show(session.get_custom_messages()))
+            run_process(
+                path, session.get_bootstrap_env_vars(), poll=lambda: progress.show(session.get_custom_messages()),
+                grace_seconds=profile.grace_seconds,
+            )  # fmt: skip
         except HeavyStepFailed as error:
             failed = error
+        except BaseException:  # the run was cancelled, and the process has ended: say what is left of its work
+            if (said := left_off(workspace, [step.name for step in steps], line.name)) is not None:
+                context.log.warning(said)
+            raise
     progress.show(session.get_custom_messages())  # the session is closed: now everything that was said has been read
     if progress.refusal is not None:
-        raise MedVLError(**progress.refusal) from None  # the process's end says no more than its own words
+        raise (Unreachable if progress.is_passing else MedVLError)(**progress.refusal) from None  # the process's end says no more
     if failed is not None:
         raise failed
     if not progress.is_done:
@@ -83,13 +101,14 @@ class Progress:
         self._num_seen = 0
         self._observed_at = 0.0
         self.refusal: dict[str, str] | None = None
+        self.is_passing = False
         self.is_done = False
 
     def show(self, messages: Sequence[Any]) -> None:
         """Pass on the messages that came since the last call."""
         for message in messages[self._num_seen :]:
             if "refused" in message:
-                self.refusal = message["refused"]
+                self.refusal, self.is_passing = message["refused"], message["is_passing"]
             elif "done" in message:
                 self.is_done = True
             else:

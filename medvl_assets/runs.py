@@ -4,11 +4,14 @@ A killed run keeps its status and its place in the device's queue; without a dae
 See https://docs.dagster.io/guides/operate/managing-concurrency.
 """
 
+import datetime as dt
+
 import dagster as dg
 from filelock import FileLock, Timeout
 
 from medvl_lib.workspace import Workspace
 
+FINISHED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 UNFINISHED = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
 
 
@@ -37,3 +40,19 @@ def end_dead_runs(instance: dg.DagsterInstance, workspace: Workspace) -> list[st
         except Timeout:
             continue  # alive
     return ended
+
+
+def forget_old_runs(instance: dg.DagsterInstance, age: dt.timedelta) -> list[str]:
+    """Delete finished runs that are older, with their events, but for those that the newest state of an asset stands on.
+
+    Returns their ids. Dagster itself bounds ticks alone: the event log never shrinks otherwise.
+    """
+    before = dg.RunsFilter(statuses=FINISHED, updated_before=dt.datetime.now(dt.UTC) - age)
+    old = {record.dagster_run.run_id for record in instance.get_run_records(before)}
+    for record in instance.get_asset_records():
+        entry = record.asset_entry
+        newest = (entry.last_materialization_record, entry.last_observation_record)
+        old -= {event.run_id for event in newest if event is not None} | {entry.last_run_id or ""}
+    for run_id in sorted(old):
+        instance.delete_run(run_id)
+    return sorted(old)

@@ -5,7 +5,7 @@ them cannot be reused. The rules of a step are one multi-asset check: each rule 
 See https://docs.dagster.io/guides/test/asset-checks.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import dagster as dg
 
@@ -17,33 +17,41 @@ from medvl_lib.provenance import judge, newest
 from medvl_lib.step import Step, run_step
 from medvl_lib.workspace import Workspace
 
+Conditions = Mapping[str, dg.AutomationCondition]
+NEVER: Conditions = {}
+# A condition asks for assets alone: checks of their own would be left out of its run, and what follows refused for want of a verdict.
+JUDGED_WITH_ITS_ASSET = dg.AutomationCondition.any_deps_match(dg.AutomationCondition.will_be_requested()).with_label("with its asset")
 POOL = "gpu"  # the queue that the UI shows; the device itself is held by a file lock
 
 
-def step_spec(step: Step) -> dg.AssetSpec:
-    """A step's key, inputs, meaning and columns."""
+def step_spec(step: Step, when: Conditions = NEVER) -> dg.AssetSpec:
+    """A step's key, inputs, meaning and columns, and when it runs by itself."""
     return dg.AssetSpec(
         key=[step.owner, step.name], deps=[[source.name, source.step] for source in step.reads], group_name=step.owner,
-        description=step.description, code_version=step.version, kinds={"parquet"} if step.table else {"files"},
-        metadata=column_schema(step),
+        description=step.description, code_version=step.version,
+        kinds={"parquet" if step.table else "files", *(() if step.process is None else ("pytorch",))},
+        metadata=column_schema(step), automation_condition=when.get(step.name),
     )  # fmt: skip
 
 
-def light_asset(step: Step) -> dg.AssetsDefinition:
+def light_asset(step: Step, when: Conditions = NEVER) -> dg.AssetsDefinition:
     """A step that runs in the run's own process."""
 
-    @dg.multi_asset(name=f"{step.owner}__{step.name}", specs=[step_spec(step)])
+    @dg.multi_asset(name=f"{step.owner}__{step.name}", specs=[step_spec(step, when)])
     def written(workspace: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
         return result(step, run_step(workspace, step))
 
     return written
 
 
-def heavy_asset(steps: Sequence[Step], line: Line, profile: Profile) -> dg.AssetsDefinition:
+def heavy_asset(steps: Sequence[Step], line: Line, profile: Profile, when: Conditions = NEVER) -> dg.AssetsDefinition:
     """Steps that share one heavy process: it is started only when one of them is not there yet."""
 
     @dg.multi_asset(
-        name=f"{line.name}__{'__'.join(step.name for step in steps)}", specs=[step_spec(step) for step in steps], can_subset=True, pool=POOL
+        name=f"{line.name}__{'__'.join(step.name for step in steps)}",
+        specs=[step_spec(step, when) for step in steps],
+        can_subset=True,
+        pool=POOL,
     )
     def written(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]) -> Iterator[dg.MaterializeResult]:
         chosen = [step for step in steps if dg.AssetKey([step.owner, step.name]) in context.selected_asset_keys]
@@ -53,13 +61,16 @@ def heavy_asset(steps: Sequence[Step], line: Line, profile: Profile) -> dg.Asset
     return written
 
 
-def step_checks(step: Step) -> dg.AssetChecksDefinition:
+def step_checks(step: Step, when: Conditions = NEVER) -> dg.AssetChecksDefinition:
     """Judge the written directory, leave the verdicts in it, and move ``current`` only when every blocking rule passed."""
+    follows = JUDGED_WITH_ITS_ASSET if step.name in when else None
 
     @dg.multi_asset_check(
         name=f"{step.owner}__{step.name}__rules",
         specs=[
-            dg.AssetCheckSpec(rule.name, asset=[step.owner, step.name], blocking=rule.is_blocking, description=rule.sentence)
+            dg.AssetCheckSpec(
+                rule.name, asset=[step.owner, step.name], blocking=rule.is_blocking, description=rule.sentence, automation_condition=follows
+            )
             for rule in step.rules
         ],
         can_subset=True,

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import dagster as dg
 
+from medvl_assets.automation import STORE_FOLLOWS
 from medvl_lib.benchmark.publish import publish
 from medvl_lib.lines import Line
 from medvl_lib.workspace import Workspace
@@ -14,7 +15,7 @@ def benchmark_store(lines: Sequence[Line]) -> dg.AssetsDefinition:
 
     @dg.asset(
         key=["benchmark_store"], deps=[[line.name, name] for line in lines for name in ("benchmark", "promotion")], group_name="benchmark",
-        kinds={"duckdb"}, description=__doc__,
+        kinds={"duckdb"}, description=__doc__, automation_condition=STORE_FOLLOWS,
     )  # fmt: skip
     def published(workspace: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
         counts = publish(workspace)

@@ -21,7 +21,7 @@ from medvl_lib.chat import Conversation
 from medvl_lib.errors import MedVLError
 from medvl_lib.evaluation.predictions import Condition
 from medvl_lib.images import Pictures, rgb_pixels
-from medvl_lib.prompts import PromptFormat, render_prompt, render_target, split_answer
+from medvl_lib.prompts import PromptFormat, render_opening, render_prompt, render_target, split_answer
 
 IGNORE_INDEX = -100  # torch.nn.functional.cross_entropy skips it
 
@@ -86,7 +86,7 @@ def prompt_batch(reader: Reader, conversations: Sequence[Conversation], conditio
 
     ``blank_image`` and ``noise_image`` show gray or noise of the pictures' sizes; whose pictures are shown is decided in ``predict``.
     """
-    texts = [render_prompt(reader.prompts, split_answer(conversation.messages)[0]) for conversation in conversations]
+    texts = [render_opening(reader.prompts, split_answer(conversation.messages)[0]) for conversation in conversations]
     return _process(reader, texts, conversations, side="left", condition=condition)
 
 

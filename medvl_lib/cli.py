@@ -5,6 +5,7 @@ parts on stderr. Each verb parses and prints; what it does stands in the room it
 """
 
 import argparse
+import math
 import os
 import secrets
 import sys
@@ -19,23 +20,48 @@ from medvl_lib.settings import Settings, read_settings
 from medvl_lib.workspace import Workspace
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from medvl_lib.doctor import Finding
     from medvl_lib.lines import Line
 
 MARKS = {"ok": "ok   ", "note": "note ", "wrong": "WRONG"}
 REFUSED = 2
 
 
-def doctor(_: argparse.Namespace) -> int:
-    """Say what stands in the way before anything is started."""
+def doctor(arguments: argparse.Namespace) -> int:
+    """Say what stands in the way before anything is started; of one line also whether a few steps of it go as they should."""
     from medvl_lib.doctor import examine
 
+    is_wrong = _told(examine())
+    if arguments.line is not None and not is_wrong:
+        settings = read_settings()
+        line = _line(settings, arguments.line)
+        is_wrong = _told(_smoke(settings, line))
+    return int(is_wrong)
+
+
+def _smoke(settings: Settings, line: "Line") -> "Iterable[Finding]":
+    """The smoke test, in the environment of the profile: what it sets is read when torch is loaded."""
+    from medvl_lib.hardware import process_environment, profile_for
+
+    profile = profile_for(settings).profile
+    for name, value in process_environment(profile).items():
+        os.environ.setdefault(name, value)
+    from medvl_lib.smoke import smoke
+
+    return smoke(line, profile)
+
+
+def _told(findings: "Iterable[Finding]") -> bool:
+    """Print each finding as it comes; whether one of them is wrong."""
     is_wrong = False
-    for finding in examine():
+    for finding in findings:
         is_wrong |= finding.level == "wrong"
-        print(f"{MARKS[finding.level]}  {finding.name:<12} {finding.found}")
+        print(f"{MARKS[finding.level]}  {finding.name:<12} {finding.found}", flush=True)
         if finding.do:
             print(f"{'':<20}-> {finding.do}")
-    return int(is_wrong)
+    return is_wrong
 
 
 def sample_data(arguments: argparse.Namespace) -> int:
@@ -127,6 +153,45 @@ def override(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def rollback(arguments: argparse.Namespace) -> int:
+    """Serve again what was served before, and hold it there: recorded with name and reason, and published."""
+    return _on_the_pointer(arguments, "roll_back")
+
+
+def release(arguments: argparse.Namespace) -> int:
+    """Let a pointer go that was held: recorded with name and reason, and published."""
+    return _on_the_pointer(arguments, "release")
+
+
+def _on_the_pointer(arguments: argparse.Namespace, deed: str) -> int:
+    from medvl_lib.benchmark.publish import publish
+    from medvl_lib.route import pointing
+
+    settings = _checked_settings()
+    workspace, line = Workspace(root=settings.data_root), _line(settings, arguments.line)
+    moved = {"roll_back": pointing.roll_back, "release": pointing.release}[deed](workspace, line, by=arguments.by, reason=arguments.reason)
+    publish(workspace)
+    print(moved.sentence)
+    return 0
+
+
+def gc(arguments: argparse.Namespace) -> int:
+    """Say what no pointer, champion or unfinished run refers to, and remove it when told to."""
+    from medvl_lib.route.collecting import find, remove
+
+    workspace = Workspace(root=_checked_settings().data_root)
+    found = find(workspace)
+    for each in found:
+        print(f"{each.num_bytes / 1e6:12,.1f} MB  {each.path.relative_to(workspace.root)}")
+    total = f"{len(found)} folders, {sum(each.num_bytes for each in found) / 1e6:,.1f} MB"
+    if not arguments.delete:
+        print(f"{total}: nothing was removed; `medvl gc --delete` removes them")
+        return 0
+    removed = remove(workspace, found)
+    print(f"{total}; {len(removed)} of them were removed")
+    return 0
+
+
 def reviews_sheet(arguments: argparse.Namespace) -> int:
     """Write a blinded rating sheet into a folder; whose answers are on it stays in the data root."""
     from medvl_lib.datasets import SHOWN_LICENCES
@@ -189,17 +254,24 @@ def serve(arguments: argparse.Namespace) -> int:
         os.environ.setdefault(name, value)
     from medvl_lib.route.parity import decided_otherwise, require_compared
     from medvl_lib.serving.running import Serving, key_for, listen, run
-    from medvl_lib.serving.served import served_model
+    from medvl_lib.serving.served import ServedModel, served_model
 
     line = _line(settings, arguments.line)
     key, model = key_for(arguments.host), served_model(workspace, line)
-    compared = "it was not compared with what was judged" if arguments.unchecked else require_compared(workspace, line, profile, model)
-    compared = "; ".join(filter(None, (compared, decided_otherwise(workspace, line, model))))
+
+    def compare(model: ServedModel) -> str:
+        said = "it was not compared with what was judged" if arguments.unchecked else require_compared(workspace, line, profile, model)
+        return "; ".join(filter(None, (said, decided_otherwise(workspace, line, model))))
+
+    compared = compare(model)
     listening = listen(arguments.host, arguments.port)
     host, port = listening.getsockname()[:2]
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     print(f"{model.sentence}; {compared}; {address}/health says when it is ready", flush=True)
-    run(Serving(model=model, compared=compared, line=line, profile=profile, workspace=workspace, api_key=key), listening)
+    told = Serving(
+        model=model, compared=compared, line=line, profile=profile, workspace=workspace, api_key=key, compare=compare
+    )  # fmt: skip
+    run(told, listening)
     return 0
 
 
@@ -228,8 +300,8 @@ def describe(arguments: argparse.Namespace) -> int:
     workspace, profile = Workspace(root=settings.data_root), profile_for(settings).profile
     for name, value in process_environment(profile).items():  # before torch is imported
         os.environ.setdefault(name, value)
+    from medvl_lib.serving.describing import before_it, picture_in
     from medvl_lib.serving.describing import describe as described
-    from medvl_lib.serving.describing import picture_in
     from medvl_lib.serving.served import served_model
 
     line, path = _line(settings, arguments.line), Path(arguments.image)
@@ -239,11 +311,37 @@ def describe(arguments: argparse.Namespace) -> int:
         from medvl_lib.route.similar import similar as nearest_cases
 
         count = line.evaluation.num_retrieved_cases
-        for found in nearest_cases(workspace, line, profile, picture_in(path), str(path), count, arguments.language):
-            print(f"before the question: {found.similarity:6.3f}  {found.pair_id}  {found.text}", file=sys.stderr)
-            cases.append(found.text)
+        found = nearest_cases(workspace, line, profile, picture_in(path), str(path), count, arguments.language)
+        cases = [case.text for case in found]
+        num_fitting = before_it(picture_in(path), arguments.language, cases, model=model, line=line).num_cases
+        for place, case in enumerate(found):
+            where = "before the question" if place < num_fitting else f"left out, beyond {line.audit.max_tokens} tokens"
+            print(f"{where}: {case.similarity:6.3f}  {case.pair_id}  {case.text}", file=sys.stderr)
     print(described(path, arguments.language, model=model, line=line, profile=profile, cases=cases).answer)
     return 0
+
+
+def plan(arguments: argparse.Namespace) -> int:
+    """Say what a line's stages and predictions need on a profile: bytes by part, seconds as an estimate, room on the disk."""
+    from medvl_lib.hardware import profile_for, profile_named, room_bytes
+
+    settings = _checked_settings()
+    line = _line(settings, arguments.line)
+    here = profile_for(settings).profile
+    profile, room = here, None
+    if arguments.profile not in {None, here.name} or arguments.memory is not None:
+        memory = None if arguments.memory is None else round(arguments.memory * 1e9)
+        profile = profile_named(settings, arguments.profile or here.name, memory)
+        room = profile.memory_budget_bytes * (1 - profile.memory_margin_share) or math.inf
+    from medvl_lib.plan.outlook import outlooks
+    from medvl_lib.plan.wording import as_json, render
+
+    found = list(outlooks(
+        line, profile, num_tokens=arguments.tokens, num_pixels=arguments.pixels, num_pairs=arguments.pairs,
+        room=room_bytes(profile) if room is None else room,
+    ))  # fmt: skip
+    print(as_json(found) if arguments.json else render(found, profile), end="\n" if arguments.json else "")
+    return int(any(not outlook.plan.fits for outlook in found))
 
 
 def _checked_settings() -> Settings:
@@ -283,12 +381,24 @@ def counted(text: str) -> tuple[str, int]:
     return part, int(number)
 
 
+def gigabytes(text: str) -> float:
+    """``119.7`` -> 119.7."""
+    try:
+        found = float(text)
+    except ValueError:
+        found = 0.0
+    if not 0 < found < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of gigabytes above 0")
+    return found
+
+
 def parser() -> argparse.ArgumentParser:
     """The verbs and what they take."""
     whole = argparse.ArgumentParser(prog="medvl", description="What needs no Dagster; the graph is opened with `make ui`.")
     verbs = whole.add_subparsers(dest="verb", required=True, metavar="VERB")
 
     verb = verbs.add_parser("doctor", help="say what stands in the way, and why this hardware profile was chosen")
+    verb.add_argument("--line", metavar="LINE", help="also try the line's processor, model, template, stages and saves: a minute")
     verb.set_defaults(run=doctor)
 
     verb = verbs.add_parser("sample-data", help="write invented raw files in the publishers' real layouts")
@@ -304,6 +414,16 @@ def parser() -> argparse.ArgumentParser:
     )
     verb.add_argument("--seed", type=int, help="other records of the same kind")
     verb.set_defaults(run=sample_data)
+
+    verb = verbs.add_parser("plan", help="what a line needs on a profile before anything is fetched or loaded: memory, time, disk")
+    verb.add_argument("line", nargs="?", metavar="LINE", help="which line; may be left out where there is only one")
+    verb.add_argument("--profile", metavar="NAME", help="cpu, cuda, gb10 or m3_ultra; without it this machine's")
+    verb.add_argument("--memory", type=gigabytes, metavar="GB", help="of that machine; without it what the profile is known to have")
+    verb.add_argument("--tokens", type=positive, metavar="N", help="of the longest conversation; without it audit.max_tokens")
+    verb.add_argument("--pixels", type=positive, metavar="N", help="of the largest picture; without it the model's max_pixels")
+    verb.add_argument("--pairs", type=positive, metavar="N", help="training pairs of an epoch; without it what the recipe says")
+    verb.add_argument("--json", action="store_true", help="every value, for machines")
+    verb.set_defaults(run=plan)
 
     verb = verbs.add_parser("pretrain-tiny", help="train a small model from scratch, as the shipped one was: up to two hours on two cores")
     verb.add_argument("model", metavar="MODEL", choices=sorted(get_args(Family)), help=f"one of {', '.join(sorted(get_args(Family)))}")
@@ -325,6 +445,21 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--by", metavar="NAME", required=True, help="who decides")
     verb.add_argument("--reason", metavar="TEXT", required=True, help="why")
     verb.set_defaults(run=override)
+
+    for name, doing, help_text in (
+        ("rollback", rollback, "serve again what a line served before, and hold it there until it is released; recorded"),
+        ("release", release, "let a line's pointer move again after a rollback; recorded"),
+    ):
+        verb = verbs.add_parser(name, help=help_text)
+        verb.add_argument("line", metavar="LINE", help="which line")
+        verb.add_argument("--by", metavar="NAME", required=True, help="who decides")
+        verb.add_argument("--reason", metavar="TEXT", required=True, help="why")
+        verb.set_defaults(run=doing)
+
+    verb = verbs.add_parser("gc", help="say which folders nothing refers to any more: no pointer, champion or unfinished run")
+    verb.add_argument("--delete", action="store_true", help="remove them; without it nothing is removed")
+    verb.set_defaults(run=gc)
+
     verb = verbs.add_parser("reviews", help="blinded ratings by experts: make a sheet, read what came back")
     doings = verb.add_subparsers(dest="doing", required=True, metavar="WHAT")
     doing = doings.add_parser("sheet", help="write a blinded rating sheet of a line's evaluation")

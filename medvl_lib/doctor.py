@@ -21,9 +21,10 @@ from medvl_lib.benchmark.terms import Terms, otherwise
 from medvl_lib.datasets import DATASETS
 from medvl_lib.errors import MedVLError
 from medvl_lib.files import read_json
-from medvl_lib.hardware import Machine, Profile, look, profile_for
+from medvl_lib.hardware import Machine, Profile, look, profile_for, why
 from medvl_lib.lines import Line, dataset_runs, lines_of
 from medvl_lib.models.spec import ModelSpec
+from medvl_lib.notifications import require_meant
 from medvl_lib.settings import Settings, read_settings
 from medvl_lib.workspace import Workspace
 
@@ -55,6 +56,7 @@ def examine() -> Iterator[Finding]:
         settings = read_settings()
         lines = lines_of(settings)
         dataset_runs(settings)
+        require_meant(settings.notifications)
         detection = profile_for(settings)
     except MedVLError as error:
         yield Finding(name="settings", level="wrong", found=f"{error.found} ({error.where})", do=error.do)
@@ -67,8 +69,8 @@ def examine() -> Iterator[Finding]:
         yield from decision(settings, line)
     yield Finding(name="profile", level="ok", found=f"{detection.profile.name}: {detection.reasons['name']}")
     yield device(detection.profile, look())
-    for field in (field for field in detection.reasons if field != "name"):
-        yield Finding(name="profile", level="ok", found=f"{field} = {getattr(detection.profile, field)}: {detection.reasons[field]}")
+    for field, reason in why(detection):
+        yield Finding(name="profile", level="ok", found=f"{field} = {getattr(detection.profile, field)}: {reason}")
     yield data_root(settings)
     workspace = Workspace(root=settings.data_root)
     for spec in dict.fromkeys(line.model for line in lines if line.model.source == "hub"):
@@ -217,10 +219,21 @@ def device(profile: Profile, machine: Machine) -> Finding:
     is_apple = machine.system == "Darwin" and machine.architecture == "arm64"
     has_gpu = machine.gpu is not None and not machine.torch_version.endswith("+cpu")
     if {"cpu": True, "cuda": has_gpu, "mps": is_apple}[profile.device]:
-        return Finding(name="device", level="ok", found=profile.device)
+        return Finding(name="device", level="ok", found=f"{profile.device}{_of_warnings(machine)}")
     found = f"profile {profile.name} computes on {profile.device}, which this machine and torch {machine.torch_version} do not have"
     return Finding(
         name="device", level="wrong", found=found, do='set profile = "auto" in the settings, or install a build of torch for the GPU'
+    )
+
+
+def _of_warnings(machine: Machine) -> str:
+    """What torch says of a GPU that it was not built for, and why it does not matter: programs for 12.0 run on 12.1."""
+    capability = None if machine.gpu is None else machine.gpu.compute_capability
+    if capability is None or capability <= 12.0:
+        return ""
+    return (
+        f"; torch may warn that capability {capability} is above what it was built for (12.0): a false alarm; a product and an "
+        "integer prod are tried on the device when the first model is loaded"
     )
 
 

@@ -11,6 +11,9 @@ from functools import partial
 class MedVLError(Exception):
     """Something a person can mend: ``found`` (the offending value), ``where`` (file, id or key) and ``do`` (the cure)."""
 
+    is_passing = False
+    """Whether the same may well succeed when it is simply tried again."""
+
     def __init__(self, *, found: str, where: str, do: str) -> None:
         self.found = found
         self.where = where
@@ -43,3 +46,15 @@ class WriteFailed(MedVLError):
 
 class HeavyStepFailed(MedVLError):
     """A heavy process ended badly, or ended well and reported nothing."""
+
+
+class Killed(HeavyStepFailed):
+    """A heavy process was ended by a signal: what it had done so far stands in its checkpoints, and is gone on from."""
+
+    is_passing = True
+
+
+class Unreachable(MedVLError):
+    """Something elsewhere did not answer, or broke off: what has come so far is kept."""
+
+    is_passing = True

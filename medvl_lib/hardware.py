@@ -1,8 +1,8 @@
 """Hardware profiles: how things run on a machine, and why. A low floor: nothing is known here of models, recipes or lines.
 
 In: what this machine says of itself without torch (``Machine``), and the settings. Out: a ``Profile`` with a reason for each field that
-was measured or changed. Three fields of it, ``Numerics``, decide numbers and bear identity; all others say only where and how fast.
-Probes that need torch, and a plan of memory before loading, come with the first profile that needs them.
+was measured or changed, and one in ``WHY`` for every other. Three fields of it, ``Numerics``, decide numbers and bear identity; all others
+say only where and how fast. Probes that need torch are ``models.probes``; a plan of memory before loading is ``plan``.
 Facts: the profiles' comments name them; nothing here was measured on a GB10 or an M3 Ultra.
 """
 
@@ -14,16 +14,17 @@ import re
 import resource
 import shutil
 import subprocess
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import psutil
 
-from medvl_lib.settings import Settings, override
+from medvl_lib.errors import SettingsError
+from medvl_lib.settings import Settings, nearest_of, override
 
-WeightsDtype = Literal["float32", "bfloat16"]
+WeightsDtype = Literal["float32", "bfloat16", "float16"]
 Engine = Literal["torch"]
 Quantization = Literal["nf4", "none"]
 
@@ -47,13 +48,16 @@ class Profile:
     device: Literal["cpu", "cuda", "mps"]
     """Where tensors live, as torch calls it."""
     weights_dtype: WeightsDtype
-    """Type of every weight that is not quantized, and of the arithmetic. Bears identity."""
+    """Type of every weight that is not quantized, and of the arithmetic. ``float16`` is no profile's own: it overflows in training. Bears
+    identity."""
     engine: Engine
     """What trains and answers. Bears identity."""
     quantization: Quantization
     """What the 4-bit variant really is; ``none``: the profile has no 4-bit variant worth measuring. Bears identity."""
-    attention: Literal["sdpa", "eager"]
-    """transformers' ``attn_implementation``."""
+    attention: Literal["sdpa", "eager", "flash_attention_2"]
+    """transformers' ``attn_implementation``; a family that has no flash attention takes ``sdpa`` in its place."""
+    maps_weights: bool
+    """Whether files of weights are mapped while they are loaded; False: read into memory, a shard at a time."""
     gradient_checkpointing: bool
     """Compute activations again in the backward pass: about a third more time for a fraction of the memory."""
     training_batch: int
@@ -69,7 +73,15 @@ class Profile:
     memory_budget_bytes: int
     """Memory that a model and its activations may take; 0: what was free when the profile was chosen."""
     memory_margin_share: float
-    """Share of the budget (0-1) that is left alone."""
+    """Share of the budget (0-1) that is left alone; a training that eats half of it is stopped (``training.watchdog``)."""
+    compute_per_second: float
+    """Floating-point operations a second in ``weights_dtype`` that the machine can do at best; 0: not stated, and no time is estimated."""
+    bandwidth_bytes_per_second: float
+    """Bytes a second that its memory can move at best; 0: not stated."""
+    utilisation: float
+    """Share (0-1) of ``compute_per_second`` that a training is taken to reach: an assumption, for estimates alone."""
+    grace_seconds: float = 20.0
+    """From asking a heavy process to end to killing it: a training step and its checkpoint have to fit. Where steps are longer, more."""
     environment: Mapping[str, str] = field(default_factory=dict[str, str])
     """Variables of every heavy process."""
 
@@ -78,9 +90,12 @@ class Profile:
         for name in ("training_batch", "prediction_batch"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} = {getattr(self, name)!r} must be at least 1")
-        for name in ("num_workers", "num_threads", "memory_budget_bytes"):
+        counted = ("num_workers", "num_threads", "memory_budget_bytes", "compute_per_second", "bandwidth_bytes_per_second", "grace_seconds")
+        for name in counted:
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} = {getattr(self, name)!r} must not be negative")
+        if not 0 < self.utilisation <= 1:
+            raise ValueError(f"utilisation = {self.utilisation!r} must be above 0 and at most 1")
         if not 0 <= self.memory_margin_share < 1:
             raise ValueError(f"memory_margin_share = {self.memory_margin_share!r} must be at least 0 and below 1")
 
@@ -118,52 +133,121 @@ class Machine:
     gpu: Gpu | None
     torch_version: str
     """Of the installed torch, its local label included (``2.13.0+cpu``); empty where there is none."""
+    flash_attention_version: str = ""
+    """Of the installed flash-attn; empty where there is none."""
 
 
 ENVIRONMENT = {"TOKENIZERS_PARALLELISM": "false"}  # the tokenizers' threads and worker processes that fork do not mix
 
+CORE_COMPUTE = 25e9  # operations a second of a core in 32 bits: 46 to 69e9 on two cores with AVX2 (docs/benchmarks.md)
+
 PROFILES: Mapping[str, Profile] = {
     "cpu": Profile(
-        name="cpu", device="cpu", engine="torch", quantization="nf4", attention="sdpa",
-        weights_dtype="float32",  # bfloat16 products are emulated, and slow, on CPUs without AMX or AVX512-BF16
-        gradient_checkpointing=False, training_batch=4,
-        prediction_batch=64,  # a token of 64 answers takes hardly longer than one of 32: unpacking four bits costs the same
-        num_workers=0,  # small pictures are ready sooner than a worker process
-        pin_memory=False, num_threads=0, memory_budget_bytes=0, memory_margin_share=0.1,
-        environment={
-            **ENVIRONMENT,
-            # threads that spin while they wait: 1.3 times faster alone, 20 times slower beside another process (docs/log.md)
-            "OMP_WAIT_POLICY": "PASSIVE",
-            # glibc gives every large tensor back to the system and takes it again: a fifth of the time went into empty pages (docs/log.md)
-            "MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(256 * 2**20),
+        name="cpu", device="cpu", engine="torch", quantization="nf4", attention="sdpa", weights_dtype="float32",
+        maps_weights=True, gradient_checkpointing=False, training_batch=4, prediction_batch=64, num_workers=0, pin_memory=False,
+        num_threads=0, memory_budget_bytes=0, memory_margin_share=0.1, compute_per_second=0.0, bandwidth_bytes_per_second=0.0,
+        utilisation=0.5, environment={
+            **ENVIRONMENT, "OMP_WAIT_POLICY": "PASSIVE", "MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(256 * 2**20),
         },
     ),
     "cuda": Profile(
         name="cuda", device="cuda", engine="torch", weights_dtype="bfloat16", quantization="nf4", attention="sdpa",
-        gradient_checkpointing=True, training_batch=2, prediction_batch=8, num_workers=4, pin_memory=True, num_threads=0,
-        memory_budget_bytes=0, memory_margin_share=0.1,
-        environment={**ENVIRONMENT, "PYTORCH_ALLOC_CONF": "expandable_segments:True"},  # pictures of many sizes fragment memory
+        maps_weights=True, gradient_checkpointing=True, training_batch=2, prediction_batch=8, num_workers=4, pin_memory=True,
+        num_threads=0, memory_budget_bytes=0, memory_margin_share=0.1, compute_per_second=0.0, bandwidth_bytes_per_second=0.0,
+        utilisation=0.35, environment={**ENVIRONMENT, "PYTORCH_ALLOC_CONF": "expandable_segments:True"},
     ),
     "gb10": Profile(
-        name="gb10", device="cuda", engine="torch", weights_dtype="bfloat16", quantization="nf4",
-        attention="sdpa",  # already flash-efficient on sm_121; flash-attn has no wheels there
-        gradient_checkpointing=True, training_batch=4, prediction_batch=8, num_workers=4,
-        pin_memory=False,  # CPU and GPU share one memory: there is no bus to stage for
-        num_threads=0, memory_budget_bytes=0,
-        memory_margin_share=0.15,  # running out freezes the machine instead of raising
-        environment=ENVIRONMENT,
+        name="gb10", device="cuda", engine="torch", weights_dtype="bfloat16", quantization="nf4", attention="sdpa",
+        maps_weights=False, gradient_checkpointing=True, training_batch=4, prediction_batch=8, num_workers=4, pin_memory=False,
+        num_threads=0, memory_budget_bytes=0, memory_margin_share=0.15, compute_per_second=125e12, bandwidth_bytes_per_second=273e9,
+        utilisation=0.3, environment=ENVIRONMENT,
     ),
     "m3_ultra": Profile(
-        name="m3_ultra", device="mps", engine="torch",
-        weights_dtype="bfloat16",  # never float16: it trains to NaN there
-        quantization="none",  # bitsandbytes has no kernels for training on MPS; 512 GB hold a 16-bit LoRA
-        attention="sdpa", gradient_checkpointing=True, training_batch=2, prediction_batch=4, num_workers=0, pin_memory=False,
-        num_threads=0, memory_budget_bytes=0, memory_margin_share=0.15,
-        # The default limit exceeds the RAM: it swaps instead of failing. 0.0 would switch the limit off.
+        name="m3_ultra", device="mps", engine="torch", weights_dtype="bfloat16", quantization="none", attention="sdpa",
+        maps_weights=False, gradient_checkpointing=True, training_batch=2, prediction_batch=4, num_workers=2, pin_memory=False,
+        num_threads=0, memory_budget_bytes=0, memory_margin_share=0.15, compute_per_second=28e12, bandwidth_bytes_per_second=819e9,
+        utilisation=0.3,
         environment={**ENVIRONMENT, "PYTORCH_MPS_HIGH_WATERMARK_RATIO": "0.9", "PYTORCH_MPS_LOW_WATERMARK_RATIO": "0.8",
                      "PYTORCH_ENABLE_MPS_FALLBACK": "1"},
     ),
 }  # fmt: skip
+
+_EVERYWHERE: Mapping[str, str] = {
+    "device": "where tensors live; every load names it, since device_map 'auto' would split a model on unified memory",
+    "engine": "the one that is built so far",
+    "quantization": "bitsandbytes, language linears alone",
+    "attention": "the kernel that torch chooses",
+    "maps_weights": "a mapped file is dropped again by the kernel when memory is short",
+    "gradient_checkpointing": "a third more time for a fraction of the memory",
+    "training_batch": "the most pairs at a time; a plan that does not fit takes fewer, the effective batch stays the recipe's",
+    "prediction_batch": "the most questions at a time; a plan that does not fit takes fewer",
+    "num_workers": "pictures are decoded beside the training",
+    "pin_memory": "of use only where a bus lies between CPU and GPU",
+    "grace_seconds": "a training step and its checkpoint have to fit",
+    "num_threads": "0: as many as cores that may be used",
+    "memory_budget_bytes": "0: what was free when the profile was chosen",
+    "memory_margin_share": "a plan is an estimate, and other processes live too",
+    "compute_per_second": "not stated: plans give bytes and no seconds",
+    "bandwidth_bytes_per_second": "not stated: plans give bytes and no seconds",
+    "utilisation": "an assumption of estimates, nothing else reads it",
+    "environment": "the tokenizers' threads and worker processes that fork do not mix",
+}
+_OF_PROFILE: Mapping[str, Mapping[str, str]] = {
+    "cpu": {
+        "weights_dtype": "16-bit products are emulated, and slow, on CPUs without AMX or AVX512-BF16",
+        "gradient_checkpointing": "time is what a CPU lacks, and the models that are trained on one are small",
+        "num_workers": "small pictures are ready sooner than a worker process",
+        "environment": "threads that spin while they wait are 1.3 times faster alone and 20 times slower beside another process; "
+        "and glibc gives large tensors back to the system and takes them again, for a fifth of the time (docs/log.md)",
+        "prediction_batch": "a token of 64 answers takes hardly longer than one of 32: unpacking four bits costs the same",
+        "utilisation": "products in 32 bits reach most of it; the rest is elementwise",
+    },
+    "cuda": {
+        "weights_dtype": "the range of 32 bits; float16 overflows in training. TF32 is off: 32 bits mean 32 bits",
+        "attention": "sdpa has torch's own flash kernel; flash_attention_2 where flash-attn is installed, since it needs no padding mask",
+        "pin_memory": "a bus lies between CPU and GPU",
+        "memory_margin_share": "pieces between tensors, and what the driver takes",
+        "environment": "pictures of many sizes fragment memory; and tokenizers' threads and worker processes that fork do not mix",
+        "utilisation": "what well-fed LoRA trainings reach of the dense peak",
+    },
+    "gb10": {
+        "weights_dtype": "as fast as float16 there, and needs no scaling of the loss",
+        "attention": "already flash-efficient on sm_121; flash-attn has no wheels there",
+        "maps_weights": "CPU and GPU share one memory: a mapped shard and its copy would lie in it together, the peak twice the model",
+        "pin_memory": "CPU and GPU share one memory: there is no bus to stage for",
+        "memory_margin_share": "running out freezes the machine instead of raising",
+        "compute_per_second": "bfloat16 dense: an eighth of the petaflop that is advertised for sparse 4-bit numbers",
+        "bandwidth_bytes_per_second": "LPDDR5X as published",
+        "utilisation": "published trainings reach 10 % (unpacked) to 34 % (packed) of the peak",
+    },
+    "m3_ultra": {
+        "weights_dtype": "native there; float16 trains to NaN. weights_dtype = 'float16' in [profiles.m3_ultra] is what the requirement "
+        "documents used",
+        "quantization": "bitsandbytes has no kernels for training on MPS, and 512 GB hold a 16-bit LoRA",
+        "attention": "training composes it from products there and keeps tokens x tokens numbers of each head: plans count that",
+        "maps_weights": "CPU and GPU share one memory, and the mapped file would lie in it beside the copy",
+        "num_workers": "two processes feed it; the trainer makes them by fork, and more gain nothing",
+        "pin_memory": "CPU and GPU share one memory: there is no bus to stage for",
+        "memory_margin_share": "running out swaps and freezes the machine instead of raising",
+        "environment": "the default limit exceeds the RAM, so it swaps instead of failing; both watermarks are set, since the low one must "
+        "not exceed the high one; 0.0, as in the requirement documents, would switch the limit off. What MPS lacks runs on the CPU",
+        "compute_per_second": "80 GPU cores in 32 bits, as published by others; 16 bits are no faster there",
+        "bandwidth_bytes_per_second": "as published; copies reach 82 % of it",
+        "utilisation": "nobody has published a training of this size there",
+    },
+}
+KNOWN_GPUS: Mapping[str, tuple[float, float]] = {
+    "H200": (989e12, 4.8e12), "H100": (989e12, 3.35e12), "A100": (312e12, 1.9e12), "L40S": (362e12, 0.864e12), "4090": (165e12, 1.008e12),
+    "3090": (71e12, 0.936e12),
+}  # fmt: skip
+"""Ceilings by the vendors' data sheets: operations a second (dense, bfloat16) and bytes a second, by a part of the GPU's name."""
+
+
+def why(detection: "Detection") -> Iterator[tuple[str, str]]:
+    """Every field of a profile with its reason: as it was found on this machine or set by hand, or as the profile has it."""
+    own = _OF_PROFILE[detection.profile.name]
+    for name in (item.name for item in fields(Profile) if item.name != "name"):
+        yield name, detection.reasons.get(name) or own.get(name) or _EVERYWHERE[name]
 
 
 def numerics(profile: Profile) -> Numerics:
@@ -174,6 +258,24 @@ def numerics(profile: Profile) -> Numerics:
 def process_environment(profile: Profile) -> dict[str, str]:
     """The variables of every process that computes: the profile's, its threads among them, since OpenMP reads them when torch is loaded."""
     return {**profile.environment, **({"OMP_NUM_THREADS": str(profile.num_threads)} if profile.num_threads else {})}
+
+
+NOMINAL_MEMORY_BYTES: Mapping[str, int] = {"gb10": 119_700_000_000, "m3_ultra": 512_000_000_000}
+"""What a plan for a machine that is not this one takes its memory to be: as the requirement documents name it. Others have no one size."""
+
+
+def profile_named(settings: Settings, name: str, memory_bytes: int | None = None) -> Profile:
+    """A profile for a machine that is not this one, with the settings' changes and that machine's memory (0: not known)."""
+    if name not in PROFILES:
+        raise unknown_profile(settings, name)
+    budget = NOMINAL_MEMORY_BYTES.get(name, 0) if memory_bytes is None else memory_bytes
+    profile = replace(PROFILES[name], memory_budget_bytes=budget)
+    return override(profile, settings.profiles[name], settings.where("profiles", name)) if name in settings.profiles else profile
+
+
+def unknown_profile(settings: Settings, name: str) -> SettingsError:
+    """The refusal of a profile that does not exist."""
+    return SettingsError(found=f"the profile {name!r}", where=str(settings.path), do=nearest_of(name, PROFILES))
 
 
 def profile_for(settings: Settings) -> Detection:
@@ -210,19 +312,50 @@ def choose(machine: Machine) -> Detection:
     found = _measured(PROFILES["cuda"], machine, {"name": f"the NVIDIA driver reports a {machine.gpu.name}"})
     capability = machine.gpu.compute_capability
     if capability is None or capability >= 8:
-        return found
+        return _with_flash_attention(found, machine)
     why = f"compute capability {capability} has no bfloat16 (8.0 and later do), and float16 overflows in training"
     return Detection(replace(found.profile, weights_dtype="float32"), {**found.reasons, "weights_dtype": why})
+
+
+def _with_flash_attention(found: Detection, machine: Machine) -> Detection:
+    """Flash attention where it is installed: transformers unpads for it, while a padding mask costs sdpa its own flash kernel."""
+    if not machine.flash_attention_version:
+        return found
+    reason = f"flash-attn {machine.flash_attention_version} is installed"
+    return Detection(replace(found.profile, attention="flash_attention_2"), {**found.reasons, "attention": reason})
 
 
 def _measured(profile: Profile, machine: Machine, reasons: Mapping[str, str]) -> Detection:
     """A profile with this machine's threads and memory."""
     gpu_bytes = machine.gpu.memory_bytes if machine.gpu is not None and profile.name == "cuda" else None
     budget, whose = (machine.available_bytes, "memory available now") if gpu_bytes is None else (gpu_bytes, "the GPU's own memory")
+    ceilings, ceiling_reasons = _ceilings(profile, machine)
     return Detection(
-        replace(profile, num_threads=machine.num_cores, memory_budget_bytes=budget),
-        {**reasons, "num_threads": f"{machine.num_cores} cores may be used", "memory_budget_bytes": f"{budget / 2**30:.1f} GiB: {whose}"},
-    )
+        replace(profile, num_threads=machine.num_cores, memory_budget_bytes=budget, **ceilings),
+        {
+            **reasons, "num_threads": f"{machine.num_cores} cores may be used",
+            "memory_budget_bytes": f"{budget / 2**30:.1f} GiB: {whose}", **ceiling_reasons,
+        },
+    )  # fmt: skip
+
+
+def _ceilings(profile: Profile, machine: Machine) -> tuple[dict[str, float], dict[str, str]]:
+    """What a machine can do at best, where its profile leaves that to its parts: a GPU's data sheet, or its cores."""
+    if profile.name == "cpu":
+        why = f"{machine.num_cores} cores of {CORE_COMPUTE / 1e9:.0f} billion each, as measured with AVX2 (docs/benchmarks.md)"
+        return (
+            {"compute_per_second": machine.num_cores * CORE_COMPUTE, "bandwidth_bytes_per_second": 20e9},
+            {"compute_per_second": why, "bandwidth_bytes_per_second": "two channels of DDR4 at about half of their best: a guess"},
+        )  # fmt: skip
+    known = next((name for name in KNOWN_GPUS if machine.gpu is not None and name in machine.gpu.name), None)
+    if profile.name != "cuda" or known is None:
+        return {}, {}
+    compute, bandwidth = KNOWN_GPUS[known]
+    why = f"the data sheet of a {known}"
+    return (
+        {"compute_per_second": compute, "bandwidth_bytes_per_second": bandwidth},
+        {"compute_per_second": why, "bandwidth_bytes_per_second": why},
+    )  # fmt: skip
 
 
 def look() -> Machine:
@@ -235,7 +368,8 @@ def look() -> Machine:
         num_cores=(os.cpu_count() or 1) if is_mac else len(os.sched_getaffinity(0)),
         available_bytes=available_bytes(),
         gpu=None if is_mac else _gpu(),
-        torch_version=_torch_version(),
+        torch_version=_version("torch"),
+        flash_attention_version=_version("flash-attn"),
     )
 
 
@@ -279,10 +413,10 @@ def _said(command: str, *arguments: str) -> str:
     return ran.stdout.strip() if ran.returncode == 0 else ""
 
 
-def _torch_version() -> str:
-    """The installed torch's version, from its metadata: importing it takes seconds."""
+def _version(distribution: str) -> str:
+    """The version of an installed package, from its metadata: importing torch takes seconds. Empty where there is none."""
     try:
-        return importlib.metadata.version("torch")
+        return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:
         return ""
 

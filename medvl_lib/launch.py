@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,18 +23,20 @@ from typing import Any
 from filelock import FileLock, Timeout
 from pydantic import TypeAdapter
 
-from medvl_lib.errors import HeavyStepFailed, MedVLError
+from medvl_lib.errors import HeavyStepFailed, Killed, MedVLError
 from medvl_lib.files import write_bytes
 from medvl_lib.hardware import Profile, process_environment
 from medvl_lib.lines import Line
 from medvl_lib.provenance import Artifact, judge
 from medvl_lib.route.line import line_steps
 from medvl_lib.step import Report, run_step
+from medvl_lib.training.checkpoints import is_complete, step_of
+from medvl_lib.training.steps import STEPS_WHILE_RUNNING
 from medvl_lib.workspace import Workspace
 
 PARENT_PIPE = "MEDVL_PARENT_PIPE"  # file descriptor that reads end-of-file when the parent is gone
 REFUSED = 2  # exit status of a step that said what is wrong and how to mend it
-GRACE_SECONDS = 20.0  # from SIGTERM to SIGKILL: training ends after its step, and a checkpoint of the full adapter takes a few seconds
+GRACE_SECONDS = 20.0  # from SIGTERM to SIGKILL, where no profile says otherwise
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,11 +61,14 @@ def write_request(path: Path, request: Request) -> None:
     write_bytes(path, REQUEST.dump_json(request, indent=1))
 
 
-def run_process(request: Path, environment: Mapping[str, str], *, poll: Callable[[], None], poll_seconds: float = 1.0) -> None:
+def run_process(
+    request: Path, environment: Mapping[str, str], *, poll: Callable[[], None], poll_seconds: float = 1.0,
+    grace_seconds: float = GRACE_SECONDS,
+) -> None:  # fmt: skip
     """Start the heavy process of a request and wait for it, calling ``poll`` meanwhile.
 
-    Whatever interrupts the wait (a cancelled run, Ctrl-C) stops the whole process group: SIGTERM, then SIGKILL after GRACE_SECONDS.
-    Raises HeavyStepFailed with the signal or the exit status.
+    Whatever interrupts the wait (a cancelled run, Ctrl-C) stops the whole process group: SIGTERM, then SIGKILL after the grace time.
+    Raises Killed with the signal, or HeavyStepFailed with the exit status.
     """
     reading, writing = os.pipe()
     try:
@@ -80,27 +85,50 @@ def run_process(request: Path, environment: Mapping[str, str], *, poll: Callable
                 poll()
             poll()
         except BaseException:
-            stop_group(process)
+            stop_group(process, grace_seconds)
             raise
     finally:
         os.close(writing)
+    kill_group(process.pid)  # what it may have started, and left behind
     if process.returncode:
-        raise HeavyStepFailed(
+        kind = Killed if process.returncode < 0 else HeavyStepFailed
+        raise kind(
             found=_ending(process.returncode), where=f"python -m medvl_lib.launch {request}",
             do="read the compute logs above; a killed training run resumes from its newest checkpoint when materialized again",
         )  # fmt: skip
 
 
-def stop_group(process: subprocess.Popen[bytes]) -> None:
-    """Ask the process group to end, and make it after the grace time."""
+def stop_group(process: subprocess.Popen[bytes], grace_seconds: float = GRACE_SECONDS) -> None:
+    """Ask the process group to end, and make it after the grace time; whoever outlives its leader is made to end at once."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGTERM)
-    try:
-        process.wait(GRACE_SECONDS)
-    except subprocess.TimeoutExpired:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(grace_seconds)
+    kill_group(process.pid)
+    process.wait()
+
+
+def kill_group(leader: int) -> None:
+    """End whatever is left of a process group."""
+    with suppress(ProcessLookupError, PermissionError):  # nobody is left; macOS says so of a group of zombies with the second
+        os.killpg(leader, signal.SIGKILL)
+
+
+def left_off(workspace: Workspace, steps: Sequence[str], line: str) -> str | None:
+    """How far a training of these steps came, and what of it is kept, in words; None where none is under way."""
+    journals = [path for step in steps for path in workspace.checkpoints(step, line, "x").parent.glob(f"*/{STEPS_WHILE_RUNNING}")]
+    if not journals:
+        return None
+    journal = max(journals, key=lambda path: path.stat().st_mtime_ns)
+    done = journal.read_text(encoding="utf-8").count("\n")
+    kept = max((step_of(path) for path in journal.parent.glob("checkpoint-*") if is_complete(path)), default=0)
+    lost = max(0, done - kept)
+    said = (
+        f"the training was stopped after step {done}; its newest checkpoint is of step {kept}"
+        if kept
+        else f"the training was stopped after step {done}, before its first checkpoint"
+    )
+    return f"{said}: {lost} steps are lost" + (", and are done again when it goes on" if lost else "; it goes on from there")
 
 
 def _ending(status: int) -> str:
@@ -119,6 +147,8 @@ def die_with_parent() -> None:
 
     def watch() -> None:
         os.read(int(descriptor), 1)  # nobody writes: this returns when the last writing end is closed
+        if os.getpgrp() == os.getpid():
+            os.killpg(os.getpid(), signal.SIGKILL)  # and whatever this process has started
         os.kill(os.getpid(), signal.SIGKILL)
 
     threading.Thread(target=watch, daemon=True, name="die-with-parent").start()
@@ -182,7 +212,7 @@ def _perform(request: Request, report: Callable[[Mapping[str, Any]], None]) -> i
     try:
         done = perform(request, report)
     except MedVLError as error:
-        report({"refused": {"found": error.found, "where": error.where, "do": error.do}})
+        report({"refused": {"found": error.found, "where": error.where, "do": error.do}, "is_passing": error.is_passing})
         sys.stderr.write(f"{error}\n")
         return REFUSED
     report({"done": {artifact.key: artifact.fingerprint for artifact in done}})

@@ -5,17 +5,20 @@ differ in values alone; nothing on the route asks which one it is running. How a
 ``route``.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar, get_args
 
 from medvl_lib.audit import AuditSpec
-from medvl_lib.benchmark.gate import EVERY, Gate, RecallGuardrail
+from medvl_lib.benchmark.gate import EVERY, Gate, Guardrail, RecallGuardrail
+from medvl_lib.benchmark.goals import StretchGoal
 from medvl_lib.benchmark.slices import ALL
 from medvl_lib.chat import LABELS
 from medvl_lib.datasets import DATASETS, clinical_documents
-from medvl_lib.datasets.descriptions import DESCRIBE
+from medvl_lib.datasets.descriptions import DESCRIBE, STAGE
+from medvl_lib.datasets.mimic_cxr_texts import IMPRESSION_REQUEST
 from medvl_lib.errors import SettingsError
 from medvl_lib.evaluation.metrics import METRICS
 from medvl_lib.evaluation.parity import ParitySpec
@@ -25,7 +28,7 @@ from medvl_lib.models.spec import LANGUAGE_TARGETS, TOWER_TARGETS, Family, Model
 from medvl_lib.pairs import Dataset
 from medvl_lib.settings import Settings, nearest_of, override, require_known_names, unknown_key
 from medvl_lib.split import SplitSpec
-from medvl_lib.training.recipe import MatchRecipe, Recipe, Stage
+from medvl_lib.training.recipe import PACE, UPDATE, Handover, MatchRecipe, Recipe, Stage
 from medvl_lib.validation import Limits
 
 Number = TypeVar("Number", int, float)
@@ -51,6 +54,8 @@ class Line:
     """How many pairs are asked again in the forms in which the line may be served, and how alike the answers must be."""
     extraction_request: str
     """What ``/extract`` asks: a question that the line is trained on. Not identity: nothing that is written depends on it."""
+    stretch_goals: tuple[StretchGoal, ...] = ()
+    """Figures that somebody hoped for, shown beside what was measured. Not identity: nothing decides by them."""
 
     def __post_init__(self) -> None:
         """Refuse a line that answers nothing, encoders that do not come first or are several (a line has one index), cases without one."""
@@ -59,6 +64,7 @@ class Line:
         objectives = [stage.objective for stage in self.stages]
         if "match" in objectives[1:] or not self.answering:
             raise ValueError(f"stages with the objectives {objectives}: one that matches may come first, and at least one must answer")
+        _require_one_training(self.answering)
 
     @property
     def encoder(self) -> Stage | None:
@@ -74,6 +80,25 @@ class Line:
     def answering(self) -> tuple[Stage, ...]:
         """The stages that learn to answer: each goes on with the adapter of the one before."""
         return tuple(stage for stage in self.stages if stage.objective != "match")
+
+
+def _require_one_training(stages: Sequence[Stage]) -> None:
+    """Refuse stages that go on from one another and do not share the steps of one recipe, or hand nothing over."""
+    names = [stage.name for stage in stages]
+    shares = 0.0
+    for stage in stages:
+        if not math.isclose(stage.share_before, shares, abs_tol=1e-9):
+            raise ValueError(f"share_before = {stage.share_before:g} of {stage.name}: the stages before it have {shares:g} of the steps")
+        shares += stage.share_of_steps
+    if not math.isclose(shares, 1.0):
+        raise ValueError(f"share_of_steps of {', '.join(names)} add up to {shares:g}: the line's steps are shared out among them, so to 1")
+    first, *others = stages
+    for stage in others:
+        unlike = [name for name in (*PACE, *UPDATE) if getattr(stage.recipe, name) != getattr(first.recipe, name)]
+        if unlike:
+            raise ValueError(f"{first.name} and {stage.name} differ in {', '.join(unlike)}: one goes on with the other's weights and steps")
+    if without := [stage.name for stage in stages[:-1] if stage.handover is None]:
+        raise ValueError(f"{', '.join(without)}: another stage goes on from it, so name in handover what it has to show before")
 
 
 def _retrieves(evaluation: EvaluationSpec, stages: Sequence[Stage]) -> bool:
@@ -107,6 +132,11 @@ MODELS: Mapping[Family, ModelSpec] = {
         family="mllama", source="hub", hub_id="meta-llama/Llama-3.2-11B-Vision-Instruct",
         revision="9eb2daaa8597bf192a8b0e73f848f3a102794df5",
         seed=0, path="", max_pixels=4 * 560 * 560,  # its four tiles
+    ),
+    "llava_med": ModelSpec(  # for research only; in its publisher's layout, which is converted when the base model is prepared
+        family="llava_med", source="hub", hub_id="microsoft/llava-med-v1.5-mistral-7b",
+        revision="91bb16c122001ddc9cf1fd36ce1dae09448943a2",
+        seed=0, path="", max_pixels=336 * 336,  # the square of its vision tower
     ),
 }  # fmt: skip
 """The published checkpoint of each family: what a line starts from that is set to the family."""
@@ -193,16 +223,73 @@ IMAGING = Line(
     extraction_request=DESCRIBE["en"],
 )  # fmt: skip
 
-LINES: Mapping[str, Line] = {line.name: line for line in (DOCUMENTS, IMAGING)}
+CURRICULUM = Recipe(  # the requirement document's numbers; where it has none, those of the documents line
+    learning_rate=2e-4, num_epochs=3, max_steps=0,
+    effective_batch=8,  # "4-8, with accumulation"
+    warmup_share=0.03, weight_decay=0.0, max_gradient_norm=1.0,
+    # 30-60 M trainable parameters, counted: 30,277,632 on Qwen2.5-VL-7B; on LLaVA-Med 31,457,280, and 20,979,712 of its projector
+    lora_rank=12, lora_alpha=24, lora_dropout=0.05,
+    lora_targets=LANGUAGE_TARGETS, seed=42, pairs_per_dataset={}, mixture_weights={}, max_training_pairs=0, max_validation_pairs=100,
+    validations_per_epoch=4,
+    fully_trained=("multi_modal_projector",), fully_trained_rate=2e-5,  # as the document trains it; the rate is that of LLaVA's authors
+    max_training_images=10_003,  # as many as the requirement document's authors had
+    max_images_per_group=20,  # one patient of MIMIC-CXR has 174 studies
+)  # fmt: skip
+"""How both stages of the radiology line are trained."""
+
+RADIOLOGY = Line(
+    name="radiology",
+    datasets=("mimic_cxr",),
+    rejected_share_budgets={"mimic_cxr": DATASETS["mimic_cxr"].rejected_share_budget},
+    split=SplitSpec(  # the document's 90/10 has no test set; of the publisher's split, whose validation set is 0.8 %, the test set is kept
+        seed=42, validation_share=0.1, test_share=0.1, kept_publisher_splits=("test", "benchmark"),
+    ),
+    model=MODELS["llava_med"],  # with MODELS["qwen2_5_vl"] fully_trained=() and fully_trained_rate=0.0 in CURRICULUM: it has no such module
+    audit=AuditSpec(max_tokens=4096, min_glyph_height_pixels=0.0),
+    stages=(
+        Stage(
+            name="impression", objective="generate", recipe=CURRICULUM, pairs={STAGE: "impression"}, share_of_steps=0.35,
+            handover=Handover(),
+        ),
+        Stage(
+            name="reasoning", objective="generate", recipe=CURRICULUM, pairs={STAGE: "reasoning"}, share_of_steps=0.65, share_before=0.35,
+        ),
+    ),
+    evaluation=EvaluationSpec(
+        splits=("test",), max_pairs_per_dataset=0, max_answer_tokens=512, controls=("blank_image", "shuffled_image"), seed=42, datasets=(),
+        further_variants=(),
+    ),
+    gate=Gate(
+        primary_metric="chexpert_rule_f1_micro",  # 13 labels, without No Finding
+        guardrails=(
+            Guardrail(metric="bleu_4", margin=2.0, slice=f"{STAGE}=impression"),
+            Guardrail(metric="rouge_l", margin=0.05, slice=f"{STAGE}=impression"),
+            Guardrail(metric="fact_recall", margin=0.05, slice=f"{STAGE}=reasoning"),
+            Guardrail(metric="unsupported_statement_rate", margin=0.05, slice=f"{STAGE}=reasoning"),
+            Guardrail(metric="icd_category_f1", margin=0.05, slice=f"{STAGE}=reasoning"),
+        ),
+    ),
+    parity=ParitySpec(),
+    extraction_request=IMPRESSION_REQUEST,
+    stretch_goals=(
+        StretchGoal(wanted="Stage A loss < 2.0", stage="impression", below=2.0),
+        StretchGoal(wanted="Stage B loss < 1.5", stage="reasoning", below=1.5),
+        StretchGoal(wanted="BLEU score > 0.3", metric="bleu_4", above=30.0),
+        StretchGoal(wanted="CheXpert F1 > 0.7", metric="chexpert_rule_f1_micro", above=0.7),
+    ),
+)  # fmt: skip
+
+LINES: Mapping[str, Line] = {line.name: line for line in (DOCUMENTS, IMAGING, RADIOLOGY)}
 
 TINY_MODELS: Mapping[Family, tuple[str, int]] = {
     "qwen2_5_vl": ("medvl/tiny-qwen2.5-vl", 256 * 28 * 28),
     "mllama": ("medvl/tiny-llama-3.2-vision", 4 * 112 * 112),
+    "llava_med": ("medvl/tiny-llava-med", 112 * 112),
     "siglip": ("medvl/tiny-siglip", 96 * 96),
 }
 """What the small models are called, and the pixels that they keep of a picture."""
 
-TINY_STEPS: Mapping[Family, int] = {"qwen2_5_vl": 120, "mllama": 40, "siglip": 30}
+TINY_STEPS: Mapping[Family, int] = {"qwen2_5_vl": 120, "mllama": 40, "llava_med": 60, "siglip": 30}
 """Optimizer steps of a small model: enough to learn something, few enough for a look."""
 
 
@@ -240,7 +327,7 @@ def _tiny_stage(stage: Stage, answering: Family) -> Stage:
         stage.recipe, learning_rate=5e-3, num_epochs=1, max_steps=TINY_STEPS[answering], effective_batch=4, lora_rank=32, lora_alpha=64,
         lora_dropout=0.0, max_training_pairs=600, max_validation_pairs=16, validations_per_epoch=2,
     )  # fmt: skip
-    return replace(stage, recipe=recipe)
+    return replace(stage, recipe=recipe, handover=stage.handover and replace(stage.handover, num_answers=4, max_answer_tokens=96))
 
 
 def lines_of(settings: Settings) -> tuple[Line, ...]:

@@ -22,9 +22,10 @@ REJECTIONS = "rejections.parquet"
 
 Split = Literal["train", "validation", "test", "benchmark"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test", "benchmark")
-AnswerKind = Literal["facts", "closed", "open", "report", "class", "grade", "impression", "diagnoses"]
+AnswerKind = Literal["facts", "closed", "open", "report", "class", "grade", "impression", "findings", "diagnoses"]
 """What a pair may want to hear: facts that are known; the answer to a closed question, or to an open one; a report, or a page as it stands;
-a report that names one of declared classes; one whose classes are grades; the impression of a study; coded diagnoses."""
+a report that names one of declared classes; one whose classes are grades; the impression of a study; its
+findings; coded diagnoses."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,11 +1,15 @@
 """The served pointer: one small file a line that is the truth of what is served. No model here.
 
-In: a decision that says promote, the gate's or a person's. Out: ``served/<line>.json``, replaced as a whole. Without one a line serves its
-base model as it is. What a server does with it belongs to serving.
+In: a decision that says promote, the gate's or a person's; or a person's word that what was served before is to be served again. Out:
+``served/<line>.json``, replaced as a whole: what is served, what was served before it, and who holds it where it is held. Without one a
+line serves its base model as it is. What a server does with it belongs to serving.
 """
 
 from dataclasses import asdict, dataclass
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from filelock import FileLock
 
 from medvl_lib.evaluation.predictions import Variant
 from medvl_lib.files import read_json, write_json
@@ -50,17 +54,68 @@ class Contender(NamedTuple):
         return self.weights.data_version if self.adapter is None else digest([self.weights.data_version, self.adapter.data_version])
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hold:
+    """A person's word that the pointer stays where it is, whatever is promoted."""
+
+    by: str
+    """Who holds it."""
+    reason: str
+    since: str
+    """ISO 8601 in UTC."""
+    record: str
+    """Fingerprint of the rollback that it came with."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """All that the pointer's file says."""
+
+    served: Served | None = None
+    """None: the base model as it is."""
+    previous: Served | None = None
+    """What was served before; None where that was the base model as it is."""
+    hold: Hold | None = None
+
+
+def read_state(workspace: Workspace, line: str) -> State:
+    """What is served, what was served before it, and whether it is held."""
+    path = workspace.served(line)
+    if not path.is_file():
+        return State()
+    found: dict[str, Any] = {"previous": None, "hold": None, **read_json(path)}  # a file from before there were rollbacks has neither
+    previous, hold = found.pop("previous"), found.pop("hold")
+    return State(
+        served=Served(**found) if found else None, previous=None if previous is None else Served(**previous),
+        hold=None if hold is None else Hold(**hold),
+    )  # fmt: skip
+
+
+def write_state(workspace: Workspace, line: str, state: State) -> None:
+    """Replace all of it at once: nobody sees a pointer that has moved and is not held yet."""
+    served = {} if state.served is None else asdict(state.served)
+    others = {name: None if value is None else asdict(value) for name, value in (("previous", state.previous), ("hold", state.hold))}
+    write_json(workspace.served(line), {**served, **others})
+
+
+def pointer_lock(workspace: Workspace, line: str) -> FileLock:
+    """Who moves a pointer holds this."""
+    path: Path = workspace.lock(f"served-{line}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(path)
+
+
 def read_pointer(workspace: Workspace, line: str) -> Served | None:
     """What is served, or None before the first promotion: then the base model is served as it is."""
-    path = workspace.served(line)
-    return Served(**read_json(path)) if path.is_file() else None
+    return read_state(workspace, line).served
 
 
 def move_pointer(workspace: Workspace, served: Served) -> bool:
-    """Serve this from now on; returns whether anything changed."""
-    if read_pointer(workspace, served.line) == served:
+    """Serve this from now on, and remember what was served before; returns whether anything changed: never while it is held."""
+    state = read_state(workspace, served.line)
+    if state.served == served or state.hold is not None:
         return False
-    write_json(workspace.served(served.line), asdict(served))
+    write_state(workspace, served.line, State(served=served, previous=state.served))
     return True
 
 
@@ -75,6 +130,13 @@ def contender_at(workspace: Workspace, served: Served) -> Contender:
     if served.adapter_step is None or served.adapter_fingerprint is None:
         return Contender(weights)
     return Contender(weights, read_artifact(workspace.directory(served.adapter_step, served.line, served.adapter_fingerprint)))
+
+
+def told(workspace: Workspace, line: str) -> str:
+    """What a line serves, and who holds it there where somebody does."""
+    state = read_state(workspace, line)
+    said = in_words(line, state.served)
+    return said if state.hold is None else f"{said}; held by {state.hold.by} since {state.hold.since}: {state.hold.reason}"
 
 
 def in_words(line: str, pointer: Served | None) -> str:

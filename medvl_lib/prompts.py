@@ -138,6 +138,15 @@ def render_prompt(prompt_format: PromptFormat, messages: Sequence[Message]) -> s
     )
 
 
+def render_opening(prompt_format: PromptFormat, messages: Sequence[Message]) -> str:
+    """The prompt as an answer is generated from it: without blanks at its end.
+
+    A tokenizer of words (SentencePiece) writes the blank before an answer into the answer's first token: alone at the end of a prompt it
+    would be a token that stands nowhere in training.
+    """
+    return render_prompt(prompt_format, messages).rstrip(" ")
+
+
 def render_target(prompt_format: PromptFormat, answer: str) -> str:
     """The text that is trained on: the answer and the token that ends it."""
     return answer + prompt_format.eos_token

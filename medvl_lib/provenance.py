@@ -386,3 +386,39 @@ def ancestor(workspace: Workspace, artifact: Artifact, step: str, name: str) -> 
             do="name one of its inputs: " + ", ".join(artifact.inputs),
         )  # fmt: skip
     return read_artifact(workspace.directory(step, name, mark))
+
+
+def require_one_of_each(workspace: Workspace, inputs: Iterable[Artifact]) -> None:
+    """Refuse inputs that were made from different contents of one thing: a split of last week's pairs beside this week's.
+
+    Walked from the inputs up, each thing once: where two of them name the same contents of it, one of the two is followed.
+    What is not there any more, since it was collected, is not looked into.
+    """
+    seen: dict[str, tuple[str, str]] = {}
+    left = [(artifact.key, artifact.data_version, artifact.fingerprint, "this step") for artifact in inputs]
+    while left:
+        further: list[tuple[str, str, str, str]] = []
+        for key, version, mark, by in left:
+            if key in seen:
+                _require_same(key, version, by, *seen[key])
+                continue
+            seen[key] = (version, by)
+            step, _, name = key.partition("/")
+            path = workspace.directory(step, name, mark) / PROVENANCE
+            if path.is_file():
+                record = read_json(path)
+                further += [(above, found, record["inputs"][above], key) for above, found in record["input_data_versions"].items()]
+        left = further
+
+
+def _require_same(key: str, version: str, by: str, other: str, other_by: str) -> None:
+    if version == other:
+        return
+    step, _, name = key.partition("/")
+    old = by if other_by == "this step" else other_by
+    old_step, _, old_name = old.partition("/")
+    raise InputRefused(
+        found=f"two contents of {key}: {other_by} reads {other}, and {by} {version}", where=key,
+        do=f"materialize {old_name}/{old_step} again, with all that stands between {name}/{step} and this step" if old_name
+        else f"materialize what stands between {name}/{step} and this step again",
+    )  # fmt: skip

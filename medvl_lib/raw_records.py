@@ -33,7 +33,7 @@ class RawFile:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Observed:
+class Observed:
     """When a file was last seen to change: lets an unchanged file keep its hash. Never part of a data version."""
 
     folder: Annotated[str, Column("where the raw folder was")]
@@ -49,7 +49,7 @@ def observe(folder: Path, memory: Path, *, cure: str) -> tuple[RawFile, ...]:
     Raises InputMissing with ``cure`` when the folder is not there or empty.
     """
     where = str(folder.resolve())
-    known = {(row.path, row.num_bytes, row.modified_ns): row.sha256 for row in _remembered(memory) if row.folder == where}
+    known = {(row.path, row.num_bytes, row.modified_ns): row.sha256 for row in observations(memory, folder)}
     seen: list[tuple[RawFile, int]] = []
     for name in _names(folder):
         path = folder / name
@@ -59,7 +59,7 @@ def observe(folder: Path, memory: Path, *, cure: str) -> tuple[RawFile, ...]:
     if not seen:
         found = "a file, where a folder should be" if folder.is_file() else "no files" if folder.is_dir() else "no such folder"
         raise InputMissing(found=found, where=str(folder), do=cure)
-    write_whole(memory, lambda temporary: write_table(temporary, _Observed, (_observed(where, *each) for each in seen)))
+    write_whole(memory, lambda temporary: write_table(temporary, Observed, (_observed(where, *each) for each in seen)))
     return tuple(file for file, _ in seen)
 
 
@@ -72,15 +72,16 @@ def _names(folder: Path) -> list[str]:
     return sorted(found, key=lambda name: name.split("/"))
 
 
-def _observed(where: str, file: RawFile, modified_ns: int) -> _Observed:
-    return _Observed(folder=where, path=file.path, num_bytes=file.num_bytes, modified_ns=modified_ns, sha256=file.sha256)
+def _observed(where: str, file: RawFile, modified_ns: int) -> Observed:
+    return Observed(folder=where, path=file.path, num_bytes=file.num_bytes, modified_ns=modified_ns, sha256=file.sha256)
 
 
-def _remembered(memory: Path) -> Iterator[_Observed]:
-    """What was seen last time; a memory that is damaged or of another make remembers nothing, and everything is hashed again."""
+def observations(memory: Path, folder: Path) -> Iterator[Observed]:
+    """What was seen of a folder last time; a memory that is damaged or of another make has none, and everything is hashed again."""
+    where = str(folder.resolve())
     if memory.is_file():
         with suppress(ArrowInvalid, InputRefused):  # pyright: ignore[reportUnknownArgumentType]
-            yield from read_table(memory, _Observed)
+            yield from (row for row in read_table(memory, Observed) if row.folder == where)
 
 
 def require_unchanged(manifest: Path, files: tuple[RawFile, ...], folder: Path, dataset: str) -> None:

@@ -30,7 +30,7 @@ from medvl_lib.pairs import PAIRS, SPLITS, Split
 from medvl_lib.provenance import Fact, Outcome
 from medvl_lib.rules import columns_are_as_declared, no_rows, outcome, rule, stream
 from medvl_lib.tables import Column, Float32, TableWriter, num_rows, read_column, read_table, read_vectors, write_table
-from medvl_lib.tokenization import open_reader, tokenize
+from medvl_lib.tokenization import ModelReader, open_reader, tokenize
 
 REVISION = 1  # first version
 REVISIONS = (REVISION, case_index.REVISION)
@@ -111,23 +111,37 @@ def write_retrieved_cases(
         conversations = (item for split in SPLITS if split in splits for item in read_conversations(conversations_path(chat, split)))
         pairs = {pair.pair_id: pair for pair in asked(chat, splits)}
         for conversation in conversations:
-            pair, cases = pairs[conversation.pair_id], found.get(conversation.pair_id, [])
-            heading = HEADINGS.get(pair.language)
-            kept = cases if heading else []
-            while True:
-                preface = worded(heading or "", [case.text for case in kept])
-                [tokenized] = tokenize([with_cases(conversation, preface)], reader)
-                if len(tokenized.ids) <= max_tokens or not kept:
-                    break
-                kept = kept[:-1]
-            num_dropped += len(cases) - len(kept) if heading else 0
-            num_without += not kept
+            pair = pairs[conversation.pair_id]
+            cases = found.get(conversation.pair_id, []) if pair.language in HEADINGS else []
+            kept = fitting(conversation, [case.text for case in cases], pair.language, reader, max_tokens)
+            num_dropped += len(cases) - kept.num_cases
+            num_without += not kept.num_cases
             writer.write(RetrievedCases(
                 pair_id=pair.pair_id, dataset=pair.dataset, split=pair.split, group_id=f"{pair.dataset}/{pair.group_id}",
-                image_ids=pair.image_ids, cases=tuple(kept), preface=preface, num_dropped=len(cases) - len(kept) if heading else 0,
-                num_tokens=len(tokenized.ids),
+                image_ids=pair.image_ids, cases=tuple(cases[: kept.num_cases]), preface=kept.preface,
+                num_dropped=len(cases) - kept.num_cases, num_tokens=kept.num_tokens,
             ))  # fmt: skip
     return {"num_conversations": writer.num_rows, "num_dropped_cases": num_dropped, "num_without_cases": num_without}
+
+
+class Fitting(NamedTuple):
+    """The words before a question, and how many cases and tokens that makes."""
+
+    preface: str
+    num_cases: int
+    num_tokens: int
+    """Of the whole conversation with them."""
+
+
+def fitting(conversation: Conversation, texts: Sequence[str], language: str, reader: ModelReader, max_tokens: int) -> Fitting:
+    """The words of as many cases (``texts``, the most similar first) as leave a conversation of at most ``max_tokens``, or of none."""
+    num_cases = len(texts) if language in HEADINGS else 0
+    while True:
+        preface = worded(HEADINGS.get(language, ""), texts[:num_cases])
+        [tokenized] = tokenize([with_cases(conversation, preface)], reader)
+        if len(tokenized.ids) <= max_tokens or not num_cases:
+            return Fitting(preface, num_cases, len(tokenized.ids))
+        num_cases -= 1
 
 
 class _Index(NamedTuple):

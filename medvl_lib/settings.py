@@ -14,6 +14,7 @@ import tomllib
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
+from zoneinfo import available_timezones
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, PrivateAttr, TypeAdapter, ValidationError, ValidationInfo
 from pydantic_core import ErrorDetails
@@ -23,8 +24,11 @@ from medvl_lib.workspace import Workspace
 
 FILE = "dagster_project.toml"
 VARIABLE = "MEDVL_SETTINGS"
-RESERVED = ("everything", "overfit", "benchmark_store")  # the jobs over all lines, and the asset beside them
+RESERVED = ("everything", "overfit", "benchmark", "smoke", "data", "benchmark_store")  # the jobs over all lines, and the asset beside them
+DATA_JOBS = "data_"  # what the jobs of one dataset, or of one line's data, are called before its name
 LINE_NAME = re.compile(r"[a-z][a-z0-9_]{0,59}")
+CRON = re.compile(r"[-0-9*/,A-Za-z]+( [-0-9*/,A-Za-z]+){4}")
+OWNER = re.compile(r"team:[\w-]+|[^@\s]+@[^@\s]+\.[^@\s]+")
 QUOTED = re.compile(r"'([^']*)'")
 
 Value = TypeVar("Value")
@@ -96,6 +100,70 @@ class LineSettings(BaseModel):
     parity: Changes = {}
 
 
+def _a_cron(text: str) -> str:
+    if not CRON.fullmatch(text):
+        raise ValueError("write five fields (minute, hour, day of the month, month, day of the week), such as 0 3 * * 1-5")
+    return text
+
+
+def _a_time_zone(text: str) -> str:
+    if text not in available_timezones():
+        raise ValueError("name a time zone of the IANA's list, such as Europe/Berlin or UTC")
+    return text
+
+
+Cron = Annotated[str, AfterValidator(_a_cron)]
+
+
+def _an_owner(text: str) -> str:
+    if not OWNER.fullmatch(text):
+        raise ValueError("write an e-mail address, or team:name")
+    return text
+
+
+class AutomationSettings(BaseModel):
+    """``[automation]``: when the graph looks for something to do. What looks is switched on in the UI; all of it is off at first."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
+
+    look_seconds: int = Field(default=60, ge=5)
+    """How often sensors look: for new raw files, changed data, regressions."""
+    cron: Cron = "0 3 * * *"
+    """When a line's data are brought up to date, where no sensor does it."""
+    crons: dict[str, Cron] = {}
+    """The same for one line alone, by its name."""
+    time_zone: Annotated[str, AfterValidator(_a_time_zone)] = "UTC"
+    """What the clock of ``cron`` and ``crons`` shows."""
+    served_model_fresh_days: float | None = Field(default=None, gt=0)
+    """After how many days without a promotion the UI calls what a line serves stale; None: never."""
+    keep_runs_days: float | None = Field(default=None, gt=0)
+    """After how many days a finished run is forgotten with its events when the services start; None: never."""
+
+
+class NotificationSettings(BaseModel):
+    """``[notifications]``: who is told of failed runs and of regressions. What a secret is stands in the environment alone.
+
+    ``MEDVL_WEBHOOK_URL`` stands for a webhook whose address is a secret, ``MEDVL_WEBHOOK_TOKEN`` is sent as a bearer token,
+    ``MEDVL_SMTP_USER`` and ``MEDVL_SMTP_PASSWORD`` are how the mail server knows us.
+    """
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
+
+    webhook: str = ""
+    """Where a JSON object is posted to; ``environment``: the address in MEDVL_WEBHOOK_URL. Empty: nowhere."""
+    mail_to: list[str] = []
+    """Who gets an e-mail; empty: nobody."""
+    mail_from: str = ""
+    """Who it is from."""
+    smtp_host: str = ""
+    """The mail server."""
+    smtp_port: int = Field(default=587, ge=1, le=65535)
+    smtp_security: Literal["starttls", "tls", "none"] = "starttls"
+    """How the connection is encrypted; ``none`` sends no password."""
+    ui: str = ""
+    """Where the UI can be reached, for links: ``http://medvl.hospital.example:3000``. Empty: no links."""
+
+
 class Settings(BaseModel):
     """The whole file."""
 
@@ -113,6 +181,12 @@ class Settings(BaseModel):
     """Changes to the lines, and lines that are ``like`` another; one that is not listed stays as ``lines.py`` has it."""
     profiles: dict[str, Changes] = {}
     """Changes to the fields of a hardware profile. They say where and how fast, except the three of ``hardware.Numerics``."""
+    owners: dict[str, list[Annotated[str, AfterValidator(_an_owner)]]] = {}
+    """Who answers for a dataset or a line, as the UI shows it: e-mail addresses, and ``team:name``."""
+    automation: AutomationSettings = AutomationSettings()
+    """When the graph looks for something to do."""
+    notifications: NotificationSettings = NotificationSettings()
+    """Who is told of failed runs and regressions; nobody, unless it says so."""
 
     _path: Path = PrivateAttr()
 
@@ -205,7 +279,8 @@ def nearest_of(word: str, valid: Collection[str]) -> str:
 
 
 def _valid_keys(table: list[str]) -> tuple[str, ...]:
-    return tuple((TABLES[table[0]] if table else Settings).model_fields)
+    tables: dict[str, type[BaseModel]] = {**TABLES, "automation": AutomationSettings, "notifications": NotificationSettings}
+    return tuple((tables[table[0]] if table else Settings).model_fields)
 
 
 def unknown_key(key: str, valid: Collection[str], where: str) -> SettingsError:
@@ -226,10 +301,19 @@ def require_known_names(settings: Settings, *, datasets: Collection[str], lines:
                 raise unknown_key(name, known, settings.where(table))
     for name, line in settings.lines.items():
         _require_variation(settings, name, line, lines, datasets)
+    _require_keys(settings.owners, [*datasets, *lines, *settings.lines], settings.where("owners"))
+    _require_keys(settings.automation.crons, [*lines, *settings.lines], settings.where("automation", "crons"))
     if settings.profile != "auto" and settings.profile not in profiles:
         raise SettingsError(
             found=f"profile = {settings.profile!r}", where=f"{settings.path}, top level", do=f"choose auto, {', '.join(sorted(profiles))}"
         )
+
+
+def _require_keys(named: Collection[str], known: Collection[str], where: str) -> None:
+    """Refuse a key that is no name of these."""
+    for name in named:
+        if name not in known:
+            raise unknown_key(name, known, where)
 
 
 def _require_variation(settings: Settings, name: str, line: LineSettings, lines: Collection[str], datasets: Collection[str]) -> None:
@@ -243,7 +327,7 @@ def _require_variation(settings: Settings, name: str, line: LineSettings, lines:
             where=where,
             do=f"name one of {', '.join(sorted(lines))}; a variation cannot be varied again",
         )
-    if name in lines or name in datasets or name in RESERVED:
+    if name in lines or name in datasets or name in RESERVED or name.startswith(DATA_JOBS):
         raise SettingsError(found=f"like = {line.like!r}", where=where, do=f"give it another name: {name} is taken")
     if not LINE_NAME.fullmatch(name):
         raise SettingsError(found=f"the line {name!r}", where=where, do="use small letters, digits and _, a letter first")

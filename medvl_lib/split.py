@@ -2,8 +2,8 @@
 
 In: the validated pairs of a line's datasets. Out: ``split.parquet`` with one row per pair, and ``counts.json``. A group is the patient,
 or the document where no patient is known; its place is ``sha256("<seed>:<group_id>")``, so adding or removing data never moves anyone,
-and a changed share moves only the groups at the borders. A split that the publisher gave is kept. What is found to leak is written all
-the same and named by the rules: nothing here repairs a leak in silence.
+and a changed share moves only the groups at the borders. A split that the publisher gave is kept, as far as the spec says so. What is
+found to leak is written all the same and named by the rules: nothing here repairs a leak in silence.
 """
 
 import hashlib
@@ -35,9 +35,14 @@ class SplitSpec:
     """Share of groups (0-1) that training looks at but does not learn from."""
     test_share: float
     """Share of groups (0-1) that only evaluation sees."""
+    kept_publisher_splits: tuple[Split, ...] = SPLITS
+    """Publishers' splits that are kept; a group that a publisher put into another one is shared out like those without."""
 
     def __post_init__(self) -> None:
-        """Refuse shares that leave nothing to train on or to test with."""
+        """Refuse shares that leave nothing to train on or to test with, and a publisher's test set that would be trained on."""
+        if not {"test", "benchmark"} <= set(self.kept_publisher_splits):
+            kept = list(self.kept_publisher_splits)
+            raise ValueError(f"kept_publisher_splits = {kept!r} must name test and benchmark: what a publisher held out is not trained on")
         if not (self.test_share > 0 and self.validation_share >= 0 and self.test_share + self.validation_share < 1):
             shares = f"test_share = {self.test_share!r}, validation_share = {self.validation_share!r}"
             raise ValueError(f"{shares}: the first must be above 0, the second 0 or more, and their sum below 1")
@@ -92,7 +97,8 @@ def write_split(directory: Path, validated: Mapping[str, Path], spec: SplitSpec)
 
 
 def _row(pair: Pair, spec: SplitSpec) -> SplitRow:
-    split = split_of(pair.group_id, spec) if pair.publisher_split is None else pair.publisher_split
+    given = pair.publisher_split
+    split = given if given is not None and given in spec.kept_publisher_splits else split_of(pair.group_id, spec)
     return SplitRow(pair_id=pair.pair_id, dataset=pair.dataset, group_id=pair.group_id, image_ids=pair.image_ids, split=split)
 
 

@@ -11,7 +11,18 @@ from typing import NamedTuple
 from medvl_lib.errors import InputRefused
 from medvl_lib.examples import Examples
 from medvl_lib.exhibits import Exhibit
-from medvl_lib.provenance import Artifact, Fact, Rule, digest, fingerprint, made_from, resolve, reusable, write_step
+from medvl_lib.provenance import (
+    Artifact,
+    Fact,
+    Rule,
+    digest,
+    fingerprint,
+    made_from,
+    require_one_of_each,
+    resolve,
+    reusable,
+    write_step,
+)
 from medvl_lib.workspace import Workspace
 
 Report = Callable[[Mapping[str, Fact]], None]
@@ -117,6 +128,7 @@ class _Identity(NamedTuple):
 
 def _identity(workspace: Workspace, step: Step) -> _Identity:
     inputs = {source.key: resolve(workspace, source.step, source.name, source.rules) for source in step.reads}
+    require_one_of_each(workspace, inputs.values())
     if step.observe is None:
         return _Identity(step.version, inputs, "")
     observed = step.observe(workspace, inputs)

@@ -17,8 +17,8 @@ from tokenizers import Encoding, Tokenizer
 
 from medvl_lib.chat import Conversation
 from medvl_lib.errors import MedVLError
-from medvl_lib.images import ImageStore, rgb_pixels
-from medvl_lib.prompts import PromptFormat, expand_images, read_prompt_format, render_prompt, render_target, split_answer
+from medvl_lib.images import Pictures, rgb_pixels
+from medvl_lib.prompts import PromptFormat, expand_images, read_prompt_format, render_opening, render_prompt, render_target, split_answer
 from medvl_lib.tables import Column
 from medvl_lib.vision_tokens import SeenPicture, Sizing, read_sizing
 
@@ -65,7 +65,7 @@ class ModelReader:
     """Image id -> height and width of the upright picture; remembers them, and may be called from several threads."""
 
 
-def open_reader(model_directory: Path, images: ImageStore, *, max_pixels: int) -> ModelReader:
+def open_reader(model_directory: Path, images: Pictures, *, max_pixels: int) -> ModelReader:
     """What a model directory makes of conversations; a truncation or padding left in its tokenizer file is undone."""
     prompt_format = read_prompt_format(model_directory)
     tokenizer = Tokenizer.from_file(str(model_directory / "tokenizer.json"))
@@ -90,9 +90,13 @@ def tokenize(conversations: Sequence[Conversation], reader: ModelReader) -> list
         expand_images(render_prompt(prompt_format, before), prompt_format.image_token, [picture.num_tokens for picture in shown])
         for (before, _), shown in zip(parts, pictures, strict=True)
     ]
+    openings = [
+        expand_images(render_opening(prompt_format, before), prompt_format.image_token, [picture.num_tokens for picture in shown])
+        for (before, _), shown in zip(parts, pictures, strict=True)
+    ]
     targets = [render_target(prompt_format, answer) for _, answer in parts]
     wholes = [prompt + target for prompt, target in zip(prompts, targets, strict=True)]
-    encoded = zip(conversations, *(_encode(reader, texts) for texts in (wholes, prompts, targets)), pictures, strict=True)
+    encoded = zip(conversations, *(_encode(reader, texts) for texts in (wholes, openings, targets)), pictures, strict=True)
     return [
         Tokenized(
             conversation=item, ids=whole.ids, num_prompt_tokens=len(prompt), num_target_tokens=len(target), pictures=shown,

@@ -15,6 +15,7 @@ from medvl_lib.errors import MedVLError
 from medvl_lib.files import read_json
 
 REVISION = 1  # first version
+CLIP_PATCH_PIXELS = 14  # of every LLaVA's vision tower
 MAX_ASPECT_RATIO = 200  # Qwen's processor refuses more
 
 
@@ -127,4 +128,29 @@ def _tiled_picture(height: int, width: int, *, tile: int, max_tiles: int) -> See
     return SeenPicture(height_pixels=seen_height, width_pixels=seen_width, num_tokens=1)
 
 
-FAMILIES: dict[str, Callable[[Mapping[str, Any], int], Sizing]] = {"qwen2_5_vl": qwen2_5_vl, "mllama": mllama}
+def llava(processor: Mapping[str, Any], max_pixels: int) -> Sizing:
+    """LLaVA: a picture is padded to a square, or its middle cut out, and resized; one token per patch of 14 x 14 pixels.
+
+    The square is of one size, since the vision tower has learned its positions: a budget of pixels that is not that is refused.
+    """
+    try:
+        side = int(processor["crop_size"]["height"])
+    except KeyError as error:
+        do = "take the file from the model's own repository: crop_size.height"
+        raise MedVLError(found=f"no {error.args[0]!r}", where="the picture processor's configuration", do=do) from error
+    if max_pixels != side * side:
+        raise MedVLError(
+            found=f"max_pixels = {max_pixels}, and a processor that always fills {side} x {side} pixels", where="[lines.<line>.model]",
+            do=f"write max_pixels = {side * side}: pictures of this family have no other size",
+        )  # fmt: skip
+    return partial(_squared_picture, side=side, is_padded=bool(processor.get("do_pad")))
+
+
+def _squared_picture(height: int, width: int, *, side: int, is_padded: bool) -> SeenPicture:
+    """The picture's own size within the square, and a token per patch of all of it."""
+    scale = side / (max(height, width) if is_padded else min(height, width))
+    seen_height, seen_width = (max(1, min(side, round(pixels * scale))) for pixels in (height, width))
+    return SeenPicture(height_pixels=seen_height, width_pixels=seen_width, num_tokens=(side // CLIP_PATCH_PIXELS) ** 2)
+
+
+FAMILIES: dict[str, Callable[[Mapping[str, Any], int], Sizing]] = {"qwen2_5_vl": qwen2_5_vl, "mllama": mllama, "llava": llava}

@@ -11,6 +11,7 @@
     <data>/requests/, locks/, runs/, dagster/  what a heavy process was asked, file locks, a run's inputs, Dagster's home
     <data>/benchmark.duckdb                    the published store, rebuilt from Parquet
     <data>/review_sheets/<line>/<fp>/          a rating sheet with its key; what raters said of it lies in <data>/reviews/<that fp>/
+    <data>/smoke/                              the smoke job's own settings and data root
     <data>/reports/<line>-<evaluation>.html    a report that was asked for on the command line
 
 In: the data root, and the run that is going on (if any). Out: paths.
@@ -99,6 +100,11 @@ class Workspace:
     def dagster_home(self) -> Path:
         """Dagster's instance folder."""
         return self.root / "dagster"
+
+    @property
+    def smoke(self) -> Path:
+        """Where the smoke job has its settings and a data root of its own."""
+        return self.root / "smoke"
 
     @property
     def demo_log(self) -> Path:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-pytest_plugins = ["tests.torch_fixtures", "tests.matching_fixtures"]
+pytest_plugins = ["tests.torch_fixtures", "tests.matching_fixtures", "tests.llava_fixtures"]
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_DATASETS_OFFLINE"] = "1"

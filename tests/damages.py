@@ -18,6 +18,7 @@ from medvl_lib.benchmark.tables import TABLES, BenchmarkRow
 from medvl_lib.ehr.contexts import CONTEXTS
 from medvl_lib.ehr.facts import EhrContext
 from medvl_lib.evaluation import galleries, parity, scores
+from medvl_lib.evaluation.handover import HANDOVER_ANSWERS, HandoverAnswer
 from medvl_lib.evaluation.predictions import FLOORS, PREDICTIONS, REFERENCES, VARIANTS, Prediction, Reference, VariantMeasurement
 from medvl_lib.files import read_json, write_json
 from medvl_lib.image_facts import IMAGE_FACTS, ImageRow
@@ -29,8 +30,9 @@ from medvl_lib.report.content import from_json
 from medvl_lib.tables import read_table, write_table
 from medvl_lib.training.frozen import FROZEN_TENSORS, FrozenTensor
 from medvl_lib.training.matching_steps import MATCHING_STEPS, MatchingStep
+from medvl_lib.training.moved import MOVED_TENSORS, MovedTensor
 from medvl_lib.training.rules import ADAPTER, SUMMARY
-from medvl_lib.training.steps import TRAINING_STEPS, TrainingStep
+from medvl_lib.training.steps import START_LOSS, TRAINING_STEPS, TrainingStep
 
 Damage = Callable[[Path], None]
 Rows = list[Any]
@@ -272,6 +274,15 @@ TRAINED: dict[str, Damage] = {
     "only_intended_weights_changed": rewritten(FROZEN_TENSORS, FrozenTensor, at(0, sha256_after="0" * 64)),
     "only_language_layers_are_adapted": renamed_tensor(ADAPTER, "lora_A.weight", "base_model.model.model.visual.merger.lora_A.weight"),
 }
+HANDED_OVER: dict[str, Damage] = {
+    "held_out_loss_fell": changed_json(SUMMARY, **{START_LOSS: 0.0}),
+    "answers_are_sound": rewritten(HANDOVER_ANSWERS, HandoverAnswer, lambda rows: [replace(row, answer="effusion " * 60) for row in rows]),
+    "full_tensors_are_whole": rewritten(
+        MOVED_TENSORS,
+        MovedTensor,
+        lambda rows: [*rows, MovedTensor(name="model.multi_modal_projector.w", norm_before=1.0, norm_of_change=float("nan"))],
+    ),
+}
 DAMAGES: dict[str, dict[str, Damage]] = {
     "raw_records": {"raw_files_are_there": rewritten(raw_records.MANIFEST, raw_records.RawFile, lambda _: [])},
     "pairs": {
@@ -314,6 +325,7 @@ DAMAGES: dict[str, dict[str, Damage]] = {
     "chat": {
         "the_gate_can_decide": rewritten(REFERENCES, Reference, lambda rows: [replace(row, expected=()) for row in rows]),
         "columns_are_as_declared": added_column(REFERENCES),
+        "every_stage_has_pairs": rewritten(REFERENCES, Reference, lambda rows: [replace(row, slices={}) for row in rows]),
         "every_pair_became_a_conversation": one_conversation_fewer,
         "roles_alternate_and_end_with_the_assistant": first_conversation(user_twice),
         "every_image_has_its_placeholder": first_conversation(no_placeholder),
@@ -385,7 +397,7 @@ DAMAGES: dict[str, dict[str, Damage]] = {
         ),
     },
     "overfit": {**TRAINED, "pairs_were_learned": rewritten(TRAINING_STEPS, TrainingStep, at(-1, loss=1e6))},
-    "adapter": {**TRAINED, "loss_fell": rewritten(TRAINING_STEPS, TrainingStep, at(-1, loss=1e6))},
+    "adapter": {**TRAINED, **HANDED_OVER, "loss_fell": rewritten(TRAINING_STEPS, TrainingStep, at(-1, loss=1e6))},
     "predictions": {
         "every_variant_answers_every_pair_once": rewritten(
             PREDICTIONS, Prediction, lambda rows: rows[:-1] if rows[-1].condition == "as_is" else [rows[0], *rows]

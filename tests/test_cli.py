@@ -12,6 +12,7 @@ import pytest
 
 from medvl_lib.benchmark.publish import publish
 from medvl_lib.cli import main
+from medvl_lib.pointer import Served, move_pointer
 from medvl_lib.workspace import Workspace
 from tests.report.reported import reported
 from tests.reviews.sheets import blank, filled_in, rated_by
@@ -285,3 +286,38 @@ def test_a_sheet_that_cannot_be_meant_is_refused(settings: Path, capsys: pytest.
     assert "'0' is no number from 1 on" in capsys.readouterr().err
     assert main(["reviews", "sheet", "--output", "x", "--variants", "base,adaptor"]) == 2
     assert "did you mean 'adapter'?" in capsys.readouterr().err
+
+
+# -- the pointer -------------------------------------------------------------------------------------------------------
+def test_a_pointer_is_rolled_back_and_released_with_name_and_reason(settings: Path, capsys: pytest.CaptureFixture[str]):
+    why = ["--by", "Dr. Adler", "--reason", "complaints from the ward"]
+    workspace = Workspace(root=settings.parent / "data")
+    assert main(["rollback", "documents", *why]) == 2
+    assert "nothing was ever promoted" in capsys.readouterr().err
+    move_pointer(workspace, Served(
+        line="documents", variant="nf4", weights_step="nf4_model", weights_fingerprint="0" * 16, adapter_step=None,
+        adapter_fingerprint=None, data_version="1" * 16, decision_step="promotion", decision="2" * 16,
+    ))  # fmt: skip
+    assert main(["rollback", "documents", *why]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("rolled back by Dr. Adler; documents serves the base model as it is")
+    assert "held by Dr. Adler since" in said
+    assert main(["release", "documents", *why]) == 0
+    assert main(["sql", "select action, is_holding from rollbacks"]) == 0
+    assert "(2 rows)" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="2"):
+        main(["rollback", "documents"])
+
+
+def test_what_nothing_refers_to_is_listed_and_removed_only_when_told(settings: Path, capsys: pytest.CaptureFixture[str]):
+    workspace = Workspace(root=settings.parent / "data")
+    assert main(["gc"]) == 0
+    assert "0 folders, 0.0 MB: nothing was removed" in capsys.readouterr().out
+    aside = workspace.directory("adapter", "documents", ".0123.damaged-0")
+    aside.mkdir(parents=True)
+    assert main(["gc"]) == 0
+    assert "adapter/documents/.0123.damaged-0" in capsys.readouterr().out
+    assert aside.is_dir()
+    assert main(["gc", "--delete"]) == 0
+    assert "1 of them were removed" in capsys.readouterr().out
+    assert not aside.exists()

@@ -18,7 +18,7 @@ from medvl_lib.route.line import line_steps
 from medvl_lib.settings import read_settings
 from medvl_lib.step import Step, run_step
 from medvl_lib.training import overfit
-from medvl_lib.training.recipe import Stage
+from medvl_lib.training.recipe import Handover, Stage
 from medvl_lib.workspace import Workspace
 from tests import demo_runs
 from tests.damages import DAMAGES, shown_to_work
@@ -33,7 +33,9 @@ def small_route(root: Path) -> tuple[Step, ...]:
     settings = read_settings(demo_runs.project(root, more=MORE))
     [run], [line] = dataset_runs(settings), lines_of(settings)
     asked = replace(line.evaluation, controls=(*line.evaluation.controls, "retrieved_cases"))
-    return (*dataset_steps(run), *line_steps(replace(line, stages=(small_encoder(), *line.stages), evaluation=asked), CPU))
+    [adapter] = line.stages
+    handed_over = replace(adapter, pairs={"language": "en"}, handover=Handover(num_answers=2, max_answer_tokens=48))
+    return (*dataset_steps(run), *line_steps(replace(line, stages=(small_encoder(), handed_over), evaluation=asked), CPU))
 
 
 def records_of_patients(root: Path) -> tuple[Step, ...]:

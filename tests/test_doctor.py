@@ -124,3 +124,13 @@ def test_a_profile_whose_device_is_not_here_is_wrong(name: str, torch_version: s
         system="Linux", architecture="x86_64", chip="", num_cores=2, available_bytes=2**34, gpu=gpu, torch_version=torch_version
     )
     assert device(PROFILES[name], machine).level == level
+
+
+def test_the_warning_about_a_gb10_is_explained_and_not_believed():
+    spark = Machine(
+        system="Linux", architecture="aarch64", chip="", num_cores=20, available_bytes=2**36, torch_version="2.13.0+cu130",
+        gpu=Gpu(name="NVIDIA GB10", memory_bytes=None, compute_capability=12.1),
+    )  # fmt: skip
+    finding = device(PROFILES["gb10"], spark)
+    assert finding.level == "ok"
+    assert "capability 12.1 is above what it was built for (12.0): a false alarm" in finding.found

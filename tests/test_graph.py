@@ -2,17 +2,22 @@
 killed run could keep its place in the device's queue for ever.
 """
 
+import datetime as dt
 from pathlib import Path
 
 import dagster as dg
 import pytest
+from dagster._core.definitions.run_request import InstigatorType
+from dagster._core.scheduler.instigation import TickStatus
 
 from medvl_assets.dataset_assets import dataset_assets
 from medvl_assets.definitions import definitions
 from medvl_assets.instance import instance_home
 from medvl_assets.jobs import EVERYTHING, REHEARSAL
 from medvl_assets.resources import workspace_resource
-from medvl_assets.runs import end_dead_runs, run_lock
+from medvl_assets.runs import end_dead_runs, forget_old_runs, run_lock
+from medvl_assets.smoke import smoke_settings
+from medvl_lib.errors import SettingsError
 from medvl_lib.hardware import PROFILES
 from medvl_lib.lines import dataset_runs, lines_of
 from medvl_lib.route.data import dataset_steps
@@ -55,6 +60,71 @@ def test_the_rehearsal_is_a_job_of_its_own_and_no_other_job_starts_it(settings: 
     assert {name for name, keys in chosen.items() if rehearsal in keys} == {REHEARSAL}
     assert {name for name, keys in chosen.items() if adapter in keys} == {EVERYTHING, "documents"}
     assert dg.AssetKey(["clinical_documents", "raw_records"]) in chosen[REHEARSAL]
+
+
+def test_who_answers_for_a_dataset_or_a_line_stands_at_each_of_its_assets(tmp_path: Path):
+    (tmp_path / "dagster_project.toml").write_text(TOML + '[owners]\ndocuments = ["team:imaging", "adler@example.org"]\n', encoding="utf-8")
+    graph = definitions(read_settings(tmp_path / "dagster_project.toml")).resolve_asset_graph()
+    owners = {key.path[0]: list(graph.get(key).owners) for key in graph.get_all_asset_keys()}
+    assert owners == {"documents": ["team:imaging", "adler@example.org"], "clinical_documents": [], "benchmark_store": []}
+
+
+@pytest.mark.parametrize(("line", "found"), [('document = ["team:x"]', "unknown key 'document'"), ('documents = ["Adler"]', "0 = 'Adler'")])
+def test_an_owner_who_cannot_be_meant_is_refused(tmp_path: Path, line: str, found: str):
+    (tmp_path / "dagster_project.toml").write_text(f"{TOML}[owners]\n{line}\n", encoding="utf-8")
+    with pytest.raises(SettingsError) as raised:
+        definitions(read_settings(tmp_path / "dagster_project.toml"))
+    assert raised.value.found == found
+
+
+def test_each_job_makes_what_its_name_says(settings: Settings):
+    made = definitions(settings)
+    chosen = {
+        job: {key.to_user_string() for key in made.resolve_job_def(job).asset_layer.executable_asset_keys}
+        for job in (EVERYTHING, "documents", "data", "data_clinical_documents", "data_of_documents", "benchmark")
+    }  # fmt: skip
+    data = {f"clinical_documents/{step}" for step in ("raw_records", "pairs", "validated_pairs")}
+    assert chosen["data"] == chosen["data_clinical_documents"] == chosen["data_of_documents"] == data
+    judged = {f"documents/{step}" for step in ("predictions", "scores", "benchmark", "promotion", "parity", "report")}
+    assert chosen["benchmark"] == judged | {"benchmark_store"}  # no adapter, and no pointer
+    assert chosen["documents"] == chosen[EVERYTHING] > chosen["benchmark"] | data | {"documents/adapter", "documents/served_model"}
+
+
+def test_two_runs_of_one_line_and_of_one_dataset_wait_for_each_other(settings: Settings, tmp_path: Path):
+    made = definitions(settings)
+    tags = {name: made.resolve_job_def(name).tags for name in ("documents", "data_clinical_documents")}
+    assert (tags["documents"]["medvl/line"], tags["data_clinical_documents"]["medvl/dataset"]) == ("documents", "clinical_documents")
+    [looking] = [sensor for sensor in made.sensors if sensor.name == "documents_retrains"]
+    assert looking.run_tags["medvl/line"] == "documents"  # what retrains by itself waits for what a person started, and the other way
+    with dg.DagsterInstance.from_config(instance_home(Workspace(root=settings.data_root))) as instance:
+        queue = instance.get_concurrency_config().run_queue_config
+        assert {limit["key"]: limit["limit"] for limit in queue.tag_concurrency_limits} == {"medvl/line": 1, "medvl/dataset": 1}
+        assert instance.run_monitoring_enabled and instance.run_retries_enabled and not instance.run_retries_retry_on_asset_or_op_failure
+        assert instance.get_tick_retention_settings(InstigatorType.SENSOR)[TickStatus.SKIPPED] == 2
+
+
+def test_old_runs_are_forgotten_but_for_those_that_an_asset_stands_on(settings: Settings):
+    with dg.DagsterInstance.from_config(instance_home(Workspace(root=settings.data_root))) as instance:
+        first, second = (_materialize(settings, instance).run_id for _ in range(2))
+        unfinished = instance.create_run_for_job(dg.job(name="waiting")(lambda: None), status=dg.DagsterRunStatus.STARTED).run_id
+        assert forget_old_runs(instance, dt.timedelta(days=1)) == []
+        assert forget_old_runs(instance, dt.timedelta(0)) == [first]
+        assert {run.run_id for run in instance.get_runs()} == {second, unfinished}
+        key = dg.AssetKey(["clinical_documents", "validated_pairs"])
+        assert instance.get_latest_materialization_event(key).run_id == second
+
+
+def test_the_small_run_is_made_of_the_same_datasets_and_lines(settings: Settings, tmp_path: Path):
+    text = TOML + '[datasets.slake]\n[lines.five]\nlike = "documents"\ndatasets = ["clinical_documents"]\n'
+    (tmp_path / "dagster_project.toml").write_text(text, encoding="utf-8")
+    real = read_settings(tmp_path / "dagster_project.toml")
+    (tmp_path / "smoke").mkdir()
+    (tmp_path / "smoke" / "dagster_project.toml").write_text(smoke_settings(real, lines_of(real)), encoding="utf-8")
+    small = read_settings(tmp_path / "smoke" / "dagster_project.toml")
+    assert small.data_root == tmp_path / "smoke" / "data"
+    assert [(line.name, line.datasets) for line in lines_of(small)] == [(line.name, line.datasets) for line in lines_of(real)]
+    assert {stage.recipe.max_steps for line in lines_of(small) for stage in line.stages} == {4}
+    assert definitions(small).resolve_job_def("smoke")
 
 
 def test_a_dataset_is_materialized_with_its_counts_and_passes_its_checks(settings: Settings):

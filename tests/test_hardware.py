@@ -6,7 +6,7 @@ If these passed wrongly, a GB10 would be planned with its page cache counted as 
 import math
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -16,12 +16,15 @@ from medvl_lib.hardware import (
     Gpu,
     Machine,
     Numerics,
+    Profile,
     available_bytes,
     choose,
     numerics,
     parse_gpu,
     profile_for,
+    profile_named,
     room_bytes,
+    why,
 )
 from medvl_lib.settings import read_settings
 
@@ -121,6 +124,39 @@ def test_the_peak_is_in_bytes_outlives_what_was_held_and_is_not_the_parents():
     printed = subprocess.run([sys.executable, "-c", parent], capture_output=True, text=True, check=True).stdout.split()
     assert int(printed[0]) < 200_000_000
     assert 300_000_000 < int(printed[1]) < 500_000_000
+
+
+@pytest.mark.parametrize(("machine", "name"), [(LAPTOP, "cpu"), (SERVER, "cuda"), (SPARK, "gb10"), (STUDIO, "m3_ultra")])
+def test_every_field_of_a_profile_has_a_reason(machine: Machine, name: str):
+    reasons = dict(why(choose(machine)))
+    assert list(reasons) == [field.name for field in fields(Profile) if field.name != "name"]
+    assert all(len(reason.split()) >= 3 for reason in reasons.values())
+
+
+def test_memory_that_is_shared_is_neither_pinned_nor_mapped_twice():
+    for name in ("gb10", "m3_ultra"):
+        assert (PROFILES[name].pin_memory, PROFILES[name].maps_weights) == (False, False)
+    assert (PROFILES["m3_ultra"].num_workers, PROFILES["cuda"].pin_memory) == (2, True)
+
+
+def test_float16_is_no_profiles_own_and_may_be_set(tmp_path: Path):
+    assert "float16" not in {profile.weights_dtype for profile in PROFILES.values()}
+    path = tmp_path / "dagster_project.toml"
+    path.write_text('data_root = "d"\nscale = "tiny"\nprofile = "cpu"\n[datasets]\n[profiles.m3_ultra]\nweights_dtype = "float16"\n')
+    assert profile_named(read_settings(path), "m3_ultra").weights_dtype == "float16"
+
+
+def test_flash_attention_is_taken_where_it_is_installed_and_not_on_a_gb10():
+    assert choose(SERVER).profile.attention == "sdpa"
+    found = choose(replace(SERVER, flash_attention_version="2.8.3"))
+    assert (found.profile.attention, found.reasons["attention"]) == ("flash_attention_2", "flash-attn 2.8.3 is installed")
+    assert choose(replace(SPARK, flash_attention_version="2.8.3")).profile.attention == "sdpa"
+
+
+def test_ceilings_are_a_known_gpus_or_not_stated():
+    assert choose(SERVER).profile.compute_per_second == 989e12
+    other = replace(SERVER, gpu=Gpu(name="NVIDIA Something", memory_bytes=GIB, compute_capability=9.0))
+    assert choose(other).profile.compute_per_second == 0
 
 
 def test_detection_imports_no_torch():

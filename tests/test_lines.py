@@ -5,11 +5,12 @@ retrain everything, or a line would quietly have a route of its own.
 import ast
 import dataclasses
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
+import dagster as dg
 import pytest
 
 from medvl_lib import (
@@ -46,6 +47,7 @@ from medvl_lib.lines import (
     LINES,
     MODELS,
     PAGES,
+    RADIOLOGY,
     DatasetRun,
     Line,
     lines_of,
@@ -62,7 +64,7 @@ from medvl_lib.settings import read_settings
 from medvl_lib.split import SplitSpec
 from medvl_lib.training import overfit
 from medvl_lib.training import recipe as recipe_room
-from medvl_lib.training.recipe import MatchRecipe, Recipe, Stage
+from medvl_lib.training.recipe import Handover, MatchRecipe, Recipe, Stage
 from medvl_lib.validation import Limits
 
 ROOT = Path(__file__).parent.parent
@@ -97,7 +99,7 @@ RECIPE = {
     "learning_rate": 1e-4, "num_epochs": 3, "max_steps": 7, "effective_batch": 32, "warmup_share": 0.1, "weight_decay": 0.1,
     "max_gradient_norm": 2.0, "lora_rank": 8, "lora_alpha": 8, "lora_dropout": 0.0, "lora_targets": "x", "seed": 43,
     "pairs_per_dataset": {"mtsamples": 9}, "mixture_weights": {"mtsamples": 2.0}, "max_training_pairs": 9, "max_validation_pairs": 9,
-    "validations_per_epoch": 9,
+    "validations_per_epoch": 9, "max_training_images": 9, "max_images_per_group": 9,
 }  # fmt: skip
 MATCH_RECIPE = {
     "learning_rate": 1e-3, "num_epochs": 3, "max_steps": 7, "effective_batch": 32, "warmup_share": 0.2, "weight_decay": 0.1,
@@ -109,7 +111,7 @@ TRAINED = {"adapter", "overfit"}
 REHEARSED_OTHERWISE = {  # numbers of which the rehearsal has its own
     "num_epochs", "max_steps", "effective_batch", "lora_dropout", "max_training_pairs", "max_validation_pairs", "validations_per_epoch",
 }  # fmt: skip
-SPLIT = {"seed": 43, "validation_share": 0.2, "test_share": 0.2}
+SPLIT = {"seed": 43, "validation_share": 0.2, "test_share": 0.2, "kept_publisher_splits": ("test", "benchmark")}
 AUDIT = {"max_tokens": 2048, "min_glyph_height_pixels": 7.0}
 EVALUATION = {
     "splits": ("test",), "max_pairs_per_dataset": 9, "max_answer_tokens": 9, "controls": (), "seed": 43, "datasets": ("mtsamples",),
@@ -134,19 +136,23 @@ NUMERICS = {"weights_dtype": "bfloat16", "engine": "mlx", "quantization": "none"
 ELSEWHERE = {
     "name": "gb10", "device": "cuda", "attention": "eager", "gradient_checkpointing": True, "training_batch": 1, "prediction_batch": 1,
     "num_workers": 2, "pin_memory": True, "num_threads": 2, "memory_budget_bytes": 9, "memory_margin_share": 0.2, "environment": {"A": "b"},
+    "maps_weights": False, "compute_per_second": 1.0, "bandwidth_bytes_per_second": 1.0, "utilisation": 0.1,
 }  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("model", "known"),
     [
-        (Recipe, {*RECIPE, "with_retrieved_cases"}),  # test_what_finds_cases_is_read_by_who_is_asked_with_them
+        # test_what_finds_cases_is_read_by_who_is_asked_with_them, test_what_is_trained_whole_moves_what_is_trained_by_it
+        (Recipe, {*RECIPE, "with_retrieved_cases", "fully_trained", "fully_trained_rate"}),
         (SplitSpec, SPLIT), (AuditSpec, AUDIT), (EvaluationSpec, EVALUATION), (Gate, GATE), (ModelSpec, MODEL),
-        (Profile, NUMERICS | ELSEWHERE), (Stage, {"name", "objective", "recipe", "model"}), (MatchRecipe, MATCH_RECIPE),
+        (Profile, NUMERICS | ELSEWHERE), (MatchRecipe, MATCH_RECIPE),
+        # test_what_a_stage_takes_moves_it
+        (Stage, {"name", "objective", "recipe", "model", "pairs", "share_of_steps", "share_before", "handover"}),
         (ParitySpec, PARITY),
         (Line, {
             "name", "datasets", "rejected_share_budgets", "split", "model", "audit", "stages", "evaluation", "gate", "parity",
-            "extraction_request",
+            "extraction_request", "stretch_goals",
         }),
     ],
 )  # fmt: skip
@@ -158,6 +164,12 @@ def test_no_field_was_added_without_saying_here_what_it_moves(model: type, known
 def test_a_number_of_the_recipe_moves_what_is_trained_by_it(name: str):
     moves = {"adapter"} if name in REHEARSED_OTHERWISE else TRAINED
     assert moved(versions(DOCUMENTS), versions(with_recipe(**{name: RECIPE[name]}))) == moves
+
+
+def test_what_a_stage_takes_moves_it():
+    [stage] = DOCUMENTS.stages
+    for changes, moves in (({"pairs": {"language": "en"}}, TRAINED), ({"handover": Handover()}, {"adapter"})):
+        assert moved(versions(DOCUMENTS), versions(replace(DOCUMENTS, stages=(replace(stage, **changes),)))) == moves
 
 
 # -- a line with an encoder --------------------------------------------------------------------------------------------
@@ -173,6 +185,14 @@ def test_an_encoder_adds_its_steps_and_moves_only_the_answers_that_it_looks_at()
     without, beside = versions(DOCUMENTS), versions(WITH_ENCODER)
     assert moved(without, beside) == ENCODED | {"encoder_base_model", "predictions"}
     assert [step for step in beside if step in {*ENCODED, "audit", "adapter"}] == ["audit", "encoder", "index", "retrieval", "adapter"]
+
+
+@pytest.mark.parametrize("rate", [1e-5, 2e-5])
+def test_what_is_trained_whole_moves_what_is_trained_by_it(rate: float):
+    whole = {"fully_trained": ("multi_modal_projector",), "fully_trained_rate": rate}
+    assert moved(versions(DOCUMENTS), versions(with_recipe(**whole))) == TRAINED
+    other = {**whole, "fully_trained_rate": 3e-5}
+    assert moved(versions(with_recipe(**whole)), versions(with_recipe(**other))) == TRAINED
 
 
 @pytest.mark.parametrize("name", MATCH_RECIPE)
@@ -565,7 +585,7 @@ def test_a_line_that_somebody_asked_for_and_that_has_no_dataset_is_refused(tmp_p
 
 def test_the_settings_that_come_with_it_have_the_lines_that_they_had():
     assert [line.name for line in lines_of(read_settings(ROOT / "dagster_project.toml"))] == [
-        "documents", "imaging", "documents_mismatched", "documents_five",
+        "documents", "imaging", "radiology", "documents_mismatched", "documents_five",
     ]  # fmt: skip
 
 
@@ -636,7 +656,10 @@ def test_the_tiny_line_is_another_one_with_the_same_steps():
 [ADAPTER] = DOCUMENTS.stages
 TWO_STAGES = replace(
     DOCUMENTS, name="imaging", datasets=("clinical_documents",),
-    stages=(replace(ADAPTER, name="captions"), replace(ADAPTER, name="answers", recipe=replace(ADAPTER.recipe, learning_rate=1e-4))),
+    stages=(
+        replace(ADAPTER, name="captions", share_of_steps=0.5, handover=Handover()),
+        replace(ADAPTER, name="answers", share_of_steps=0.5, share_before=0.5, recipe=replace(ADAPTER.recipe, learning_rate=1e-4)),
+    ),
 )  # fmt: skip
 
 
@@ -655,7 +678,7 @@ def test_another_line_with_two_stages_takes_the_same_route():
 
 def test_a_changed_stage_moves_neither_the_one_before_nor_the_one_after():
     first, second = TWO_STAGES.stages
-    changed = replace(TWO_STAGES, stages=(replace(first, recipe=replace(first.recipe, seed=1)), second))
+    changed = replace(TWO_STAGES, stages=(replace(first, recipe=replace(first.recipe, warmup_share=0.5)), second))
     assert moved(versions(TWO_STAGES), versions(changed)) == {"captions", "overfit"}  # "answers" moves when the adapter that it reads has
 
 
@@ -715,6 +738,81 @@ def test_the_graph_of_another_line_has_an_asset_for_each_of_its_steps(line: Line
     assert keys == {f"imaging/{step.name}" for step in line_steps(line, CPU)} | {"imaging/served_model"}
 
 
+# -- the curriculum of radiology ---------------------------------------------------------------------------------------
+def test_the_radiology_line_has_the_numbers_of_its_requirement_document():
+    first, second = RADIOLOGY.stages
+    assert (first.name, first.pairs, first.share_of_steps) == ("impression", {"stage": "impression"}, 0.35)
+    assert (second.name, second.pairs, second.share_of_steps) == ("reasoning", {"stage": "reasoning"}, 0.65)
+    recipe = first.recipe
+    assert recipe == second.recipe
+    assert (recipe.num_epochs, recipe.effective_batch, recipe.max_training_images) == (3, 8, 10_003)
+    split = RADIOLOGY.split
+    assert (split.validation_share, split.test_share, split.kept_publisher_splits) == (0.1, 0.1, ("test", "benchmark"))
+    assert RADIOLOGY.gate.primary_metric == "chexpert_rule_f1_micro"
+    assert [(goal.wanted, goal.metric or goal.stage, goal.bound) for goal in RADIOLOGY.stretch_goals] == [
+        ("Stage A loss < 2.0", "impression", "< 2"), ("Stage B loss < 1.5", "reasoning", "< 1.5"),
+        ("BLEU score > 0.3", "bleu_4", "> 30"), ("CheXpert F1 > 0.7", "chexpert_rule_f1_micro", "> 0.7"),
+    ]  # fmt: skip
+
+
+def test_a_goal_decides_nothing():
+    without = replace(RADIOLOGY, stretch_goals=())
+    assert moved(versions(RADIOLOGY), versions(without)) == {"benchmark"}  # where they stand beside what was measured
+
+
+@pytest.mark.parametrize("scale", ["tiny", "full"])
+def test_changes_of_the_recipe_are_of_both_stages_and_their_shares_stay(scale: str, tmp_path: Path):
+    path = tmp_path / "dagster_project.toml"
+    path.write_text(
+        f'data_root = "data"\nscale = "{scale}"\nprofile = "cpu"\n[datasets.mimic_cxr]\n[lines.radiology.recipe]\nmax_steps = 20\n'
+        "max_images_per_group = 3\n"
+    )
+    [line] = lines_of(read_settings(path))
+    assert [(stage.recipe.max_steps, stage.recipe.max_images_per_group) for stage in line.stages] == [(20, 3), (20, 3)]
+    assert [stage.share_of_steps for stage in line.stages] == [0.35, 0.65]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda one, two: (one, replace(two, share_of_steps=0.6)), "share_of_steps of impression, reasoning add up to 0.95"),
+        (lambda one, two: (one, replace(two, share_before=0.3)), "share_before = 0.3 of reasoning: the stages before it have 0.35"),
+        (lambda one, two: (replace(one, handover=None), two), "impression: another stage goes on from it, so name in handover"),
+        (lambda one, two: (one, replace(two, recipe=replace(two.recipe, lora_rank=8))), "differ in lora_rank"),
+        (lambda one, two: (one, replace(two, recipe=replace(two.recipe, max_steps=8))), "differ in max_steps"),
+    ],
+)
+def test_stages_that_do_not_fit_together_are_refused(change: Callable[[Stage, Stage], tuple[Stage, ...]], said: str):
+    with pytest.raises(ValueError, match=said):
+        replace(RADIOLOGY, stages=change(*RADIOLOGY.stages))
+
+
+def test_the_second_stage_is_a_process_of_its_own_that_waits_for_what_the_first_has_to_show():
+    steps = {step.name: step for step in line_steps(RADIOLOGY, CPU)}
+    assert (steps["impression"].process, steps["reasoning"].process) == ("train", "train_reasoning")
+    [before] = [source for source in steps["reasoning"].reads if source.step == "impression"]
+    wanted = {"loss_fell", "held_out_loss_fell", "answers_are_sound", "full_tensors_are_whole"}
+    assert wanted <= {rule.name for rule in before.rules if rule.is_blocking} == {rule.name for rule in steps["impression"].rules}
+    assert "held_out_loss_fell" not in {rule.name for rule in steps["reasoning"].rules}
+
+
+def test_the_graph_judges_the_first_stage_before_the_second_begins():
+    """An asset each, and every check of the first stops the run there; both are in the line's job and the rehearsal in its own."""
+    from medvl_assets.jobs import jobs
+    from medvl_assets.line_assets import line_assets
+
+    made = line_assets(RADIOLOGY, CPU)
+    [first] = [one for one in made if isinstance(one, dg.AssetsDefinition) and dg.AssetKey(["radiology", "impression"]) in one.keys]
+    assert {key.to_user_string() for key in first.keys} == {"radiology/overfit", "radiology/impression"}
+    [second] = [one for one in made if isinstance(one, dg.AssetsDefinition) and dg.AssetKey(["radiology", "reasoning"]) in one.keys]
+    assert dg.AssetKey(["radiology", "impression"]) in second.asset_deps[dg.AssetKey(["radiology", "reasoning"])]
+    specs = [spec for one in made for spec in one.check_specs if spec.asset_key == dg.AssetKey(["radiology", "impression"])]
+    assert {"held_out_loss_fell", "answers_are_sound", "full_tensors_are_whole", "loss_fell"} <= {
+        spec.name for spec in specs if spec.blocking
+    }
+    assert {"everything", "overfit", "radiology"} <= {job.name for job in jobs([RADIOLOGY], RADIOLOGY.datasets)}
+
+
 # -- the shipped settings ----------------------------------------------------------------------------------------------
 SHIPPED = (Path(__file__).parent.parent / "dagster_project.toml").read_text(encoding="utf-8")
 
@@ -728,7 +826,7 @@ def shipped_lines(folder: Path, text: str) -> dict[str, Line]:
 @pytest.mark.parametrize("scale", ["tiny", "full"])
 def test_the_stories_leave_the_line_itself_as_it_is(scale: str, tmp_path: Path):
     lines = shipped_lines(tmp_path, SHIPPED.replace('scale = "tiny"', f'scale = "{scale}"'))
-    assert list(lines) == ["documents", "imaging", "documents_mismatched", "documents_five"]
+    assert list(lines) == ["documents", "imaging", "radiology", "documents_mismatched", "documents_five"]
     plain = replace(DOCUMENTS, datasets=("clinical_documents", "mtsamples"))
     assert versions(lines["documents"]) == versions(tiny(plain) if scale == "tiny" else plain)
 

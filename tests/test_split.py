@@ -55,6 +55,25 @@ def test_golden_places(tmp_path):
     assert found == GOLDEN
 
 
+def test_of_a_publishers_split_that_is_kept_which_the_spec_names(tmp_path):
+    given = ("train", "validation", "test", "benchmark", None)
+    pairs = [pair(number, publisher_split=given[number % 5]) for number in range(60)]
+    kept, partly = SPEC, replace(SPEC, kept_publisher_splits=("test", "benchmark"))
+    assert [row.split for row in rows(written(tmp_path / "a", pairs, kept))] == [
+        item.publisher_split or split_of(item.group_id, SPEC) for item in pairs
+    ]  # fmt: skip
+    found = [row.split for row in rows(written(tmp_path / "b", pairs, partly))]
+    assert found == [
+        item.publisher_split if item.publisher_split in ("test", "benchmark") else split_of(item.group_id, SPEC) for item in pairs
+    ]  # fmt: skip
+    assert found != [row.split for row in rows(written(tmp_path / "c", pairs, kept))]
+
+
+def test_what_a_publisher_held_out_is_never_trained_on():
+    with pytest.raises(ValueError, match="must name test and benchmark"):
+        replace(SPEC, kept_publisher_splits=("train", "benchmark"))
+
+
 def test_patients_keep_their_place_when_data_is_added_or_removed(tmp_path):
     few = {row.pair_id: row.split for row in rows(written(tmp_path / "few", [pair(number) for number in range(0, 60, 3)]))}
     many = {row.pair_id: row.split for row in rows(written(tmp_path / "many", [pair(number) for number in range(200)]))}

@@ -2,6 +2,7 @@
 directory.
 """
 
+import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from medvl_lib.errors import InputMissing, InputRefused
-from medvl_lib.provenance import Artifact, Fact, Outcome, Rule, code_version, judge
+from medvl_lib.provenance import Artifact, Fact, Outcome, Rule, code_version, judge, newest
 from medvl_lib.step import Call, Source, Step, reuse_step, run_step
 from medvl_lib.workspace import Workspace
 
@@ -125,3 +126,39 @@ def test_what_is_observed_may_depend_on_the_inputs(workspace: Workspace):
     seen: list[str] = []
     run_step(workspace, replace(SUM, observe=lambda _, inputs: seen.append(inputs["one/documents"].data_version) or ""))
     assert seen == [one.data_version]
+
+
+# -- one of each --------------------------------------------------------------------------------------------------------
+READS_ORIGIN, READS_RAW, READS_SPLIT = (Source(step=name, name="documents", rules=(WELL,)) for name in ("origin", "raw", "split"))
+
+
+def test_one_thing_in_two_contents_is_refused_whichever_way_it_comes(workspace: Workspace):
+    raw, split = step("raw", "one"), step("split", "a", READS_RAW)
+    chat = step("chat", "b", READS_SPLIT, READS_RAW)
+    for each in (raw, split, chat):
+        done(workspace, each)
+    done(workspace, step("raw", "other"))  # alone: the split is still that of the first
+    with pytest.raises(InputRefused, match="two contents of raw/documents") as raised:
+        run_step(workspace, chat)
+    assert raised.value.do.startswith("materialize documents/split again")
+    done(workspace, split)
+    assert run_step(workspace, chat).reused is False
+
+
+def test_the_same_contents_of_another_make_are_no_mixture(workspace: Workspace):
+    done(workspace, step("origin", "one"))
+    raw = step("raw", "the same", READS_ORIGIN)
+    for each in (raw, step("split", "a", READS_RAW)):
+        done(workspace, each)
+    done(workspace, step("origin", "other"))
+    done(workspace, raw)  # made from something else, and the same to the last byte
+    done(workspace, step("chat", "b", READS_SPLIT, READS_RAW))
+
+
+def test_what_was_collected_is_not_looked_into(workspace: Workspace):
+    for each in (step("raw", "one"), step("split", "a", READS_RAW)):
+        done(workspace, each)
+    old = newest(workspace, "raw", "documents").directory
+    done(workspace, step("raw", "other"))
+    shutil.rmtree(old)
+    done(workspace, step("report", "b", READS_SPLIT))

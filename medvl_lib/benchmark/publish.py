@@ -1,6 +1,6 @@
 """Publish: every benchmark, decision and rating that passed, as one DuckDB file that anyone may read; and ask it a question.
 
-In: the Parquet of the benchmark, promotion, override and reviews directories, and what each line's pointer rests on. Out:
+In: the Parquet of the benchmark, promotion, override, rollback and reviews directories, and what each line's pointer rests on. Out:
 ``<data>/benchmark.duckdb``, replaced as a whole; whoever moves a pointer publishes after it. There is no live file: a reader keeps the
 version it opened, a writer waits for nobody but another writer, and a new schema is a rebuild. The file is written in the storage format of
 DuckDB 1.2, so that older clients open it. What the tables hold is ``schema.sql``'s.
@@ -17,13 +17,13 @@ from typing import Any, NamedTuple
 import duckdb
 from filelock import FileLock
 
-from medvl_lib.benchmark import override
+from medvl_lib.benchmark import override, rollback
 from medvl_lib.benchmark.promotion import PROMOTION_DECISIONS
 from medvl_lib.benchmark.tables import SCHEMA_VERSION, TABLES
 from medvl_lib.errors import InputMissing, InputRefused, MedVLError
 from medvl_lib.evaluation.parquet_sql import query, quoted
 from medvl_lib.files import read_json, sync_directory
-from medvl_lib.pointer import read_pointer
+from medvl_lib.pointer import read_pointer, read_state
 from medvl_lib.provenance import PROVENANCE, VERDICTS, Artifact, Fact, damage, read_artifact
 from medvl_lib.reviews import tables as reviews_tables
 from medvl_lib.reviews import written as reviews_written
@@ -59,6 +59,9 @@ class _Contents:
     benchmarks: Sequence[_Written]
     decisions: Sequence[_Written]
     reviews: Sequence[_Written]
+    rollbacks: Sequence[_Written]
+    holding: frozenset[str]
+    """The rollbacks that hold a pointer now, by fingerprint."""
 
 
 def has_passed(artifact: Artifact) -> bool:
@@ -145,6 +148,12 @@ def _fill(store: duckdb.DuckDBPyConnection, contents: _Contents) -> None:
         marks = [written.artifact.fingerprint, written.finished_at, is_current, written.served]
         columns = "*, ? as fingerprint, ? as decided_at, ? as is_current, coalesce(challenger = ?, false) as is_served"
         store.execute(f"insert into promotion_decisions by name select {columns} from {file}", marks)  # noqa: S608 (our own paths)
+    for written in contents.rollbacks:
+        file, mark = quoted(written.artifact.directory / rollback.ROLLBACKS), written.artifact.fingerprint
+        store.execute(
+            f"insert into rollbacks by name select *, ? as fingerprint, ? as decided_at, ? as is_holding from {file}",  # noqa: S608 (our own paths)
+            [mark, written.finished_at, mark in contents.holding],
+        )
 
 
 def _build(path: Path, contents: _Contents) -> dict[str, int]:
@@ -157,7 +166,7 @@ def _build(path: Path, contents: _Contents) -> dict[str, int]:
         _fill(connection, contents)
         connection.execute("commit")
         counts: dict[str, int] = {}
-        for table in (*TABLES, "promotion_decisions", *reviews_tables.PUBLISHED):
+        for table in (*TABLES, "promotion_decisions", "rollbacks", *reviews_tables.PUBLISHED):
             [(counts[f"num_{table}"],)] = connection.execute(f"select count(*) from {table}").fetchall()  # noqa: S608 (our own names)
         connection.execute("use memory")
         connection.execute("detach store")  # writes the last bytes; no log file stays behind
@@ -181,8 +190,13 @@ def publish(workspace: Workspace) -> dict[str, Fact]:
         shown = _one_of_each_evaluation(benchmarks)
         reviews, review_standings = _survey(workspace, reviews_written.STEP, reviews_tables.SCHEMA_VERSION)
         newest = [written for written in reviews if written.is_current]  # it holds all that was read of its sheet before
-        counts = _put_in_place(workspace.store, _Contents(benchmarks=shown, decisions=decisions, reviews=newest))
-    standings = benchmark_standings + decision_standings + override_standings + review_standings
+        rollbacks, rollback_standings = _survey(workspace, rollback.STEP, rollback.SCHEMA_VERSION)
+        holds = {read_state(workspace, written.artifact.name).hold for written in rollbacks}
+        counts = _put_in_place(workspace.store, _Contents(
+            benchmarks=shown, decisions=decisions, reviews=newest, rollbacks=rollbacks,
+            holding=frozenset(hold.record for hold in holds if hold is not None),
+        ))  # fmt: skip
+    standings = benchmark_standings + decision_standings + override_standings + review_standings + rollback_standings
     left_out = {f"num_{standing}": number for standing, number in standings.items() if standing != "published"}
     superseded = {"num_superseded": len(benchmarks) - len(shown)}
     return {

@@ -423,6 +423,32 @@ comment on column promotion_decisions.decided_at is 'when it was decided, ISO 86
 comment on column promotion_decisions.is_current is 'whether it is the gate''s current decision of its line, or a person''s that is in force; both stand where a person overrode the gate';
 comment on column promotion_decisions.is_served is 'whether the line serves this challenger because of this decision; none of a line that serves its base model because nothing was promoted';
 
+create table rollbacks (
+    line varchar not null,
+    action varchar not null,
+    decided_by varchar not null,
+    reason varchar not null,
+    from_variant varchar not null,
+    from_data_version varchar not null,
+    to_variant varchar not null,
+    to_data_version varchar not null,
+    fingerprint varchar not null,
+    decided_at varchar not null,
+    is_holding boolean not null
+);
+comment on table rollbacks is 'A person''s word on what a line serves. Key: fingerprint.';
+comment on column rollbacks.line is 'the line';
+comment on column rollbacks.action is 'rollback: what was served before is served again, and held; release: the pointer may move again';
+comment on column rollbacks.decided_by is 'who decided';
+comment on column rollbacks.reason is 'why, in that person''s words';
+comment on column rollbacks.from_variant is 'what was served until then';
+comment on column rollbacks.from_data_version is 'its identity; empty: the base model as it is';
+comment on column rollbacks.to_variant is 'what is served from then on; of a release the same';
+comment on column rollbacks.to_data_version is 'its identity; empty: the base model as it is';
+comment on column rollbacks.fingerprint is 'directory of the record below rollback/<line>/';
+comment on column rollbacks.decided_at is 'when it was decided, ISO 8601 in UTC';
+comment on column rollbacks.is_holding is 'whether the pointer is held because of this rollback now';
+
 -- Views, named for the question. "Newest" is the current evaluation of a line, or else the last one that was made.
 
 create view leaderboard as

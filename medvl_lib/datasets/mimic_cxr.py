@@ -165,6 +165,7 @@ DATASET = Dataset(
     may_be_shown=False,  # credentialed: nothing of it may be passed on
     read=read,
     revision=1,  # first version
+    answers=("report", "impression", "findings", "diagnoses"),  # the last where MIMIC-IV's tables are there
     rejected_share_budget=0.5,  # a study is two records, and many reports have findings or an impression alone
     literals=(
         mimic_cxr_texts.IMPRESSION_REQUEST, mimic_cxr_texts.FINDINGS_REQUEST, mimic_cxr_texts.DIAGNOSES_REQUEST,

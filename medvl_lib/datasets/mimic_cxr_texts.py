@@ -48,6 +48,11 @@ NONE_STATED = "none stated"
 _LABEL = re.compile(rf"({'|'.join(OBSERVATIONS)})\s+(present|absent|uncertain)", re.IGNORECASE)
 _SPELT = {name.lower(): name for name in OBSERVATIONS}
 _STATES: Mapping[str, State] = {state: state for state in STATES.values() if state is not None}
+_DECORATION = r"[\s*_#]*"  # of headings, by models that were taught to chat
+_IMPRESSION_HEADING, _FINDINGS_HEADING = (
+    re.compile(rf"{_DECORATION}{name}{_DECORATION}", re.IGNORECASE) for name in (IMPRESSION, FINDINGS)
+)
+_LABELS_HEADING = re.compile(rf"{_DECORATION}{LABELS}", re.IGNORECASE)
 _DIAGNOSES_LINE = re.compile(r"^[ \t]*Diagnoses:", re.MULTILINE)
 
 
@@ -75,6 +80,13 @@ class ImpressionAnswer(NamedTuple):
     """Those that it states, each at its last word, in the table's order."""
     has_labels: bool
     """Whether it has a line of labels at all, were it to say that none is stated."""
+    has_heading: bool
+    """Whether its impression stands behind the heading that the format wants."""
+
+    @property
+    def is_readable(self) -> bool:
+        """Whether it has the format: the heading, and a word behind it that belongs to no list of labels."""
+        return self.has_heading and any(map(str.isalnum, self.impression))
 
 
 def impression_texts(impression: str, labels: Mapping[str, str] | None) -> Wanted:
@@ -95,24 +107,28 @@ def reasoning_texts(findings: str, record: Record | None) -> Wanted:
     return Wanted(f"{asked}\n\n{RECORD_HEADING}\n{record.context}", "\n\n".join(wanted))
 
 
-def _behind(heading: str, text: str) -> str:
-    """A text without its heading; as it is where it has none."""
-    text = text.strip()
-    return text[len(heading) :].strip() if text.lower().startswith(heading.lower()) else text
+def _behind(heading: re.Pattern[str], text: str) -> tuple[str, bool]:
+    """A text without its heading, and whether it had one; as it is where it has none."""
+    found = heading.match(text)
+    return (text if found is None else text[found.end() :]).strip(), found is not None
 
 
 def read_impression(answer: str) -> ImpressionAnswer:
-    """Read back what ``impression_texts`` wrote, and what a model wrote like it: the last line of labels counts, capitals do not.
+    """Read back what ``impression_texts`` wrote, and what a model wrote like it; capitals and a chat model's asterisks do not count.
 
-    An answer without the headings is all impression. Words of the line of labels that are no observation with a state say nothing.
+    What stands before the first list of labels is the impression, wherever that list begins: it would be read as a report otherwise, and
+    name what the report does not say. Of the labels behind it the last word on each counts; words that are no observation with a state
+    say nothing. An answer without the headings is all impression.
     """
-    start = answer.lower().rfind(LABELS.lower())
-    said, line = (answer, "") if start < 0 else (answer[:start], answer[start + len(LABELS) :])
+    labels = _LABELS_HEADING.search(answer)
+    said, line = (answer, "") if labels is None else (answer[: labels.start()], answer[labels.end() :])
     found: dict[str, State] = {_SPELT[name.lower()]: _STATES[state.lower()] for name, state in _LABEL.findall(line)}
-    return ImpressionAnswer(_behind(IMPRESSION, said), {name: found[name] for name in OBSERVATIONS if name in found}, start >= 0)
+    impression, has_heading = _behind(_IMPRESSION_HEADING, said)
+    stated: dict[str, State] = {name: found[name] for name in OBSERVATIONS if name in found}
+    return ImpressionAnswer(impression, stated, labels is not None, has_heading)
 
 
 def read_findings(answer: str) -> str:
     """The findings of an answer of the stage ``reasoning``: what stands before its diagnoses, without the heading."""
     diagnoses = _DIAGNOSES_LINE.search(answer)
-    return _behind(FINDINGS, answer if diagnoses is None else answer[: diagnoses.start()])
+    return _behind(_FINDINGS_HEADING, answer if diagnoses is None else answer[: diagnoses.start()])[0]

@@ -20,7 +20,7 @@ from medvl_lib.evaluation.predictions import Condition, Prediction, Variant
 from medvl_lib.evaluation.spec import EvaluationSpec
 from medvl_lib.hardware import Profile
 from medvl_lib.images import Pictures
-from medvl_lib.models.loading import Loaded
+from medvl_lib.models.loading import DTYPES, Loaded
 
 WARM_UP_TOKENS = 8
 
@@ -107,8 +107,8 @@ class Speaker:
         )  # fmt: skip
         (model.get_base_model() if isinstance(model, PeftModel) else model).generation_config = greedy
         device = self.profile.device
-        is_half = self.profile.weights_dtype == "bfloat16"
-        with self._as_itself(), torch.inference_mode(), torch.autocast(device, torch.bfloat16) if is_half else nullcontext():
+        dtype = DTYPES[self.profile.weights_dtype]
+        with self._as_itself(), torch.inference_mode(), nullcontext() if dtype == torch.float32 else torch.autocast(device, dtype):
             output = model.generate(**{name: tensor.to(device) for name, tensor in batch.items()}, generation_config=greedy)
         if device == "cuda":
             torch.cuda.synchronize()

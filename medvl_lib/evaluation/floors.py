@@ -1,7 +1,8 @@
 """Floors: answers that need no model and no picture. Whatever does not beat them has shown nothing. No torch here.
 
 In: the references of the training split, and of the pairs to answer. Out: one answer per pair and floor. Scoring them is ``scores``'s.
-A pair is answered from the training pairs of its own dataset and language: a Chinese question is no easier for English answers.
+A pair is answered from the training pairs of its own dataset, language and stage: a Chinese question is no easier for English answers, nor
+one for an impression for findings with a list of codes.
 """
 
 import random
@@ -10,11 +11,12 @@ import statistics
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 
+from medvl_lib.datasets.descriptions import STAGE
 from medvl_lib.evaluation.predictions import FLOORS, Prediction, Reference, Variant
 from medvl_lib.pairs import Triple
 from medvl_lib.provenance import digest
 
-REVISION = 3  # each language has floors of its own; of reports the most typical one is constant, not the commonest
+REVISION = 4  # each stage and each language has floors of its own; of reports the most typical one is constant, not the commonest
 NUM_COMPARED = 200  # reports of which the most typical is sought: each is held against each, half a second
 Floor = Callable[[Reference], str]
 WORD = re.compile(r"[\u3400-\u9fff]|[^\W\u3400-\u9fff]+")
@@ -33,26 +35,30 @@ def floor_predictions(training: Sequence[Reference], held_out: Iterable[Referenc
 
 def floors_of(training: Sequence[Reference], seed: int) -> dict[Variant, Floor]:
     """The floors by name: nothing; the commonest training answer; another pair's answer; the commonest answer to the same question."""
-    alike: dict[tuple[str, str], list[Reference]] = defaultdict(list)
+    alike: dict[tuple[str, ...], list[Reference]] = defaultdict(list)
     for reference in training:
-        alike[reference.dataset, reference.language].append(reference)
+        alike[_kind(reference)].append(reference)
     constant = {key: constant_answer(items) for key, items in alike.items()}
     majority = {key: Majority(items) for key, items in alike.items()}
 
     def random_answer(reference: Reference) -> str:
-        others = alike[reference.dataset, reference.language]
+        others = alike[_kind(reference)]
         return random.Random(digest([seed, reference.pair_id])).choice(others).response if others else ""  # noqa: S311 (no secret)
 
     def majority_of(reference: Reference) -> str:
-        found = majority.get((reference.dataset, reference.language))
+        found = majority.get(_kind(reference))
         return found.answer(reference) if found else ""
 
     return {
         "floor_empty": lambda _: "",
-        "floor_constant": lambda reference: constant.get((reference.dataset, reference.language), ""),
+        "floor_constant": lambda reference: constant.get(_kind(reference), ""),
         "floor_random": random_answer,
         "floor_majority": majority_of,
     }
+
+
+def _kind(reference: Reference) -> tuple[str, ...]:
+    return reference.dataset, reference.language, reference.slices.get(STAGE, "")
 
 
 def constant_answer(training: Sequence[Reference]) -> str:

@@ -24,9 +24,9 @@ from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils import build_hf_headers
 from huggingface_hub.utils.sha import git_hash
 
-from medvl_lib.errors import MedVLError
+from medvl_lib.errors import MedVLError, Unreachable
 from medvl_lib.files import read_json, sha256_of_file, write_json, writing_below
-from medvl_lib.models.spec import ModelSpec
+from medvl_lib.models.spec import LAYOUT_REVISIONS, ModelSpec
 from medvl_lib.models.weights import NEEDED, WEIGHTS, shards
 from medvl_lib.step import Report, silent
 
@@ -137,7 +137,8 @@ def _cached(spec: ModelSpec) -> list[HubFile]:
     except (OSError, ValueError):
         return []
     paths = sorted({path for pattern in WEIGHTS for path in snapshot.glob(pattern)})
-    lacks = any(not (snapshot / name).is_file() for name in (*NEEDED, *shards(snapshot)))
+    needed = NEEDED[:1] if spec.family in LAYOUT_REVISIONS else NEEDED  # what a publisher's own layout has beside, its converter knows
+    lacks = any(not (snapshot / name).is_file() for name in (*needed, *shards(snapshot)))
     if lacks or not any(path.suffix == ".safetensors" for path in paths) or not all(path.is_symlink() for path in paths):
         return []
     return [HubFile(name=path.name, num_bytes=_size(path), checksum=path.readlink().name) for path in paths]
@@ -278,7 +279,9 @@ def _status(error: Exception) -> int | None:
 def _refusal(spec: ModelSpec, what: str, error: Exception) -> MedVLError:
     """What the hub, or the way to it, said: in words of ours, since theirs may quote a signed address or a token."""
     found, do = _cause(spec, error)
-    return MedVLError(found=f"{what}: {found}", where=_where(spec), do=f"{do}; {WAY_AROUND}")
+    is_broken = isinstance(error, httpx2.TransportError) and not isinstance(error, httpx2.LocalProtocolError)
+    kind = Unreachable if is_broken or _status(error) in PASSING else MedVLError
+    return kind(found=f"{what}: {found}", where=_where(spec), do=f"{do}; {WAY_AROUND}")
 
 
 def _cause(spec: ModelSpec, error: Exception) -> tuple[str, str]:

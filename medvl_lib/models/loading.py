@@ -11,7 +11,7 @@ import shutil
 import time
 import warnings
 from collections import Counter
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,25 +19,47 @@ from typing import Any, NamedTuple
 
 import bitsandbytes as bnb
 import torch
-from peft import PeftModel
+from peft import PeftModel, load_peft_weights, set_peft_model_state_dict
+from peft.utils import ModulesToSaveWrapper
 from safetensors import SafetensorError
 from transformers import AutoModel, AutoModelForImageTextToText, BitsAndBytesConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from medvl_lib.errors import MedVLError, WriteFailed
 from medvl_lib.hardware import Profile, room_bytes
-from medvl_lib.models import hub, mllama, qwen2_5_vl, shipped, siglip
-from medvl_lib.models.spec import LANGUAGE, PARTS, SKIP_MODULES, Family, ModelSpec
+from medvl_lib.models import hub, llava_layout, llava_med, mllama, probes, qwen2_5_vl, shipped, siglip
+from medvl_lib.models.spec import ADAPTED, FAMILIES, LANGUAGE, MODEL_TYPES, NO_FLASH_ATTENTION, PARTS, SKIP_MODULES, Family, ModelSpec
 from medvl_lib.models.weights import WEIGHTS, Quantization, describe, held_bytes
 from medvl_lib.prompts import PromptFormat, read_prompt_format
 from medvl_lib.provenance import Fact
 from medvl_lib.step import Report, silent
 
-PROCESSORS = {"qwen2_5_vl": qwen2_5_vl.load_processor, "mllama": mllama.load_processor, "siglip": siglip.load_processor}
-TINY = {"qwen2_5_vl": qwen2_5_vl.write_tiny, "mllama": mllama.write_tiny, "siglip": siglip.write_tiny}
+PROCESSORS = {
+    "qwen2_5_vl": qwen2_5_vl.load_processor, "mllama": mllama.load_processor, "llava_med": llava_med.load_processor,
+    "siglip": siglip.load_processor,
+}  # fmt: skip
+TINY = {
+    "qwen2_5_vl": qwen2_5_vl.write_tiny, "mllama": mllama.write_tiny, "llava_med": llava_med.write_tiny, "siglip": siglip.write_tiny,
+}  # fmt: skip
+"""Writers of random weights, in the layout of each family's publisher."""
+
+
+class Layout(NamedTuple):
+    """How a publisher's layout is known, and brought into the library's and back."""
+
+    is_original: Callable[[Path], bool]
+    convert: Callable[[Path, Path], dict[str, Fact]]
+    restore: Callable[[Path, Path, Path], None]
+
+
+LAYOUTS: Mapping[Family, Layout] = {
+    "llava_med": Layout(llava_layout.is_original, llava_layout.convert, llava_layout.restore),
+}  # fmt: skip
+"""Of families whose publisher's layout is not the one that the library loads."""
+AS_PUBLISHED = "as_published"  # where a checkpoint lies until it is converted
 DISK_WORDS = re.compile(r"I/O error|PytorchStreamWriter|unexpected pos|No space left|File too large", re.IGNORECASE)
 GB = 1e9
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,20 +107,48 @@ def serializing(directory: Path) -> Generator[None, None, None]:
 def write_base(directory: Path, spec: ModelSpec, downloads: Path | None = None, report: Report = silent) -> dict[str, Fact]:
     """Bring the weights that ``spec`` names into ``directory``: the shipped small ones, copied, or fetched at the pinned revision.
 
-    ``downloads`` is the folder where what a model of the hub needs is kept; other sources need none. Raises MedVLError when the shipped
-    files are not those that were pinned, when a directory holds no safetensors, or when the hub does not give what it lists.
+    A publisher's own layout is brought into the library's. ``downloads`` is the folder where what a model of the hub needs is kept; other
+    sources need none. Raises MedVLError when the shipped files are not those that were pinned, when a directory holds no safetensors, when
+    the hub does not give what it lists, or when the tensors are not those of the layout.
     """
     with quiet(), serializing(directory):
-        if spec.source == "tiny":
-            _write_tiny(directory, spec)
-        elif spec.source == "directory":
-            _copy(Path(spec.path), directory)
-        elif downloads is None:
-            raise ValueError(f"{spec.hub_id} comes from the hub: name the folder of its downloads")
+        facts: dict[str, Fact] = {}
+        if spec.family in LAYOUTS:
+            published = directory / AS_PUBLISHED
+            published.mkdir()
+            _deliver(published, spec, downloads, report)
+            facts = in_library_layout(published, directory, spec.family)
+            shutil.rmtree(published)
         else:
-            hub.fetch(spec, directory, downloads, report)
+            _deliver(directory, spec, downloads, report)
     _require_family(directory, spec)
-    return describe(directory)
+    return {**describe(directory), **facts}
+
+
+def _deliver(directory: Path, spec: ModelSpec, downloads: Path | None, report: Report) -> None:
+    """The checkpoint as its publisher made it."""
+    if spec.source == "tiny":
+        _write_tiny(directory, spec)
+    elif spec.source == "directory":
+        _copy(Path(spec.path), directory)
+    elif downloads is None:
+        raise ValueError(f"{spec.hub_id} comes from the hub: name the folder of its downloads")
+    else:
+        hub.fetch(spec, directory, downloads, report)
+
+
+def in_library_layout(published: Path, directory: Path, family: Family) -> dict[str, Fact]:
+    """What the library loads, made of a checkpoint as published; one that has its layout already is taken as it is."""
+    layout = LAYOUTS.get(family)
+    if layout is not None and layout.is_original(published):
+        facts = layout.convert(published, directory)
+        if (published / shipped.ORIGIN).is_file():
+            shutil.copyfile(published / shipped.ORIGIN, directory / shipped.ORIGIN)
+        return facts
+    if published != directory:
+        for path in published.iterdir():
+            path.rename(directory / path.name)
+    return {}
 
 
 def _write_tiny(directory: Path, spec: ModelSpec) -> None:
@@ -136,11 +186,11 @@ def _require_family(directory: Path, spec: ModelSpec) -> None:
             do="name the checkpoint in 16 bit: MedVL makes NF4 and int8 of it, and trains adapters on these",
         )  # fmt: skip
     found = config["model_type"]
-    if found != spec.family:
+    if found != MODEL_TYPES[spec.family]:
         raise MedVLError(
             found=f"model_type {found!r}",
             where=f"config.json of {spec.path or spec.hub_id}",
-            do=f"this line is set up for {spec.family!r}: name such a model",
+            do=f"this line is set up for {MODEL_TYPES[spec.family]!r}: name such a model",
         )
 
 
@@ -185,11 +235,11 @@ def copy_side_files(source: Path, directory: Path) -> None:
 
 def count_quantized(model: PreTrainedModel | PeftModel) -> dict[str, int]:
     """``Linear4bit`` modules per part: ``language``, ``vision`` and ``other``."""
-    vision = dict(PARTS[model.config.model_type])["vision"]
+    vision = dict(PARTS[FAMILIES[model.config.model_type]])["vision"]
     counts = Counter({"language": 0, "vision": 0, "other": 0})
     for name, module in model.named_modules():
         if isinstance(module, bnb.nn.Linear4bit):
-            plain = name.removeprefix("base_model.model.")
+            plain = name.removeprefix(ADAPTED)
             part = "language" if plain.startswith(LANGUAGE) else "vision" if plain.startswith(vision) else "other"
             counts[part] += 1
     return dict(counts)
@@ -213,14 +263,21 @@ def _require_room(directory: Path, profile: Profile, quantization: Quantization 
 def _from_pretrained(
     directory: Path, profile: Profile, quantization: BitsAndBytesConfig | None = None, auto: Any = AutoModelForImageTextToText
 ) -> PreTrainedModel:
+    probes.prepare(profile)
     model, said = auto.from_pretrained(
-        directory, dtype=DTYPES[profile.weights_dtype], attn_implementation=profile.attention,
-        output_loading_info=True, ignore_mismatched_sizes=True,  # told below, by name
+        directory, dtype=DTYPES[profile.weights_dtype], attn_implementation=_attention(directory, profile),
+        disable_mmap=not profile.maps_weights, output_loading_info=True, ignore_mismatched_sizes=True,  # told below, by name
         device_map={"": profile.device},  # named: "auto" splits on unified memory, and without one NF4 lands on the CPU on a Mac
         **({} if quantization is None else {"quantization_config": quantization}),
     )  # fmt: skip
     _require_all_weights(directory, said)
     return model
+
+
+def _attention(directory: Path, profile: Profile) -> str:
+    """The profile's attention, or ``sdpa`` where the family has no flash attention."""
+    family = json.loads((directory / "config.json").read_text())["model_type"]
+    return "sdpa" if profile.attention == "flash_attention_2" and family in NO_FLASH_ATTENTION else profile.attention
 
 
 def _require_all_weights(directory: Path, said: Mapping[str, Any]) -> None:
@@ -252,6 +309,7 @@ def load(directory: Path, spec: ModelSpec, profile: Profile, *, adapter: Path | 
     held = "nf4+" if getattr(model, "is_loaded_in_4bit", False) else "int8+" if getattr(model, "is_loaded_in_8bit", False) else ""
     if adapter is not None:
         model = PeftModel.from_pretrained(model, adapter, is_trainable=is_trainable)
+        _widen_whole_modules(model, "default", adapter)
     model.eval()
     return Loaded(
         model=model, processor=PROCESSORS[spec.family](directory, max_pixels=spec.max_pixels), prompts=read_prompt_format(directory),
@@ -292,8 +350,24 @@ def attach(loaded: Loaded, adapters: Mapping[str, Path]) -> Loaded:
             model.load_adapter(str(directory), adapter_name=name)
         else:
             model = PeftModel.from_pretrained(model, directory, adapter_name=name)
+        _widen_whole_modules(model, name, directory)
     model.eval()
     return replace(loaded, model=model)
+
+
+def whole_modules(model: torch.nn.Module) -> dict[str, ModulesToSaveWrapper]:
+    """The modules that adapters have whole beside the base's own, by their names in the base."""
+    wrapped = ((name, module) for name, module in model.named_modules() if isinstance(module, ModulesToSaveWrapper))
+    return {name.removeprefix(ADAPTED): module for name, module in wrapped}
+
+
+def _widen_whole_modules(model: PeftModel, name: str, adapter: Path) -> None:
+    """Hold the modules that an adapter has whole in 32 bits, as they were trained: PEFT rounds them to the base's type."""
+    whole = [wrapper.modules_to_save[name] for wrapper in whole_modules(model).values() if name in wrapper.modules_to_save]
+    for module in whole:
+        module.float()
+    if whole:
+        set_peft_model_state_dict(model, load_peft_weights(str(adapter), device=str(model.device)), adapter_name=name)
 
 
 class PartCount(NamedTuple):
@@ -306,14 +380,19 @@ class PartCount(NamedTuple):
 def parameters_by_part(model: torch.nn.Module, family: Family) -> dict[str, PartCount]:
     """The parameters of each part that the family's models have; an adapter's belong to the part that they adapt."""
     counts: dict[str, PartCount] = {part: PartCount(0, 0) for part, _ in PARTS[family]}
-    for name, parameter in model.named_parameters():
-        plain = name.removeprefix("base_model.model.")
+    for name, parameter in _in_use(model):
+        plain = name.removeprefix(ADAPTED)
         part = next((part for part, prefix in PARTS[family] if plain.startswith(prefix)), None)
         if part is None:
             raise ValueError(f"{name} is in none of the parts of {family}: {dict(PARTS[family])}")
         size = _unpacked(parameter)
         counts[part] = PartCount(counts[part].total + size, counts[part].trainable + (size if parameter.requires_grad else 0))
     return counts
+
+
+def _in_use(model: torch.nn.Module) -> Iterator[tuple[str, torch.nn.Parameter]]:
+    """The parameters without those that an adapter has a trained copy of."""
+    return ((name, parameter) for name, parameter in model.named_parameters() if ".original_module." not in name)
 
 
 def _unpacked(parameter: torch.nn.Parameter) -> int:
@@ -323,7 +402,7 @@ def _unpacked(parameter: torch.nn.Parameter) -> int:
 def num_parameters(model: torch.nn.Module) -> tuple[int, int]:
     """(all parameters, those in four bits), 4-bit ones counted unpacked: two to a byte."""
     total = quantized = 0
-    for parameter in model.parameters():
+    for _, parameter in _in_use(model):
         size = _unpacked(parameter)
         total += size
         quantized += size if isinstance(parameter, bnb.nn.Params4bit) else 0

@@ -13,13 +13,16 @@ from peft import PeftModel
 from safetensors import safe_open
 
 from medvl_lib.errors import MedVLError
+from medvl_lib.files import read_json
 from medvl_lib.hardware import Profile
 from medvl_lib.models.hashes import tensor_sha256
 from medvl_lib.models.loading import DTYPES, Loaded, copy_side_files, give_memory_back, load, quiet, serializing
-from medvl_lib.models.spec import LANGUAGE_LAYERS, LORA_TENSOR, STORED_LANGUAGE_PREFIX, ModelSpec
+from medvl_lib.models.spec import ADAPTED, LANGUAGE_LAYERS, LORA_TENSOR, STORED_LANGUAGE_PREFIX, ModelSpec, is_whole
 from medvl_lib.models.weights import MERGED_TENSORS, MergedTensor, describe, header
 from medvl_lib.provenance import Fact
 from medvl_lib.tables import write_table
+
+CONFIG = "adapter_config.json"
 
 
 def load_merged(base_directory: Path, adapter: Path, spec: ModelSpec, profile: Profile) -> Loaded:
@@ -32,7 +35,7 @@ def load_merged(base_directory: Path, adapter: Path, spec: ModelSpec, profile: P
             merged = loaded.model.merge_and_unload(safe_merge=True)
         except ValueError as error:
             raise MedVLError(found=str(error), where=str(adapter), do="train again with a lower learning rate") from error
-    return replace(loaded, model=merged)
+    return replace(loaded, model=merged.to(DTYPES[profile.weights_dtype]))  # what was trained whole is wider
 
 
 def write_merged(directory: Path, base_directory: Path, adapter: Path, spec: ModelSpec, profile: Profile) -> dict[str, Fact]:
@@ -47,24 +50,33 @@ def write_merged(directory: Path, base_directory: Path, adapter: Path, spec: Mod
     give_memory_back(profile)
     copy_side_files(base_directory, directory)
     adapted = adapted_tensors(adapter, spec)
+    num_linears = sum(name.startswith(STORED_LANGUAGE_PREFIX[spec.family]) for name in adapted)
     dtype = DTYPES[profile.weights_dtype]
     write_table(directory / MERGED_TENSORS, MergedTensor, (
         MergedTensor(name=name, sha256_in_base=tensor_sha256(tensor.to(dtype)), is_adapted=name in adapted)
         for name, tensor in _stored(base_directory)
     ))  # fmt: skip
-    return {**describe(directory), "num_adapted_linears": len(adapted)}
+    return {**describe(directory), "num_adapted_linears": num_linears, "num_replaced_tensors": len(adapted) - num_linears}
 
 
 def adapted_tensors(adapter: Path, spec: ModelSpec) -> set[str]:
-    """The stored names of the weights that an adapter changes; raises MedVLError for a tensor outside the language layers."""
+    """The stored names of the weights that an adapter changes: by an update, or by a copy of its own where a module is trained whole.
+
+    Raises MedVLError for any other tensor.
+    """
     found: set[str] = set()
+    whole = read_json(adapter / CONFIG)["modules_to_save"] or ()
     for path in adapter.glob("*.safetensors"):
         for name in header(path):
+            if is_whole(name, whole):
+                found.add(name.removeprefix(ADAPTED).removeprefix("model."))  # as every family's files call what is no language model's
+                continue
             update = LORA_TENSOR.fullmatch(name)
             if update is None or not update["module"].startswith(LANGUAGE_LAYERS):
                 raise MedVLError(
                     found=f"{name}, which is no update of a language layer", where=str(path),
-                    do="train the adapter on language layers alone (recipe.lora_targets), or take merged out of further_variants",
+                    do="train the adapter on language layers (recipe.lora_targets) and whole modules (recipe.fully_trained) alone, or take "
+                    "merged out of further_variants",
                 )  # fmt: skip
             found.add(f"{STORED_LANGUAGE_PREFIX[spec.family]}{update['module'].removeprefix(LANGUAGE_LAYERS)}.weight")
     return found

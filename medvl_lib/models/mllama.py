@@ -82,6 +82,21 @@ def load_processor(directory: Path, *, max_pixels: int) -> ImageTextProcessor:
     return ImageTextProcessor(images, tokenizer, chat_template=text)
 
 
+def sized_batch(config: MllamaConfig, *, num_pairs: int, num_tokens: int, num_pictures: int, num_pixels: int) -> dict[str, torch.Tensor]:
+    """The tensors of a batch without their contents (``plan``): every picture fills all tiles, whatever its pixels."""
+    input_ids = torch.zeros(num_pairs, num_tokens, dtype=torch.long)
+    if not num_pictures:
+        return {"input_ids": input_ids}
+    vision, tiles = config.vision_config, config.vision_config.max_num_tiles
+    input_ids[:, :num_pictures] = config.image_token_index
+    side, shown = vision.image_size, (num_pairs, num_pictures)
+    return {
+        "input_ids": input_ids, "pixel_values": torch.empty(*shown, tiles, vision.num_channels, side, side, device="meta"),
+        "aspect_ratio_ids": torch.ones(shown, dtype=torch.long), "aspect_ratio_mask": torch.ones(*shown, tiles, dtype=torch.long),
+        "cross_attention_mask": torch.ones(num_pairs, num_tokens, num_pictures, tiles, dtype=torch.long),
+    }  # fmt: skip
+
+
 def tiny_tokenizer() -> PreTrainedTokenizerFast:
     """A byte-level tokenizer with the merges of what the invented pictures say: every text can be written and read back.
 

@@ -5,6 +5,7 @@ model needs (``mm_token_type_ids`` among them: without it Qwen silently falls ba
 Source: transformers 5.23, models/qwen2_5_vl; sizes of the real model in docs/decisions/0005-the-tiny-model.md.
 """
 
+import math
 from pathlib import Path
 
 import torch
@@ -60,6 +61,27 @@ def load_processor(directory: Path, *, max_pixels: int) -> ImageTextProcessor:
     template = directory / "chat_template.jinja"
     text = template.read_text(encoding="utf-8") if template.is_file() else tokenizer.chat_template
     return ImageTextProcessor(images, tokenizer, chat_template=text)
+
+
+def sized_batch(
+    config: Qwen2_5_VLConfig, *, num_pairs: int, num_tokens: int, num_pictures: int, num_pixels: int
+) -> dict[str, torch.Tensor]:
+    """The tensors of a batch without their contents (``plan``): pictures of ``num_pixels``, nearly square, on the meta device."""
+    vision, merge = config.vision_config, config.vision_config.spatial_merge_size
+    cells = max(1, num_pixels // (vision.patch_size * merge) ** 2)
+    rows = max(1, math.isqrt(cells))
+    grid, seen = (1, rows * merge, cells // rows * merge), rows * (cells // rows) * num_pictures
+    # bounds of different conversations: the most pictures and the largest one may not stand in the longest
+    input_ids = torch.zeros(num_pairs, max(num_tokens, seen + 1), dtype=torch.long)
+    input_ids[:, :seen] = config.image_token_id
+    patch_values = vision.in_channels * vision.temporal_patch_size * vision.patch_size**2
+    if not num_pictures:
+        return {"input_ids": input_ids}
+    return {
+        "input_ids": input_ids, "mm_token_type_ids": (input_ids == config.image_token_id).long(),
+        "image_grid_thw": torch.tensor([grid] * (num_pairs * num_pictures)),
+        "pixel_values": torch.empty(num_pairs * num_pictures * grid[1] * grid[2], patch_values, device="meta"),
+    }  # fmt: skip
 
 
 def tiny_tokenizer() -> PreTrainedTokenizerFast:

@@ -13,7 +13,9 @@ from medvl_lib.models.spec import Family
 from medvl_lib.provenance import Outcome, Rule, digest
 
 DIRECTORY = Path(__file__).parent / "tiny"
-PINNED: Mapping[Family, str] = {"qwen2_5_vl": "41dd5ca3c6a46deb", "mllama": "806662cde42d6515", "siglip": "f88e78cd593a0601"}
+PINNED: Mapping[Family, str] = {
+    "qwen2_5_vl": "41dd5ca3c6a46deb", "mllama": "806662cde42d6515", "llava_med": "1784d41c074439b2", "siglip": "f88e78cd593a0601",
+}  # fmt: skip
 """``contents`` of each family's directory: the fingerprint of what ``medvl pretrain-tiny`` made."""
 ORIGIN = "origin.json"  # in a small model's directory: where its weights come from
 RANDOM = "random"

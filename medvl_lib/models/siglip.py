@@ -83,6 +83,15 @@ def picture_tensor(processor: SiglipProcessor, pictures: Sequence[NDArray[np.uin
     return processor.image_processor(list(pictures), return_tensors="pt")["pixel_values"]
 
 
+def sized_batch(config: SiglipConfig, *, num_pairs: int, num_tokens: int, num_pictures: int, num_pixels: int) -> dict[str, torch.Tensor]:
+    """The tensors of a batch without their contents (``plan``); resolution and text length are the checkpoint's, whatever is asked."""
+    side, positions = config.vision_config.image_size, config.text_config.max_position_embeddings
+    return {
+        "pixel_values": torch.empty(num_pairs, config.vision_config.num_channels, side, side, device="meta"),
+        "input_ids": torch.zeros(num_pairs, positions, dtype=torch.long),
+    }
+
+
 def tiny_tokenizer() -> PreTrainedTokenizerFast:
     """Byte pairs merged on invented captions: every text can be written, and a caption has fewer tokens than the model has positions."""
     tokenizer = Tokenizer(models.BPE())

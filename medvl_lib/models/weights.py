@@ -15,7 +15,7 @@ from typing import Annotated, BinaryIO, Literal
 
 from medvl_lib.files import read_json
 from medvl_lib.models import shipped
-from medvl_lib.models.spec import STORED_LANGUAGE_PREFIX
+from medvl_lib.models.spec import FAMILIES, STORED_LANGUAGE_PREFIX
 from medvl_lib.provenance import Fact, Outcome, Rule
 from medvl_lib.tables import Column, read_table
 
@@ -102,8 +102,8 @@ def held_bytes(directory: Path, weights_dtype: str, quantization: Quantization |
 
     With ``quantization``: what they will take once the language linears are packed.
     """
-    width = {"float32": 4.0, "bfloat16": 2.0}[weights_dtype]
-    prefix = STORED_LANGUAGE_PREFIX[read_json(directory / "config.json")["model_type"]]
+    width = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0}[weights_dtype]
+    prefix = STORED_LANGUAGE_PREFIX[FAMILIES[read_json(directory / "config.json")["model_type"]]]
     held = 0.0
     for name, tensor in tensors(directory).items():
         if tensor.dtype not in FULL_WIDTH:
@@ -142,7 +142,7 @@ def weights_are_whole(directory: Path) -> Outcome:
 
 
 def _only_language_linears(directory: Path, mark: str, bits: str) -> Outcome:
-    family = read_json(directory / "config.json")["model_type"]
+    family = FAMILIES[read_json(directory / "config.json")["model_type"]]
     quantized = [name.removesuffix(mark) for name in tensors(directory) if name.endswith(mark)]
     astray = [name for name in quantized if not name.startswith(STORED_LANGUAGE_PREFIX[family])]
     return Outcome(

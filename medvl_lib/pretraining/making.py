@@ -20,7 +20,7 @@ from medvl_lib.models.spec import Family
 from medvl_lib.models.weights import num_values
 from medvl_lib.pretraining import recipe as lessons
 from medvl_lib.provenance import Fact, digest
-from medvl_lib.sample_data import captioned_pictures, described_pictures, reading_pages
+from medvl_lib.sample_data import captioned_pictures, chest_studies, described_pictures, reading_pages
 from medvl_lib.settings import Settings
 from medvl_lib.tables import read_table, write_table
 from medvl_lib.training.checkpoints import newest_complete, step_of
@@ -73,6 +73,8 @@ def _claim(output: Path, family: Family) -> None:
 
 def _drawn_by(family: Family) -> tuple[int, ...]:
     """The revisions of the rooms that draw what a family learns from."""
+    if family == "llava_med":
+        return (chest_studies.REVISION,)
     if family in lessons.PRETRAINING:
         return reading_pages.REVISION, described_pictures.REVISION
     return (captioned_pictures.REVISION,)
@@ -107,10 +109,13 @@ def _describe(family: Family, output: Path, profile: Profile) -> None:
     if isinstance(learned, lessons.CaptionLessons):
         _describe_encoder(family, learned, output, profile, made_on)
         return
-    from medvl_lib.pretraining import card, described, described_card, examination
+    from medvl_lib.pretraining import card, described, described_card, examination, studies, studies_card
     from medvl_lib.pretraining.examination import Finding
 
-    by_subject = {"qwen2_5_vl": (examination.examine, card.write_card), "mllama": (described.examine, described_card.write_card)}
+    by_subject = {
+        "qwen2_5_vl": (examination.examine, card.write_card), "mllama": (described.examine, described_card.write_card),
+        "llava_med": (studies.examine, studies_card.write_card),
+    }  # fmt: skip
     examine, write_card = by_subject[family]
     model, spec, steps = output / MODEL, tiny_model(family), list(read_table(output / TRAINING_STEPS, TrainingStep))
     with TemporaryDirectory(prefix="medvl-") as scratch:

@@ -12,16 +12,16 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from medvl_lib.models.spec import TOWER_TARGETS, Family
-from medvl_lib.sample_data import described_pictures, reading_pages
+from medvl_lib.sample_data import chest_studies, described_pictures, reading_pages
 from medvl_lib.sample_data.reading_pages import BLOCKS, LEARNED, LISTS
 from medvl_lib.training.recipe import MatchRecipe
 
 REVISION = 2  # a second cycle, on forms
 
 
-Example = reading_pages.ReadingPage | described_pictures.DescribedPicture
-"""A picture with a request and the response that is wanted, under an id of its own."""
-Distribution = reading_pages.Distribution | described_pictures.PictureDistribution
+Example = reading_pages.ReadingPage | described_pictures.DescribedPicture | chest_studies.ChestStudy
+"""A picture, or several, with a request and the response that is wanted, under an id of its own."""
+Distribution = reading_pages.Distribution | described_pictures.PictureDistribution | chest_studies.StudyDistribution
 """What a lesson can be drawn from: each draws the example of a part and a number, and says what those of one step are drawn from."""
 
 
@@ -36,7 +36,7 @@ class Lesson:
     is_alike_in_a_step: bool
     """Whether all examples of a step are drawn alike (``at_step``): pages with equally many facts, a third less padding."""
     is_spelled: bool
-    """Whether image tokens are asked for the characters of their cells, too: of pages alone, to a family with a token per cell."""
+    """Whether image tokens are asked for what stands in their cells, too: of pages and studies, to a family with a token per cell."""
 
     def __post_init__(self) -> None:
         if min(self.num_steps, self.num_examples) < 1:
@@ -130,6 +130,15 @@ PRETRAINING: dict[Family, PretrainingRecipe] = {
         lessons=(Lesson(
             num_steps=640, num_examples=24, examples=described_pictures.LEARNED, is_alike_in_a_step=False, is_spelled=False),),
         validate_every=160, num_validation_examples=96,
+    ),
+    "llava_med": PretrainingRecipe(
+        seed=1, part="pretraining", learning_rate=1.2e-3, num_cycles=1, num_warmup_steps=30, adam_beta2=0.98, weight_decay=0.01,
+        max_gradient_norm=1.0, products="float32",
+        lessons=(  # short: 160 and 60 steps left little to fine-tuning (docs/log.md)
+            Lesson(num_steps=110, num_examples=16, examples=chest_studies.FRONTAL, is_alike_in_a_step=False, is_spelled=True),
+            Lesson(num_steps=30, num_examples=8, examples=chest_studies.LEARNED, is_alike_in_a_step=False, is_spelled=True),
+        ),
+        validate_every=35, num_validation_examples=32,
     ),
 }  # fmt: skip
 """The recipes of the shipped models; what else was tried is in docs/log.md."""

@@ -6,9 +6,11 @@ masked in ``batches`` and the way through the trainer is that of ``training.rout
 (``spell_cells``). What the model can do is judged in ``examination``.
 """
 
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -20,11 +22,13 @@ from trl import SFTConfig, SFTTrainer
 from medvl_lib.batches import Reader, training_batch
 from medvl_lib.chat import Conversation, single_turn
 from medvl_lib.hardware import Profile
-from medvl_lib.models.loading import DTYPES, TINY, load, quiet, serializing
+from medvl_lib.models.loading import AS_PUBLISHED, DTYPES, LAYOUTS, TINY, copy_side_files, in_library_layout, load, quiet, serializing
 from medvl_lib.models.spec import ModelSpec
 from medvl_lib.pretraining.recipe import Distribution, Example, Lesson, PretrainingRecipe
 from medvl_lib.prompts import PromptFormat
 from medvl_lib.provenance import Fact
+from medvl_lib.sample_data.chest_studies import ChestStudy
+from medvl_lib.sample_data.described_pictures import DescribedPicture
 from medvl_lib.sample_data.reading_pages import ReadingPage
 from medvl_lib.tables import write_table
 from medvl_lib.training.checkpoints import newest_complete
@@ -42,15 +46,16 @@ class Shelf:
     """Examples in memory, whose pictures are read like those of an image store."""
 
     examples: Mapping[str, Example]
+    """By the id of each picture."""
 
     def read(self, image_id: str) -> bytes:
-        """The picture's PNG bytes."""
-        return self.examples[image_id].png
+        """The picture's file."""
+        return self.examples[image_id].read(image_id)
 
 
 def shelf(examples: Iterable[Example]) -> Shelf:
-    """Examples by their ids."""
-    return Shelf({example.example_id: example for example in examples})
+    """Examples by the ids of their pictures."""
+    return Shelf({image_id: example for example in examples for image_id in example.image_ids})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,27 +89,28 @@ class ExampleCollator:
         reader = Reader(processor=self.processor, prompts=self.prompts, images=shelf(drawn))
         batch = training_batch(reader, [to_conversation(example) for example in drawn])
         if all(examples.is_spelled for examples in chosen):
-            spell_cells(batch, [page for page in drawn if isinstance(page, ReadingPage)], self.processor)
+            spell_cells(batch, [example for example in drawn if not isinstance(example, DescribedPicture)], self.processor)
         return batch
 
 
-def spell_cells(batch: dict[str, torch.Tensor], pages: Sequence[ReadingPage], processor: Any) -> None:
-    """Ask the language model at each image token for a character that stands there, beside the answer: labels (B, T) are changed.
+def spell_cells(batch: dict[str, torch.Tensor], examples: Sequence[ReadingPage | ChestStudy], processor: Any) -> None:
+    """Ask the language model at each image token for what stands there, beside the answer: labels (B, T) are changed.
 
     Without it a small model does not find out for thousands of steps that the picture holds the answer (docs/log.md): here every letter
-    teaches the vision tower at once, wherever the answer names it. A label is predicted from the token before it, so the character of a
-    cell is the label of the next token.
+    teaches the vision tower at once, wherever the answer names it. A label is predicted from the token before it, so the text of a cell is
+    the label of the next token: its first token, where it has several.
     """
-    for row, page in enumerate(pages):
+    for row, example in enumerate(examples):
         places = (batch["input_ids"][row] == processor.image_token_id).nonzero().flatten().tolist()
-        for place, character in zip(places, page.cell_characters, strict=True):
-            if character is not None:
-                batch["labels"][row, place + 1] = processor.tokenizer.encode(character, add_special_tokens=False)[0]
+        texts = example.cell_texts if isinstance(example, ChestStudy) else example.cell_characters
+        for place, text in zip(places, texts, strict=True):
+            if text is not None:
+                batch["labels"][row, place + 1] = processor.tokenizer.encode(text, add_special_tokens=False)[0]
 
 
 def to_conversation(example: Example) -> Conversation:
     """An example as one question and its answer."""
-    return single_turn(example.example_id, image_ids=(example.example_id,), request=example.request, response=example.response)
+    return single_turn(example.example_id, image_ids=example.image_ids, request=example.request, response=example.response)
 
 
 def step_sets(recipe: PretrainingRecipe) -> list[ExampleSet]:
@@ -152,7 +158,7 @@ def pretrain(
     )  # fmt: skip
     logging.set_verbosity_error()  # the trainer tells at length that it cannot load a checkpoint's weights: they have been loaded above
     train_to_the_end(trainer, recorder, checkpoints)
-    return _save(directory, start, trainer.model, list(recorder.rows()))
+    return _save(directory, start, trainer.model, list(recorder.rows()), spec)
 
 
 def read_weights(model: torch.nn.Module, checkpoint: Path, profile: Profile) -> None:
@@ -168,9 +174,12 @@ def read_weights(model: torch.nn.Module, checkpoint: Path, profile: Profile) -> 
 
 def _start(directory: Path, recipe: PretrainingRecipe, spec: ModelSpec) -> Path:
     """The untrained model, written again each time: it costs a second, and a half-written one would cost a day."""
-    directory.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(directory, ignore_errors=True)
+    published = directory / AS_PUBLISHED if spec.family in LAYOUTS else directory
+    published.mkdir(parents=True)
     with quiet():
-        TINY[spec.family](directory, seed=recipe.seed, max_pixels=spec.max_pixels)
+        TINY[spec.family](published, seed=recipe.seed, max_pixels=spec.max_pixels)
+        in_library_layout(published, directory, spec.family)
     return directory
 
 
@@ -193,12 +202,15 @@ def _rows(indices: range) -> Dataset:
     return Dataset.from_dict({"index": list(indices), "images": [[""] for _ in indices]})
 
 
-def _save(directory: Path, start: Path, model: Any, steps: Sequence[TrainingStep]) -> dict[str, Fact]:
-    """The model in 16 bit with the start's tokenizer, processor and template."""
-    for path in start.iterdir():
-        if path.suffix != ".safetensors":
-            (directory / path.name).write_bytes(path.read_bytes())
+def _save(directory: Path, start: Path, model: Any, steps: Sequence[TrainingStep], spec: ModelSpec) -> dict[str, Fact]:
+    """The model in 16 bit as its publisher would deliver it: with the start's side files, or in a layout of its own."""
     with quiet(), serializing(directory):
-        model.to(torch.bfloat16).save_pretrained(directory)
+        if spec.family in LAYOUTS:
+            with TemporaryDirectory(prefix="medvl-") as scratch:
+                model.to(torch.bfloat16).save_pretrained(scratch)
+                LAYOUTS[spec.family].restore(Path(scratch), directory, start / AS_PUBLISHED)
+        else:
+            copy_side_files(start, directory)
+            model.to(torch.bfloat16).save_pretrained(directory)
     write_table(directory / TRAINING_STEPS, TrainingStep, steps)
     return {"num_steps": len(steps), "first_loss": steps[0].loss, "last_loss": steps[-1].loss}

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from pydantic import TypeAdapter
 
+from medvl_lib.benchmark.goals import GoalRow
 from medvl_lib.benchmark.promotion import Decision
 from medvl_lib.benchmark.tables import (
     BenchmarkRow,
@@ -24,7 +25,7 @@ from medvl_lib.benchmark.terms import Terms
 from medvl_lib.provenance import Fact, Verdict
 from medvl_lib.reviews.tables import RatingSummary
 
-REVISION = 7  # the rule that was applied, and whether it is another one now; raised when a report of an evaluation would say something else
+REVISION = 8  # goals, and the rule that was applied; raised when a report of an evaluation would say something else
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,6 +196,8 @@ class Report:
     examples: Examples
     records: tuple[Record, ...]
     """From the raw files to the decision, then what follows it or stands beside it: parity, what is served, near duplicates."""
+    stretch_goals: tuple[GoalRow, ...]
+    """What somebody hoped for; empty where nobody did."""
     awaited: tuple[str, ...]
     """Steps after this decision that had not been made when this was written: their checks are not among the records."""
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from medvl_lib import audit
 from medvl_lib.benchmark import override
+from medvl_lib.benchmark.goals import STRETCH_GOALS, GoalRow
 from medvl_lib.benchmark.promotion import Decision, read_decisions
 from medvl_lib.benchmark.publish import has_passed
 from medvl_lib.benchmark.tables import TABLES, EvaluationRow
@@ -20,7 +21,7 @@ from medvl_lib.errors import InputMissing
 from medvl_lib.evaluation.metrics import METRICS
 from medvl_lib.evaluation.parquet_sql import query
 from medvl_lib.files import read_json
-from medvl_lib.pointer import Served, in_words, pointer_id, read_pointer
+from medvl_lib.pointer import Served, pointer_id, read_pointer, told
 from medvl_lib.provenance import PROVENANCE, VERDICTS, Artifact, Outcome, Verdict, ancestor, digest, read_artifact, require_intact
 from medvl_lib.report import quotes
 from medvl_lib.report.content import REVISION, Audit, AuditedPart, MetricNote, RatedSheet, Record, Report
@@ -118,12 +119,13 @@ def gather(workspace: Workspace, judged: Judged, shown: Mapping[str, str], now: 
     return Report(
         revision=REVISION, line=line, evaluation_id=str(judged.benchmark.facts["evaluation_id"]), decisions=decisions,
         overrides=tuple(overrides.values()), in_force=overrides.get(pointer.decision) if pointer else None,
-        served=in_words(line, pointer), served_data_version=pointer.data_version if pointer else _base_of(tables["evaluations"]),
+        served=told(workspace, line), served_data_version=pointer.data_version if pointer else _base_of(tables["evaluations"]),
         has_moved=_has_moved(lineage, pointer),
         decided_at=read_json(judged.promotion.directory / PROVENANCE)["finished_at"],
         terms=read_terms(judged.promotion.directory), decided_otherwise=otherwise(judged.promotion.directory, now),
         audit=_audit(audited.directory), metrics=_metrics(tables["evaluations"][0].metric_versions),
         confusions=quotes.confusions(answered), examples=quotes.examples(answered, shown),
+        stretch_goals=_goals(judged.benchmark.directory),
         rated_sheets=tuple(map(_rated_sheet, rated)), rating_summaries=tuple(_ratings(rated)),
         records=tuple(map(_record, lineage)), awaited=tuple(step for step in AFTER if step not in {one.step for one in lineage}), **tables,
     )  # fmt: skip
@@ -141,7 +143,7 @@ def standing(workspace: Workspace, judged: Judged, now: Terms) -> str:
     lineage = _lineage(workspace, [judged.benchmark, judged.promotion, *rated], line, OWN)
     return digest([
         [[one.key, one.fingerprint, tuple(_verdicts(one))] for one in lineage], list(_overrides(workspace, judged)),
-        in_words(line, read_pointer(workspace, line)), otherwise(judged.promotion.directory, now),
+        told(workspace, line), otherwise(judged.promotion.directory, now),
     ])  # fmt: skip
 
 
@@ -157,6 +159,12 @@ def _overrides(workspace: Workspace, judged: Judged) -> dict[str, Decision]:
     made = [found for found in _written(workspace, override.STEP, judged.promotion.name) if found.inputs.get(judged.promotion.key) == mark]
     made.sort(key=lambda found: (read_json(found.directory / PROVENANCE)["finished_at"], found.fingerprint))
     return {found.fingerprint: row for found in made for row in read_decisions(found.directory)}
+
+
+def _goals(benchmark: Path) -> tuple[GoalRow, ...]:
+    """What was hoped for; nothing of a line without goals, whose benchmark has no such table."""
+    path = benchmark / STRETCH_GOALS
+    return tuple(read_table(path, GoalRow)) if path.is_file() else ()
 
 
 def _ratings(rated: Iterable[Artifact]) -> Iterator[RatingSummary]:

@@ -14,6 +14,7 @@ SECTIONS: tuple[tuple[str, str, Callable[[Report], Iterator[Block]]], ...] = (
     ("verdict", "Verdict", results.verdict),
     ("rule", "The rule that was applied", results.rule),
     ("comparison", "Base, quantized and adapted", results.comparison),
+    ("goals", "Stretch goals, which decide nothing", results.goals),
     ("cost", "What it costs", results.cost),
     ("controls", "Intervals, floors, and answers without the picture", results.controls),
     ("encoder", "What the encoder finds", results.encoder),

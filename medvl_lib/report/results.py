@@ -158,6 +158,24 @@ def comparison(report: Report) -> Iterator[Block]:
     )
 
 
+def goals(report: Report) -> Iterator[Block]:
+    """Figures of the requirement document beside what was measured, each with its exact definition; nothing where the line has none."""
+    if not report.stretch_goals:
+        return
+    yield "The requirement document hoped for these figures without saying how they are measured. The gate does not look at them."
+    yield table(
+        "goals", "What was hoped for, and what was measured of the trained adapter on the test split",
+        ("hoped for", "measured by", "met when", "dataset", "value", "from", "to", "pairs", "met"), (
+            (
+                row.wanted, row.measured_by, row.bound, row.dataset or NONE, share(row.value), share(row.ci_low), share(row.ci_high),
+                NONE if row.num_pairs is None else row.num_pairs, "not measured" if row.is_met is None else "yes" if row.is_met else "no",
+            ) for row in report.stretch_goals
+        ),
+    )  # fmt: skip
+    meant = dict.fromkeys((row.wanted, row.definition) for row in report.stretch_goals)
+    yield table("goals-defined", "What exactly is measured for each", ("hoped for", "definition"), meant)
+
+
 def _compared(rows: Sequence[BenchmarkRow]) -> Table:
     first, base = rows[0], next((row.mean for row in rows if row.variant == "base"), None)
     key = f"compared-{first.dataset}-{first.metric}" + ("" if first.slice == ALL else f"-{first.slice}")

@@ -17,6 +17,7 @@ from medvl_lib.lines import DatasetRun, Line
 from medvl_lib.models.weights import BASE_RULES
 from medvl_lib.provenance import Fact, Rule, code_version
 from medvl_lib.step import Call, Source, Step, Table
+from medvl_lib.training.choice import every_stage_has_pairs
 from medvl_lib.workspace import Workspace
 
 
@@ -128,7 +129,7 @@ def data_steps(line: Line) -> tuple[Step, ...]:
         Step(
             name="chat", owner=name, description=sign(chat.__name__), reads=(source("split", name, split.RULES), *_validated(line)),
             version=code_version(chat.REVISION, name, line.datasets),
-            rules=(*chat.RULES, outlook(line.gate, line.evaluation)),
+            rules=(*chat.RULES, every_stage_has_pairs(line.answering), outlook(line.gate, line.evaluation)),
             write=lambda call: chat.write_chat(call.directory, call.read("split", name), validated(call)),
         ),
     )  # fmt: skip

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
+from medvl_lib.benchmark.goals import STRETCH_GOALS, GoalRow
 from medvl_lib.benchmark.promotion import PROMOTION_DECISIONS, Decision
 from medvl_lib.benchmark.tables import BenchmarkRow
 from medvl_lib.evaluation import parity
@@ -45,6 +46,7 @@ def exhibits_of(line: Line) -> Mapping[str, tuple[Exhibit, ...]]:
         "benchmark": (
             Exhibit(name="leaderboard", show=leaderboard),
             Exhibit(name="intervals", show=lambda directory: intervals(directory, metric)),
+            *((Exhibit(name="stretch_goals", show=goals),) if line.stretch_goals else ()),
         ),
         "promotion": (Exhibit(name="decision", show=decision), Exhibit(name="reasons", show=reasons)),
         "parity": (Exhibit(name="forms", show=forms), Exhibit(name="scores", show=compared_scores)),
@@ -106,6 +108,11 @@ def intervals(directory: Path, metric: str) -> tuple[ShownPicture, ...]:
     """Everyone's interval by the metric that decides, for each dataset."""
     figures = interval_figures([row for row in _tested(directory) if row.metric == metric], metric)
     return tuple(ShownPicture(svg=standing_alone(figure.svg), caption=figure.caption) for figure in figures)
+
+
+def goals(directory: Path) -> ShownTable:
+    """What somebody hoped for, beside what was measured: nothing is decided by it."""
+    return table_of(GoalRow, read_table(directory / STRETCH_GOALS, GoalRow), [column.name for column in columns(GoalRow)])
 
 
 def decision(directory: Path) -> ShownTable:

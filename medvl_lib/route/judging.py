@@ -4,10 +4,12 @@ In: a line and a profile. Out: steps. Metrics and gate have their own rooms; wha
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from medvl_lib import audit, case_index, chat, images, prompts, retrieved_cases, split
 from medvl_lib.benchmark import rows
-from medvl_lib.benchmark.tables import DatasetCount
+from medvl_lib.benchmark.goals import STRETCH_GOALS, GoalRow, goal_rows
+from medvl_lib.benchmark.tables import BenchmarkRow, DatasetCount
 from medvl_lib.evaluation import floors, prediction_rules, scores, similarities
 from medvl_lib.evaluation import predictions as predictions_room
 from medvl_lib.evaluation import spec as evaluation_spec
@@ -18,18 +20,19 @@ from medvl_lib.hardware import Profile, numerics
 from medvl_lib.images import ImageStore
 from medvl_lib.lines import Line
 from medvl_lib.models.weights import BASE_RULES
+from medvl_lib.plan.memory import fitting_predictions, longest
 from medvl_lib.pointer import Contender
 from medvl_lib.provenance import Artifact, Fact, ancestor, code_version
 from medvl_lib.route.champion import JUDGED_AGAINST, champion_of, contenders
 from medvl_lib.route.data import sign, source
 from medvl_lib.route.encoding import INDEX, retrieval_of, retrieval_source
-from medvl_lib.route.models import CASES, further_models, merged_steps, trained_on
+from medvl_lib.route.models import CASES, further_models, merged_steps, stage_rules, trained_on
 from medvl_lib.route.parity import parity_step
 from medvl_lib.route.promoting import promotion_step
 from medvl_lib.step import Call, Inputs, Step, Table
+from medvl_lib.tables import read_table, write_table
 from medvl_lib.training import matching_steps
-from medvl_lib.training import rules as training_rules
-from medvl_lib.training.steps import TRAINED_ON
+from medvl_lib.training.steps import TRAINED_ON, TRAINING_STEPS, TrainingStep
 from medvl_lib.workspace import Workspace
 
 
@@ -40,7 +43,7 @@ def judging_steps(line: Line, profile: Profile) -> tuple[Step, ...]:
         source(encoder.name, name, matching_steps.RULES), source(INDEX, name, case_index.RULES),
         *([source(CASES, name, retrieved_cases.RULES)] if "retrieved_cases" in line.evaluation.controls else ()),
     )  # fmt: skip
-    adapter = source(last, name, training_rules.RULES)
+    adapter = source(last, name, stage_rules(line.stages[-1]))
     weights = trained_on(line, profile)
     models = {item.key: item for item in (source("base_model", name, BASE_RULES), weights, *further_models(line))}
 
@@ -63,10 +66,15 @@ def judging_steps(line: Line, profile: Profile) -> tuple[Step, ...]:
                 data_version=one.data_version,
             ) for variant, one in everyone.items()
         ]  # fmt: skip
+        bound = line.audit.max_tokens if "retrieved_cases" in line.evaluation.controls else 0
+        length = longest(call.read("audit", name), line.evaluation.splits, bound)
+        plan = fitting_predictions(line.evaluation, line.model, profile, length, call.read("base_model", name))
+        call.report({"planned_bytes": round(plan.total_bytes), "pairs_at_a_time": plan.micro_batch})
+        planned = replace(profile, prediction_batch=plan.micro_batch)
         facts = write_predictions(
             call.directory, weights=variants, controlled=controlled(line), spec=line.model, evaluation=line.evaluation,
             chat=call.read("chat", name),
-            audit=call.read("audit", name), images=ImageStore(call.workspace.images), profile=profile, report=call.report,
+            audit=call.read("audit", name), images=ImageStore(call.workspace.images), profile=planned, report=call.report,
             cases=call.read(CASES, name) if f"{CASES}/{name}" in call.inputs else None,
         )  # fmt: skip
         return {**facts, **liken(call), JUDGED_AGAINST: call.observed}
@@ -90,11 +98,15 @@ def judging_steps(line: Line, profile: Profile) -> tuple[Step, ...]:
 
     def measure(call: Call) -> Mapping[str, Fact]:
         ranked = retrieval_of(line, call.inputs, call.inputs[f"predictions/{name}"])
-        return rows.write_benchmark(
+        facts = rows.write_benchmark(
             call.directory, line=name, scores_directory=call.read("scores", name), predictions_directory=call.read("predictions", name),
             adapter_directory=_adapter_of(call, line).directory, dataset_counts=_data_funnel(call, line),
             retrieval_directory=None if ranked is None else ranked.directory, stage=last, run_id=call.workspace.run_id,
         )  # fmt: skip
+        if line.stretch_goals:
+            measured = list(read_table(call.directory / "benchmark_rows.parquet", BenchmarkRow))
+            write_table(call.directory / STRETCH_GOALS, GoalRow, goal_rows(line.stretch_goals, measured, _lowest_losses(call, line)))
+        return facts
 
     return (
         *merged_steps(line, profile),
@@ -118,7 +130,8 @@ def judging_steps(line: Line, profile: Profile) -> tuple[Step, ...]:
             reads=(
                 source("scores", name, scores.RULES), source("predictions", name, prediction_rules.RULES), adapter, *retrieval_source(line),
             ),
-            version=code_version(rows.REVISION, rows.REVISIONS, name, line.evaluation), rules=rows.RULES, write=measure,
+            version=code_version(rows.REVISION, rows.REVISIONS, name, line.evaluation, *([goals] if (goals := line.stretch_goals) else [])),
+            rules=rows.RULES, write=measure,
         ),
         promotion_step(line),
         parity_step(line, profile),
@@ -153,6 +166,34 @@ def _data_funnel(call: Call, line: Line) -> list[DatasetCount]:
             for (name, part), count in placed.items()
             if name == dataset
         )
-        trained_on = _adapter_of(call, line).facts.get(f"{TRAINED_ON}{dataset}", 0)
-        counts.append(DatasetCount(dataset=dataset, outcome="trained_on", reason=None, num_pairs=int(trained_on or 0)))
+        counts.append(DatasetCount(dataset=dataset, outcome="trained_on", reason=None, num_pairs=_num_trained_on(call, line, dataset)))
     return counts
+
+
+def _adapters_of(call: Call, line: Line) -> dict[str, Artifact]:
+    """The adapter of each stage behind these predictions: the last one's, and those that it went on from."""
+    adapter = _adapter_of(call, line)
+    found: dict[str, Artifact] = {}
+    for stage in reversed(line.answering):
+        adapter = adapter if stage.name == adapter.step else ancestor(call.workspace, adapter, stage.name, line.name)
+        found[stage.name] = adapter
+    return found
+
+
+def _lowest_losses(call: Call, line: Line) -> dict[str, float]:
+    """The held-out loss of what each stage kept, where it was measured."""
+    found: dict[str, float] = {}
+    for stage, adapter in _adapters_of(call, line).items():
+        steps = read_table(adapter.directory / TRAINING_STEPS, TrainingStep)
+        losses = [step.validation_loss for step in steps if step.validation_loss is not None]
+        found |= {stage: min(losses)} if losses else {}
+    return found
+
+
+def _num_trained_on(call: Call, line: Line, dataset: str) -> int:
+    """How many pairs of a dataset the stages that answer took together; those with equal labels took the same ones."""
+    adapters, counts = _adapters_of(call, line), dict[tuple[tuple[str, str], ...], int]()
+    for stage in line.answering:
+        kind = tuple(sorted(stage.pairs.items()))
+        counts[kind] = max(counts.get(kind, 0), int(adapters[stage.name].facts.get(f"{TRAINED_ON}{dataset}", 0) or 0))
+    return sum(counts.values())

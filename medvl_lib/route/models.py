@@ -10,6 +10,7 @@ from typing import Literal
 
 from medvl_lib import audit, chat, images, models, prompts, raw_records, retrieved_cases, training
 from medvl_lib.errors import MedVLError
+from medvl_lib.evaluation import handover
 from medvl_lib.evaluation.spec import FurtherVariant
 from medvl_lib.hardware import Profile, numerics
 from medvl_lib.images import ImageStore
@@ -18,6 +19,7 @@ from medvl_lib.models import shipped
 from medvl_lib.models import spec as model_spec
 from medvl_lib.models.spec import ModelSpec
 from medvl_lib.models.weights import BASE_RULES, INT8_RULES, MERGED_RULES, NF4_RULES
+from medvl_lib.plan.memory import Length, Planner, longest
 from medvl_lib.provenance import Fact, Rule, code_version
 from medvl_lib.route.data import sign, source
 from medvl_lib.step import Call, Inputs, Source, Step, Table
@@ -71,16 +73,16 @@ def further_models(line: Line) -> tuple[Source, ...]:
 
 def merged_steps(line: Line, profile: Profile) -> tuple[Step, ...]:
     """The last stage's adapter added into the base weights, where the evaluation asks for it."""
-    name, last = line.name, line.stages[-1].name
+    name, last = line.name, line.stages[-1]
 
     def write(call: Call) -> Mapping[str, Fact]:
         from medvl_lib.models.merging import write_merged
 
-        return write_merged(call.directory, call.read("base_model", name), call.read(last, name), line.model, profile)
+        return write_merged(call.directory, call.read("base_model", name), call.read(last.name, name), line.model, profile)
 
     step = Step(
         name="merged_model", owner=name, description=sign(models.__name__), process="predict",
-        reads=(source("base_model", name, BASE_RULES), source(last, name, training_rules.RULES)),
+        reads=(source("base_model", name, BASE_RULES), source(last.name, name, stage_rules(last))),
         version=code_version(model_spec.MERGE_REVISION, name, numerics(profile)), rules=MERGED_RULES, write=write,
     )  # fmt: skip
     return (step,) if "merged" in line.evaluation.further_variants else ()
@@ -102,8 +104,9 @@ def base_step(line: Line, step: str, spec: ModelSpec) -> Step:
 
 
 def _identity(spec: ModelSpec) -> Mapping[str, object]:
-    """What names weights: a path is a place, and the contents are observed."""
-    return dataclasses.asdict(spec) | {"path": ""}
+    """What names weights: a path is a place, and the contents are observed; where they are converted, also how."""
+    layout = {"layout": model_spec.LAYOUT_REVISIONS[spec.family]} if spec.family in model_spec.LAYOUT_REVISIONS else {}
+    return dataclasses.asdict(spec) | {"path": ""} | layout
 
 
 def _observed(line: Line, step: str, spec: ModelSpec) -> Callable[[Workspace, Inputs], str] | None:
@@ -124,28 +127,40 @@ def trained_on(line: Line, profile: Profile) -> Source:
 
 
 def stage_steps(line: Line, profile: Profile) -> tuple[Step, ...]:
-    """The rehearsal on a few pairs, then one step per stage that answers, each reading the adapter of the one before."""
-    steps = [_stage_step(line, profile, overfit.overfit_stage(line.answering[0]), (), overfit.RULES, overfit.__name__, overfit.REVISION)]
+    """The rehearsal on a few pairs, then one step per stage that answers, each reading the adapter of the one before.
+
+    A stage that goes on from another is a process of its own: it begins when the one before has been judged, in the graph too.
+    """
+    first = line.answering[0]
+    steps = [_stage_step(line, profile, overfit.overfit_stage(first), (), overfit.RULES, overfit.__name__, overfit.REVISION)]
     before: tuple[Source, ...] = ()
     for stage in line.answering:
-        steps.append(_stage_step(line, profile, stage, before, training_rules.RULES, training.__name__))
-        before = (source(stage.name, line.name, training_rules.RULES),)
+        process = f"train_{stage.name}" if before else "train"
+        steps.append(_stage_step(line, profile, stage, before, stage_rules(stage), training.__name__, process=process))
+        before = (source(stage.name, line.name, stage_rules(stage)),)
     return tuple(steps)
 
 
+def stage_rules(stage: Stage) -> tuple[Rule, ...]:
+    """What must be true of a stage that answers: what must be of every one, and what it has to show before the next one."""
+    return (*training_rules.RULES, *handover.rules(stage.handover))
+
+
 def _stage_step(
-    line: Line, profile: Profile, stage: Stage, before: tuple[Source, ...], rules: tuple[Rule, ...], room: str, *more: int
-) -> Step:
+    line: Line, profile: Profile, stage: Stage, before: tuple[Source, ...], rules: tuple[Rule, ...], room: str, *more: int,
+    process: str = "train",
+) -> Step:  # fmt: skip
     """A step that learns to answer, signed by its room; ``more`` are revisions that it alone has."""
     name = line.name
-    revisions = (prompts.REVISION, images.REVISION, *more)
+    revisions = (prompts.REVISION, images.REVISION, *more, *(() if stage.handover is None else (handover.REVISION,)))
     version = code_version(training_recipe.REVISION, revisions, name, stage.identity, numerics(profile), line.model.max_pixels)
     reads = (source("chat", name, chat.RULES), source("audit", name, audit.RULES))
     if isinstance(stage.recipe, training_recipe.Recipe) and stage.recipe.with_retrieved_cases:
         reads = (*reads, source(CASES, name, retrieved_cases.RULES))
     return train_step(
-        line, profile, stage, line.model, trained_on(line, profile), reads=reads, before=before, rules=rules, room=room, version=version
-    )
+        line, profile, stage, line.model, trained_on(line, profile), reads=reads, before=before, rules=rules, room=room, version=version,
+        process=process,
+    )  # fmt: skip
 
 
 def train_step(
@@ -159,14 +174,34 @@ def train_step(
         call.require_made_together(f"{CASES}/{name}")
         from medvl_lib.training.route import train
 
-        return train(
-            call.directory, stage=stage, spec=spec, weights=call.read(weights.step, name), chat=call.read("chat", name),
-            images=ImageStore(call.workspace.images), profile=profile, previous=call.read(before[0].step, name) if before else None,
+        stored, chat_directory, start = ImageStore(call.workspace.images), call.read("chat", name), call.read(weights.step, name)
+        planned = planned_training(call, line, stage, spec, profile, start)
+        facts = train(
+            call.directory, stage=stage, spec=spec, weights=start, chat=chat_directory,
+            images=stored, profile=planned, previous=call.read(before[0].step, name) if before else None,
             checkpoints=call.workspace.checkpoints(stage.name, name, call.fingerprint), report=call.report,
             cases=call.read(CASES, name) if f"{CASES}/{name}" in call.inputs else None,
         )  # fmt: skip
+        if stage.handover is None:
+            return facts
+        return {**facts, **handover.write_answers(
+            call.directory, stage=stage, spec=spec, weights=start, chat=chat_directory, images=stored, profile=profile,
+        )}  # fmt: skip
 
     return Step(
         name=stage.name, owner=name, description=sign(room), reads=(*reads, weights, *before), process=process, version=version,
         rules=rules, write=write, table=Table(file=TRAINING_STEPS, model=TrainingStep),
+    )  # fmt: skip
+
+
+def planned_training(call: Call, line: Line, stage: Stage, spec: ModelSpec, profile: Profile, weights: Path) -> Profile:
+    """The profile with as many pairs at a time as have room, before a model is loaded; raises MedVLError with the numbers for none."""
+    length = Length(0, 1, spec.max_pixels)
+    if isinstance(stage.recipe, training_recipe.Recipe):
+        bound = line.audit.max_tokens if stage.recipe.with_retrieved_cases else 0
+        length = longest(call.read("audit", line.name), ("train", "validation"), bound)
+    plan = Planner(stage, spec, profile, length, weights).fitting()
+    call.report({"planned_bytes": round(plan.total_bytes), "pairs_at_a_time": plan.micro_batch})
+    return profile if plan.micro_batch >= min(profile.training_batch, stage.recipe.effective_batch) else dataclasses.replace(
+        profile, training_batch=plan.micro_batch
     )  # fmt: skip

@@ -1,20 +1,31 @@
 """Pointing: what a line serves because of a decision, the gate's or a person's.
 
-In: a decision's directory; or a variant, a name and a reason. Out: the served pointer, moved under a lock, and a sentence that says what is
-served from now on. Deciding is ``promoting``'s; what a server does with the pointer is serving's.
+In: a decision's directory; or a variant, a name and a reason; or a name and a reason to go back. Out: the served pointer, moved under a
+lock, and a sentence that says what is served from now on. A rollback holds the pointer until a person releases it: what is promoted
+meanwhile is not served. Deciding is ``promoting``'s; what a server does with the pointer is serving's.
 """
 
+import datetime as dt
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from filelock import FileLock
-
-from medvl_lib.benchmark import override, promotion
+from medvl_lib.benchmark import override, promotion, rollback
 from medvl_lib.benchmark.promotion import Decision, winner_of
 from medvl_lib.errors import InputRefused
 from medvl_lib.evaluation.predictions import Variant
 from medvl_lib.lines import Line
-from medvl_lib.pointer import Contender, Served, in_words, move_pointer, read_pointer
+from medvl_lib.pointer import (
+    Contender,
+    Hold,
+    Served,
+    State,
+    move_pointer,
+    pointer_lock,
+    read_pointer,
+    read_state,
+    told,
+    write_state,
+)
 from medvl_lib.provenance import Artifact, ancestor, code_version, judge, resolve, write_step
 from medvl_lib.route.champion import contenders_of
 from medvl_lib.route.encoding import INDEX
@@ -35,9 +46,10 @@ class Moved:
 
 
 def would_be_served(workspace: Workspace, line: Line, decided: Artifact) -> ServedModel:
-    """What is served after a decision: its winner, or what is served now where it has none, or does not move the pointer any more."""
+    """What is served after a decision: its winner, or what is served now where it has none, or does not move the pointer (any more)."""
     proposal = _proposal(workspace, line, decided)
-    return served_model(workspace, line) if proposal is None or proposal.is_stale else named_by(workspace, proposal.served)
+    stays = proposal is None or proposal.is_stale or read_state(workspace, line.name).hold is not None
+    return served_model(workspace, line) if proposal is None or stays else named_by(workspace, proposal.served)
 
 
 class _Proposal(NamedTuple):
@@ -69,12 +81,15 @@ def serve(workspace: Workspace, line: Line, decided: Artifact, compared: Artifac
     Under a lock, and only while the pointer still names what the winner was judged against: of two decisions made beside each other the
     second has beaten a champion that is no longer served.
     """
-    with FileLock(_lock(workspace, line)):
+    with pointer_lock(workspace, line.name):
         proposal = _proposal(workspace, line, decided)
         if proposal is None:
             first = promotion.read_decisions(decided.directory)[0]
             return Moved(served=None, sentence=f"{first.verdict}: {first.reasons[0]}; {what_is_served(workspace, line)}")
         served = proposal.served
+        if read_state(workspace, line.name).hold is not None:
+            held = f"{served.variant} was promoted, and is not served: the pointer is held (medvl release {line.name})"
+            return Moved(served=None, sentence=f"{held}; {what_is_served(workspace, line)}")
         if proposal.is_stale:
             stale = f"{served.variant} was promoted, but against another champion than is served now; predict again"
             return Moved(served=None, sentence=f"{stale}; {what_is_served(workspace, line)}")
@@ -94,8 +109,9 @@ def serve(workspace: Workspace, line: Line, decided: Artifact, compared: Artifac
 def serve_anyway(workspace: Workspace, line: Line, variant: Variant, *, by: str, reason: str) -> Moved:
     """Serve a variant of the current evaluation because a person says so: recorded first, with name and reason, then the pointer moves.
 
-    Raises InputRefused for a variant that did not answer, and for an empty name or reason.
+    Raises InputRefused for a variant that did not answer, for an empty name or reason, and while the pointer is held.
     """
+    _require_released(workspace, line)
     decided = resolve(workspace, "promotion", line.name, promotion.RULES)
     predictions = predictions_of(workspace, line, decided)
     found = contenders_of(workspace, line, predictions)
@@ -109,7 +125,7 @@ def serve_anyway(workspace: Workspace, line: Line, variant: Variant, *, by: str,
     written = write_step(workspace, override.STEP, line.name, version, [decided], lambda folder: override.write_override(folder, decision))
     judge(workspace, written, override.RULES)
     served = replace(_served(line, decision, found[variant], written, predictions), decision_step=override.STEP)
-    with FileLock(_lock(workspace, line)):
+    with pointer_lock(workspace, line.name):
         is_new = move_pointer(workspace, served)
     launch = f"dg launch --assets '{line.name}/parity,{line.name}/served_model'"
     next_step = (
@@ -121,7 +137,73 @@ def serve_anyway(workspace: Workspace, line: Line, variant: Variant, *, by: str,
 
 def what_is_served(workspace: Workspace, line: Line) -> str:
     """A sentence that names what a line serves; never nothing: before the first promotion it is the base model as it is."""
-    return in_words(line.name, read_pointer(workspace, line.name))
+    return told(workspace, line.name)
+
+
+def roll_back(workspace: Workspace, line: Line, *, by: str, reason: str) -> Moved:
+    """Serve again what was served before, and hold the pointer there until it is released: recorded first, with name and reason.
+
+    Raises InputRefused without a name or a reason, where nothing was ever promoted, and where the files of what was served before are not
+    what they were.
+    """
+    with pointer_lock(workspace, line.name):
+        state = read_state(workspace, line.name)
+        if state.served is None and state.previous is None:
+            raise InputRefused(
+                found="nothing was ever promoted: there is nothing to go back from", where=str(workspace.served(line.name)),
+                do=f"serve another variant by `medvl override {line.name}`",
+            )  # fmt: skip
+        if state.previous is not None:
+            named_by(workspace, state.previous)  # whole, and what was evaluated: or else it stays where it is
+        record = _recorded(workspace, line, "rollback", state, by=by, reason=reason)
+        since = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
+        hold = Hold(by=by.strip(), reason=reason.strip(), since=since, record=record.fingerprint)
+        write_state(workspace, line.name, State(served=state.previous, previous=state.served, hold=hold))
+    return Moved(served=state.previous, sentence=f"rolled back by {hold.by}; {what_is_served(workspace, line)}")
+
+
+def release(workspace: Workspace, line: Line, *, by: str, reason: str) -> Moved:
+    """Let the pointer go that was held: it stays where it is until something is promoted. Raises InputRefused where nobody holds it."""
+    with pointer_lock(workspace, line.name):
+        state = read_state(workspace, line.name)
+        if state.hold is None:
+            raise InputRefused(
+                found="the pointer is not held", where=str(workspace.served(line.name)), do=f"nothing: {what_is_served(workspace, line)}"
+            )
+        _recorded(workspace, line, "release", state, by=by, reason=reason)
+        write_state(workspace, line.name, replace(state, hold=None))
+    again = f"what was promoted meanwhile is served after {line.name}/parity and {line.name}/served_model were materialized"
+    return Moved(served=None, sentence=f"released by {by.strip()}; {what_is_served(workspace, line)}; {again}")
+
+
+def _recorded(workspace: Workspace, line: Line, action: rollback.Action, state: State, *, by: str, reason: str) -> Artifact:
+    """A person's word on the pointer, as a directory of its own, published with the decisions."""
+    to = state.previous if action == "rollback" else state.served
+    row = rollback.Rollback(
+        line=line.name, action=action, decided_by=by.strip(), reason=reason.strip(), from_variant=_variant(state.served),
+        from_data_version=_version(state.served), to_variant=_variant(to), to_data_version=_version(to),
+    )  # fmt: skip
+    now = dt.datetime.now(dt.UTC).isoformat()  # each is a deed of its own, and never reused
+    version = code_version(rollback.REVISION, rollback.SCHEMA_VERSION, row, now)
+    written = write_step(workspace, rollback.STEP, line.name, version, [], lambda folder: rollback.write_rollback(folder, row))
+    judge(workspace, written, rollback.RULES)
+    return written
+
+
+def _variant(pointer: Served | None) -> Variant:
+    return "base" if pointer is None else pointer.variant
+
+
+def _version(pointer: Served | None) -> str:
+    return "" if pointer is None else pointer.data_version
+
+
+def _require_released(workspace: Workspace, line: Line) -> None:
+    if (hold := read_state(workspace, line.name).hold) is not None:
+        raise InputRefused(
+            found=f"the pointer is held by {hold.by} since {hold.since}: {hold.reason}", where=str(workspace.served(line.name)),
+            do=f"medvl release {line.name} --by NAME --reason TEXT, and then again",
+        )  # fmt: skip
 
 
 def predictions_of(workspace: Workspace, line: Line, decided: Artifact) -> Artifact:
@@ -139,9 +221,3 @@ def _served(line: Line, decision: Decision, contender: Contender, decided: Artif
         encoder_fingerprint=encoder and predictions.inputs.get(f"{encoder.name}/{line.name}"),
         index_fingerprint=encoder and predictions.inputs.get(f"{INDEX}/{line.name}"),
     )  # fmt: skip
-
-
-def _lock(workspace: Workspace, line: Line) -> str:
-    lock = workspace.lock(f"served-{line.name}")
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    return str(lock)

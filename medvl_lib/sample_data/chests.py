@@ -17,7 +17,16 @@ SIDES = {"left": "左", "right": "右"}
 ZONES = {"upper": "上", "middle": "中", "lower": "下"}
 SIZES = {"small": 5, "medium": 9, "large": 14}  # radius in pixels
 SIZES_ZH = {"small": "小", "medium": "中等大小", "large": "大"}
+HEART_X, HEART_Y, HEART_HALF_HEIGHT = 88, 108, 30
 NUM_GRAINS = 60
+
+
+class Opacity(NamedTuple):
+    """A round spot, in pixels."""
+
+    x: int
+    y: int
+    radius: int
 
 
 class Question(NamedTuple):
@@ -43,18 +52,28 @@ class Chest:
     grains: tuple[tuple[int, int], ...]
     """Specks of film, which make pictures of the same findings differ."""
 
+    @property
+    def heart_half_width(self) -> int:
+        """Of the heart, in pixels."""
+        return 30 if self.has_large_heart else 18
+
+    @property
+    def opacity(self) -> "Opacity | None":
+        """Where the opacity is drawn; None where there is none."""
+        if not self.side:
+            return None
+        return Opacity(115 if self.side == "left" else 45, {"upper": 42, "middle": 72, "lower": 108}[self.zone], SIZES[self.size])
+
     def image(self) -> Image.Image:
         """The picture, 8 bits of gray."""
         image = Image.new("L", (SIDE_PIXELS, SIDE_PIXELS), 150)
         draw = ImageDraw.Draw(image)
         for left in (18, 88):
             draw.ellipse((left, 16, left + 54, 140), fill=36)
-        half = 30 if self.has_large_heart else 18
-        draw.ellipse((88 - half, 78, 88 + half, 138), fill=190)
-        if self.side:
-            x = 115 if self.side == "left" else 45
-            y = {"upper": 42, "middle": 72, "lower": 108}[self.zone]
-            radius = SIZES[self.size]
+        half = self.heart_half_width
+        draw.ellipse((HEART_X - half, HEART_Y - HEART_HALF_HEIGHT, HEART_X + half, HEART_Y + HEART_HALF_HEIGHT), fill=190)
+        if (opacity := self.opacity) is not None:
+            x, y, radius = opacity
             draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=225)
         for place in self.grains:
             draw.point(place, fill=100)

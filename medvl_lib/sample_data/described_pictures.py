@@ -61,6 +61,16 @@ class DescribedPicture:
         """What can be answered."""
         return self.said.response
 
+    @property
+    def image_ids(self) -> tuple[str, ...]:
+        """Its one picture goes by the example's id."""
+        return (self.example_id,)
+
+    def read(self, image_id: str) -> bytes:
+        """The file of its picture."""
+        del image_id
+        return self.png
+
     @cached_property
     def png(self) -> bytes:
         """The picture, noisy; NumPy promises the sequence of ``RandomState`` for ever, that of no newer one."""

@@ -23,8 +23,8 @@ from medvl_lib.sample_data.mimic_patients import FIRST_STUDY, Patient, Study, dr
 from medvl_lib.sample_data.mimic_reports import report
 from medvl_lib.sample_data.pathvqa import encoded
 
-COUNTS: dict[str, int] = {"train": 36, "validate": 6, "test": 20}
-"""Patients per part; the broken studies and rows come on top."""
+COUNTS: dict[str, int] = {"train": 36, "validate": 6, "test": 48}
+"""Patients per part; the broken studies and rows come on top. Enough in test to decide by."""
 
 METADATA = (
     "dicom_id", "subject_id", "study_id", "PerformedProcedureStepDescription", "ViewPosition", "Rows", "Columns", "StudyDate", "StudyTime",
@@ -61,6 +61,15 @@ def draw_lateral(chest: Chest) -> Image.Image:
     return image
 
 
+def study_pictures(study: Study) -> list[tuple[str, bytes]]:
+    """The views of a study, each with its file."""
+    drawn = (
+        (view, draw_lateral(_other_grains(study, number)) if view == "LATERAL" else study.chest.image())
+        for number, view in enumerate(VIEWS[study.number % len(VIEWS)])
+    )
+    return [(view, encoded(image, quality=90)) for view, image in drawn]
+
+
 @dataclass(frozen=True, slots=True)
 class _Tree:
     """The folder ``files`` and the rows that name its pictures."""
@@ -78,11 +87,10 @@ class _Tree:
             folder.with_suffix(".txt").write_text(text, encoding="utf-8", newline="\n")
         ids: Row = {"subject_id": patient.subject_id, "study_id": study.study_id}
         pictures: list[Path] = []
-        for number, view in enumerate(VIEWS[study.number % len(VIEWS)]):
+        for number, (view, data) in enumerate(study_pictures(study)):
             dicom_id = _dicom_id(study.study_id, number)
             pictures.append(folder / f"{dicom_id}.jpg")
-            drawn = draw_lateral(_other_grains(study, number)) if view == "LATERAL" else study.chest.image()
-            pictures[-1].write_bytes(encoded(drawn, quality=90))
+            pictures[-1].write_bytes(data)
             self.metadata.append({"dicom_id": dicom_id, **ids, **_described(study, view)})
             self.split.append({"dicom_id": dicom_id, **ids, "split": patient.part})
         if labels is not None:

@@ -147,7 +147,7 @@ def _titles() -> Iterator[Row]:
         yield {"icd_code": codes.icd_10, "icd_version": 10, "long_title": codes.title_10}
 
 
-def _results(patient: Patient, stay: Stay, seed: int) -> Iterator[Row]:
+def results(patient: Patient, stay: Stay, seed: int) -> Iterator[Row]:
     """Two results of each item before the study, one that was stored after it, one of a later time, and odd ones."""
     if stay.study is None:
         return
@@ -188,7 +188,7 @@ def _labevents(patients: Sequence[Patient], seed: int) -> Iterator[Row]:
     number = 0
     for patient in patients:
         for stay in patient.stays:
-            for row in _results(patient, stay, seed):
+            for row in results(patient, stay, seed):
                 number += 1
                 hadm_id = "" if number % 4 == 0 else row["hadm_id"]  # empty in every fourth real row, too
                 yield {"labevent_id": number, "subject_id": patient.subject_id, "specimen_id": 90000000 + number, **row, "hadm_id": hadm_id}

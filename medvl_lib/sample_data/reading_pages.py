@@ -175,6 +175,16 @@ class ReadingPage:
                     left += width
         return tuple(character for _, character in nearest)
 
+    @property
+    def image_ids(self) -> tuple[str, ...]:
+        """Its one picture goes by the example's id."""
+        return (self.example_id,)
+
+    def read(self, image_id: str) -> bytes:
+        """The file of its picture."""
+        del image_id
+        return self.png
+
     @cached_property
     def png(self) -> bytes:
         """The page as a scanner might have delivered it: faded, blurred and noisy, 8 bit gray."""

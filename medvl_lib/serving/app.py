@@ -4,6 +4,8 @@ In: requests. Out: answers as JSON, and problems as RFC 9457 wants them (``appli
 request says stands in no log. Answering is ``desk``'s, what may come in ``uploads``', who may come in ``guard``'s.
 """
 
+import asyncio
+import logging
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -17,6 +19,7 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartParser
 
+from medvl_lib.errors import MedVLError
 from medvl_lib.evaluation.predictions import Prediction, Variant
 from medvl_lib.serving.desk import Desk, Status
 from medvl_lib.serving.extraction import StatedFact, stated_facts
@@ -25,6 +28,8 @@ from medvl_lib.serving.resident import Resident
 from medvl_lib.serving.served import ServedModel
 from medvl_lib.serving.uploads import MAX_BODY_BYTES, MAX_PICTURES, MAX_PROMPT_CHARACTERS, Problem
 
+LOG = logging.getLogger(__name__)
+FOLLOW_SECONDS = 2.0  # a pointer is one small file
 MultiPartParser.spool_max_size = MAX_BODY_BYTES  # an upload stays in memory: nothing of a patient is written to disk
 
 Pictures = Annotated[list[UploadFile], File(description=f"One to {MAX_PICTURES} pictures, in the order in which they are shown.")]
@@ -51,7 +56,7 @@ class Health(BaseModel):
     says: str = Field(description="What is served and why, in words.")
     compared: str = Field(description="How its answers were compared with those that were judged, in words.")
     is_promoted: bool = Field(description="False where nothing was promoted yet: then the base model answers.")
-    is_current: bool = Field(description="Whether the pointer still names this; if not, start the server again.")
+    is_current: bool = Field(description="Whether the pointer still names this; if not, the server takes what it names within seconds.")
     data_version: str = Field(description="Identity of weights and adapter: weights_data_version of the evaluation.")
     weights: Part
     adapter: Part | None
@@ -94,18 +99,22 @@ class Counter:
     load: Callable[[], Resident]
     is_current: Callable[[], bool]
     """Whether the pointer still names ``model``."""
+    newer: Callable[[], "Counter | None"] = lambda: None
+    """What the pointer names since, where it is another model; raises MedVLError where that may not be served."""
     api_key: str | None
     """What every request but ``/health`` must show; None on the loopback interface."""
 
 
 def make_app(counter: Counter) -> FastAPI:
-    """The application; the model is loaded when it starts up."""
-    desk = Desk(counter.load)
+    """The application; the model is loaded when it starts up, and another one when the pointer has moved."""
+    desk, now = Desk(counter.load), _Now(counter)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None, None]:
         desk.open()
+        watching = asyncio.create_task(_follow_the_pointer(now, desk))
         yield
+        watching.cancel()
         desk.close()
 
     app = FastAPI(
@@ -119,23 +128,48 @@ def make_app(counter: Counter) -> FastAPI:
     @app.get("/health", responses={503: {"model": Health}})
     def health(response: Response) -> Health:
         """Whether the server can be asked, and what answers."""
-        found = _health(counter, desk)
+        found = _health(now.counter, desk)
         response.status_code = 200 if found.status == "ready" else 503
         return found
 
     @app.post("/analyze")
     async def analyze(prompt: Prompt, image: MaybePictures) -> Answer:
         """Answer a question about pictures."""
-        return _answer(counter, await desk.ask(prompt, await _contents(image)))
+        return _answer(*await desk.ask(prompt, await _contents(image)))
 
     @app.post("/extract")
     async def extract(image: Pictures) -> Extraction:
         """Ask the line's own question, and take the answer apart into terms, values and units."""
-        said = await desk.ask(counter.extraction_request, await _contents(image))
-        answer = _answer(counter, said).model_dump()
+        resident, said = await desk.ask(counter.extraction_request, await _contents(image))
+        answer = _answer(resident, said).model_dump()
         return Extraction(**answer, request=counter.extraction_request, facts=list(stated_facts(said.answer)))
 
     return app
+
+
+@dataclass(slots=True)
+class _Now:
+    """What is served now."""
+
+    counter: Counter
+
+
+async def _follow_the_pointer(now: _Now, desk: Desk) -> None:
+    """Look every few seconds whether the pointer has moved, and serve what it names; nothing, where that may not be served."""
+    while True:
+        await asyncio.sleep(FOLLOW_SECONDS)
+        try:
+            newer = await asyncio.to_thread(now.counter.newer)
+        except MedVLError as error:  # what was rolled back has its reasons: it does not go on answering
+            desk.refuse(error)
+            continue
+        except (OSError, ValueError) as error:  # a disk that is away for a moment; the next look is soon
+            LOG.warning("the pointer could not be read: %s", type(error).__name__)
+            continue
+        desk.refuse(None)
+        if newer is not None:
+            now.counter = newer
+            desk.exchange(newer.load)
 
 
 async def _contents(files: Sequence[UploadFile]) -> list[bytes]:
@@ -154,13 +188,13 @@ def _health(counter: Counter, desk: Desk) -> Health:
     )  # fmt: skip
 
 
-def _answer(counter: Counter, said: Prediction) -> Answer:
+def _answer(resident: Resident, said: Prediction) -> Answer:
     if said.latency_seconds is None:
         raise TypeError(f"{said.variant} answered without a latency, as only floors do")
     return Answer(
         text=said.answer, num_prompt_tokens=said.num_prompt_tokens, num_answer_tokens=said.num_answer_tokens, is_cut=said.is_cut,
-        batch_size=said.batch_size, latency_seconds=said.latency_seconds, line=counter.model.line, variant=said.variant,
-        data_version=counter.model.data_version,
+        batch_size=said.batch_size, latency_seconds=said.latency_seconds, line=resident.model.line, variant=said.variant,
+        data_version=resident.model.data_version,
     )  # fmt: skip
 
 

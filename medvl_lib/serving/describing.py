@@ -3,31 +3,43 @@
 In: a file, a language, and what is served. Out: a ``Prediction``. The question is the one that every dataset of described pictures asks.
 """
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
+from medvl_lib.chat import single_turn
 from medvl_lib.datasets.descriptions import DESCRIBE
 from medvl_lib.errors import MedVLError
 from medvl_lib.evaluation.predictions import Prediction
 from medvl_lib.hardware import Profile
 from medvl_lib.images import UnreadableImage
 from medvl_lib.lines import Line
-from medvl_lib.retrieved_cases import HEADINGS, before, worded
-from medvl_lib.serving.resident import load_resident
+from medvl_lib.retrieved_cases import Fitting, before, fitting
+from medvl_lib.serving.resident import Uploads, load_resident
 from medvl_lib.serving.served import ServedModel
 from medvl_lib.serving.uploads import MAX_BODY_BYTES, Problem, require_picture
+from medvl_lib.tokenization import open_reader
 
 
 def describe(path: Path, language: str, *, model: ServedModel, line: Line, profile: Profile, cases: Sequence[str] = ()) -> Prediction:
-    """What the model says of the picture in a file, with what is said of similar ``cases`` before the question where there are any.
+    """What the model says of the picture in a file, with what is said of similar ``cases`` before the question, as many as fit.
 
     Raises MedVLError for a file that holds no picture, before anything is loaded.
     """
     data = picture_in(path)
     try:
-        return load_resident(model, line, profile).answer(before(worded(HEADINGS[language], cases), DESCRIBE[language]), [data])
+        preface = before_it(data, language, cases, model=model, line=line).preface
+        return load_resident(model, line, profile).answer(before(preface, DESCRIBE[language]), [data])
     except UnreadableImage as error:
         raise MedVLError(found="a picture that cannot be decoded to its end", where=str(path), do="take the whole file") from error
+
+
+def before_it(data: bytes, language: str, cases: Sequence[str], *, model: ServedModel, line: Line) -> Fitting:
+    """The words before the question about a picture: of as many cases as training and evaluation would leave there."""
+    image_id = hashlib.sha256(data).hexdigest()
+    reader = open_reader(model.weights.directory, Uploads({image_id: data}), max_pixels=line.model.max_pixels)
+    asked = single_turn("request", image_ids=(image_id,), request=DESCRIBE[language], response="")
+    return fitting(asked, cases, language, reader, line.audit.max_tokens)
 
 
 def picture_in(path: Path) -> bytes:

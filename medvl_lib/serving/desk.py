@@ -1,11 +1,13 @@
 """The desk: one thread that loads the model and then answers, one request after the other.
 
 In: a function that loads, then questions. Out: answers, or the reason why there are none yet. One thread is the lock: a second request
-waits, and the one behind ``MAX_WAITING`` is sent away. Batching and an exchange of the model while it runs have their place here; neither
-is there yet.
+waits, and the one behind ``MAX_WAITING`` is sent away. An exchange of the model waits in the same line: what was asked before it is
+answered by the model of before, which is let go before the next one is loaded; whoever comes meanwhile is told to come again. Batching has
+its place here; it is not there yet.
 """
 
 import asyncio
+import gc
 import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -29,12 +31,30 @@ class Desk:
         self._load = load
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
         self._loaded: Future[Resident] | None = None
+        self._refusal: MedVLError | None = None
         self._num_waiting = 0  # of the event loop's thread alone
 
     def open(self) -> None:
         """Begin to load."""
         self._loaded = self._thread.submit(self._load)
         self._loaded.add_done_callback(_say)
+
+    def exchange(self, load: Callable[[], Resident]) -> None:
+        """Load another model, when what was asked so far is answered; the one of before is let go first."""
+
+        def load_next() -> Resident:
+            gc.collect()  # its modules refer to each other, and two models may not fit
+            return load()
+
+        self._load = load  # or the one of before would hold what it has bound
+        self._loaded = self._thread.submit(load_next)
+        self._loaded.add_done_callback(_say)
+
+    def refuse(self, error: MedVLError | None) -> None:
+        """Answer nothing for this reason, until there is none any more."""
+        if error is not None and self._refusal is None:
+            LOG.error("not ready: %s (%s): %s", error.found, error.where, error.do)
+        self._refusal = error
 
     def close(self) -> None:
         """Take no more; what is being answered is finished."""
@@ -43,6 +63,8 @@ class Desk:
     @property
     def status(self) -> Status:
         """Whether it can be asked."""
+        if self._refusal is not None:
+            return "failed"
         if self._loaded is None or not self._loaded.done():
             return "loading"
         return "ready" if self._loaded.exception() is None else "failed"
@@ -52,6 +74,8 @@ class Desk:
         """Why it cannot be asked; the log says where, whoever may ask need not know this machine's folders."""
         if self.status == "loading":
             return "the weights are being loaded"
+        if self._refusal is not None:
+            return f"{self._refusal.found}: {self._refusal.do}"
         return _reason(self._loaded, says_where=False)
 
     @property
@@ -61,8 +85,8 @@ class Desk:
             raise Problem(503, found=f"not ready, {self.reason}", do="ask /health, and again when it says ready")
         return self._loaded.result()
 
-    async def ask(self, prompt: str, pictures: Sequence[bytes]) -> Prediction:
-        """An answer, when it is this request's turn; a Problem where question or pictures cannot be read."""
+    async def ask(self, prompt: str, pictures: Sequence[bytes]) -> tuple[Resident, Prediction]:
+        """Who answers, and an answer, when it is this request's turn; a Problem where question or pictures cannot be read."""
         resident = self.resident
         require_prompt(prompt, resident.speaker.loaded.prompts.added_tokens)
         for data in pictures:
@@ -71,7 +95,7 @@ class Desk:
             raise Problem(503, found=f"{self._num_waiting} requests that wait already", do="ask again later")
         self._num_waiting += 1
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, resident.answer, prompt, pictures)
+            return resident, await asyncio.get_running_loop().run_in_executor(self._thread, resident.answer, prompt, pictures)
         except UnreadableImage as error:
             raise Problem(415, found="a picture that cannot be decoded to its end", do="send it whole") from error
         finally:

@@ -8,7 +8,8 @@ import ipaddress
 import logging
 import os
 import socket
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
 
 import uvicorn
@@ -19,7 +20,7 @@ from medvl_lib.hardware import Profile
 from medvl_lib.lines import Line
 from medvl_lib.serving.app import Counter, make_app
 from medvl_lib.serving.resident import load_resident
-from medvl_lib.serving.served import ServedModel, is_current
+from medvl_lib.serving.served import ServedModel, is_current, served_model
 from medvl_lib.workspace import Workspace
 
 LOOPBACK = "127.0.0.1"
@@ -39,6 +40,8 @@ class Serving:
     profile: Profile
     workspace: Workspace
     api_key: str | None
+    compare: Callable[[ServedModel], str] | None = None
+    """How what the pointer comes to name was compared; raises MedVLError where it may not be served. None: it is not followed."""
 
 
 def key_for(host: str) -> str | None:
@@ -84,12 +87,23 @@ def run(serving: Serving, listening: socket.socket) -> None:
     """Serve until SIGTERM or Ctrl-C; the answer that is being written is finished."""
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s")
     logging.getLogger("medvl_lib.serving").setLevel(logging.INFO)
-    counter = Counter(
+    server(make_app(counter_of(serving))).run(sockets=[listening])
+
+
+def counter_of(serving: Serving) -> Counter:
+    """What the application serves: this model, until the pointer names another."""
+    return Counter(
         model=serving.model, compared=serving.compared, device=serving.profile.device, extraction_request=serving.line.extraction_request,
         load=partial(load_resident, serving.model, serving.line, serving.profile),
-        is_current=partial(is_current, serving.workspace, serving.model), api_key=serving.api_key,
+        is_current=partial(is_current, serving.workspace, serving.model), newer=partial(_newer, serving), api_key=serving.api_key,
     )  # fmt: skip
-    server(make_app(counter)).run(sockets=[listening])
+
+
+def _newer(serving: Serving) -> Counter | None:
+    if serving.compare is None or is_current(serving.workspace, serving.model):
+        return None
+    model = served_model(serving.workspace, serving.line)
+    return counter_of(replace(serving, model=model, compared=serving.compare(model)))
 
 
 def server(app: FastAPI) -> uvicorn.Server:

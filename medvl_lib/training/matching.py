@@ -176,7 +176,7 @@ def arguments(recipe: MatchRecipe, profile: Profile, num_pairs: int, output: Pat
         per_device_eval_batch_size=recipe.effective_batch, label_names=[ROWS],
         learning_rate=recipe.learning_rate, lr_scheduler_type="cosine", warmup_steps=math.ceil(total * recipe.warmup_share),
         weight_decay=recipe.weight_decay, max_grad_norm=recipe.max_gradient_norm,
-        bf16=profile.weights_dtype == "bfloat16",  # products in 16 bit, weights in 32
+        bf16=profile.weights_dtype == "bfloat16", fp16=profile.weights_dtype == "float16",  # of products; weights are in 32 bit
         eval_strategy="steps" if is_validated else "no", eval_steps=validate_every or None,
         metric_for_best_model="eval_loss" if is_validated else None, greater_is_better=False,
         save_steps=max(1, total // CHECKPOINTS_PER_RUN),

@@ -24,9 +24,9 @@ LARGEST_SHARE = 0.2  # of the first epoch's loss that may be left in the last: w
 
 
 def overfit_stage(stage: Stage) -> Stage:
-    """The same training on 32 pairs, without dropout, without similar cases before a question and without a held-out loss."""
+    """The same training on 32 of its own pairs, without dropout, similar cases before a question, a held-out loss and a next stage."""
     recipe = replace(stage.recipe, with_retrieved_cases=False) if isinstance(stage.recipe, Recipe) else stage.recipe
-    return Stage(name=OVERFIT, objective=stage.objective, recipe=replace(
+    return Stage(name=OVERFIT, objective=stage.objective, pairs=stage.pairs, recipe=replace(
         recipe, num_epochs=NUM_EPOCHS, max_steps=0, effective_batch=EFFECTIVE_BATCH, lora_dropout=0.0,
         max_training_pairs=NUM_PAIRS, max_validation_pairs=0, validations_per_epoch=0,
     ))  # fmt: skip

@@ -5,10 +5,12 @@ In: an adapter's directory. Out: verdicts.
 
 import math
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from medvl_lib.files import read_json
-from medvl_lib.models.spec import LANGUAGE, LORA_TENSOR
+from medvl_lib.models.spec import LANGUAGE, LORA_TENSOR, is_whole
 from medvl_lib.models.weights import header
 from medvl_lib.provenance import Outcome, Rule
 from medvl_lib.tables import read_table
@@ -17,6 +19,7 @@ from medvl_lib.training.steps import TRAINING_STEPS, TrainingStep
 
 ADAPTER = "adapter_model.safetensors"
 SUMMARY = "training.json"
+FULLY_TRAINED = "fully_trained"  # in the summary
 
 
 def _losses(directory: Path) -> list[float]:
@@ -66,19 +69,33 @@ def only_intended_weights_changed(directory: Path) -> Outcome:
 
 
 def only_language_layers_are_adapted(directory: Path) -> Outcome:
-    """Every tensor of the adapter is a low-rank update of a linear of the language model, and one that the recipe names."""
-    targets = re.compile(read_json(directory / SUMMARY)["lora_targets"])
+    """Every tensor of the adapter is a low-rank update of a linear of the language model that the recipe names, or belongs to a module that
+    the recipe trains whole; none of these modules is absent.
+    """
+    summary = read_json(directory / SUMMARY)
+    targets, whole = re.compile(summary["lora_targets"]), trained_whole(summary)
     try:
         names = list(header(directory / ADAPTER))
     except (ValueError, KeyError) as error:
         return Outcome(passed=False, found=f"{ADAPTER} cannot be read: {error}", offenders=(ADAPTER,))
-    matches = [LORA_TENSOR.fullmatch(name) for name in names]
+    updates = [name for name in names if not is_whole(name, whole)]
+    matches = [LORA_TENSOR.fullmatch(name) for name in updates]
     astray = [
         name
-        for name, match in zip(names, matches, strict=True)
+        for name, match in zip(updates, matches, strict=True)
         if match is None or not match["module"].startswith(LANGUAGE) or not targets.fullmatch(match["module"])
     ]
-    return Outcome(passed=bool(names) and not astray, found=f"{len(names)} tensors, {len(astray)} astray", offenders=tuple(astray[:10]))
+    absent = [module for module in whole if not any(is_whole(name, [module]) for name in names)]
+    told = f", {len(names) - len(updates)} of modules trained whole, {len(absent)} of which are absent" if whole else ""
+    return Outcome(
+        passed=bool(updates) and not astray and not absent, found=f"{len(names)} tensors, {len(astray)} astray{told}",
+        offenders=tuple([*absent, *astray][:10]),
+    )  # fmt: skip
+
+
+def trained_whole(summary: Mapping[str, Any]) -> tuple[str, ...]:
+    """The modules that a recipe trains whole: the summary names them where there are any."""
+    return tuple(summary[FULLY_TRAINED]) if FULLY_TRAINED in summary else ()
 
 
 RULES = (

@@ -7,6 +7,7 @@ from medvl_lib.tables import Column
 
 STEPS_WHILE_RUNNING = "steps.jsonl"
 TRAINING_STEPS = "training_steps.parquet"
+START_LOSS = "start_validation_loss"  # fact of a stage that hands over: the held-out loss before its first step
 TRAINED_ON = "num_training_pairs_"  # fact of an adapter, followed by a dataset's name: how many of its pairs an epoch had
 
 

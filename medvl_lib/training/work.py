@@ -22,6 +22,8 @@ from medvl_lib.training.recorder import Recorder
 
 CHECKPOINTS_PER_RUN = 8  # about every eighth of a run is repeated at worst after a kill; operational, not identity
 
+HALF = 0.5 + 1e-9  # 0.35 x 90 is 31.499999999999996
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Material:
@@ -62,11 +64,17 @@ class Pace(NamedTuple):
     validate_every: int
 
 
-def pace(recipe: Recipe | MatchRecipe, num_pairs: int) -> Pace:
-    """The steps of a recipe over an epoch of so many pairs: cadences are shares of an epoch, so that they fire in the shortest one."""
+def pace(recipe: Recipe | MatchRecipe, num_pairs: int, *, share: float = 1.0, before: float = 0.0, num_line_pairs: int = 0) -> Pace:
+    """The steps of a recipe over an epoch of so many pairs: cadences are shares of an epoch, so that they fire in the shortest one.
+
+    A stage with a ``share`` has that part of the steps that the recipe has over all ``num_line_pairs`` of the line, from the part
+    ``before`` it: both ends to the nearest whole step, so that the stages' steps are the line's.
+    """
     steps_per_epoch = max(1, math.ceil(num_pairs / recipe.effective_batch))
+    line_steps_per_epoch = max(1, math.ceil((num_line_pairs or num_pairs) / recipe.effective_batch))
+    total = recipe.max_steps or max(1, math.ceil(line_steps_per_epoch * recipe.num_epochs))
     return Pace(
-        num_steps=recipe.max_steps or max(1, math.ceil(steps_per_epoch * recipe.num_epochs)),
+        num_steps=max(1, math.floor(total * (before + share) + HALF) - math.floor(total * before + HALF)),
         validate_every=max(1, steps_per_epoch // recipe.validations_per_epoch) if recipe.validations_per_epoch else 0,
     )
 
@@ -76,7 +84,8 @@ def shared_arguments(profile: Profile, output: Path, seed: int) -> dict[str, Any
     return {
         "output_dir": str(output), "seed": seed, "data_seed": seed, "full_determinism": False,
         "optim": "adamw_torch", "adam_beta1": 0.9, "adam_epsilon": 1e-8,
-        "fp16": False, "tf32": None, "use_cpu": profile.device == "cpu",
+        "tf32": None,  # off since the weights were loaded (models.probes)
+        "use_cpu": profile.device == "cpu",
         "dataloader_num_workers": profile.num_workers, "dataloader_pin_memory": profile.pin_memory,
         "remove_unused_columns": False, "report_to": "none", "disable_tqdm": True, "logging_steps": 1, "logging_first_step": True,
         "save_strategy": "steps", "save_total_limit": None,  # the recorder removes old ones

@@ -12,14 +12,17 @@ import pytest
 
 from medvl_lib.benchmark.promotion import Decision, read_decisions, winner_of
 from medvl_lib.benchmark.publish import ask, publish
+from medvl_lib.benchmark.rollback import Rollback
 from medvl_lib.benchmark.rows import RULES, write_benchmark
 from medvl_lib.benchmark.tables import TABLES
 from medvl_lib.errors import InputMissing, InputRefused, MedVLError
 from medvl_lib.evaluation.scores import SCORES, Score
 from medvl_lib.files import read_json, write_json
+from medvl_lib.lines import DOCUMENTS
 from medvl_lib.pointer import Served, move_pointer
 from medvl_lib.provenance import Artifact, judge, write_step
 from medvl_lib.reviews.tables import PUBLISHED
+from medvl_lib.route.pointing import release, roll_back
 from medvl_lib.tables import columns, read_table, write_table
 from medvl_lib.workspace import Workspace
 from tests.benchmark.evaluated import COUNTS, Evaluated, overrule
@@ -32,7 +35,7 @@ DUCKDB_TYPES = {
     "string": "VARCHAR", "int64": "BIGINT", "double": "DOUBLE", "bool": "BOOLEAN", "map<string, string>": "MAP(VARCHAR, VARCHAR)",
     "list<element: string>": "VARCHAR[]", "list<element: double>": "DOUBLE[]",
 }  # fmt: skip
-ADDED_WHEN_PUBLISHED = {"is_current", "is_served", "decided_at", "fingerprint"}
+ADDED_WHEN_PUBLISHED = {"is_holding", "is_current", "is_served", "decided_at", "fingerprint"}
 
 
 def rows(workspace: Workspace, sql: str) -> list[tuple]:
@@ -116,6 +119,26 @@ def test_what_the_gate_promoted_is_served_by_its_own_decision(evaluate):
     assert rows(evaluated.workspace, "select distinct overridden_by from did_finetuning_help") == [(None,)]
 
 
+def test_who_went_back_and_whether_the_pointer_is_held_is_shown(evaluate):
+    evaluated = evaluate(60)
+    workspace, asked = (
+        evaluated.workspace,
+        "select action, decided_by, reason, from_variant, to_variant, is_holding from rollbacks order by decided_at, action",
+    )
+    move_pointer(workspace, Served(
+        line="documents", variant="adapter", weights_step="base_model", weights_fingerprint="f", adapter_step="adapter",
+        adapter_fingerprint="a", data_version="d", decision_step="promotion", decision=evaluated.promotion.fingerprint,
+    ))  # fmt: skip
+    roll_back(workspace, DOCUMENTS, by="Dr. Adler", reason="complaints from the ward")
+    publish(workspace)
+    went_back = ("rollback", "Dr. Adler", "complaints from the ward", "adapter", "base")
+    assert rows(workspace, asked) == [(*went_back, True)]
+    assert rows(workspace, "select challenger from promotion_decisions where is_served") == []
+    release(workspace, DOCUMENTS, by="Dr. Berg", reason="it was the scanner")
+    publish(workspace)
+    assert set(rows(workspace, asked)) == {(*went_back, False), ("release", "Dr. Berg", "it was the scanner", "base", "base", False)}
+
+
 def test_training_and_data_loss_are_shown(sixty):
     workspace = sixty.workspace
     assert rows(workspace, "select step, loss from training_curve") == [(1, 2.0), (2, 1.0)]
@@ -147,7 +170,7 @@ def test_history_is_kept_and_the_current_evaluation_leads(evaluate):
 
 def test_publishing_twice_changes_nothing(evaluate):
     workspace = evaluate(4).workspace
-    tables = (*TABLES, "promotion_decisions", *PUBLISHED, *VIEWS)
+    tables = (*TABLES, "promotion_decisions", "rollbacks", *PUBLISHED, *VIEWS)
     first, before = publish(workspace), [rows(workspace, table) for table in tables]
     assert publish(workspace) == first
     assert [rows(workspace, table) for table in tables] == before
@@ -269,7 +292,9 @@ def test_the_file_is_one_that_duckdb_1_2_opens(sixty):
     assert tags["storage_version"].startswith("v1.2")
 
 
-@pytest.mark.parametrize(("table", "model"), [*TABLES.items(), ("promotion_decisions", Decision), *PUBLISHED.items()])
+@pytest.mark.parametrize(
+    ("table", "model"), [*TABLES.items(), ("promotion_decisions", Decision), ("rollbacks", Rollback), *PUBLISHED.items()]
+)
 def test_every_column_is_declared_once_and_described(empty_store: Workspace, table: str, model: type):
     workspace = empty_store
     found = {

@@ -36,23 +36,36 @@ def test_a_response_is_read_back_as_it_was_made(stated: dict[str, str]):
     given = cells(**stated)
     expected = {name: states[cell] for name, cell in given.items() if cell}
     answer = impression_texts("1. Mild edema.\n2. Clear: else.", given).response
-    assert read_impression(answer) == ImpressionAnswer("1. Mild edema.\n2. Clear: else.", expected, True)
+    assert read_impression(answer) == ImpressionAnswer("1. Mild edema.\n2. Clear: else.", expected, has_labels=True, has_heading=True)
 
 
 @pytest.mark.parametrize(
     ("answer", "read"),
     [
-        ("", ImpressionAnswer("", {}, False)),
-        ("The lungs are clear.", ImpressionAnswer("The lungs are clear.", {}, False)),
+        ("", ImpressionAnswer("", {}, False, False)),
+        ("The lungs are clear.", ImpressionAnswer("The lungs are clear.", {}, False, False)),
         ("impression: Clear.\nCHEXPERT LABELS: edema  Present; fracture absent.",
-         ImpressionAnswer("Clear.", {"Edema": "present", "Fracture": "absent"}, True)),
-        ("Impression: Clear.\nCheXpert labels: Edema present, Edema absent", ImpressionAnswer("Clear.", {"Edema": "absent"}, True)),
-        ("Impression: Clear.\nCheXpert labels: edemas, Heart present", ImpressionAnswer("Clear.", {}, True)),
-        ("CheXpert labels: a CheXpert labels: Edema present", ImpressionAnswer("CheXpert labels: a", {"Edema": "present"}, True)),
+         ImpressionAnswer("Clear.", {"Edema": "present", "Fracture": "absent"}, True, True)),
+        ("**Impression:** Clear.\n\n**CheXpert labels:** Edema absent", ImpressionAnswer("Clear.", {"Edema": "absent"}, True, True)),
+        ("Impression: Clear.\nCheXpert labels: Edema present, Edema absent", ImpressionAnswer("Clear.", {"Edema": "absent"}, True, True)),
+        ("Impression: Clear.\nCheXpert labels: edemas, Heart present", ImpressionAnswer("Clear.", {}, True, True)),
+        ("Impression: Clear. CheXpert labels: Edema present", ImpressionAnswer("Clear.", {"Edema": "present"}, True, True)),
+        ("CheXpert labels: a CheXpert labels: Edema present", ImpressionAnswer("", {"Edema": "present"}, True, False)),
     ],
 )  # fmt: skip
 def test_an_answer_like_it_is_read_as_far_as_it_is_one(answer: str, read: ImpressionAnswer):
     assert read_impression(answer) == read
+
+
+@pytest.mark.parametrize(
+    ("answer", "is_readable"),
+    [
+        ("Impression: Clear.", True), ("impression:\nClear.", True), ("## Impression: Clear.", True), ("Clear.", False), ("", False),
+        ("Impression:", False), ("Impression: ...\nCheXpert labels: Edema present", False), ("Findings: Clear.\nImpression: Clear.", False),
+    ],
+)  # fmt: skip
+def test_an_answer_without_the_format_is_told_from_one_that_has_it(answer: str, is_readable: bool):
+    assert read_impression(answer).is_readable == is_readable
 
 
 def test_findings_without_a_record_are_asked_for_alone():

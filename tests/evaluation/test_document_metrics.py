@@ -13,7 +13,7 @@ from medvl_lib.evaluation.metrics.documents import (
     hallucinated_share,
     is_silent,
     pair_accuracy,
-    statements,
+    stated_values,
     term_recall,
     value_recall,
 )
@@ -204,7 +204,7 @@ def mean_scores(make_answer) -> list[float]:
 
 def made_up(answers: list[str], sheets: list[list[Triple]]) -> float:
     """The wrong ones of all values that were stated."""
-    return float(hallucinated_share(np.sum([statements(answer, page) for answer, page in zip(answers, sheets, strict=True)], axis=0)))
+    return float(hallucinated_share(np.sum([stated_values(answer, page) for answer, page in zip(answers, sheets, strict=True)], axis=0)))
 
 
 def shuffled(page: list[Triple], draw: random.Random) -> str:

@@ -244,6 +244,8 @@ def test_what_can_be_gamed_is_no_gates_metric(metric: str, name: str, game: str)
     [
         ("silent_page_rate", "K: 7", {"expected": (Triple(term="K", value="4.1", unit=""),)}),
         ("closed_unparsable", "yes", {"slices": {"answer_type": "closed"}, "response": "no"}),
+        ("impression_unparsable", "Impression: Normal.", {"slices": {"stage": "impression"}, "response": "Impression: Edema."}),
+        ("unsupported_statement_rate", "", {"slices": {"stage": "reasoning"}, "response": "Findings: Edema."}),
     ],
 )
 def test_what_is_lowest_for_silence_or_a_constant_is_no_gates_metric(metric: str, answer: str, kind: dict[str, object]):

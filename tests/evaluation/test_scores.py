@@ -143,6 +143,7 @@ def test_silence_scores_nothing_where_more_is_better(name: str):
         reference("p", expected=(), response="Impression: Edema.", slices={"stage": "impression"}),
         reference("p", expected=(), response="Impression: No acute process.", slices={"stage": "impression"}),
         reference("p", expected=(), response="Diagnoses:\n- ICD-10 I10: Hypertension", slices={"stage": "reasoning"}),
+        reference("p", expected=(), response="Findings: No effusion.", slices={"stage": "reasoning"}),
     ]
     scores_of_silence = [METRICS[name].score("", kind) for kind in kinds if METRICS[name].applies_to(kind)]
     assert scores_of_silence

@@ -41,7 +41,7 @@ from medvl_lib.route.parity import (
     require_compared,
     served_model_is_the_evaluated_model,
 )
-from medvl_lib.route.pointing import ASKED, serve, serve_anyway
+from medvl_lib.route.pointing import ASKED, roll_back, serve, serve_anyway
 from medvl_lib.route.promoting import CHAMPION
 from medvl_lib.serving.served import served_model
 from medvl_lib.step import run_step
@@ -200,6 +200,17 @@ def test_a_comparison_of_something_else_or_one_that_failed_is_none(lab: Lab):
     assert f"answers of {lab.base.data_version} were compared, and {lab.versions['adapter']} is served" in lab.checked().found
     lab.compared(decided, lab.versions["adapter"], http="K: 4.7")  # its checks fail, so the one before stays the current one
     assert not lab.checked().passed
+
+
+def test_what_a_person_went_back_to_was_compared_when_it_was_promoted_and_a_later_failure_of_it_counts(lab: Lab):
+    served = lab.promoted()
+    decided = lab.decided("adapter", lab.versions)
+    lab.compared(decided, lab.base.data_version)
+    move_pointer(lab.workspace, replace(served, variant="base", adapter_step=None, adapter_fingerprint=None, data_version="another"))
+    roll_back(lab.workspace, LINE, by="Dr. Adler", reason="complaints from the ward")
+    assert lab.checked().passed
+    lab.compared(decided, lab.versions["adapter"], http="K: 4.7")
+    assert "no passing verdict" in lab.checked().found
 
 
 def test_what_a_person_decided_is_held_against_the_evaluation_that_the_person_overrode(lab: Lab):

@@ -8,16 +8,26 @@ from pathlib import Path
 
 import pytest
 
-from medvl_lib.benchmark import override, promotion
+from medvl_lib.benchmark import override, promotion, rollback
 from medvl_lib.benchmark.promotion import PROMOTION_DECISIONS, Decision, read_decisions, winner_of
 from medvl_lib.errors import InputRefused
 from medvl_lib.lines import DOCUMENTS
-from medvl_lib.pointer import Contender, Served, read_pointer
+from medvl_lib.pointer import Contender, Served, read_pointer, read_state
 from medvl_lib.provenance import Artifact, judge, read_artifact, write_step
 from medvl_lib.route.champion import JUDGED_AGAINST, champion_beside, champion_of, contenders_of
-from medvl_lib.route.pointing import ASKED, Moved, predictions_of, serve, serve_anyway, what_is_served, would_be_served
+from medvl_lib.route.pointing import (
+    ASKED,
+    Moved,
+    predictions_of,
+    release,
+    roll_back,
+    serve,
+    serve_anyway,
+    what_is_served,
+    would_be_served,
+)
 from medvl_lib.route.promoting import CHAMPION
-from medvl_lib.tables import write_table
+from medvl_lib.tables import read_table, write_table
 from medvl_lib.workspace import Workspace
 
 ROW = Decision(
@@ -262,4 +272,94 @@ def test_an_override_that_names_nobody_fails_its_rule(tmp_path: Path, changes: d
     override.write_override(tmp_path, row)
     assert rule.holds(tmp_path).passed
     override.write_override(tmp_path, replace(row, **changes))
+    assert not rule.holds(tmp_path).passed
+
+
+# -- going back --------------------------------------------------------------------------------------------------------
+ADLER = {"by": "Dr. Adler", "reason": "complaints from the ward"}
+
+
+@pytest.fixture
+def twice(workspace: Workspace) -> tuple[Contender, Contender]:
+    """Two adapters, promoted one after the other."""
+    old, new = _trained(workspace, "old"), _trained(workspace, "new")
+    _serve(workspace, _decision(workspace, old))
+    _serve(workspace, _decision(workspace, new, against=old.data_version))
+    assert _pointer(workspace).data_version == new.data_version
+    return old, new
+
+
+def test_what_was_served_before_is_served_again_and_held_and_recorded(workspace: Workspace, twice: tuple[Contender, Contender]):
+    old, new = twice
+    before = read_state(workspace, "documents").previous
+    moved = roll_back(workspace, DOCUMENTS, **ADLER)
+    assert (moved.served, _pointer(workspace)) == (before, before)
+    assert "held by Dr. Adler since" in moved.sentence
+    hold = read_state(workspace, "documents").hold
+    folder = workspace.directory(rollback.STEP, "documents", hold.record)
+    [row] = read_table(folder / rollback.ROLLBACKS, rollback.Rollback)
+    assert (row.from_data_version, row.to_data_version, row.decided_by) == (new.data_version, old.data_version, "Dr. Adler")
+    assert (folder / "verdicts.json").is_file()
+
+
+def test_what_is_promoted_while_the_pointer_is_held_is_not_served_and_it_is_said(workspace: Workspace, twice: tuple[Contender, Contender]):
+    old, _ = twice
+    roll_back(workspace, DOCUMENTS, **ADLER)
+    third = _decision(workspace, _trained(workspace, "third"), against=old.data_version)
+    assert would_be_served(workspace, DOCUMENTS, third).data_version == old.data_version
+    moved = _serve(workspace, third)
+    assert (moved.served, _pointer(workspace).data_version) == (None, old.data_version)
+    assert moved.sentence.startswith("adapter was promoted, and is not served: the pointer is held (medvl release documents); ")
+    with pytest.raises(InputRefused, match="the pointer is held by Dr. Adler"):
+        serve_anyway(workspace, DOCUMENTS, "nf4", by="Dr. Berg", reason="why")
+    release(workspace, DOCUMENTS, by="Dr. Berg", reason="it was the scanner")
+    assert _pointer(workspace).data_version == old.data_version  # it moves when something is promoted, not before
+    assert _serve(workspace, third).served is not None
+
+
+def test_one_can_go_back_to_the_base_model_and_forth(workspace: Workspace):
+    trained = _trained(workspace, "a")
+    _serve(workspace, _decision(workspace, trained))
+    assert roll_back(workspace, DOCUMENTS, **ADLER).served is None
+    assert "documents serves the base model as it is" in what_is_served(workspace, DOCUMENTS)
+    assert roll_back(workspace, DOCUMENTS, by="Dr. Berg", reason="it was the scanner").served.data_version == trained.data_version
+
+
+def test_where_nothing_was_promoted_there_is_no_way_back(workspace: Workspace):
+    with pytest.raises(InputRefused, match="nothing was ever promoted"):
+        roll_back(workspace, DOCUMENTS, **ADLER)
+    assert not workspace.served("documents").exists()
+
+
+def test_nobody_goes_back_to_damaged_files(workspace: Workspace, twice: tuple[Contender, Contender]):
+    old, new = twice
+    (old.adapter.directory / "content").write_text("something else")
+    with pytest.raises(InputRefused, match="a damaged directory"):
+        roll_back(workspace, DOCUMENTS, **ADLER)
+    assert _pointer(workspace).data_version == new.data_version
+
+
+@pytest.mark.parametrize(("by", "reason"), [("", "why"), ("Dr. Adler", "  ")])
+def test_without_a_name_or_a_reason_nobody_goes_back(workspace: Workspace, twice: tuple[Contender, Contender], by: str, reason: str):
+    with pytest.raises(InputRefused, match="say who decides, and why"):
+        roll_back(workspace, DOCUMENTS, by=by, reason=reason)
+    assert _pointer(workspace).data_version == twice[1].data_version
+    assert read_state(workspace, "documents").hold is None
+
+
+def test_what_nobody_holds_cannot_be_released(workspace: Workspace, twice: tuple[Contender, Contender]):
+    with pytest.raises(InputRefused, match="the pointer is not held"):
+        release(workspace, DOCUMENTS, **ADLER)
+
+
+@pytest.mark.parametrize("changes", [{"decided_by": " "}, {"reason": ""}])
+def test_a_rollback_that_names_nobody_fails_its_rule(tmp_path: Path, changes: dict[str, str]):
+    row = rollback.Rollback(
+        line="documents", action="rollback", decided_by="Dr. Adler", reason="why", from_variant="adapter", from_data_version="a",
+        to_variant="base", to_data_version="",
+    )  # fmt: skip
+    [rule] = rollback.RULES
+    rollback.write_rollback(tmp_path, row)
+    assert rule.holds(tmp_path).passed
+    write_table(tmp_path / rollback.ROLLBACKS, rollback.Rollback, [replace(row, **changes)])
     assert not rule.holds(tmp_path).passed

@@ -33,6 +33,7 @@ from medvl_lib.route.promoting import leaks, promotion_step, trainings, validati
 from medvl_lib.split import SPLIT, SplitRow, SplitSpec, write_split
 from medvl_lib.step import run_step
 from medvl_lib.tables import read_table, write_table
+from medvl_lib.training.recipe import Handover
 from medvl_lib.training.steps import TRAINED_ON, TRAINING_STEPS, TrainingStep
 from medvl_lib.workspace import Workspace
 
@@ -215,8 +216,8 @@ def test_a_champion_whose_split_is_gone_is_not_compared(lab: Lab):
 
 def test_the_stage_before_counts_too(lab: Lab):
     then, now = lab.chat(seed=1), lab.chat(seed=2)
-    first = replace(LINE.stages[0], name="first")
-    line = replace(LINE, stages=(first, *LINE.stages))
+    half = replace(LINE.stages[0], share_of_steps=0.5)
+    line = replace(LINE, stages=(replace(half, name="first", handover=Handover()), replace(half, share_before=0.5)))
     before = lab.write("first", "v1", [then, lab.base()], lambda _: {f"{TRAINED_ON}mtsamples": 3})
     adapter = lab.write("adapter", "on first", [now, lab.base(), before], lambda _: {f"{TRAINED_ON}{FORMS}": 3, f"{TRAINED_ON}x": 0})
     found = [(training.split.parent.name, training.datasets) for training in trainings(lab.workspace, line, adapter)]

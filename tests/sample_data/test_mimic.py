@@ -29,7 +29,7 @@ from tests.datasets.readings import pairs, rejections, stored_reasons
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("mimic") / "raw"
-    sample_data.write("mimic_cxr", folder)
+    sample_data.write("mimic_cxr", folder, counts={"train": 36, "validate": 6, "test": 20})
     return folder
 
 

@@ -6,6 +6,7 @@ import io
 import logging
 import struct
 import threading
+import time
 import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,15 +18,17 @@ import pytest
 from PIL import Image
 
 from medvl_lib import images
-from medvl_lib.errors import MedVLError
+from medvl_lib.errors import InputRefused, MedVLError
 from medvl_lib.evaluation.answering import Speaker
 from medvl_lib.evaluation.predictions import Prediction
 from medvl_lib.images import ImageStore
 from medvl_lib.models.loading import load
 from medvl_lib.prompts import split_answer
 from medvl_lib.sample_data.custom_reports import dicom
-from medvl_lib.serving import desk
+from medvl_lib.serving import app, desk
 from medvl_lib.serving.app import Counter
+from medvl_lib.serving.running import Serving, counter_of
+from medvl_lib.serving.served import ServedModel
 from medvl_lib.serving.uploads import MAX_BODY_BYTES, MAX_PROMPT_CHARACTERS
 from tests.serving.conftest import CPU, PAGE, Project, serving, wait_until
 
@@ -258,6 +261,7 @@ def test_whoever_comes_behind_a_full_queue_is_sent_away(counter: Callable[..., C
         resident = told.load()
 
         class Slow:
+            model = resident.model
             speaker = resident.speaker
             precision = resident.precision
 
@@ -276,6 +280,52 @@ def test_whoever_comes_behind_a_full_queue_is_sent_away(counter: Callable[..., C
         may_answer.set()
         assert first.result().status_code == 200
         assert ask(client, PAGE).status_code == 200
+
+
+# -- when the pointer moves --------------------------------------------------------------------------------------------
+def test_what_the_pointer_comes_to_name_is_served_without_a_restart(project: Project, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(app, "FOLLOW_SECONDS", 0.05)
+    refused: list[str] = []
+
+    def compare(model: ServedModel) -> str:
+        if model.variant in refused:
+            raise InputRefused(found="nobody compared it", where="/data/parity", do="materialize documents/parity")
+        return f"{model.variant} was compared"
+
+    told = Serving(
+        model=project.model("base"), compared="by nobody", line=project.line, profile=CPU, workspace=project.workspace, api_key=None,
+        compare=compare,
+    )  # fmt: skip
+    try:
+        with serving(counter_of(told)) as client:
+            wait_until(client, "ready")
+            before = ask(client, PAGE).json()
+            served = project.promote("adapter")
+            health = _wait_for(client, variant="adapter", status="ready")
+            assert (health["compared"], health["is_current"], health["data_version"]) == ("adapter was compared", True, served.data_version)
+            after = ask(client, PAGE).json()
+            assert (after["variant"], after["data_version"]) == ("adapter", served.data_version)
+            assert after["text"] != before["text"]
+            refused.append("nf4")  # what the pointer names now may not be served, and what was left has its reasons
+            project.promote("nf4")
+            health = _wait_for(client, variant="adapter", status="failed")
+            assert health["reason"] == "nobody compared it: materialize documents/parity"
+            assert ask(client, PAGE).status_code == 503
+            project.demote()
+            _wait_for(client, variant="base", status="ready")
+            assert ask(client, PAGE).json()["text"] == before["text"]
+    finally:
+        project.demote()
+
+
+def _wait_for(client: httpx2.Client, **wanted: str) -> dict[str, object]:
+    end = time.monotonic() + 120
+    while time.monotonic() < end:
+        health = client.get("/health").json()
+        if all(health[name] == value for name, value in wanted.items()):
+            return health
+        time.sleep(0.05)
+    raise AssertionError(health)
 
 
 # -- before it is ready, and when it never is --------------------------------------------------------------------------

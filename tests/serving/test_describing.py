@@ -3,6 +3,7 @@ shown to it otherwise than in training.
 """
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,9 @@ from medvl_lib.cli import main
 from medvl_lib.datasets.descriptions import DESCRIBE
 from medvl_lib.dicom import refusal
 from medvl_lib.errors import MedVLError
+from medvl_lib.retrieved_cases import HEADINGS, before, worded
 from medvl_lib.sample_data.custom_reports import dicom
-from medvl_lib.serving.describing import describe
+from medvl_lib.serving.describing import before_it, describe
 from medvl_lib.serving.resident import load_resident
 from medvl_lib.serving.uploads import Problem, require_picture
 from tests.serving.conftest import CPU, PAGE, Project
@@ -32,6 +34,22 @@ def test_it_is_what_the_served_model_says_to_that_question(project: Project, tmp
     said = describe(tmp_path / "page.png", language, model=model, line=project.line, profile=CPU)
     assert said.variant == "adapter"
     assert said.answer == load_resident(model, project.line, CPU).answer(DESCRIBE[language], [PAGE]).answer
+
+
+def test_as_many_cases_stand_before_the_question_as_in_the_evaluation(project: Project, tmp_path: Path):
+    """Words beyond what the line trains on were never read before a question: the least similar case goes first."""
+    model, cases = project.model("base"), ["Radiograph of a knee, grade 2.", "Radiograph of a knee, grade 3.", "A knee."]
+    (tmp_path / "page.png").write_bytes(PAGE)
+    whole = before_it(PAGE, "en", cases, model=model, line=project.line)
+    assert (whole.num_cases, whole.preface) == (3, worded(HEADINGS["en"], cases))
+    line = replace(project.line, audit=replace(project.line.audit, max_tokens=whole.num_tokens - 1))
+    assert before_it(PAGE, "en", cases, model=model, line=line).preface == worded(HEADINGS["en"], cases[:2])
+    none = replace(line, audit=replace(line.audit, max_tokens=1))
+    assert before_it(PAGE, "en", cases, model=model, line=none).preface == ""
+    said = [describe(tmp_path / "page.png", "en", model=model, line=one, profile=CPU, cases=cases) for one in (line, none)]
+    asked = [before(worded(HEADINGS["en"], cases[:number]), DESCRIBE["en"]) for number in (2, 0)]
+    resident = load_resident(model, line, CPU)
+    assert [one.num_prompt_tokens for one in said] == [resident.answer(question, [PAGE]).num_prompt_tokens for question in asked]
 
 
 def test_a_dicom_file_is_shown_as_its_pixels_are_in_training(project: Project, tmp_path: Path):

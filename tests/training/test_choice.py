@@ -2,11 +2,27 @@
 
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
-from medvl_lib.chat import Conversation
-from medvl_lib.training.choice import chosen, mixed, num_by_dataset, takes_cases
+from medvl_lib.chat import Conversation, _line, conversations_path, single_turn
+from medvl_lib.errors import MedVLError
+from medvl_lib.evaluation.predictions import REFERENCES, Reference
+from medvl_lib.tables import write_table
+from medvl_lib.training.choice import (
+    chosen,
+    every_stage_has_pairs,
+    held_out,
+    mixed,
+    num_by_dataset,
+    require_pairs,
+    takes_cases,
+    within_image_limits,
+)
+from medvl_lib.training.choice import taken as taken_by
+from medvl_lib.training.recipe import Handover, Stage
 from tests.torch_fixtures import RECIPE
 
 PAIRS = [Conversation(pair_id=f"{name}/train/{number:03d}", image_ids=(), messages=()) for number in range(10) for name in ("b", "a")]
@@ -72,3 +88,105 @@ def test_half_of_the_pairs_come_with_cases_and_none_where_the_recipe_wants_none(
     assert 450 < sum(takes_cases(pair_id, wanting) for pair_id in ids) < 550
     assert not any(takes_cases(pair_id, RECIPE) for pair_id in ids)
     assert [takes_cases(one, wanting) for one in ids] != [takes_cases(one, replace(wanting, seed=8)) for one in ids]
+
+
+# -- stages of one line ------------------------------------------------------------------------------------------------
+def reference(pair_id: str, group: str, stage: str, split: str = "train") -> Reference:
+    return Reference(
+        pair_id=pair_id, dataset="cxr", split=split, group_id=group, language="en", licence="CC0-1.0", request="?", response="Clear.",
+        expected=(), slices={"stage": stage, "language": "en"}, glyph_height_pixels=None,
+    )  # fmt: skip
+
+
+def write_studies(directory: Path, num_studies: int = 12, *, without: str = "") -> None:
+    """Studies of two patients each in train and validation: two pictures, and a pair for each stage."""
+    references: list[Reference] = []
+    for split in ("train", "validation"):
+        lines: list[str] = []
+        for number in range(num_studies):
+            for stage in ("impression", "reasoning"):
+                if f"{split} {stage}" == without:
+                    continue
+                pair_id, images = f"cxr/{split}{number:02d}/{stage}", (f"{split}{number}a", f"{split}{number}b")
+                lines.append(_line(single_turn(pair_id, image_ids=images, request="?", response="Clear.")))
+                references.append(reference(pair_id, f"subject:{split}{number % 2}", stage, split))
+        conversations_path(directory, split).write_text("".join(lines), encoding="utf-8")
+    write_table(directory / REFERENCES, Reference, references)
+
+
+def stages(**changes: object) -> list[Stage]:
+    recipe = replace(RECIPE, **changes)
+    return [
+        Stage(name=name, objective="generate", recipe=recipe, pairs={"stage": name}, share_of_steps=share, handover=Handover())
+        for name, share in (("impression", 0.35), ("reasoning", 0.65))
+    ]  # fmt: skip
+
+
+def test_a_stage_learns_from_the_pairs_of_its_label_alone_and_is_held_to_such(tmp_path: Path):
+    write_studies(tmp_path)
+    for stage in stages():
+        found, unseen = taken_by(tmp_path, stage, stage.recipe), held_out(tmp_path, stage, stage.recipe)
+        assert {item.pair_id.split("/")[2] for item in (*found.epoch, *unseen)} == {stage.name}
+        assert (len(found.pairs), len(found.epoch), found.num_line_pairs, len(unseen)) == (12, 12, 24, 12)
+
+
+def test_a_stage_without_labels_takes_everything_and_asks_nobody(tmp_path: Path):
+    write_studies(tmp_path)
+    (tmp_path / REFERENCES).unlink()
+    stage = replace(stages()[0], pairs={})
+    assert len(taken_by(tmp_path, stage, stage.recipe).epoch) == 24
+
+
+@pytest.mark.parametrize(("without", "empty"), [("", ()), ("train impression", ("impression",)), ("validation reasoning", ("reasoning",))])
+def test_a_stage_without_pairs_is_named_before_any_training(without: str, empty: tuple[str, ...], tmp_path: Path):
+    write_studies(tmp_path, without=without)
+    outcome = every_stage_has_pairs(stages()).holds(tmp_path)
+    assert (outcome.passed, outcome.offenders) == (not empty, empty)
+
+
+def test_references_that_are_none_are_another_rules_business(tmp_path: Path):
+    write_studies(tmp_path)
+    table = pq.read_table(tmp_path / REFERENCES)
+    pq.write_table(table.append_column("note", table["pair_id"]), tmp_path / REFERENCES)
+    outcome = every_stage_has_pairs(stages()).holds(tmp_path)
+    assert outcome.passed
+    assert outcome.found.startswith("not asked: ")
+
+
+def test_a_stage_without_pairs_never_starts(tmp_path: Path):
+    write_studies(tmp_path, without="train impression")
+    stage, _ = stages()
+    with pytest.raises(MedVLError, match="no training pair of any dataset, with stage = impression"):
+        require_pairs(taken_by(tmp_path, stage, stage.recipe), tmp_path, stage, stage.recipe)
+
+
+# -- limits of pictures ------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(("limits", "num_studies"), [((0, 0), 12), ((7, 0), 3), ((8, 0), 4), ((0, 4), 4), ((6, 4), 3), ((99, 99), 12)])
+def test_pictures_are_limited_for_the_training_and_for_each_patient(limits: tuple[int, int], num_studies: int, tmp_path: Path):
+    write_studies(tmp_path)
+    total, of_group = limits
+    both = stages(max_training_images=total, max_images_per_group=of_group)
+    shown = [{image for item in taken_by(tmp_path, stage, stage.recipe).pairs for image in item.image_ids} for stage in both]
+    assert shown[0] == shown[1]  # the same studies in both stages
+    assert len(shown[0]) == 2 * num_studies  # all pictures of a study or none
+    if of_group:
+        patients = Counter(int(image[5:-1]) % 2 for image in shown[0])
+        assert max(patients.values()) <= of_group
+
+
+def test_the_seed_chooses_the_pictures_and_held_out_ones_are_not_limited(tmp_path: Path):
+    write_studies(tmp_path)
+    one, other = stages(max_training_images=8)[0], stages(max_training_images=8, seed=8)[0]
+    shown = [{item.image_ids for item in taken_by(tmp_path, stage, stage.recipe).pairs} for stage in (one, one, other)]
+    assert shown[0] == shown[1] != shown[2]
+    assert len(held_out(tmp_path, one, one.recipe)) == 12
+
+
+def test_one_study_more_moves_at_most_one_other_across_the_limit():
+    def kept(num_studies: int) -> set[str]:
+        items = [single_turn(f"cxr/{n}/a", image_ids=(f"i{n}",), request="?", response="x") for n in range(num_studies)]
+        known = {item.pair_id: reference(item.pair_id, "subject:1", "a") for item in items}
+        return {item.pair_id for item in within_image_limits(items, replace(RECIPE, max_training_images=5), known)}
+
+    assert len(kept(20)) == 5
+    assert len(kept(20) - kept(21)) <= 1

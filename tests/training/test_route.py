@@ -14,6 +14,7 @@ import pytest
 import torch
 from datasets import Dataset
 from safetensors.torch import load_file
+from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLPatchMerger
 from trl import SFTTrainer
 
 from medvl_lib.batches import Collator, Reader, training_batch
@@ -27,10 +28,11 @@ from medvl_lib.provenance import Fact
 from medvl_lib.tables import read_table
 from medvl_lib.training.checkpoints import newest_complete
 from medvl_lib.training.frozen import FROZEN_TENSORS, compare
-from medvl_lib.training.recipe import Recipe, Stage
+from medvl_lib.training.moved import MOVED_TENSORS, MovedTensor
+from medvl_lib.training.recipe import Handover, Recipe, Stage
 from medvl_lib.training.route import adapt, arguments, keep_the_best, put_adapter_back, settle, train
 from medvl_lib.training.rules import ADAPTER, RULES, SUMMARY
-from medvl_lib.training.steps import TRAINING_STEPS, TrainingStep
+from medvl_lib.training.steps import START_LOSS, TRAINING_STEPS, TrainingStep
 from tests.torch_fixtures import RECIPE, TINY, Trial
 
 
@@ -69,6 +71,24 @@ def test_accumulation_does_not_change_the_gradient(trial: Trial, tmp_path: Path)
     whole, accumulated = _gradient(trial, 4, tmp_path / "a"), _gradient(trial, 1, tmp_path / "b")
     assert whole.norm() > 1e-3
     assert (whole - accumulated).norm() / whole.norm() < 1e-5
+
+
+def test_gradient_checkpointing_changes_no_gradient_and_leaves_the_frozen_tower_alone(
+    trial: Trial, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = _gradient(trial, 4, tmp_path / "a")
+    wanted: list[bool] = []
+    forward = Qwen2_5_VLPatchMerger.forward  # the tower's last module
+
+    def watched(self: object, rows: torch.Tensor) -> torch.Tensor:
+        wanted.append(rows.requires_grad)
+        return forward(self, rows)
+
+    monkeypatch.setattr(Qwen2_5_VLPatchMerger, "forward", watched)
+    checkpointed = trial._replace(profile=replace(trial.profile, gradient_checkpointing=True))
+    assert (plain - _gradient(checkpointed, 4, tmp_path / "b")).norm() / plain.norm() < 1e-5
+    assert wanted
+    assert not any(wanted)
 
 
 def test_the_trainers_loss_is_the_models_loss(trial: Trial, tmp_path: Path) -> None:
@@ -194,6 +214,32 @@ def test_pairs_that_a_weight_leaves_out_of_every_epoch_are_not_counted_as_traine
     recipe = replace(RECIPE, max_steps=1, mixture_weights={"invented": 0.5}, validations_per_epoch=0)
     facts = _run(trial, tmp_path / "adapter", tmp_path / "checkpoints", recipe=recipe)
     assert 0 < facts["num_training_pairs_invented"] == facts["num_training_pairs"] == facts["num_pairs_per_epoch"] < 12
+
+
+def _hand_over(trial: Trial, directory: Path, checkpoints: Path, report: Callable[[dict], None] = lambda _: None) -> dict[str, Fact]:
+    directory.mkdir(exist_ok=True)
+    stage = Stage(name="adapter", objective="generate", recipe=RECIPE, handover=Handover())
+    return train(
+        directory, stage=stage, spec=TINY, weights=trial.nf4, chat=trial.chat, images=trial.images, profile=trial.profile, previous=None,
+        checkpoints=checkpoints, report=report,
+    )  # fmt: skip
+
+
+def test_looking_at_the_start_changes_no_weight_and_is_done_once(trial: Trial, tmp_path: Path) -> None:
+    """The held-out loss before the first step costs random numbers; they are put back, and a resumed run does not look again."""
+    _run(trial, tmp_path / "plain", tmp_path / "a")
+    facts = _hand_over(trial, tmp_path / "handed over", tmp_path / "b")
+    with pytest.raises(_Killed):
+        _hand_over(trial, tmp_path / "cut", tmp_path / "c", _kill_after(4))
+    resumed = _hand_over(trial, tmp_path / "resumed", tmp_path / "c")
+    weights = {sha256_of_file(tmp_path / name / ADAPTER) for name in ("plain", "handed over", "resumed")}
+    assert len(weights) == 1
+    assert (
+        facts[START_LOSS]
+        == resumed[START_LOSS]
+        > min(step.validation_loss for step in read_table(tmp_path / "resumed" / TRAINING_STEPS, TrainingStep) if step.validation_loss)
+    )
+    assert list(read_table(tmp_path / "resumed" / MOVED_TENSORS, MovedTensor)) == []  # nothing is trained in full
 
 
 def test_a_frozen_tensor_that_changes_is_seen_in_bytes_and_in_scales(trial: Trial) -> None:

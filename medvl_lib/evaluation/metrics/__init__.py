@@ -14,12 +14,12 @@ from medvl_lib.evaluation.metrics.documents import (
     hallucinated_share,
     is_silent,
     pair_accuracy,
-    statements,
+    stated_values,
     term_recall,
     value_recall,
 )
 from medvl_lib.evaluation.metrics.metric import Corpus, Metric, Part
-from medvl_lib.evaluation.metrics.radiology import RADIOLOGY
+from medvl_lib.evaluation.metrics.radiology import RADIOLOGY, is_scored_as_report, report_in, wanted_report
 from medvl_lib.evaluation.metrics.text import token_f1
 from medvl_lib.evaluation.metrics.tokens import UnscorableError
 from medvl_lib.evaluation.predictions import ANSWER_TYPE, Reference
@@ -52,11 +52,11 @@ def _is_open(reference: Reference) -> bool:
 
 
 def _has_bleu(reference: Reference) -> bool:
-    return reference.is_report and reports.bleu_tokenizer(reference.language) is not None
+    return is_scored_as_report(reference) and reports.bleu_tokenizer(reference.language) is not None
 
 
 def _has_rouge(reference: Reference) -> bool:
-    return reference.is_report and reports.rouge_signature(reference.language) is not None
+    return is_scored_as_report(reference) and reports.rouge_signature(reference.language) is not None
 
 
 def _has_classes(reference: Reference) -> bool:
@@ -108,7 +108,7 @@ METRICS: dict[str, Metric] = {
         is_higher_better=False,
         is_gateable=False,  # one sure value on one page
         corpus=Corpus(
-            statistics=lambda answer, reference: statements(answer, reference.expected), value=hallucinated_share,
+            statistics=lambda answer, reference: stated_values(answer, reference.expected), value=hallucinated_share,
             is_always_defined=False,
         ),
     ),
@@ -159,25 +159,33 @@ METRICS: dict[str, Metric] = {
         is_gateable=False,  # a dump of common words
     ),
     "bleu_4": Metric(
-        name="bleu_4", score=lambda answer, reference: reports.sentence_bleu(answer, reference.response, _tokenizer(reference)),
+        name="bleu_4",
+        score=lambda answer, reference: reports.sentence_bleu(
+            report_in(answer, reference), wanted_report(reference), _tokenizer(reference)
+        ),
         applies_to=_has_bleu, needs="report",
         definition="Corpus BLEU-4 of reports and transcriptions in lower case, 0 to 100: n-grams of up to four words that answers share "
-        "with the wanted texts. A pair's own score is its sentence BLEU, whose mean it is not.",
+        "with the wanted texts; of an impression of a study its text alone, without heading and labels. A pair's own score is its sentence "
+        "BLEU, whose mean it is not.",
         source="Papineni et al. 2002, ACL; sacrebleu 2.6.0, metrics/bleu.py; medvl_lib/evaluation/metrics/reports.py",
-        version=1,  # first version
+        version=2,  # of impressions their text alone, of reasoned answers none
         highest=reports.PERFECT,
         corpus=Corpus(
-            statistics=lambda answer, reference: reports.bleu_statistics(answer, reference.response, _tokenizer(reference)),
+            statistics=lambda answer, reference: reports.bleu_statistics(
+                report_in(answer, reference), wanted_report(reference), _tokenizer(reference)
+            ),
             value=reports.corpus_bleu,
         ),
         signature=lambda reference: reports.bleu_signature(_tokenizer(reference)),
     ),
     "rouge_l": Metric(
-        name="rouge_l", score=lambda answer, reference: reports.rouge_l(answer, reference.response, reference.language),
+        name="rouge_l",
+        score=lambda answer, reference: reports.rouge_l(report_in(answer, reference), wanted_report(reference), reference.language),
         applies_to=_has_rouge, needs="report",
-        definition="F1 of the longest common subsequence of words (in Chinese: characters) of a report or transcription and the answer.",
+        definition="F1 of the longest common subsequence of words (in Chinese: characters) of a report or transcription and the answer; of "
+        "an impression of a study its text alone, without heading and labels.",
         source="Lin 2004, Text Summarization Branches Out; rouge-score 0.1.2; medvl_lib/evaluation/metrics/reports.py",
-        version=1,  # first version
+        version=2,  # of impressions their text alone, of reasoned answers none
         signature=lambda reference: reports.rouge_signature(reference.language) or "",
     ),
     "class_agreement": Metric(

@@ -191,12 +191,12 @@ def pair_accuracy(answer: str, expected: Sequence[Triple]) -> float:
     return sum(sum(verdicts[: times[term]]) for term, verdicts in _verdicts(answer, facts).items()) / len(facts)
 
 
-def statements(answer: str, expected: Sequence[Triple]) -> tuple[float, float]:
+def stated_values(answer: str, expected: Sequence[Triple]) -> tuple[float, float]:
     r"""How many values are stated for an expected term that the page does not state for it, and how many are stated at all.
 
     Saying a right value twice is not an error.
 
-    >>> statements("K: 140\nNa: 140", [Triple(term="K", value="4.1", unit=""), Triple(term="Na", value="140", unit="")])
+    >>> stated_values("K: 140\nNa: 140", [Triple(term="K", value="4.1", unit=""), Triple(term="Na", value="140", unit="")])
     (1.0, 2.0)
     """
     facts = _facts(expected)
@@ -211,7 +211,7 @@ def statements(answer: str, expected: Sequence[Triple]) -> tuple[float, float]:
 
 
 def hallucinated_share(sums: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The wrong ones of all stated values, of sums of ``statements``; not a number where none was stated. Lower is better.
+    """The wrong ones of all stated values, of sums of ``stated_values``; not a number where none was stated. Lower is better.
 
     It means something only beside ``pair_accuracy`` and ``silent_page_rate``: who states one sure value a page makes little up.
 
@@ -228,7 +228,7 @@ def hallucinated_pair_rate(answer: str, expected: Sequence[Triple]) -> float | N
     >>> hallucinated_pair_rate("K: 140\nNa: 140", [Triple(term="K", value="4.1", unit=""), Triple(term="Na", value="140", unit="")])
     0.5
     """
-    wrong, stated = statements(answer, expected)
+    wrong, stated = stated_values(answer, expected)
     return wrong / stated if stated else None
 
 
@@ -238,4 +238,4 @@ def is_silent(answer: str, expected: Sequence[Triple]) -> bool:
     >>> is_silent("K is on this page", [Triple(term="K", value="4.1", unit="")])
     True
     """
-    return not statements(answer, expected)[1]
+    return not stated_values(answer, expected)[1]

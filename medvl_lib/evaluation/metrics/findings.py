@@ -16,7 +16,6 @@ measurement.
 Never CheXbert F1, whose labels are a network's; values of two rule sets are never in one number (``signature``).
 """
 
-import re
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Literal
@@ -26,11 +25,12 @@ from numpy.typing import NDArray
 
 from medvl_lib import chexpert
 from medvl_lib.chexpert import OBSERVATIONS, PATHOLOGIES, RULE_SET, label_report
+from medvl_lib.datasets.mimic_cxr_texts import read_impression
 from medvl_lib.evaluation.metrics.reports import MASK
 from medvl_lib.evaluation.metrics.tokens import UnscorableError
 
 Floats = NDArray[np.float64]
-VERSION = chexpert.REVISION + 0
+VERSION = chexpert.REVISION + 1  # a list of labels on the line of the impression is none of it
 """Of every metric here: raised with the labeler's rules, and by one for each change of this module that gives an answer another number."""
 
 
@@ -47,9 +47,6 @@ THIRTEEN_UNCERTAIN_POSITIVE = Counting(labels=PATHOLOGIES, uncertain="positive")
 FOURTEEN = Counting(labels=OBSERVATIONS, uncertain="negative")
 FOURTEEN_UNCERTAIN_POSITIVE = Counting(labels=OBSERVATIONS, uncertain="positive")
 
-_HEADING = re.compile(r"\A\s*impression:", re.IGNORECASE)
-_LABELS_LINE = re.compile(r"^[ \t]*chexpert labels:.*\Z", re.IGNORECASE | re.MULTILINE | re.DOTALL)
-
 
 def report_of(answer: str) -> str:
     r"""The report in an answer: without its heading, without marks of de-identification, and without a list of labels that follows it.
@@ -59,7 +56,7 @@ def report_of(answer: str) -> str:
     >>> report_of("Impression: No effusion.\nCheXpert labels: Edema present")
     'No effusion.'
     """
-    return MASK.sub(" ", _HEADING.sub("", _LABELS_LINE.sub("", answer))).strip()
+    return MASK.sub(" ", read_impression(answer).impression).strip()
 
 
 @lru_cache(maxsize=1024)  # a wanted text is held against every variant's answer, by several metrics

@@ -1,8 +1,8 @@
-"""The entries of the radiology line's own metrics: CheXpert-rule F1 of impressions, and ICD diagnoses of reasoned answers.
+"""The entries of the radiology line's own metrics: CheXpert-rule F1 of impressions; statements and ICD diagnoses of reasoned answers.
 
-In: nothing. Out: ``RADIOLOGY``, which ``METRICS`` takes in. They apply by the stage that a pair's metadata names (``descriptions.STAGE``):
-of an impression its findings, of a reasoned answer the diagnoses that it lists, where any are wanted. What is computed stands in
-``findings`` and ``diagnoses``.
+In: nothing. Out: ``RADIOLOGY``, which ``METRICS`` takes in, and ``report_in``, the part of such an answer that is scored as a report. They
+apply by the stage that a pair's metadata names (``descriptions.STAGE``): of an impression its text and findings, of a reasoned answer what
+it states and the diagnoses that it lists, where any are wanted. What is computed stands in ``findings``, ``statements`` and ``diagnoses``.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,13 +12,42 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medvl_lib.datasets.descriptions import STAGE
-from medvl_lib.evaluation.metrics import diagnoses, findings
+from medvl_lib.datasets.mimic_cxr_texts import read_impression
+from medvl_lib.evaluation.metrics import diagnoses, findings, statements
 from medvl_lib.evaluation.metrics.metric import Corpus, Metric, Part
 from medvl_lib.evaluation.predictions import Reference
 
 
 def _is_impression(reference: Reference) -> bool:
     return reference.slices.get(STAGE) == "impression" and reference.language == "en"
+
+
+def is_scored_as_report(reference: Reference) -> bool:
+    """Whether a wanted report is one text to be compared word by word: a reasoned answer, findings over a list of codes, is not."""
+    return reference.is_report and reference.slices.get(STAGE) in {None, "impression"}
+
+
+def report_in(answer: str, reference: Reference) -> str:
+    """The part of an answer that is compared with a wanted report: of an impression its text, without heading and labels.
+
+    Nothing, which scores 0, where the answer does not have the format; ``impression_unparsable`` counts such.
+    """
+    if reference.slices.get(STAGE) != "impression":
+        return answer
+    read = read_impression(answer)
+    return read.impression if read.is_readable else ""
+
+
+def wanted_report(reference: Reference) -> str:
+    """The same part of what is wanted."""
+    if reference.slices.get(STAGE) != "impression":
+        return reference.response
+    return read_impression(reference.response).impression
+
+
+def _has_statements(reference: Reference) -> bool:
+    is_reasoned = reference.slices.get(STAGE) == "reasoning" and reference.language == "en"
+    return is_reasoned and bool(statements.statements(reference.response))
 
 
 def _has_diagnoses(reference: Reference) -> bool:
@@ -122,5 +151,43 @@ _ICD_LISTS = {
         is_gateable=False,  # one code said to everything
     ),
 }  # fmt: skip
-RADIOLOGY: Mapping[str, Metric] = {**_CHEXPERT_RULE_F1, **_ICD, **_ICD_LISTS}
+
+
+def _of_statements(
+    name: str, value: Callable[[NDArray[np.float64]], NDArray[np.float64]], definition: str, *, is_higher_better: bool
+) -> Metric:
+    """Fact recall or its opposite, over all pairs together."""
+    return Metric(
+        name=name, applies_to=_has_statements, needs="findings",
+        score=lambda answer, reference: float(value(np.array(statements.overlap(answer, reference.response)))),
+        definition=definition, source="MedVL; medvl_lib/evaluation/metrics/statements.py", version=statements.VERSION,
+        is_higher_better=is_higher_better, is_gateable=False,  # everything stated recalls all, nothing stated errs in nothing
+        corpus=Corpus(statistics=lambda answer, reference: statements.overlap(answer, reference.response), value=value),
+        signature=lambda _: statements.SIGNATURE,
+    )  # fmt: skip
+
+
+_ANSWERS = {
+    "impression_unparsable": Metric(
+        name="impression_unparsable", applies_to=_is_impression, needs="impression",
+        score=lambda answer, _: float(not read_impression(answer).is_readable),
+        definition="Whether an answer that should be an impression has not its format: the heading `Impression:` and a word behind it that "
+        "belongs to no list of labels. Such an answer has 0 by bleu_4 and rouge_l too.",
+        source="MedVL; medvl_lib/datasets/mimic_cxr_texts.py",
+        version=1,  # first version
+        is_higher_better=False,
+        is_gateable=False,  # one impression said of everything
+    ),
+    "fact_recall": _of_statements(
+        "fact_recall", statements.recall, is_higher_better=True,
+        definition="Share of the wanted findings' statements (one of 13 CheXpert observations with its state, by the rule labeler) that an "
+        "answer makes, over all pairs together. A pair's own score is that of its own statements.",
+    ),
+    "unsupported_statement_rate": _of_statements(
+        "unsupported_statement_rate", statements.unsupported, is_higher_better=False,
+        definition="Share of an answer's statements (one of 13 CheXpert observations with its state, by the rule labeler) that the wanted "
+        "findings do not make, over all pairs together; 0 where none is made.",
+    ),
+}  # fmt: skip
+RADIOLOGY: Mapping[str, Metric] = {**_CHEXPERT_RULE_F1, **_ANSWERS, **_ICD, **_ICD_LISTS}
 """Every metric of reports on chest radiographs and of listed diagnoses, by name."""

@@ -1,0 +1,73 @@
+"""The smoke job: the whole route of every line made small, in a data root of its own, before a long run or after an update.
+
+In: the settings. Out: nothing that anyone reads: invented data, small models, four steps and four answers below ``<data>/smoke``, by the
+very graph and processes that the real run has. What it takes is minutes; what it says is whether the route is whole on this machine.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+
+import dagster as dg
+
+from medvl_lib.errors import HeavyStepFailed
+from medvl_lib.files import write_bytes
+from medvl_lib.launch import stop_group
+from medvl_lib.lines import Line, lines_of
+from medvl_lib.settings import FILE, VARIABLE, Settings
+from medvl_lib.workspace import Workspace
+
+SMOKE = "smoke"
+PAIRS, STEPS, ANSWER_TOKENS = 16, 4, 12
+
+
+def smoke_settings(settings: Settings, lines: Sequence[Line]) -> str:
+    """The settings of the small run: the datasets and lines of these with invented data, and the profile that this machine has."""
+    tables = [f'data_root = "data"\nscale = "tiny"\nprofile = "{settings.profile}"']
+    tables += [f"[datasets.{name}]" for name in settings.enabled_datasets()]
+    for line in lines:
+        few = f"max_steps = {STEPS}\nmax_training_pairs = {PAIRS}\nmax_validation_pairs = 4"
+        like = settings.line(line.name).like
+        if like is not None or settings.line(line.name).datasets is not None:
+            tables.append(
+                f"[lines.{line.name}]"
+                + (f'\nlike = "{like}"' if like else "")
+                + "\ndatasets = ["
+                + ", ".join(f'"{name}"' for name in line.datasets)
+                + "]"
+            )
+        tables.append(f"[lines.{line.name}.recipe]\n{few}")
+        tables += [f"[lines.{line.name}.encoder]\n{few}\neffective_batch = 8"] if line.encoder is not None else []
+        tables.append(f"[lines.{line.name}.evaluation]\nmax_pairs_per_dataset = 4\nmax_answer_tokens = {ANSWER_TOKENS}")
+    return "\n\n".join(tables) + "\n"
+
+
+def smoke_job(settings: Settings) -> dg.JobDefinition:
+    """One step that runs it all, as `make demo` does."""
+
+    @dg.op(name="whole_route_made_small", description=__doc__)
+    def run_small(context: dg.OpExecutionContext) -> None:
+        folder = Workspace(root=settings.data_root).smoke
+        write_bytes(folder / FILE, smoke_settings(settings, lines_of(settings)).encode())
+        environment = {**os.environ, VARIABLE: str(folder / FILE), "HF_HUB_OFFLINE": "1"}
+        process = subprocess.Popen(
+            [sys.executable, "-m", "medvl_assets.demo"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment,
+            start_new_session=True,
+        )  # fmt: skip
+        try:
+            said, _ = process.communicate()
+        except BaseException:
+            stop_group(process)  # its own heavy process dies with it
+            raise
+        context.log.info(said.decode(errors="replace"))
+        if process.returncode:
+            raise HeavyStepFailed(
+                found=f"the small run ended with status {process.returncode}", where=str(folder), do="read its words in this run's log"
+            )
+
+    @dg.job(name=SMOKE, description=(__doc__ or "").strip(), executor_def=dg.in_process_executor)
+    def smoke() -> None:
+        run_small()
+
+    return smoke

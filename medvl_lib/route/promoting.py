@@ -68,7 +68,7 @@ def promotion_step(line: Line) -> Step:
     return Step(
         name="promotion", owner=name, description=sign(promotion.__name__),
         reads=(source("scores", name, scores.RULES), *retrieval_source(line)),
-        version=code_version(promotion.REVISION, promotion.REVISIONS, name, line.gate, line.evaluation), rules=promotion.RULES,
+        version=code_version(promotion.REVISION, promotion.REVISIONS, name, line.gate), rules=promotion.RULES,
         observe=observe, write=write,
     )  # fmt: skip
 

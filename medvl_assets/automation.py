@@ -35,9 +35,11 @@ def conditions(line: Line, profile: Profile) -> Mapping[str, dg.AutomationCondit
     """What makes each asset of a line run by itself, by step; weights that nothing feeds and the rehearsal have none."""
     steps = [step for step in line_steps(line, profile) if step.name != OVERFIT]
     trained = {stage.name for stage in line.stages}
+    fed = {step.key for step in steps if step.name in trained}
     after: set[str] = set()
     for step in steps:  # in the order of the route: what a step reads stands before it
-        if step.name not in trained and any(read.name == line.name and read.step in trained | after for read in step.reads):
+        if step.name not in trained and fed & {read.key for read in step.reads}:
+            fed.add(step.key)
             after.add(step.name)
     before = {step.name for step in steps if step.process is None} - trained - after
     of_the_line = dg.AssetSelection.groups(line.name)
@@ -116,7 +118,7 @@ def raw_records_arrived(run: DatasetRun, seconds: int) -> dg.SensorDefinition:
 
 def data_schedule(settings: Settings, line: Line, runs: Sequence[DatasetRun]) -> dg.ScheduleDefinition:
     """A clock that brings a line's datasets up to date, where no sensor looks."""
-    cron = settings.automation.crons[line.name] if line.name in settings.automation.crons else settings.automation.cron
+    cron = settings.cron(line.name)
     if not is_valid_cron_string(cron):
         raise SettingsError(found=f"cron = {cron!r}", where=settings.where("automation"), do="write a time that comes, such as 0 3 * * 1-5")
     mine = [run for run in runs if run.dataset.name in line.datasets]

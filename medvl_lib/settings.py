@@ -215,6 +215,10 @@ class Settings(BaseModel):
         """What the file changes in a line: nothing, if it does not list it."""
         return self.lines[name] if name in self.lines else LineSettings()
 
+    def cron(self, name: str) -> str:
+        """When a line's data are brought up to date."""
+        return self.automation.crons.get(name, self.automation.cron)
+
     def raw_folder(self, name: str) -> Path:
         """Where a dataset's raw files lie."""
         return self.dataset(name).raw_path or Workspace(root=self.data_root).raw(name)

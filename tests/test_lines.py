@@ -137,6 +137,7 @@ ELSEWHERE = {
     "name": "gb10", "device": "cuda", "attention": "eager", "gradient_checkpointing": True, "training_batch": 1, "prediction_batch": 1,
     "num_workers": 2, "pin_memory": True, "num_threads": 2, "memory_budget_bytes": 9, "memory_margin_share": 0.2, "environment": {"A": "b"},
     "maps_weights": False, "compute_per_second": 1.0, "bandwidth_bytes_per_second": 1.0, "utilisation": 0.1,
+    "grace_seconds": 5.0,
 }  # fmt: skip
 
 

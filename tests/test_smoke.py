@@ -21,7 +21,7 @@ from medvl_lib.training.recipe import Stage
 
 CPU = PROFILES["cpu"]
 LINE = tiny(RADIOLOGY)
-TOWER = r"model\.visual\.blocks\.\d+\.mlp\.(gate|up|down)_proj"
+TOWER = r"model\.vision_tower\..*\.fc[12]"
 
 
 @pytest.fixture(scope="module")
@@ -53,10 +53,12 @@ def test_a_processor_that_counts_otherwise_than_the_audit_is_found(bench: Bench,
     assert only(smoke.processor(bench)).level == "ok"
     loads = Bench.load
 
-    def smaller(self: Bench, adapter: Path | None = None) -> Loaded:
-        return loads(replace(self, spec=replace(self.spec, max_pixels=56 * 56)), adapter)
+    def one_less(self: Bench, adapter: Path | None = None) -> Loaded:
+        loaded = loads(self, adapter)
+        loaded.processor.num_additional_image_tokens = 0  # the constructor's default: a token too few for each picture
+        return loaded
 
-    monkeypatch.setattr(Bench, "load", smaller)
+    monkeypatch.setattr(Bench, "load", one_less)
     found = only(smoke.processor(bench))
     assert found.level == "wrong"
     assert "the audit counted" in found.found
@@ -83,7 +85,7 @@ def test_a_limit_of_memory_that_is_switched_off_is_found(bench: Bench):
 def test_a_recipe_that_adapts_the_vision_tower_is_found(bench: Bench):
     assert only(smoke.trained_parts(bench)).level == "ok"
     found = only(smoke.trained_parts(with_recipe(bench, lora_targets=TOWER)))
-    assert (found.level, found.found.startswith("trains vision, and should language")) == ("wrong", True)
+    assert (found.level, found.found.startswith("trains projector, vision, and should language, projector")) == ("wrong", True)
 
 
 @pytest.mark.parametrize(("changes", "said"), [({"pin_memory": True}, "pin_memory on cpu"), ({"device": "mps", "num_workers": 2}, "Metal")])

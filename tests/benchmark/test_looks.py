@@ -84,7 +84,7 @@ def test_each_line_of_the_demo_has_a_budget_of_its_own(evaluate: Evaluate):
     pairs = judged_pairs(evaluated.predictions.directory / REFERENCES, Gate())
     names = [line.name for line in lines_of(read_settings(ROOT / "dagster_project.toml"))]
     looks = {name: next_look(evaluated.workspace, name, "another", "way", pairs).number for name in names}
-    assert looks == {"documents": 2, "documents_mismatched": 1, "documents_five": 1}
+    assert looks == {"documents": 2, "imaging": 1, "radiology": 1, "documents_mismatched": 1, "documents_five": 1}
 
 
 def test_what_was_left_by_a_run_that_died_is_no_look(evaluate: Evaluate):

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from medvl_lib.errors import InputMissing
 from medvl_lib.files import read_json, sha256_of_file
-from medvl_lib.provenance import ancestor, read_artifact
+from medvl_lib.provenance import ancestor, made_last, read_artifact
 from medvl_lib.raw_records import MANIFEST, RawFile, observations
 from medvl_lib.tables import read_table
 from medvl_lib.workspace import Workspace
@@ -171,7 +171,9 @@ def _in_use(workspace: Workspace, dataset: str) -> Path | None:
         return None
     try:
         validated = read_artifact(workspace.directory("validated_pairs", dataset, read_json(current)["fingerprint"]))
-        raw = ancestor(workspace, ancestor(workspace, validated, "pairs", dataset), "raw_records", dataset)
+        pairs = ancestor(workspace, validated, "pairs", dataset)
+        again = made_last(workspace, "pairs", dataset, pairs.data_version, pairs.fingerprint)
+        raw = ancestor(workspace, read_artifact(workspace.directory("pairs", dataset, again)), "raw_records", dataset)
         newest = read_artifact(workspace.directory("raw_records", dataset, read_json(latest)["fingerprint"]))
     except InputMissing:  # taken away by hand
         return None

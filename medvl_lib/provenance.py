@@ -391,8 +391,8 @@ def ancestor(workspace: Workspace, artifact: Artifact, step: str, name: str) -> 
 def require_one_of_each(workspace: Workspace, inputs: Iterable[Artifact]) -> None:
     """Refuse inputs that were made from different contents of one thing: a split of last week's pairs beside this week's.
 
-    Walked from the inputs up, each thing once: where two of them name the same contents of it, one of the two is followed.
-    What is not there any more, since it was collected, is not looked into.
+    Walked from the inputs up, each thing once: where two of them name the same contents of it, one of the two is followed, as it was made
+    last. What is not there any more, since it was collected, is not looked into.
     """
     seen: dict[str, tuple[str, str]] = {}
     left = [(artifact.key, artifact.data_version, artifact.fingerprint, "this step") for artifact in inputs]
@@ -404,11 +404,24 @@ def require_one_of_each(workspace: Workspace, inputs: Iterable[Artifact]) -> Non
                 continue
             seen[key] = (version, by)
             step, _, name = key.partition("/")
-            path = workspace.directory(step, name, mark) / PROVENANCE
+            path = workspace.directory(step, name, made_last(workspace, step, name, version, mark)) / PROVENANCE
             if path.is_file():
                 record = read_json(path)
                 further += [(above, found, record["inputs"][above], key) for above, found in record["input_data_versions"].items()]
         left = further
+
+
+def made_last(workspace: Workspace, step: str, name: str, version: str, mark: str) -> str:
+    """The directory in use where it has the same contents, else ``mark``: what a reused directory names may have been made again since.
+
+    A row that validation rejects changes the validated pairs and not the split: whatever stands on the split is reused, and names the old one.
+    """
+    pointer = workspace.current(step, name)
+    if not pointer.is_file():
+        return mark
+    now = str(read_json(pointer)["fingerprint"])
+    record = workspace.directory(step, name, now) / PROVENANCE
+    return now if record.is_file() and read_json(record)["data_version"] == version else mark
 
 
 def _require_same(key: str, version: str, by: str, other: str, other_by: str) -> None:

@@ -155,6 +155,16 @@ def test_the_same_contents_of_another_make_are_no_mixture(workspace: Workspace):
     done(workspace, step("chat", "b", READS_SPLIT, READS_RAW))
 
 
+def test_what_a_reused_directory_was_made_from_may_have_been_made_again(workspace: Workspace):
+    reads_chat, reads_near = (Source(step=name, name="documents", rules=(WELL,)) for name in ("chat", "near"))
+    split, chat, near = step("split", "a", READS_RAW), step("chat", "b", READS_SPLIT), step("near", "c", READS_RAW)
+    for each in (step("raw", "one"), split, chat, step("raw", "one and a row that is left out"), split):
+        done(workspace, each)
+    assert done(workspace, chat).reused  # from the same split, which names the raw records that it was first made from
+    done(workspace, near)
+    done(workspace, step("report", "d", reads_chat, reads_near))
+
+
 def test_what_was_collected_is_not_looked_into(workspace: Workspace):
     for each in (step("raw", "one"), step("split", "a", READS_RAW)):
         done(workspace, each)

@@ -414,7 +414,7 @@ def require_one_of_each(workspace: Workspace, inputs: Iterable[Artifact]) -> Non
 def made_last(workspace: Workspace, step: str, name: str, version: str, mark: str) -> str:
     """The directory in use where it has the same contents, else ``mark``: what a reused directory names may have been made again since.
 
-    A row that validation rejects changes the validated pairs and not the split: whatever stands on the split is reused, and names the old one.
+    A row that validation rejects changes the validated pairs and not the split: what stands on the split is reused, and names the old one.
     """
     pointer = workspace.current(step, name)
     if not pointer.is_file():

@@ -184,8 +184,10 @@ def train_step(
         )  # fmt: skip
         if stage.handover is None:
             return facts
+        batch = profile.prediction_batch if planned is profile else min(profile.prediction_batch, planned.training_batch)
         return {**facts, **handover.write_answers(
-            call.directory, stage=stage, spec=spec, weights=start, chat=chat_directory, images=stored, profile=profile,
+            call.directory, stage=stage, spec=spec, weights=start, chat=chat_directory, images=stored,
+            profile=dataclasses.replace(profile, prediction_batch=batch),  # where fewer pairs fit in training, no more are asked at once
         )}  # fmt: skip
 
     return Step(

@@ -24,8 +24,8 @@ NOT_NEGATIVE = ("max_steps", "weight_decay", "seed", "max_training_pairs", "max_
 IMAGE_LIMITS = ("max_training_images", "max_images_per_group")
 PACE = ("num_epochs", "max_steps", "effective_batch", "seed", *IMAGE_LIMITS, "max_training_pairs")
 """Fields of a recipe that decide how many steps a line has: equal in stages that share them."""
-UPDATE = ("lora_rank", "lora_alpha", "lora_targets", "fully_trained")
-"""Fields that say which weights an adapter holds: equal in stages of which one goes on with the other's."""
+UPDATE = ("lora_rank", "lora_alpha", "lora_dropout", "lora_targets", "fully_trained")
+"""Fields that an adapter holds: equal in stages of which one goes on with the other's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,7 +28,9 @@ class Watchdog(TrainerCallback):
     """Looks twice a second, remembers the least, and ends the training at the end of a step in which too little was left."""
 
     def __init__(self, profile: Profile, read: Reader = available_bytes) -> None:
-        self.limit_bytes = profile.memory_budget_bytes * profile.memory_margin_share * EATEN_SHARE
+        # the budget of a GPU with memory of its own says nothing of the system's
+        budget = read() if profile.name == "cuda" and profile.memory_budget_bytes else profile.memory_budget_bytes
+        self.limit_bytes = budget * profile.memory_margin_share * EATEN_SHARE
         """Less than this ends the training; 0 (a profile without a margin or a measured budget): nothing does."""
         self.found_bytes: int | None = None
         """What was left when the training was ended."""

@@ -15,7 +15,7 @@ from medvl_lib.hardware import PROFILES
 from medvl_lib.training.checkpoints import is_complete
 from medvl_lib.training.recipe import Stage
 from medvl_lib.training.route import leave_inputs_alone, train
-from medvl_lib.training.watchdog import Watchdog
+from medvl_lib.training.watchdog import EATEN_SHARE, Watchdog
 from tests.torch_fixtures import RECIPE, TINY, Trial
 
 WATCHED = replace(PROFILES["cpu"], memory_budget_bytes=20 * 10**9, memory_margin_share=0.2, training_batch=2)  # below 2 GB it ends
@@ -90,3 +90,10 @@ def test_no_gradient_is_asked_of_a_frozen_tower_with_gradient_checkpointing(tria
     leave_inputs_alone(model)
     model.get_base_model().model.visual(pixels, grid)
     assert seen == [True, False]  # what the libraries do, and what is left of it
+
+
+def test_a_gpu_with_memory_of_its_own_says_nothing_of_the_systems():
+    gpu = replace(PROFILES["cuda"], memory_budget_bytes=80 * 10**9)
+    assert Watchdog(gpu, lambda: 16 * 10**9).limit_bytes == 16 * 10**9 * gpu.memory_margin_share * EATEN_SHARE
+    shared = replace(PROFILES["gb10"], memory_budget_bytes=100 * 10**9)
+    assert Watchdog(shared, lambda: 16 * 10**9).limit_bytes == 100 * 10**9 * shared.memory_margin_share * EATEN_SHARE

@@ -22,7 +22,7 @@ from medvl_lib.evaluation.spec import first_asked
 from medvl_lib.files import read_json, write_json
 from medvl_lib.hardware import Profile, numerics
 from medvl_lib.lines import Line
-from medvl_lib.pointer import Served, in_words, pointer_id, read_pointer, read_state
+from medvl_lib.pointer import Served, in_words, pointer_id, read_pointer
 from medvl_lib.provenance import (
     PROVENANCE,
     Artifact,
@@ -210,18 +210,17 @@ def _compared(workspace: Workspace, line: Line, model: ServedModel) -> str:
 
 
 def _comparison(workspace: Workspace, line: Line, model: ServedModel) -> Artifact:
-    """The comparison of what is served: the current one; or, of what a person went back to, the newest that was made of it."""
+    """The comparison of what is served: the current one; or, where that is of something else, the newest that was made of it."""
     rules = parity.rules(line.parity, line.gate.min_pairs)
     current = resolve(workspace, "parity", line.name, rules)
     if current.facts[ASKED] == model.data_version:
         return current
-    if read_state(workspace, line.name).hold is not None:
-        paths = sorted(workspace.step("parity", line.name).glob(f"[!.]*/{PROVENANCE}"), key=_finished_at)
-        own = [found for path in paths if (found := read_artifact(path.parent)).facts[ASKED] == model.data_version]
-        if own:
-            require_verdicts(own[-1], rules)
-            require_intact(own[-1])
-            return own[-1]
+    paths = sorted(workspace.step("parity", line.name).glob(f"[!.]*/{PROVENANCE}"), key=_finished_at)
+    own = [found for path in paths if (found := read_artifact(path.parent)).facts[ASKED] == model.data_version]
+    if own:
+        require_verdicts(own[-1], rules)
+        require_intact(own[-1])
+        return own[-1]
     raise InputRefused(
         found=f"answers of {current.facts[ASKED]} were compared, and {model.data_version} is served", where=str(current.directory),
         do=f"materialize {line.name}/parity",

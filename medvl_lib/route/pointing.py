@@ -2,7 +2,8 @@
 
 In: a decision's directory; or a variant, a name and a reason; or a name and a reason to go back. Out: the served pointer, moved under a
 lock, and a sentence that says what is served from now on. A rollback holds the pointer until a person releases it: what is promoted
-meanwhile is not served. Deciding is ``promoting``'s; what a server does with the pointer is serving's.
+meanwhile is not served, and what was withdrawn never again by the same decision. Deciding is ``promoting``'s; what a
+server does with the pointer is serving's.
 """
 
 import datetime as dt
@@ -58,7 +59,9 @@ class _Proposal(NamedTuple):
     served: Served
     reason: str
     is_stale: bool
-    """Whether the pointer has moved since, to something that the winner was never held against."""
+    """Whether the pointer has moved since, to something that the winner was never held against; or away from what this decision served."""
+    is_withdrawn: bool
+    """Whether the pointer was moved away from what this very decision served."""
 
 
 def _proposal(workspace: Workspace, line: Line, decided: Artifact) -> _Proposal | None:
@@ -68,9 +71,14 @@ def _proposal(workspace: Workspace, line: Line, decided: Artifact) -> _Proposal 
         return None
     predictions = predictions_of(workspace, line, decided)
     found = contenders_of(workspace, line, predictions)
-    served, pointer = _served(line, winner, found[winner.challenger], decided, predictions), read_pointer(workspace, line.name)
+    served, state = _served(line, winner, found[winner.challenger], decided, predictions), read_state(workspace, line.name)
+    pointer, previous = state.served, state.previous
     now = found["base"].data_version if pointer is None else pointer.data_version
-    return _Proposal(served=served, reason=winner.reasons[0], is_stale=now not in {decided.facts[CHAMPION], served.data_version})
+    is_withdrawn = now != served.data_version and previous is not None and previous.decision == served.decision
+    return _Proposal(
+        served=served, reason=winner.reasons[0], is_withdrawn=is_withdrawn,
+        is_stale=is_withdrawn or now not in {decided.facts[CHAMPION], served.data_version},
+    )  # fmt: skip
 
 
 def serve(workspace: Workspace, line: Line, decided: Artifact, compared: Artifact) -> Moved:
@@ -79,7 +87,7 @@ def serve(workspace: Workspace, line: Line, decided: Artifact, compared: Artifac
     ``compared`` is the parity of these weights, which has passed: what is served says what was judged. Raises InputRefused for another one.
 
     Under a lock, and only while the pointer still names what the winner was judged against: of two decisions made beside each other the
-    second has beaten a champion that is no longer served.
+    second has beaten a champion that is no longer served. What was withdrawn is not served again by the decision that served it.
     """
     with pointer_lock(workspace, line.name):
         proposal = _proposal(workspace, line, decided)
@@ -87,6 +95,10 @@ def serve(workspace: Workspace, line: Line, decided: Artifact, compared: Artifac
             first = promotion.read_decisions(decided.directory)[0]
             return Moved(served=None, sentence=f"{first.verdict}: {first.reasons[0]}; {what_is_served(workspace, line)}")
         served = proposal.served
+        if proposal.is_withdrawn:
+            again = f"medvl override {line.name} {served.variant}, or a new decision, on other evidence"
+            withdrawn = f"{served.variant} was promoted by {served.decision} and withdrawn since: the same decision does not serve it again"
+            return Moved(served=None, sentence=f"{withdrawn} ({again}); {what_is_served(workspace, line)}")
         if read_state(workspace, line.name).hold is not None:
             held = f"{served.variant} was promoted, and is not served: the pointer is held (medvl release {line.name})"
             return Moved(served=None, sentence=f"{held}; {what_is_served(workspace, line)}")
@@ -172,7 +184,10 @@ def release(workspace: Workspace, line: Line, *, by: str, reason: str) -> Moved:
             )
         _recorded(workspace, line, "release", state, by=by, reason=reason)
         write_state(workspace, line.name, replace(state, hold=None))
-    again = f"what was promoted meanwhile is served after {line.name}/parity and {line.name}/served_model were materialized"
+    again = (
+        f"what was promoted meanwhile is served after {line.name}/parity and {line.name}/served_model were materialized; "
+        f"what was withdrawn is not, by the same decision (medvl override {line.name})"
+    )
     return Moved(served=None, sentence=f"released by {by.strip()}; {what_is_served(workspace, line)}; {again}")
 
 

@@ -61,13 +61,13 @@ def _predicted(workspace: Workspace, trained: Contender, champion: Contender | N
     return _written(workspace, "predictions", [base, trained.weights, trained.adapter], content, **{JUDGED_AGAINST: against})
 
 
-def _decision(workspace: Workspace, trained: Contender, *, winner: str = "adapter", against: str = "") -> Artifact:
+def _decision(workspace: Workspace, trained: Contender, *, winner: str = "adapter", against: str = "", look: int = 1) -> Artifact:
     """A decision for ``winner`` ("" for nobody), made while ``against`` was served: a data version, the base model's where it is empty."""
     predictions = _predicted(workspace, trained)
     scores = _written(workspace, "scores", [predictions], f"scores of {trained.data_version} {winner}")
     against = against or contenders_of(workspace, DOCUMENTS, predictions)["base"].data_version
     rows = [
-        replace(ROW, challenger=name, verdict="promote" if name == winner else "inconclusive", is_winner=name == winner)
+        replace(ROW, challenger=name, look=look, verdict="promote" if name == winner else "inconclusive", is_winner=name == winner)
         for name in ("adapter", "nf4")
     ]
 
@@ -75,7 +75,7 @@ def _decision(workspace: Workspace, trained: Contender, *, winner: str = "adapte
         write_table(directory / PROMOTION_DECISIONS, Decision, rows)
         return {CHAMPION: against}
 
-    decided = write_step(workspace, "promotion", "documents", f"decision {trained.data_version} {against} {winner}", [scores], write)
+    decided = write_step(workspace, "promotion", "documents", f"decision {trained.data_version} {against} {winner} {look}", [scores], write)
     judge(workspace, decided, promotion.RULES)
     return decided
 
@@ -315,6 +315,26 @@ def test_what_is_promoted_while_the_pointer_is_held_is_not_served_and_it_is_said
     release(workspace, DOCUMENTS, by="Dr. Berg", reason="it was the scanner")
     assert _pointer(workspace).data_version == old.data_version  # it moves when something is promoted, not before
     assert _serve(workspace, third).served is not None
+
+
+def test_what_was_withdrawn_is_not_served_again_by_the_same_decision(workspace: Workspace):
+    old, new = _trained(workspace, "old"), _trained(workspace, "new")
+    _serve(workspace, _decision(workspace, old))
+    decision = _decision(workspace, new, against=old.data_version)
+    _serve(workspace, decision)
+    roll_back(workspace, DOCUMENTS, **ADLER)
+    moved = release(workspace, DOCUMENTS, by="Dr. Berg", reason="it was the scanner")
+    assert "what was withdrawn is not, by the same decision" in moved.sentence
+    assert would_be_served(workspace, DOCUMENTS, decision).data_version == old.data_version
+    moved = _serve(workspace, decision, compared=old.data_version)
+    assert (moved.served, _pointer(workspace).data_version) == (None, old.data_version)
+    assert moved.sentence.startswith(
+        f"adapter was promoted by {decision.fingerprint} and withdrawn since: the same decision does not serve it again "
+        "(medvl override documents adapter, or a new decision, on other evidence); documents serves adapter"
+    )
+    again = _decision(workspace, new, against=old.data_version, look=2)
+    assert would_be_served(workspace, DOCUMENTS, again).data_version == new.data_version
+    assert _serve(workspace, again).served == _pointer(workspace)
 
 
 def test_one_can_go_back_to_the_base_model_and_forth(workspace: Workspace):

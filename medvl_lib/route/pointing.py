@@ -8,12 +8,15 @@ server does with the pointer is serving's.
 
 import datetime as dt
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import NamedTuple
 
 from medvl_lib.benchmark import override, promotion, rollback
 from medvl_lib.benchmark.promotion import Decision, winner_of
-from medvl_lib.errors import InputRefused
+from medvl_lib.errors import InputMissing, InputRefused
+from medvl_lib.evaluation import parity
 from medvl_lib.evaluation.predictions import Variant
+from medvl_lib.files import read_json
 from medvl_lib.lines import Line
 from medvl_lib.pointer import (
     Contender,
@@ -27,7 +30,18 @@ from medvl_lib.pointer import (
     told,
     write_state,
 )
-from medvl_lib.provenance import Artifact, ancestor, code_version, judge, resolve, write_step
+from medvl_lib.provenance import (
+    PROVENANCE,
+    Artifact,
+    ancestor,
+    code_version,
+    judge,
+    read_artifact,
+    require_intact,
+    require_verdicts,
+    resolve,
+    write_step,
+)
 from medvl_lib.route.champion import contenders_of
 from medvl_lib.route.encoding import INDEX
 from medvl_lib.route.promoting import CHAMPION
@@ -35,6 +49,7 @@ from medvl_lib.serving.served import ServedModel, named_by, served_model
 from medvl_lib.workspace import Workspace
 
 ASKED = "data_version"  # fact of a parity: identity of the weights and adapter that were asked
+SIGNED = "--by NAME --reason TEXT"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,12 +154,8 @@ def serve_anyway(workspace: Workspace, line: Line, variant: Variant, *, by: str,
     served = replace(_served(line, decision, found[variant], written, predictions), decision_step=override.STEP)
     with pointer_lock(workspace, line.name):
         is_new = move_pointer(workspace, served)
-    launch = f"dg launch --assets '{line.name}/parity,{line.name}/served_model'"
-    next_step = (
-        f'before `medvl serve {line.name}` its answers have to be compared: DAGSTER_HOME="$(python -m medvl_assets.instance)" {launch}'
-    )
     said = f"decided by {decision.decided_by}: {decision.reasons[0]}; {decision.reasons[1]}"
-    return Moved(served=served if is_new else None, sentence=f"{said}; {what_is_served(workspace, line)}; {next_step}")
+    return Moved(served=served if is_new else None, sentence=f"{said}; {what_is_served(workspace, line)}; {_to_be_compared(line)}")
 
 
 def what_is_served(workspace: Workspace, line: Line) -> str:
@@ -155,11 +166,17 @@ def what_is_served(workspace: Workspace, line: Line) -> str:
 def roll_back(workspace: Workspace, line: Line, *, by: str, reason: str) -> Moved:
     """Serve again what was served before, and hold the pointer there until it is released: recorded first, with name and reason.
 
-    Raises InputRefused without a name or a reason, where nothing was ever promoted, and where the files of what was served before are not
-    what they were.
+    Raises InputRefused without a name or a reason, where nothing was ever promoted, while a rollback holds the pointer already (what was
+    served before is then what was withdrawn), and where the files of what was served before are not what they were.
     """
     with pointer_lock(workspace, line.name):
         state = read_state(workspace, line.name)
+        if state.hold is not None:
+            raise InputRefused(
+                found=f"a rollback by {state.hold.by} holds the pointer since {state.hold.since}: {state.hold.reason}",
+                where=str(workspace.served(line.name)),
+                do=f"medvl release {line.name} {SIGNED}, and then medvl override {line.name} VARIANT {SIGNED}",
+            )  # fmt: skip
         if state.served is None and state.previous is None:
             raise InputRefused(
                 found="nothing was ever promoted: there is nothing to go back from", where=str(workspace.served(line.name)),
@@ -171,7 +188,8 @@ def roll_back(workspace: Workspace, line: Line, *, by: str, reason: str) -> Move
         since = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
         hold = Hold(by=by.strip(), reason=reason.strip(), since=since, record=record.fingerprint)
         write_state(workspace, line.name, State(served=state.previous, previous=state.served, hold=hold))
-    return Moved(served=state.previous, sentence=f"rolled back by {hold.by}; {what_is_served(workspace, line)}")
+    said = f"rolled back by {hold.by}; {what_is_served(workspace, line)}"
+    return Moved(served=state.previous, sentence=said if _is_compared(workspace, line) else f"{said}; {_to_be_compared(line)}")
 
 
 def release(workspace: Workspace, line: Line, *, by: str, reason: str) -> Moved:
@@ -189,6 +207,46 @@ def release(workspace: Workspace, line: Line, *, by: str, reason: str) -> Moved:
         f"what was withdrawn is not, by the same decision (medvl override {line.name})"
     )
     return Moved(served=None, sentence=f"released by {by.strip()}; {what_is_served(workspace, line)}; {again}")
+
+
+def comparison_of(workspace: Workspace, line: Line, model: ServedModel) -> Artifact:
+    """The comparison of what is served: the current one; or, where that is of something else, the newest that was made of it.
+
+    Raises InputMissing or InputRefused where there is none, or it failed.
+    """
+    rules = parity.rules(line.parity, line.gate.min_pairs)
+    current = resolve(workspace, "parity", line.name, rules)
+    if current.facts[ASKED] == model.data_version:
+        return current
+    paths = sorted(workspace.step("parity", line.name).glob(f"[!.]*/{PROVENANCE}"), key=_finished_at)
+    own = [found for path in paths if (found := read_artifact(path.parent)).facts[ASKED] == model.data_version]
+    if own:
+        require_verdicts(own[-1], rules)
+        require_intact(own[-1])
+        return own[-1]
+    raise InputRefused(
+        found=f"answers of {current.facts[ASKED]} were compared, and {model.data_version} is served", where=str(current.directory),
+        do=f"materialize {line.name}/parity",
+    )  # fmt: skip
+
+
+def _finished_at(provenance: Path) -> tuple[str, int]:
+    """To the second as it was written down, and closer as the disk knows it."""
+    return str(read_json(provenance)["finished_at"]), provenance.stat().st_mtime_ns
+
+
+def _is_compared(workspace: Workspace, line: Line) -> bool:
+    try:
+        comparison_of(workspace, line, served_model(workspace, line))
+    except (InputMissing, InputRefused):
+        return False
+    return True
+
+
+def _to_be_compared(line: Line) -> str:
+    """What a person has to do before a server takes what nobody compared."""
+    launch = f"dg launch --assets '{line.name}/parity,{line.name}/served_model'"
+    return f'before `medvl serve {line.name}` its answers have to be compared: DAGSTER_HOME="$(python -m medvl_assets.instance)" {launch}'
 
 
 def _recorded(workspace: Workspace, line: Line, action: rollback.Action, state: State, *, by: str, reason: str) -> Artifact:
@@ -217,7 +275,7 @@ def _require_released(workspace: Workspace, line: Line) -> None:
     if (hold := read_state(workspace, line.name).hold) is not None:
         raise InputRefused(
             found=f"the pointer is held by {hold.by} since {hold.since}: {hold.reason}", where=str(workspace.served(line.name)),
-            do=f"medvl release {line.name} --by NAME --reason TEXT, and then again",
+            do=f"medvl release {line.name} {SIGNED}, and then again",
         )  # fmt: skip
 
 

@@ -218,6 +218,21 @@ def test_what_a_person_went_back_to_was_compared_when_it_was_promoted_and_a_late
     assert "no passing verdict" in lab.checked().found
 
 
+def test_who_goes_back_to_what_was_never_compared_is_told_how_it_is(lab: Lab):
+    decided = lab.decided("adapter", lab.versions)
+    compared = lab.compared(decided, lab.versions["adapter"])
+    hint = "before `medvl serve documents` its answers have to be compared: "
+    why = {"by": "Dr. Adler", "reason": "complaints from the ward"}
+    serve(lab.workspace, LINE, decided, compared)
+    assert hint in roll_back(lab.workspace, LINE, **why).sentence
+    assert not lab.checked().passed
+    release(lab.workspace, LINE, **why)
+    lab.compared(decided, lab.base.data_version)
+    serve_anyway(lab.workspace, LINE, "adapter", **why)
+    assert hint not in roll_back(lab.workspace, LINE, **why).sentence
+    assert lab.checked().passed
+
+
 def test_what_a_person_decided_is_held_against_the_evaluation_that_the_person_overrode(lab: Lab):
     decided = lab.decided("", lab.versions)
     serve_anyway(lab.workspace, LINE, "adapter", by="Dr. Adler", reason="read 40 answers by hand")

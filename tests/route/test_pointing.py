@@ -337,12 +337,18 @@ def test_what_was_withdrawn_is_not_served_again_by_the_same_decision(workspace: 
     assert _serve(workspace, again).served == _pointer(workspace)
 
 
-def test_one_can_go_back_to_the_base_model_and_forth(workspace: Workspace):
+def test_one_can_go_back_to_the_base_model_and_not_on_from_there_while_it_is_held(workspace: Workspace):
     trained = _trained(workspace, "a")
     _serve(workspace, _decision(workspace, trained))
     assert roll_back(workspace, DOCUMENTS, **ADLER).served is None
     assert "documents serves the base model as it is" in what_is_served(workspace, DOCUMENTS)
-    assert roll_back(workspace, DOCUMENTS, by="Dr. Berg", reason="it was the scanner").served.data_version == trained.data_version
+    before, num_records = read_state(workspace, "documents"), len(workspace.written(rollback.STEP))
+    with pytest.raises(InputRefused, match="a rollback by Dr. Adler holds the pointer since .*: complaints from the ward") as refused:
+        roll_back(workspace, DOCUMENTS, by="Dr. Berg", reason="it was the scanner")
+    assert refused.value.do == (
+        "medvl release documents --by NAME --reason TEXT, and then medvl override documents VARIANT --by NAME --reason TEXT"
+    )
+    assert (read_state(workspace, "documents"), len(workspace.written(rollback.STEP))) == (before, num_records)
 
 
 def test_where_nothing_was_promoted_there_is_no_way_back(workspace: Workspace):

@@ -186,7 +186,7 @@ def roll_back(workspace: Workspace, line: Line, *, by: str, reason: str) -> Move
             named_by(workspace, state.previous)  # whole, and what was evaluated: or else it stays where it is
         record = _recorded(workspace, line, "rollback", state, by=by, reason=reason)
         since = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
-        hold = Hold(by=by.strip(), reason=reason.strip(), since=since, record=record.fingerprint)
+        hold = Hold(by=override.visible(by), reason=override.visible(reason), since=since, record=record.fingerprint)
         write_state(workspace, line.name, State(served=state.previous, previous=state.served, hold=hold))
     said = f"rolled back by {hold.by}; {what_is_served(workspace, line)}"
     return Moved(served=state.previous, sentence=said if _is_compared(workspace, line) else f"{said}; {_to_be_compared(line)}")
@@ -206,7 +206,7 @@ def release(workspace: Workspace, line: Line, *, by: str, reason: str) -> Moved:
         f"what was promoted meanwhile is served after {line.name}/parity and {line.name}/served_model were materialized; "
         f"what was withdrawn is not, by the same decision (medvl override {line.name})"
     )
-    return Moved(served=None, sentence=f"released by {by.strip()}; {what_is_served(workspace, line)}; {again}")
+    return Moved(served=None, sentence=f"released by {override.visible(by)}; {what_is_served(workspace, line)}; {again}")
 
 
 def comparison_of(workspace: Workspace, line: Line, model: ServedModel) -> Artifact:
@@ -253,8 +253,8 @@ def _recorded(workspace: Workspace, line: Line, action: rollback.Action, state: 
     """A person's word on the pointer, as a directory of its own, published with the decisions."""
     to = state.previous if action == "rollback" else state.served
     row = rollback.Rollback(
-        line=line.name, action=action, decided_by=by.strip(), reason=reason.strip(), from_variant=_variant(state.served),
-        from_data_version=_version(state.served), to_variant=_variant(to), to_data_version=_version(to),
+        line=line.name, action=action, decided_by=override.visible(by), reason=override.visible(reason),
+        from_variant=_variant(state.served), from_data_version=_version(state.served), to_variant=_variant(to), to_data_version=_version(to),
     )  # fmt: skip
     now = dt.datetime.now(dt.UTC).isoformat()  # each is a deed of its own, and never reused
     version = code_version(rollback.REVISION, rollback.SCHEMA_VERSION, row, now)

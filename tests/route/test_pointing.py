@@ -234,14 +234,15 @@ def test_the_gate_does_not_undo_what_a_person_decided_by_deciding_the_same_again
     assert _pointer(workspace).variant == "nf4"
 
 
-@pytest.mark.parametrize(
-    ("by", "reason"),
-    [
-        ("", "why"), ("  ", "why"), ("gate", "why"), ("Dr. Adler", " "), ("Gate", "why"), ("GATE ", "why"), ("g\u0430te", "why"),
-        ("ga\u200bte", "why"), ("\u0413\u0410", "\u200b"), ("\u200b\u2060", "why"), ("42 -", "why"), ("Dr. Adler", "\x1b[2J"[:1]),
-        ("\uff27\uff21\uff34\uff25", "why"), ("\u13c0\u13aa\u13a2\u13ac", "why"), ("g\u0301ate", "why"),
-    ],
-)  # fmt: skip
+NOBODY = [
+    ("", "why"), ("  ", "why"), ("gate", "why"), ("Dr. Adler", " "), ("Gate", "why"), ("GATE ", "why"), ("g\u0430te", "why"),
+    ("ga\u200bte", "why"), ("\u0413\u0410", "\u200b"), ("\u200b\u2060", "why"), ("42 -", "why"), ("Dr. Adler", "\x1b[2J"[:1]),
+    ("\uff27\uff21\uff34\uff25", "why"), ("\u13c0\u13aa\u13a2\u13ac", "why"), ("g\u0301ate", "why"),
+]  # fmt: skip
+"""Names and reasons that are none: not seen, without letters, or the gate's name."""
+
+
+@pytest.mark.parametrize(("by", "reason"), NOBODY)
 def test_without_a_name_or_a_reason_nothing_is_overridden(workspace: Workspace, by: str, reason: str):
     _decision(workspace, _trained(workspace, "a"), winner="")
     with pytest.raises(InputRefused, match="say who decides, and why") as refused:
@@ -365,12 +366,37 @@ def test_nobody_goes_back_to_damaged_files(workspace: Workspace, twice: tuple[Co
     assert _pointer(workspace).data_version == new.data_version
 
 
-@pytest.mark.parametrize(("by", "reason"), [("", "why"), ("Dr. Adler", "  ")])
+@pytest.mark.parametrize(("by", "reason"), NOBODY)
 def test_without_a_name_or_a_reason_nobody_goes_back(workspace: Workspace, twice: tuple[Contender, Contender], by: str, reason: str):
-    with pytest.raises(InputRefused, match="say who decides, and why"):
+    before = read_state(workspace, "documents")
+    with pytest.raises(InputRefused, match="say who decides, and why") as refused:
         roll_back(workspace, DOCUMENTS, by=by, reason=reason)
-    assert _pointer(workspace).data_version == twice[1].data_version
-    assert read_state(workspace, "documents").hold is None
+    assert str(refused.value).isascii()
+    assert read_state(workspace, "documents") == before
+    assert before.served.data_version == twice[1].data_version
+    roll_back(workspace, DOCUMENTS, **ADLER)
+    held = read_state(workspace, "documents")
+    with pytest.raises(InputRefused, match="say who decides, and why"):
+        release(workspace, DOCUMENTS, by=by, reason=reason)
+    assert read_state(workspace, "documents") == held
+
+
+@pytest.mark.usefixtures("twice")
+def test_who_goes_back_is_recorded_held_and_printed_as_it_is_seen(workspace: Workspace):
+    def recorded() -> set[tuple[str, str, str]]:
+        tables = [read_table(folder / rollback.ROLLBACKS, rollback.Rollback) for folder in workspace.written(rollback.STEP)]
+        return {(row.action, row.decided_by, row.reason) for rows in tables for row in rows}
+
+    seen = {"by": "Dr.\u200b B\u00e4r\x1b[2J", "reason": "read\n40 \x07answers"}
+    went = roll_back(workspace, DOCUMENTS, **seen)
+    hold = read_state(workspace, "documents").hold
+    assert (hold.by, hold.reason) == ("Dr. B\u00e4r[2J", "read 40 answers")
+    assert recorded() == {("rollback", "Dr. B\u00e4r[2J", "read 40 answers")}
+    released = release(workspace, DOCUMENTS, **seen)
+    assert recorded() == {(action, "Dr. B\u00e4r[2J", "read 40 answers") for action in ("rollback", "release")}
+    assert released.sentence.startswith("released by Dr. B\u00e4r[2J; ")
+    assert went.sentence.isprintable()
+    assert released.sentence.isprintable()
 
 
 def test_what_nobody_holds_cannot_be_released(workspace: Workspace, twice: tuple[Contender, Contender]):
@@ -378,7 +404,9 @@ def test_what_nobody_holds_cannot_be_released(workspace: Workspace, twice: tuple
         release(workspace, DOCUMENTS, **ADLER)
 
 
-@pytest.mark.parametrize("changes", [{"decided_by": " "}, {"reason": ""}])
+@pytest.mark.parametrize(
+    "changes", [{"decided_by": " "}, {"reason": ""}, {"decided_by": "g\u0430te"}, {"decided_by": "\u200b"}, {"reason": "42 -"}]
+)
 def test_a_rollback_that_names_nobody_fails_its_rule(tmp_path: Path, changes: dict[str, str]):
     row = rollback.Rollback(
         line="documents", action="rollback", decided_by="Dr. Adler", reason="why", from_variant="adapter", from_data_version="a",

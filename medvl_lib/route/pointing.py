@@ -254,7 +254,8 @@ def _recorded(workspace: Workspace, line: Line, action: rollback.Action, state: 
     to = state.previous if action == "rollback" else state.served
     row = rollback.Rollback(
         line=line.name, action=action, decided_by=override.visible(by), reason=override.visible(reason),
-        from_variant=_variant(state.served), from_data_version=_version(state.served), to_variant=_variant(to), to_data_version=_version(to),
+        from_variant=_variant(state.served), from_data_version=_version(state.served), to_variant=_variant(to),
+        to_data_version=_version(to),
     )  # fmt: skip
     now = dt.datetime.now(dt.UTC).isoformat()  # each is a deed of its own, and never reused
     version = code_version(rollback.REVISION, rollback.SCHEMA_VERSION, row, now)

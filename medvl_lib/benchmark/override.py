@@ -45,11 +45,12 @@ def _is_hidden(character: str) -> bool:
     return unicodedata.category(character) in {"Cc", "Cf", "Co", "Cs", "Cn"}
 
 
-def _has_letters(text: str) -> bool:
+def has_letters(text: str) -> bool:
+    """Whether there is something to read in a text."""
     return any(unicodedata.category(character).startswith("L") for character in text)
 
 
-def _is_the_gate(name: str) -> bool:
+def is_the_gate(name: str) -> bool:
     """Whether a name is the gate's, or is drawn like it."""
     plain = "".join(one for one in unicodedata.normalize("NFKD", name.casefold()) if unicodedata.category(one)[0] in "LN")
     return plain.translate(DRAWN_AS) == GATE
@@ -61,7 +62,7 @@ def overridden(decisions: Sequence[Decision], variant: Variant, *, by: str, reas
     Raises InputRefused without a name or a reason that can be read, and for a name that is the gate's or looks like it.
     """
     name, why = visible(by), visible(reason)
-    if not _has_letters(name) or _is_the_gate(name) or not _has_letters(why):
+    if not has_letters(name) or is_the_gate(name) or not has_letters(why):
         raise InputRefused(
             found=f"by = {by!a}, reason = {reason!a}", where=f"an override of {decisions[0].line}",
             do="say who decides, and why, in letters that can be seen: both are recorded; the gate's own name is nobody's",
@@ -88,7 +89,7 @@ def a_person_said_why(directory: Path) -> Outcome:
     rows = read_decisions(directory)
     astray = tuple(
         row.challenger for row in rows
-        if not _has_letters(row.decided_by) or _is_the_gate(row.decided_by) or not row.reasons or not _has_letters(row.reasons[0])
+        if not has_letters(row.decided_by) or is_the_gate(row.decided_by) or not row.reasons or not has_letters(row.reasons[0])
     )  # fmt: skip
     return Outcome(
         passed=len(rows) == 1 and not astray, found=f"{len(rows)} decisions, {len(astray)} without a name or a reason", offenders=astray

@@ -19,12 +19,11 @@ from medvl_lib.evaluation.fresh import start_server
 from medvl_lib.evaluation.parity import Answers, Form, Heard
 from medvl_lib.evaluation.predictions import PREDICTIONS, REFERENCES, Prediction, Reference, Variant
 from medvl_lib.evaluation.spec import first_asked
-from medvl_lib.files import read_json, write_json
+from medvl_lib.files import write_json
 from medvl_lib.hardware import Profile, numerics
 from medvl_lib.lines import Line
-from medvl_lib.pointer import Served, in_words, pointer_id, read_pointer, read_state
+from medvl_lib.pointer import Served, in_words, pointer_id, read_pointer
 from medvl_lib.provenance import (
-    PROVENANCE,
     Artifact,
     Fact,
     Outcome,
@@ -36,14 +35,12 @@ from medvl_lib.provenance import (
     judge,
     library_versions,
     read_artifact,
-    require_intact,
-    require_verdicts,
     resolve,
     write_step,
 )
 from medvl_lib.route.champion import contenders_of
 from medvl_lib.route.data import sign, source
-from medvl_lib.route.pointing import ASKED, predictions_of, would_be_served
+from medvl_lib.route.pointing import ASKED, comparison_of, predictions_of, would_be_served
 from medvl_lib.route.promoting import answered_as, measured, terms_of
 from medvl_lib.serving.served import ServedModel, served_model
 from medvl_lib.step import Call, Inputs, Step, Table
@@ -203,34 +200,10 @@ def decided_otherwise(workspace: Workspace, line: Line, model: ServedModel) -> s
 
 def _compared(workspace: Workspace, line: Line, model: ServedModel) -> str:
     """By how much the forms of what is served differ; raises InputRefused where others were compared, or the comparison failed."""
-    found = _comparison(workspace, line, model)
+    found = comparison_of(workspace, line, model)
     scores = list(read_table(found.directory / parity.SCORES, parity.ComparedScore))
     rows = read_table(found.directory / parity.COMPARISONS, parity.Comparison)
     return "; ".join(parity.sentence(row, [score for score in scores if score.form == row.form]) for row in rows)
-
-
-def _comparison(workspace: Workspace, line: Line, model: ServedModel) -> Artifact:
-    """The comparison of what is served: the current one; or, of what a person went back to, the newest that was made of it."""
-    rules = parity.rules(line.parity, line.gate.min_pairs)
-    current = resolve(workspace, "parity", line.name, rules)
-    if current.facts[ASKED] == model.data_version:
-        return current
-    if read_state(workspace, line.name).hold is not None:
-        paths = sorted(workspace.step("parity", line.name).glob(f"[!.]*/{PROVENANCE}"), key=_finished_at)
-        own = [found for path in paths if (found := read_artifact(path.parent)).facts[ASKED] == model.data_version]
-        if own:
-            require_verdicts(own[-1], rules)
-            require_intact(own[-1])
-            return own[-1]
-    raise InputRefused(
-        found=f"answers of {current.facts[ASKED]} were compared, and {model.data_version} is served", where=str(current.directory),
-        do=f"materialize {line.name}/parity",
-    )  # fmt: skip
-
-
-def _finished_at(provenance: Path) -> tuple[str, int]:
-    """To the second as it was written down, and closer as the disk knows it."""
-    return str(read_json(provenance)["finished_at"]), provenance.stat().st_mtime_ns
 
 
 def require_compared(workspace: Workspace, line: Line, profile: Profile, model: ServedModel) -> str:
@@ -245,7 +218,7 @@ def require_compared(workspace: Workspace, line: Line, profile: Profile, model: 
     do = f"materialize {line.name}/parity and {line.name}/served_model, or serve it --unchecked"
     if not found.passed:
         raise InputRefused(found=found.found, where=", ".join(found.offenders), do=do)
-    compared = _comparison(workspace, line, model)
+    compared = comparison_of(workspace, line, model)
     then, now = json.loads(str(compared.facts[CIRCUMSTANCES])), circumstances(line, profile, model)
     changed = [f"{name} is {now.get(name, 'absent')}" for name in {**then, **now} if now.get(name) != then.get(name)]
     if changed:

@@ -2,17 +2,21 @@
 
 In: a decision's directory; or a variant, a name and a reason; or a name and a reason to go back. Out: the served pointer, moved under a
 lock, and a sentence that says what is served from now on. A rollback holds the pointer until a person releases it: what is promoted
-meanwhile is not served. Deciding is ``promoting``'s; what a server does with the pointer is serving's.
+meanwhile is not served, and what was withdrawn never again by the same decision. Deciding is ``promoting``'s; what a
+server does with the pointer is serving's.
 """
 
 import datetime as dt
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import NamedTuple
 
 from medvl_lib.benchmark import override, promotion, rollback
 from medvl_lib.benchmark.promotion import Decision, winner_of
-from medvl_lib.errors import InputRefused
+from medvl_lib.errors import InputMissing, InputRefused
+from medvl_lib.evaluation import parity
 from medvl_lib.evaluation.predictions import Variant
+from medvl_lib.files import read_json
 from medvl_lib.lines import Line
 from medvl_lib.pointer import (
     Contender,
@@ -26,7 +30,18 @@ from medvl_lib.pointer import (
     told,
     write_state,
 )
-from medvl_lib.provenance import Artifact, ancestor, code_version, judge, resolve, write_step
+from medvl_lib.provenance import (
+    PROVENANCE,
+    Artifact,
+    ancestor,
+    code_version,
+    judge,
+    read_artifact,
+    require_intact,
+    require_verdicts,
+    resolve,
+    write_step,
+)
 from medvl_lib.route.champion import contenders_of
 from medvl_lib.route.encoding import INDEX
 from medvl_lib.route.promoting import CHAMPION
@@ -34,6 +49,7 @@ from medvl_lib.serving.served import ServedModel, named_by, served_model
 from medvl_lib.workspace import Workspace
 
 ASKED = "data_version"  # fact of a parity: identity of the weights and adapter that were asked
+SIGNED = "--by NAME --reason TEXT"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +74,9 @@ class _Proposal(NamedTuple):
     served: Served
     reason: str
     is_stale: bool
-    """Whether the pointer has moved since, to something that the winner was never held against."""
+    """Whether the pointer has moved since, to something that the winner was never held against; or away from what this decision served."""
+    is_withdrawn: bool
+    """Whether the pointer was moved away from what this very decision served."""
 
 
 def _proposal(workspace: Workspace, line: Line, decided: Artifact) -> _Proposal | None:
@@ -68,9 +86,14 @@ def _proposal(workspace: Workspace, line: Line, decided: Artifact) -> _Proposal 
         return None
     predictions = predictions_of(workspace, line, decided)
     found = contenders_of(workspace, line, predictions)
-    served, pointer = _served(line, winner, found[winner.challenger], decided, predictions), read_pointer(workspace, line.name)
+    served, state = _served(line, winner, found[winner.challenger], decided, predictions), read_state(workspace, line.name)
+    pointer, previous = state.served, state.previous
     now = found["base"].data_version if pointer is None else pointer.data_version
-    return _Proposal(served=served, reason=winner.reasons[0], is_stale=now not in {decided.facts[CHAMPION], served.data_version})
+    is_withdrawn = now != served.data_version and previous is not None and previous.decision == served.decision
+    return _Proposal(
+        served=served, reason=winner.reasons[0], is_withdrawn=is_withdrawn,
+        is_stale=is_withdrawn or now not in {decided.facts[CHAMPION], served.data_version},
+    )  # fmt: skip
 
 
 def serve(workspace: Workspace, line: Line, decided: Artifact, compared: Artifact) -> Moved:
@@ -79,7 +102,7 @@ def serve(workspace: Workspace, line: Line, decided: Artifact, compared: Artifac
     ``compared`` is the parity of these weights, which has passed: what is served says what was judged. Raises InputRefused for another one.
 
     Under a lock, and only while the pointer still names what the winner was judged against: of two decisions made beside each other the
-    second has beaten a champion that is no longer served.
+    second has beaten a champion that is no longer served. What was withdrawn is not served again by the decision that served it.
     """
     with pointer_lock(workspace, line.name):
         proposal = _proposal(workspace, line, decided)
@@ -87,6 +110,10 @@ def serve(workspace: Workspace, line: Line, decided: Artifact, compared: Artifac
             first = promotion.read_decisions(decided.directory)[0]
             return Moved(served=None, sentence=f"{first.verdict}: {first.reasons[0]}; {what_is_served(workspace, line)}")
         served = proposal.served
+        if proposal.is_withdrawn:
+            again = f"medvl override {line.name} {served.variant}, or a new decision, on other evidence"
+            withdrawn = f"{served.variant} was promoted by {served.decision} and withdrawn since: the same decision does not serve it again"
+            return Moved(served=None, sentence=f"{withdrawn} ({again}); {what_is_served(workspace, line)}")
         if read_state(workspace, line.name).hold is not None:
             held = f"{served.variant} was promoted, and is not served: the pointer is held (medvl release {line.name})"
             return Moved(served=None, sentence=f"{held}; {what_is_served(workspace, line)}")
@@ -127,12 +154,8 @@ def serve_anyway(workspace: Workspace, line: Line, variant: Variant, *, by: str,
     served = replace(_served(line, decision, found[variant], written, predictions), decision_step=override.STEP)
     with pointer_lock(workspace, line.name):
         is_new = move_pointer(workspace, served)
-    launch = f"dg launch --assets '{line.name}/parity,{line.name}/served_model'"
-    next_step = (
-        f'before `medvl serve {line.name}` its answers have to be compared: DAGSTER_HOME="$(python -m medvl_assets.instance)" {launch}'
-    )
     said = f"decided by {decision.decided_by}: {decision.reasons[0]}; {decision.reasons[1]}"
-    return Moved(served=served if is_new else None, sentence=f"{said}; {what_is_served(workspace, line)}; {next_step}")
+    return Moved(served=served if is_new else None, sentence=f"{said}; {what_is_served(workspace, line)}; {_to_be_compared(line)}")
 
 
 def what_is_served(workspace: Workspace, line: Line) -> str:
@@ -143,11 +166,17 @@ def what_is_served(workspace: Workspace, line: Line) -> str:
 def roll_back(workspace: Workspace, line: Line, *, by: str, reason: str) -> Moved:
     """Serve again what was served before, and hold the pointer there until it is released: recorded first, with name and reason.
 
-    Raises InputRefused without a name or a reason, where nothing was ever promoted, and where the files of what was served before are not
-    what they were.
+    Raises InputRefused without a name or a reason, where nothing was ever promoted, while a rollback holds the pointer already (what was
+    served before is then what was withdrawn), and where the files of what was served before are not what they were.
     """
     with pointer_lock(workspace, line.name):
         state = read_state(workspace, line.name)
+        if state.hold is not None:
+            raise InputRefused(
+                found=f"a rollback by {state.hold.by} holds the pointer since {state.hold.since}: {state.hold.reason}",
+                where=str(workspace.served(line.name)),
+                do=f"medvl release {line.name} {SIGNED}, and then medvl override {line.name} VARIANT {SIGNED}",
+            )  # fmt: skip
         if state.served is None and state.previous is None:
             raise InputRefused(
                 found="nothing was ever promoted: there is nothing to go back from", where=str(workspace.served(line.name)),
@@ -157,9 +186,10 @@ def roll_back(workspace: Workspace, line: Line, *, by: str, reason: str) -> Move
             named_by(workspace, state.previous)  # whole, and what was evaluated: or else it stays where it is
         record = _recorded(workspace, line, "rollback", state, by=by, reason=reason)
         since = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
-        hold = Hold(by=by.strip(), reason=reason.strip(), since=since, record=record.fingerprint)
+        hold = Hold(by=override.visible(by), reason=override.visible(reason), since=since, record=record.fingerprint)
         write_state(workspace, line.name, State(served=state.previous, previous=state.served, hold=hold))
-    return Moved(served=state.previous, sentence=f"rolled back by {hold.by}; {what_is_served(workspace, line)}")
+    said = f"rolled back by {hold.by}; {what_is_served(workspace, line)}"
+    return Moved(served=state.previous, sentence=said if _is_compared(workspace, line) else f"{said}; {_to_be_compared(line)}")
 
 
 def release(workspace: Workspace, line: Line, *, by: str, reason: str) -> Moved:
@@ -172,16 +202,60 @@ def release(workspace: Workspace, line: Line, *, by: str, reason: str) -> Moved:
             )
         _recorded(workspace, line, "release", state, by=by, reason=reason)
         write_state(workspace, line.name, replace(state, hold=None))
-    again = f"what was promoted meanwhile is served after {line.name}/parity and {line.name}/served_model were materialized"
-    return Moved(served=None, sentence=f"released by {by.strip()}; {what_is_served(workspace, line)}; {again}")
+    again = (
+        f"what was promoted meanwhile is served after {line.name}/parity and {line.name}/served_model were materialized; "
+        f"what was withdrawn is not, by the same decision (medvl override {line.name})"
+    )
+    return Moved(served=None, sentence=f"released by {override.visible(by)}; {what_is_served(workspace, line)}; {again}")
+
+
+def comparison_of(workspace: Workspace, line: Line, model: ServedModel) -> Artifact:
+    """The comparison of what is served: the current one; or, where that is of something else, the newest that was made of it.
+
+    Raises InputMissing or InputRefused where there is none, or it failed.
+    """
+    rules = parity.rules(line.parity, line.gate.min_pairs)
+    current = resolve(workspace, "parity", line.name, rules)
+    if current.facts[ASKED] == model.data_version:
+        return current
+    paths = sorted(workspace.step("parity", line.name).glob(f"[!.]*/{PROVENANCE}"), key=_finished_at)
+    own = [found for path in paths if (found := read_artifact(path.parent)).facts[ASKED] == model.data_version]
+    if own:
+        require_verdicts(own[-1], rules)
+        require_intact(own[-1])
+        return own[-1]
+    raise InputRefused(
+        found=f"answers of {current.facts[ASKED]} were compared, and {model.data_version} is served", where=str(current.directory),
+        do=f"materialize {line.name}/parity",
+    )  # fmt: skip
+
+
+def _finished_at(provenance: Path) -> tuple[str, int]:
+    """To the second as it was written down, and closer as the disk knows it."""
+    return str(read_json(provenance)["finished_at"]), provenance.stat().st_mtime_ns
+
+
+def _is_compared(workspace: Workspace, line: Line) -> bool:
+    try:
+        comparison_of(workspace, line, served_model(workspace, line))
+    except (InputMissing, InputRefused):
+        return False
+    return True
+
+
+def _to_be_compared(line: Line) -> str:
+    """What a person has to do before a server takes what nobody compared."""
+    launch = f"dg launch --assets '{line.name}/parity,{line.name}/served_model'"
+    return f'before `medvl serve {line.name}` its answers have to be compared: DAGSTER_HOME="$(python -m medvl_assets.instance)" {launch}'
 
 
 def _recorded(workspace: Workspace, line: Line, action: rollback.Action, state: State, *, by: str, reason: str) -> Artifact:
     """A person's word on the pointer, as a directory of its own, published with the decisions."""
     to = state.previous if action == "rollback" else state.served
     row = rollback.Rollback(
-        line=line.name, action=action, decided_by=by.strip(), reason=reason.strip(), from_variant=_variant(state.served),
-        from_data_version=_version(state.served), to_variant=_variant(to), to_data_version=_version(to),
+        line=line.name, action=action, decided_by=override.visible(by), reason=override.visible(reason),
+        from_variant=_variant(state.served), from_data_version=_version(state.served), to_variant=_variant(to),
+        to_data_version=_version(to),
     )  # fmt: skip
     now = dt.datetime.now(dt.UTC).isoformat()  # each is a deed of its own, and never reused
     version = code_version(rollback.REVISION, rollback.SCHEMA_VERSION, row, now)
@@ -202,7 +276,7 @@ def _require_released(workspace: Workspace, line: Line) -> None:
     if (hold := read_state(workspace, line.name).hold) is not None:
         raise InputRefused(
             found=f"the pointer is held by {hold.by} since {hold.since}: {hold.reason}", where=str(workspace.served(line.name)),
-            do=f"medvl release {line.name} --by NAME --reason TEXT, and then again",
+            do=f"medvl release {line.name} {SIGNED}, and then again",
         )  # fmt: skip
 
 

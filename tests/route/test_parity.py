@@ -41,7 +41,7 @@ from medvl_lib.route.parity import (
     require_compared,
     served_model_is_the_evaluated_model,
 )
-from medvl_lib.route.pointing import ASKED, roll_back, serve, serve_anyway
+from medvl_lib.route.pointing import ASKED, release, roll_back, serve, serve_anyway
 from medvl_lib.route.promoting import CHAMPION
 from medvl_lib.serving.served import served_model
 from medvl_lib.step import run_step
@@ -197,9 +197,12 @@ def test_a_comparison_of_something_else_or_one_that_failed_is_none(lab: Lab):
     lab.promoted()
     decided = lab.decided("adapter", lab.versions)
     lab.compared(decided, lab.base.data_version)
-    assert f"answers of {lab.base.data_version} were compared, and {lab.versions['adapter']} is served" in lab.checked().found
-    lab.compared(decided, lab.versions["adapter"], http="K: 4.7")  # its checks fail, so the one before stays the current one
-    assert not lab.checked().passed
+    pointer = read_pointer(lab.workspace, LINE.name)
+    move_pointer(lab.workspace, replace(pointer, variant="nf4", adapter_step=None, adapter_fingerprint=None,
+                                        data_version=lab.nf4.data_version))  # fmt: skip
+    assert f"answers of {lab.base.data_version} were compared, and {lab.nf4.data_version} is served" in lab.checked().found
+    lab.compared(decided, lab.nf4.data_version, http="K: 4.7")  # its checks fail, so the one before stays the current one
+    assert "no passing verdict" in lab.checked().found
 
 
 def test_what_a_person_went_back_to_was_compared_when_it_was_promoted_and_a_later_failure_of_it_counts(lab: Lab):
@@ -209,8 +212,25 @@ def test_what_a_person_went_back_to_was_compared_when_it_was_promoted_and_a_late
     move_pointer(lab.workspace, replace(served, variant="base", adapter_step=None, adapter_fingerprint=None, data_version="another"))
     roll_back(lab.workspace, LINE, by="Dr. Adler", reason="complaints from the ward")
     assert lab.checked().passed
+    release(lab.workspace, LINE, by="Dr. Adler", reason="it was the scanner")
+    assert lab.checked().passed  # who lets the pointer go takes nothing from what it stays on
     lab.compared(decided, lab.versions["adapter"], http="K: 4.7")
     assert "no passing verdict" in lab.checked().found
+
+
+def test_who_goes_back_to_what_was_never_compared_is_told_how_it_is(lab: Lab):
+    decided = lab.decided("adapter", lab.versions)
+    compared = lab.compared(decided, lab.versions["adapter"])
+    hint = "before `medvl serve documents` its answers have to be compared: "
+    why = {"by": "Dr. Adler", "reason": "complaints from the ward"}
+    serve(lab.workspace, LINE, decided, compared)
+    assert hint in roll_back(lab.workspace, LINE, **why).sentence
+    assert not lab.checked().passed
+    release(lab.workspace, LINE, **why)
+    lab.compared(decided, lab.base.data_version)
+    serve_anyway(lab.workspace, LINE, "adapter", **why)
+    assert hint not in roll_back(lab.workspace, LINE, **why).sentence
+    assert lab.checked().passed
 
 
 def test_what_a_person_decided_is_held_against_the_evaluation_that_the_person_overrode(lab: Lab):

@@ -61,13 +61,13 @@ def _predicted(workspace: Workspace, trained: Contender, champion: Contender | N
     return _written(workspace, "predictions", [base, trained.weights, trained.adapter], content, **{JUDGED_AGAINST: against})
 
 
-def _decision(workspace: Workspace, trained: Contender, *, winner: str = "adapter", against: str = "") -> Artifact:
+def _decision(workspace: Workspace, trained: Contender, *, winner: str = "adapter", against: str = "", look: int = 1) -> Artifact:
     """A decision for ``winner`` ("" for nobody), made while ``against`` was served: a data version, the base model's where it is empty."""
     predictions = _predicted(workspace, trained)
     scores = _written(workspace, "scores", [predictions], f"scores of {trained.data_version} {winner}")
     against = against or contenders_of(workspace, DOCUMENTS, predictions)["base"].data_version
     rows = [
-        replace(ROW, challenger=name, verdict="promote" if name == winner else "inconclusive", is_winner=name == winner)
+        replace(ROW, challenger=name, look=look, verdict="promote" if name == winner else "inconclusive", is_winner=name == winner)
         for name in ("adapter", "nf4")
     ]
 
@@ -75,7 +75,7 @@ def _decision(workspace: Workspace, trained: Contender, *, winner: str = "adapte
         write_table(directory / PROMOTION_DECISIONS, Decision, rows)
         return {CHAMPION: against}
 
-    decided = write_step(workspace, "promotion", "documents", f"decision {trained.data_version} {against} {winner}", [scores], write)
+    decided = write_step(workspace, "promotion", "documents", f"decision {trained.data_version} {against} {winner} {look}", [scores], write)
     judge(workspace, decided, promotion.RULES)
     return decided
 
@@ -234,14 +234,15 @@ def test_the_gate_does_not_undo_what_a_person_decided_by_deciding_the_same_again
     assert _pointer(workspace).variant == "nf4"
 
 
-@pytest.mark.parametrize(
-    ("by", "reason"),
-    [
-        ("", "why"), ("  ", "why"), ("gate", "why"), ("Dr. Adler", " "), ("Gate", "why"), ("GATE ", "why"), ("g\u0430te", "why"),
-        ("ga\u200bte", "why"), ("\u0413\u0410", "\u200b"), ("\u200b\u2060", "why"), ("42 -", "why"), ("Dr. Adler", "\x1b[2J"[:1]),
-        ("\uff27\uff21\uff34\uff25", "why"), ("\u13c0\u13aa\u13a2\u13ac", "why"), ("g\u0301ate", "why"),
-    ],
-)  # fmt: skip
+NOBODY = [
+    ("", "why"), ("  ", "why"), ("gate", "why"), ("Dr. Adler", " "), ("Gate", "why"), ("GATE ", "why"), ("g\u0430te", "why"),
+    ("ga\u200bte", "why"), ("\u0413\u0410", "\u200b"), ("\u200b\u2060", "why"), ("42 -", "why"), ("Dr. Adler", "\x1b[2J"[:1]),
+    ("\uff27\uff21\uff34\uff25", "why"), ("\u13c0\u13aa\u13a2\u13ac", "why"), ("g\u0301ate", "why"),
+]  # fmt: skip
+"""Names and reasons that are none: not seen, without letters, or the gate's name."""
+
+
+@pytest.mark.parametrize(("by", "reason"), NOBODY)
 def test_without_a_name_or_a_reason_nothing_is_overridden(workspace: Workspace, by: str, reason: str):
     _decision(workspace, _trained(workspace, "a"), winner="")
     with pytest.raises(InputRefused, match="say who decides, and why") as refused:
@@ -317,12 +318,38 @@ def test_what_is_promoted_while_the_pointer_is_held_is_not_served_and_it_is_said
     assert _serve(workspace, third).served is not None
 
 
-def test_one_can_go_back_to_the_base_model_and_forth(workspace: Workspace):
+def test_what_was_withdrawn_is_not_served_again_by_the_same_decision(workspace: Workspace):
+    old, new = _trained(workspace, "old"), _trained(workspace, "new")
+    _serve(workspace, _decision(workspace, old))
+    decision = _decision(workspace, new, against=old.data_version)
+    _serve(workspace, decision)
+    roll_back(workspace, DOCUMENTS, **ADLER)
+    moved = release(workspace, DOCUMENTS, by="Dr. Berg", reason="it was the scanner")
+    assert "what was withdrawn is not, by the same decision" in moved.sentence
+    assert would_be_served(workspace, DOCUMENTS, decision).data_version == old.data_version
+    moved = _serve(workspace, decision, compared=old.data_version)
+    assert (moved.served, _pointer(workspace).data_version) == (None, old.data_version)
+    assert moved.sentence.startswith(
+        f"adapter was promoted by {decision.fingerprint} and withdrawn since: the same decision does not serve it again "
+        "(medvl override documents adapter, or a new decision, on other evidence); documents serves adapter"
+    )
+    again = _decision(workspace, new, against=old.data_version, look=2)
+    assert would_be_served(workspace, DOCUMENTS, again).data_version == new.data_version
+    assert _serve(workspace, again).served == _pointer(workspace)
+
+
+def test_one_can_go_back_to_the_base_model_and_not_on_from_there_while_it_is_held(workspace: Workspace):
     trained = _trained(workspace, "a")
     _serve(workspace, _decision(workspace, trained))
     assert roll_back(workspace, DOCUMENTS, **ADLER).served is None
     assert "documents serves the base model as it is" in what_is_served(workspace, DOCUMENTS)
-    assert roll_back(workspace, DOCUMENTS, by="Dr. Berg", reason="it was the scanner").served.data_version == trained.data_version
+    before, num_records = read_state(workspace, "documents"), len(workspace.written(rollback.STEP))
+    with pytest.raises(InputRefused, match="a rollback by Dr. Adler holds the pointer since .*: complaints from the ward") as refused:
+        roll_back(workspace, DOCUMENTS, by="Dr. Berg", reason="it was the scanner")
+    assert refused.value.do == (
+        "medvl release documents --by NAME --reason TEXT, and then medvl override documents VARIANT --by NAME --reason TEXT"
+    )
+    assert (read_state(workspace, "documents"), len(workspace.written(rollback.STEP))) == (before, num_records)
 
 
 def test_where_nothing_was_promoted_there_is_no_way_back(workspace: Workspace):
@@ -339,12 +366,37 @@ def test_nobody_goes_back_to_damaged_files(workspace: Workspace, twice: tuple[Co
     assert _pointer(workspace).data_version == new.data_version
 
 
-@pytest.mark.parametrize(("by", "reason"), [("", "why"), ("Dr. Adler", "  ")])
+@pytest.mark.parametrize(("by", "reason"), NOBODY)
 def test_without_a_name_or_a_reason_nobody_goes_back(workspace: Workspace, twice: tuple[Contender, Contender], by: str, reason: str):
-    with pytest.raises(InputRefused, match="say who decides, and why"):
+    before = read_state(workspace, "documents")
+    with pytest.raises(InputRefused, match="say who decides, and why") as refused:
         roll_back(workspace, DOCUMENTS, by=by, reason=reason)
-    assert _pointer(workspace).data_version == twice[1].data_version
-    assert read_state(workspace, "documents").hold is None
+    assert str(refused.value).isascii()
+    assert read_state(workspace, "documents") == before
+    assert before.served.data_version == twice[1].data_version
+    roll_back(workspace, DOCUMENTS, **ADLER)
+    held = read_state(workspace, "documents")
+    with pytest.raises(InputRefused, match="say who decides, and why"):
+        release(workspace, DOCUMENTS, by=by, reason=reason)
+    assert read_state(workspace, "documents") == held
+
+
+@pytest.mark.usefixtures("twice")
+def test_who_goes_back_is_recorded_held_and_printed_as_it_is_seen(workspace: Workspace):
+    def recorded() -> set[tuple[str, str, str]]:
+        tables = [read_table(folder / rollback.ROLLBACKS, rollback.Rollback) for folder in workspace.written(rollback.STEP)]
+        return {(row.action, row.decided_by, row.reason) for rows in tables for row in rows}
+
+    seen = {"by": "Dr.\u200b B\u00e4r\x1b[2J", "reason": "read\n40 \x07answers"}
+    went = roll_back(workspace, DOCUMENTS, **seen)
+    hold = read_state(workspace, "documents").hold
+    assert (hold.by, hold.reason) == ("Dr. B\u00e4r[2J", "read 40 answers")
+    assert recorded() == {("rollback", "Dr. B\u00e4r[2J", "read 40 answers")}
+    released = release(workspace, DOCUMENTS, **seen)
+    assert recorded() == {(action, "Dr. B\u00e4r[2J", "read 40 answers") for action in ("rollback", "release")}
+    assert released.sentence.startswith("released by Dr. B\u00e4r[2J; ")
+    assert went.sentence.isprintable()
+    assert released.sentence.isprintable()
 
 
 def test_what_nobody_holds_cannot_be_released(workspace: Workspace, twice: tuple[Contender, Contender]):
@@ -352,7 +404,9 @@ def test_what_nobody_holds_cannot_be_released(workspace: Workspace, twice: tuple
         release(workspace, DOCUMENTS, **ADLER)
 
 
-@pytest.mark.parametrize("changes", [{"decided_by": " "}, {"reason": ""}])
+@pytest.mark.parametrize(
+    "changes", [{"decided_by": " "}, {"reason": ""}, {"decided_by": "g\u0430te"}, {"decided_by": "\u200b"}, {"reason": "42 -"}]
+)
 def test_a_rollback_that_names_nobody_fails_its_rule(tmp_path: Path, changes: dict[str, str]):
     row = rollback.Rollback(
         line="documents", action="rollback", decided_by="Dr. Adler", reason="why", from_variant="adapter", from_data_version="a",

@@ -13,7 +13,7 @@ import pytest
 from medvl_assets import telling
 from medvl_assets.definitions import definitions
 from medvl_lib.benchmark.publish import SCHEMA
-from medvl_lib.notifications import Notice, in_words
+from medvl_lib.notifications import Notice, Told, in_words
 from medvl_lib.sample_data import write
 from medvl_lib.settings import Settings, read_settings
 from medvl_lib.workspace import Workspace
@@ -149,7 +149,7 @@ def test_a_clock_brings_only_what_changed_and_says_why_it_does_not(graph: Graph,
 def notices(monkeypatch: pytest.MonkeyPatch) -> list[Notice]:
     """What would be sent; that it is sent as it is, ``test_notifications`` shows."""
     found: list[Notice] = []
-    monkeypatch.setattr(telling.notifications, "send", lambda notice, *_: found.append(notice) or ("webhook",))
+    monkeypatch.setattr(telling.notifications, "send", lambda notice, *_: found.append(notice) or Told(("webhook",), ()))
     return found
 
 
@@ -205,3 +205,16 @@ def test_a_regression_is_told_once(graph: Graph, notices: list[Notice], monkeypa
     assert [notice.what for notice in notices] == [
         f"documents got worse than in the evaluation before by more than its intervals: adapter, {NAME}, pair_accuracy: -0.25"
     ]
+
+
+def test_a_channel_that_is_down_is_said_and_what_was_told_is_not_told_again(
+    graph: Graph, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(telling.notifications, "send", lambda *_: Told(("webhook",), ("the mail server took no notice",)))
+    rows = [("documents", "adapter", NAME, "pair_accuracy", "e2", -0.25)]
+    monkeypatch.setattr(telling, "ask", lambda *_: type("Answer", (), {"rows": rows}))
+    workspace = Workspace(root=graph.settings.data_root)
+    with dg.build_sensor_context(instance=graph.instance, resources={"workspace": workspace}) as context:
+        result = graph.defs.get_sensor_def("model_regressed")(context)
+    assert "the mail server took no notice" in capsys.readouterr().err
+    assert "pair_accuracy" in result.cursor

@@ -115,7 +115,7 @@ def raw_records_arrived(run: DatasetRun, seconds: int) -> dg.SensorDefinition:
         if not answer.is_new:
             return dg.SensorResult(skip_reason=reason, cursor=cursor)
         context.log.info(reason)
-        request = dg.RunRequest(run_key=f"{name}:{answer.memory.observation}", tags={BECAUSE: answer.reason})
+        request = dg.RunRequest(run_key=f"{name}:{arrivals.observation_key(answer.memory)}", tags={BECAUSE: answer.reason})
         return dg.SensorResult(run_requests=[request], cursor=cursor)
 
     return arrived

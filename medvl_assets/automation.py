@@ -63,7 +63,12 @@ def _when(something: dg.AutomationCondition, label: str) -> dg.AutomationConditi
     ).with_label(label)  # fmt: skip
 
 
-STORE_FOLLOWS = _when(AC.any_deps_match(AC.data_version_changed() | AC.will_be_requested()), "follows every decision")
+# the store takes what has passed, of whatever line: one that was never made, or was refused, keeps no other from being published
+_PASSED = AC.all_checks_match(AC.check_passed(), blocking_only=True)
+_NEW_AND_PASSED = _PASSED.newly_true() | (_PASSED & AC.data_version_changed())  # its checks may come a tick after it
+STORE_FOLLOWS = (
+    AC.any_deps_match(_NEW_AND_PASSED | AC.will_be_requested()).since_last_handled() & ~AC.any_deps_in_progress() & ~AC.in_progress()
+).with_label("follows every decision")  # fmt: skip
 
 
 # -- what looks --------------------------------------------------------------------------------------------------------
@@ -110,7 +115,7 @@ def raw_records_arrived(run: DatasetRun, seconds: int) -> dg.SensorDefinition:
         if not answer.is_new:
             return dg.SensorResult(skip_reason=reason, cursor=cursor)
         context.log.info(reason)
-        request = dg.RunRequest(run_key=f"{name}:{answer.memory.observation}", tags={BECAUSE: answer.reason})
+        request = dg.RunRequest(run_key=f"{name}:{arrivals.observation_key(answer.memory)}", tags={BECAUSE: answer.reason})
         return dg.SensorResult(run_requests=[request], cursor=cursor)
 
     return arrived

@@ -45,7 +45,11 @@ def jobs(lines: Sequence[Line], datasets: Sequence[str]) -> list[UnresolvedAsset
     )
     judging = dg.define_asset_job(
         BENCHMARK, selection=trained.downstream() - trained - pointers,
-        description="Judge what is trained already: answers, scores, benchmark, decision and report. Trains nothing and moves no pointer.",
+        description=(
+            "Judge what is trained already: answers, scores, benchmark, decision and report. Trains nothing and moves no pointer. "
+            "Where the conversations have changed since the training, a step refuses its inputs, two contents of one thing: start the "
+            "line's job, which trains again."
+        ),
     )  # fmt: skip
     data = dg.define_asset_job(DATA, selection=AssetSelection.groups(*datasets), description="Bring every dataset up to date.")
     each = [

@@ -5,13 +5,14 @@ In: the benchmark store, and Dagster's failed runs. Out: notices, made of names 
 """
 
 import json
+import logging
 
 import dagster as dg
 
 from medvl_lib import notifications
 from medvl_lib.benchmark.publish import ask
 from medvl_lib.errors import InputMissing
-from medvl_lib.notifications import Notice
+from medvl_lib.notifications import Notice, Told
 from medvl_lib.settings import Settings
 from medvl_lib.workspace import Workspace
 
@@ -44,7 +45,7 @@ def model_regressed(settings: Settings) -> dg.SensorDefinition:
         for line in dict.fromkeys(key[0] for key in new):
             worse = [f"{', '.join(key[1:4])}: {found[key]:+.3g}" for key in new if key[0] == line]
             what = f"{line} got worse than in the evaluation before by more than its intervals: {'; '.join(worse)}"
-            notifications.send(Notice(kind="model_regressed", what=what, url=settings.notifications.ui), settings.notifications)
+            _tell(Notice(kind="model_regressed", what=what, url=settings.notifications.ui), settings, context.log)
         return dg.SensorResult(skip_reason=f"{len(new)} new regressions", cursor=cursor)
 
     return regressed
@@ -58,10 +59,18 @@ def run_failed(settings: Settings) -> dg.SensorDefinition:
         description="Notifies of failed runs. Starts nothing.",
     )  # fmt: skip
     def failed(context: dg.RunFailureSensorContext) -> dg.SkipReason | None:
-        told = notifications.send(notice_of(context, settings.notifications.ui), settings.notifications)
-        return None if told else dg.SkipReason("[notifications] names nobody")
+        told = _tell(notice_of(context, settings.notifications.ui), settings, context.log)
+        return None if told.how else dg.SkipReason("[notifications] names nobody")
 
     return failed
+
+
+def _tell(notice: Notice, settings: Settings, log: logging.Logger) -> Told:
+    """Send it; a way that failed beside one that did not is logged, and the notice counts as told."""
+    told = notifications.send(notice, settings.notifications)
+    for failure in told.failures:
+        log.warning(failure)
+    return told
 
 
 def notice_of(context: dg.RunFailureSensorContext, ui: str) -> Notice:

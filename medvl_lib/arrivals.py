@@ -49,7 +49,7 @@ class Memory:
     settled: str = ""
     """Digest of the files that were dealt with last."""
     observation: int = 0
-    """How often something new was found."""
+    """How often something new was found, counted on from the clock at the first look."""
 
 
 class Answer(NamedTuple):
@@ -125,8 +125,13 @@ def _in_words(sight: Sight) -> str:
 
 
 def remembered(text: str | None) -> Memory:
-    """A memory as it was kept; an empty one where there is none."""
-    return Memory(**json.loads(text)) if text else Memory()
+    """A memory as it was kept. Where there is none, or it was reset, an empty one, whose count begins at the clock: beyond each before."""
+    return Memory(**json.loads(text)) if text else Memory(observation=int(time.time()))
+
+
+def observation_key(memory: Memory) -> str:
+    """A name that no other observation has: its number, and, for a clock that was turned back, which files it was of."""
+    return f"{memory.observation}:{memory.settled[-16:]}"
 
 
 def kept(memory: Memory) -> str:

@@ -5,6 +5,7 @@ ids) and of numbers; no sentence of an error, no path and no row goes into one, 
 environment when something is sent, and stand in no error. Who notices what is not known here.
 """
 
+import http.client
 import json
 import os
 import smtplib
@@ -14,7 +15,7 @@ import urllib.request
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from email.message import EmailMessage
-from typing import Literal
+from typing import Literal, NamedTuple
 from urllib.parse import urlsplit
 
 from medvl_lib.errors import MedVLError, SettingsError
@@ -43,6 +44,15 @@ class Notice:
     """Where to look."""
 
 
+class Told(NamedTuple):
+    """What became of a notice."""
+
+    how: tuple[str, ...]
+    """Each way that took it, in words; empty where the settings name nobody."""
+    failures: tuple[str, ...]
+    """What each way that did not take it ran into: for the log of who sent it."""
+
+
 def require_meant(settings: NotificationSettings) -> None:
     """Refuse half an e-mail, and an address with a secret in it; raises SettingsError."""
     if settings.mail_to and not (settings.smtp_host and settings.mail_from):
@@ -62,16 +72,22 @@ def require_meant(settings: NotificationSettings) -> None:
         )  # fmt: skip
 
 
-def send(notice: Notice, settings: NotificationSettings, environment: Mapping[str, str] = os.environ) -> tuple[str, ...]:
-    """Tell everyone whom the settings name; returns how, in words. Raises MedVLError where one of them could not be told."""
+def send(notice: Notice, settings: NotificationSettings, environment: Mapping[str, str] = os.environ) -> Told:
+    """Tell everyone whom the settings name, by each way, whatever became of the other. Raises MedVLError where nobody could be told."""
+    ways = [("webhook", _post)] if settings.webhook else []
+    ways += [(f"e-mail to {len(settings.mail_to)}", _mail)] if settings.mail_to else []
     told: list[str] = []
-    if settings.webhook:
-        _post(notice, settings, environment)
-        told.append("webhook")
-    if settings.mail_to:
-        _mail(notice, settings, environment)
-        told.append(f"e-mail to {len(settings.mail_to)}")
-    return tuple(told)
+    failed: list[MedVLError] = []
+    for way, tell in ways:
+        try:
+            tell(notice, settings, environment)
+            told.append(way)
+        except MedVLError as error:
+            failed.append(error)
+    if failed and not told:
+        found, where, do = ("; ".join(dict.fromkeys(words)) for words in zip(*(error.args for error in failed), strict=True))
+        raise MedVLError(found=found, where=where, do=do)
+    return Told(how=tuple(told), failures=tuple(str(error) for error in failed))
 
 
 def _post(notice: Notice, settings: NotificationSettings, environment: Mapping[str, str]) -> None:
@@ -88,7 +104,7 @@ def _post(notice: Notice, settings: NotificationSettings, environment: Mapping[s
             return
     except urllib.error.HTTPError as error:
         raise _unsent("webhook", f"status {error.code}") from None  # its address may be a secret
-    except OSError as error:
+    except (OSError, http.client.HTTPException, ValueError) as error:  # the last of a header, and it quotes the token
         raise _unsent("webhook", type(error).__name__) from None
 
 
@@ -115,7 +131,7 @@ def _mail(notice: Notice, settings: NotificationSettings, environment: Mapping[s
             if (user := environment.get(USER)) and settings.smtp_security != "none":
                 server.login(user, environment.get(PASSWORD, ""))
             server.send_message(message)
-    except (OSError, smtplib.SMTPException) as error:
+    except (OSError, smtplib.SMTPException, ValueError) as error:  # the last of a name or a password that is not ASCII
         raise _unsent("mail server", type(error).__name__) from None  # the server's own words may repeat ours
 
 

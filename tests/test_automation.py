@@ -124,6 +124,40 @@ def test_what_was_never_made_is_left_to_the_lines_job(tmp_path: Path):
     assert "documents/adapter" not in made.tick()
 
 
+@pytest.fixture
+def one_line(tmp_path: Path) -> World:
+    """Two lines, of which only ``documents`` was ever made, and the sensors have looked since."""
+    defs = definitions(_settings(tmp_path))
+    made = World(defs, dg.DagsterInstance.ephemeral())
+    keys = (key.to_user_string() for key in defs.resolve_asset_graph().get_all_asset_keys())
+    made.write(*sorted(key for key in keys if not key.startswith("forms/")))
+    made.tick()
+    return made
+
+
+def test_the_benchmark_store_follows_a_line_beside_one_that_was_never_made(one_line: World):
+    one_line.write("documents/promotion")
+    assert "benchmark_store" in one_line.tick()
+    assert "benchmark_store" not in one_line.tick()
+
+
+def test_the_benchmark_store_follows_the_first_decision_of_a_line(one_line: World):
+    one_line.write("forms/benchmark", "forms/promotion")
+    assert "benchmark_store" in one_line.tick()
+
+
+def test_the_benchmark_store_waits_for_what_passes_and_for_no_other_line(world: World):
+    blocking = {key for key in world.defs.resolve_asset_graph().asset_check_keys if world.defs.resolve_asset_graph().get(key).blocking}
+    assert any(key.asset_key == dg.AssetKey(["forms", "benchmark"]) for key in blocking)
+    world.write("forms/benchmark", passes=lambda check: check not in blocking)
+    assert "benchmark_store" not in world.tick()  # nothing new has passed
+    world.write("documents/benchmark")
+    assert "benchmark_store" in world.tick()
+    assert "benchmark_store" not in world.tick()
+    world.write("forms/benchmark", is_other=False)  # judged again, and passed now
+    assert "benchmark_store" in world.tick()
+
+
 def test_a_rehearsal_and_weights_that_nothing_feeds_never_run_by_themselves(world: World):
     graph = world.defs.resolve_asset_graph()
     still = {key.to_user_string() for key in graph.get_all_asset_keys() if graph.get(key).automation_condition is None}

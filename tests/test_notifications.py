@@ -94,7 +94,7 @@ def _mail(port: int) -> NotificationSettings:
 
 def test_a_webhook_gets_names_and_the_token_of_the_environment(web: Heard):
     told = send(NOTICE, NotificationSettings(webhook=f"http://127.0.0.1:{web.port}/hook"), {"MEDVL_WEBHOOK_TOKEN": "t0k3n"})
-    assert told == ("webhook",)
+    assert told == (("webhook",), ())
     said = json.loads(web.bodies[0])
     assert (said["kind"], said["run_id"], said["checks"], said["text"]) == ("run_failed", "0123", list(NOTICE.checks), in_words(NOTICE))
     assert (web.headers["Authorization"], web.headers["Content-Type"]) == ("Bearer t0k3n", "application/json")
@@ -118,9 +118,8 @@ def test_a_webhook_that_takes_no_notice_is_an_error_without_its_address(web: Hea
 
 
 def test_an_e_mail_goes_to_everyone_and_says_the_same(post: Heard):
-    assert send(NOTICE, _mail(post.port), {"MEDVL_SMTP_USER": "u", "MEDVL_SMTP_PASSWORD": "p"}) == (
-        "e-mail to 2",
-    )  # no password in the clear
+    told = send(NOTICE, _mail(post.port), {"MEDVL_SMTP_USER": "u", "MEDVL_SMTP_PASSWORD": "p"})  # no password in the clear
+    assert told == (("e-mail to 2",), ())
     text = post.bodies[0].decode()
     assert "Subject: MedVL: a run of documents failed" in text
     assert "adler@ward.example, berg@ward.example" in text
@@ -135,8 +134,38 @@ def test_a_mail_server_that_refuses_is_an_error_without_its_words(post: Heard):
     assert "no such person" not in str(raised.value)
 
 
+def test_a_webhook_that_is_down_keeps_no_e_mail_back(web: Heard, post: Heard):
+    web.status = 500
+    both = _mail(post.port).model_copy(update={"webhook": f"http://127.0.0.1:{web.port}/hook"})
+    told = send(NOTICE, both, {})
+    assert told.how == ("e-mail to 2",)
+    assert [said.split(" (")[0] for said in told.failures] == ["found: the webhook took no notice"]
+    assert len(post.bodies) == 1
+
+
+def test_a_mail_server_that_is_down_is_said_and_the_webhook_counts(web: Heard, post: Heard):
+    post.status = 550
+    told = send(NOTICE, _mail(post.port).model_copy(update={"webhook": f"http://127.0.0.1:{web.port}/hook"}), {})
+    assert told.how == ("webhook",)
+    assert [said.split(" (")[0] for said in told.failures] == ["found: the mail server took no notice"]
+
+
+def test_a_token_that_no_header_takes_keeps_no_e_mail_back_and_stands_in_no_error(web: Heard, post: Heard):
+    both = _mail(post.port).model_copy(update={"webhook": f"http://127.0.0.1:{web.port}/hook"})
+    told = send(NOTICE, both, {"MEDVL_WEBHOOK_TOKEN": "s3cret\n"})
+    assert told.how == ("e-mail to 2",)
+    assert "s3cret" not in "".join(told.failures)
+
+
+def test_where_nobody_could_be_told_every_reason_is_named(web: Heard, post: Heard):
+    web.status, post.status = 500, 550
+    with pytest.raises(MedVLError) as raised:
+        send(NOTICE, _mail(post.port).model_copy(update={"webhook": f"http://127.0.0.1:{web.port}/hook"}), {})
+    assert raised.value.found == ("the webhook took no notice (status 500); the mail server took no notice (SMTPRecipientsRefused)")
+
+
 def test_nobody_named_is_nobody_told():
-    assert send(NOTICE, NotificationSettings(), {}) == ()
+    assert send(NOTICE, NotificationSettings(), {}) == ((), ())
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,8 @@ EVIDENCE = frozenset({
 })  # fmt: skip
 PLACES = frozenset({"raw", "images", "served", "downloads", "checkpoints", "requests", "locks", "runs", "dagster", "reports", "smoke"})
 """What lies beside the steps' folders."""
+REMOVED = ".removed"
+"""How the name of what is being removed ends."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,12 +38,15 @@ class Unneeded:
 
 
 def find(workspace: Workspace) -> tuple[Unneeded, ...]:
-    """What could be removed, by path: directories of steps, those that were moved aside, checkpoints of what is whole by now."""
+    """What could be removed, by path: directories of steps, those that were moved aside, checkpoints of what is whole by now, and
+    what is left of a removal that was broken off.
+    """
     needed = _needed(workspace)
     found = [path for path in _written(workspace) if path.parent.parent.name not in EVIDENCE and path not in needed]
-    found += workspace.root.glob("*/*/.*.damaged-*")
-    found += [path for path in workspace.root.glob("checkpoints/*/*/*") if _is_whole(workspace, path)]
-    return tuple(Unneeded(path=path, num_bytes=_num_bytes(path)) for path in sorted(found))
+    aside = [path for kind in ("damaged-*", "removed") for path in workspace.root.glob(f"*/*/.*.{kind}")]
+    found += [path for path in aside if path.parent.parent.name not in PLACES]
+    found += [path for path in workspace.root.glob("checkpoints/*/*/*") if _is_removed(path) or _is_whole(workspace, path)]
+    return tuple(Unneeded(path=path, num_bytes=_num_bytes(path)) for path in sorted(set(found)))
 
 
 def remove(workspace: Workspace, found: Iterable[Unneeded]) -> tuple[Path, ...]:
@@ -53,9 +58,14 @@ def remove(workspace: Workspace, found: Iterable[Unneeded]) -> tuple[Path, ...]:
         )  # fmt: skip
     removed: list[Path] = []
     for each in found:
-        aside = each.path.with_name(f".{each.path.name.lstrip('.')}.removed")
-        each.path.rename(aside)  # at once: nobody finds half of it
-        shutil.rmtree(aside)
+        aside = each.path
+        if not _is_removed(aside):
+            aside = each.path.with_name(f".{each.path.name.lstrip('.')}{REMOVED}")
+            if aside.is_dir():
+                shutil.rmtree(aside)  # the rest of a removal that was broken off
+            each.path.rename(aside)  # at once: nobody finds half of it
+        if aside.is_dir():  # unless it went with what was made again beside it
+            shutil.rmtree(aside)
         remove_abandoned(each.path)
         removed.append(each.path)
     return tuple(removed)
@@ -129,6 +139,11 @@ def _is_whole(workspace: Workspace, checkpoints: Path) -> bool:
     """Whether what these checkpoints are of was finished; where it was not, a run may go on from them."""
     step, name, mark = checkpoints.parts[-3:]
     return (workspace.directory(step, name, mark) / PROVENANCE).is_file()
+
+
+def _is_removed(folder: Path) -> bool:
+    """Whether this is the rest of a removal that was broken off."""
+    return folder.name.startswith(".") and folder.name.endswith(REMOVED)
 
 
 def _num_bytes(folder: Path) -> int:

@@ -111,3 +111,47 @@ def test_what_was_moved_aside_goes_and_what_is_the_users_own_is_not_looked_at(la
         (lab.workspace.root / place).mkdir(parents=True)
         (lab.workspace.root / place / "provenance.json").write_text("{}")
     assert lab.found == {aside}
+
+
+def test_a_removal_that_was_broken_off_is_finished_by_the_next_one(lab: Lab, monkeypatch: pytest.MonkeyPatch):
+    old, _ = lab.line("old"), lab.line("new")
+    checkpoints = lab.workspace.checkpoints("adapter", "documents", old["adapter"].fingerprint)
+    damaged = old["chat"].directory.with_name(f".{old['chat'].fingerprint}.damaged-0")
+    for folder in (checkpoints, damaged):
+        folder.mkdir(parents=True)
+        (folder / "content").write_text("x")
+
+    def killed(folder: Path) -> None:
+        raise KeyboardInterrupt
+
+    unneeded = find(lab.workspace)
+    assert len(unneeded) == 4
+    with monkeypatch.context() as patch:
+        patch.setattr("medvl_lib.route.collecting.shutil.rmtree", killed)
+        for each in unneeded:
+            with pytest.raises(KeyboardInterrupt):
+                remove(lab.workspace, [each])
+    left = find(lab.workspace)
+    assert len(left) == 4
+    assert all(each.path.name.endswith(".removed") and each.num_bytes for each in left)
+    remove(lab.workspace, left)
+    assert find(lab.workspace) == ()
+    assert not [path for each in left for path in each.path.parent.glob(".*.removed")]
+
+
+def test_what_is_made_again_beside_the_rest_of_a_broken_removal_goes_as_well(lab: Lab):
+    old, _ = lab.line("old"), lab.line("new")
+    rest = old["chat"].directory.with_name(f".{old['chat'].fingerprint}.removed")
+    rest.mkdir()
+    (rest / "content").write_text("x")
+    assert {old["chat"].directory, rest} <= lab.found
+    unneeded = [each for each in find(lab.workspace) if each.path == old["chat"].directory]
+    assert remove(lab.workspace, unneeded) == (old["chat"].directory,)
+    assert not rest.exists()
+    assert not old["chat"].directory.exists()
+
+
+def test_the_users_own_is_not_looked_at_whatever_it_is_called(lab: Lab):
+    for name in (".mine.removed", ".mine.damaged-0"):
+        (lab.workspace.raw("mtsamples") / name).mkdir(parents=True)
+    assert lab.found == set()

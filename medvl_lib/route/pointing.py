@@ -36,6 +36,7 @@ from medvl_lib.provenance import (
     ancestor,
     code_version,
     judge,
+    made_from,
     read_artifact,
     require_intact,
     require_verdicts,
@@ -120,7 +121,7 @@ def serve(workspace: Workspace, line: Line, decided: Artifact, compared: Artifac
         if proposal.is_stale:
             stale = f"{served.variant} was promoted, but against another champion than is served now; predict again"
             return Moved(served=None, sentence=f"{stale}; {what_is_served(workspace, line)}")
-        if compared.facts[ASKED] != served.data_version or compared.inputs.get(decided.key) != decided.fingerprint:
+        if compared.facts[ASKED] != served.data_version or made_from(compared).get(decided.key) != decided.data_version:
             what = compared.facts[ASKED] if compared.facts[ASKED] != served.data_version else "it, after another decision,"
             raise InputRefused(
                 found=f"{served.variant} of data version {served.data_version} was promoted, and {what} was compared",

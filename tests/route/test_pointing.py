@@ -2,6 +2,7 @@
 never compared with what it replaces, or a person's decision leave no trace.
 """
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -164,6 +165,23 @@ def test_what_was_not_compared_is_not_served(workspace: Workspace):
         serve(workspace, DOCUMENTS, decision, elsewhere)
     assert read_pointer(workspace, "documents") is None
     assert _serve(workspace, decision).served is not None
+
+
+def test_a_decision_that_was_made_again_and_is_the_same_keeps_its_comparison(workspace: Workspace):
+    """Settings that change no row of it give a decision another name; the comparison after it is reused, and names the first one."""
+    trained = _trained(workspace, "a")
+    decision = _decision(workspace, trained)
+    compared = _written(workspace, "parity", [decision], "parity", **{ASKED: trained.data_version})
+    scores = read_artifact(workspace.directory("scores", "documents", decision.inputs["scores/documents"]))
+
+    def write(directory: Path) -> dict[str, str]:
+        shutil.copy(decision.directory / PROMOTION_DECISIONS, directory)
+        return {CHAMPION: str(decision.facts[CHAMPION])}
+
+    again = write_step(workspace, "promotion", "documents", "under other settings", [scores], write)
+    judge(workspace, again, promotion.RULES)
+    assert (again.data_version, again.fingerprint != decision.fingerprint) == (decision.data_version, True)
+    assert serve(workspace, DOCUMENTS, again, compared).served is not None
 
 
 # -- the champion ------------------------------------------------------------------------------------------------------

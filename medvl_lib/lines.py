@@ -289,7 +289,7 @@ TINY_MODELS: Mapping[Family, tuple[str, int]] = {
 }
 """What the small models are called, and the pixels that they keep of a picture."""
 
-TINY_STEPS: Mapping[Family, int] = {"qwen2_5_vl": 120, "mllama": 40, "llava_med": 60, "siglip": 30}
+TINY_STEPS: Mapping[Family, int] = {"qwen2_5_vl": 180, "mllama": 40, "llava_med": 60, "siglip": 30}
 """Optimizer steps of a small model: enough to learn something, few enough for a look."""
 
 

@@ -302,7 +302,7 @@ def _none_of(kind: str, directory: Path) -> Outcome:
         select held_out_id || ' (' || held_out_split || ') = ' || other_id || ' (' || other_split || ')'
         from read_parquet($table) where kind = $kind order by similarity desc, 1
     """
-    says = f"held-out {kind}s are almost the same as one of another split"
+    says = f"times a held-out {kind} is almost the same as one of another split"
     outcome = no_rows(says, question, table=directory / NEAR_DUPLICATES, kind=kind)
     return replace(outcome, found=f"{outcome.found}; {counts[f'num_{kind}s']} were compared")
 

@@ -136,6 +136,8 @@ def told(workspace: Workspace, line: str) -> str:
     """What a line serves, and who holds it there where somebody does."""
     state = read_state(workspace, line)
     said = in_words(line, state.served)
+    if state.served is None and state.previous is not None:
+        said = f"{line} serves the base model as it is, as before {state.previous.variant} was promoted ({state.previous.decision})"
     return said if state.hold is None else f"{said}; held by {state.hold.by} since {state.hold.since}: {state.hold.reason}"
 
 

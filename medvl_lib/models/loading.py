@@ -50,10 +50,12 @@ class Layout(NamedTuple):
     is_original: Callable[[Path], bool]
     convert: Callable[[Path, Path], dict[str, Fact]]
     restore: Callable[[Path, Path, Path], None]
+    config: Callable[[Path], Any]
+    """The library's config of a directory in the publisher's layout."""
 
 
 LAYOUTS: Mapping[Family, Layout] = {
-    "llava_med": Layout(llava_layout.is_original, llava_layout.convert, llava_layout.restore),
+    "llava_med": Layout(llava_layout.is_original, llava_layout.convert, llava_layout.restore, llava_layout.library_config),
 }  # fmt: skip
 """Of families whose publisher's layout is not the one that the library loads."""
 AS_PUBLISHED = "as_published"  # where a checkpoint lies until it is converted

@@ -28,7 +28,7 @@ from trl.trainer.utils import add_fused_lm_head
 from medvl_lib.errors import MedVLError
 from medvl_lib.hardware import Profile
 from medvl_lib.models import llava_med, mllama, qwen2_5_vl, shipped, siglip
-from medvl_lib.models.loading import DTYPES, Loaded, parameters_by_part
+from medvl_lib.models.loading import DTYPES, LAYOUTS, Loaded, parameters_by_part
 from medvl_lib.models.published import CONFIGS
 from medvl_lib.models.spec import LAYER_LISTS, PARTS, SKIP_MODULES, Family, ModelSpec
 from medvl_lib.models.weights import PACKED_WIDTH
@@ -189,6 +189,9 @@ def config_of(spec: ModelSpec, directory: Path | None = None) -> Any:
     """
     place = directory or (Path(spec.path) if spec.path else shipped.DIRECTORY / spec.family if spec.source == "tiny" else None)
     if place is not None:
+        layout = LAYOUTS.get(spec.family)
+        if layout is not None and layout.is_original(place):
+            return layout.config(place)
         config = AutoConfig.from_pretrained(place)
         if hasattr(config, "quantization_config"):  # the shape is asked for; what is packed is known
             del config.quantization_config

@@ -15,7 +15,7 @@ from medvl_lib import cli
 from medvl_lib.audit import AUDIT, AuditRow
 from medvl_lib.errors import MedVLError
 from medvl_lib.hardware import PROFILES
-from medvl_lib.lines import DOCUMENTS, ENCODER, IMAGING, TINY_STEPS, tiny, tiny_model
+from medvl_lib.lines import DOCUMENTS, ENCODER, IMAGING, TINY_MODELS, TINY_STEPS, tiny, tiny_model
 from medvl_lib.models import shipped
 from medvl_lib.models.spec import LAYER_LISTS, Family, ModelSpec
 from medvl_lib.plan.dry_run import BATCHES, Sizes, Walk, config_of
@@ -203,3 +203,10 @@ def test_the_command_prints_the_plan_of_another_machine_and_says_by_its_status_w
 
 def test_every_part_has_its_kind():
     assert set(kinds_of(_planner(math.inf).plan(1).parts)) == {"weights", "gradients", "optimizer", "activations", "process"}
+
+
+@pytest.mark.parametrize("family", TINY_MODELS)
+def test_the_small_models_are_planned_as_they_are_shipped(family: Family):
+    spec = tiny_model(family)
+    shape = Walk(config_of(spec), spec, PROFILES["cpu"], ENCODER.recipe if family == "siglip" else None, packed=False).shape()
+    assert 1e6 < sum(total for total, _ in shape.parameters.values()) < 1e7

@@ -360,7 +360,7 @@ def test_one_can_go_back_to_the_base_model_and_not_on_from_there_while_it_is_hel
     trained = _trained(workspace, "a")
     _serve(workspace, _decision(workspace, trained))
     assert roll_back(workspace, DOCUMENTS, **ADLER).served is None
-    assert "documents serves the base model as it is" in what_is_served(workspace, DOCUMENTS)
+    assert "documents serves the base model as it is, as before adapter was promoted" in what_is_served(workspace, DOCUMENTS)
     before, num_records = read_state(workspace, "documents"), len(workspace.written(rollback.STEP))
     with pytest.raises(InputRefused, match="a rollback by Dr. Adler holds the pointer since .*: complaints from the ward") as refused:
         roll_back(workspace, DOCUMENTS, by="Dr. Berg", reason="it was the scanner")

@@ -56,6 +56,8 @@ def _dicom_size(data: bytes) -> tuple[int, int]:
         found = images.facts(data)
     except images.UnreadableImage as error:
         raise Problem(415, found=f"a DICOM file without a picture that can be shown: {error}", do="send one that can be decoded") from error
+    if found.num_frames > 1:
+        raise Problem(422, found=f"a DICOM file of {found.num_frames} frames, of which a model sees one", do="send one frame")
     return found.width_pixels, found.height_pixels
 
 

@@ -73,6 +73,12 @@ def test_a_dicom_file_without_pixels_is_refused_without_quoting_it():
     assert "Invented" not in refused.value.detail
 
 
+def test_a_dicom_file_of_many_frames_is_refused_as_validation_refuses_it():
+    with pytest.raises(Problem, match="3 frames") as refused:
+        require_picture(dicom(np.zeros((3, 64, 64), np.uint8), "1.2.3", NumberOfFrames=3))
+    assert refused.value.status == 422
+
+
 @pytest.mark.parametrize(("data", "found"), [(None, "No such file"), (b"text", "4 bytes that are no picture"), (PAGE[:-400], "decoded to")])
 def test_what_is_no_picture_is_refused_by_the_files_name(project: Project, tmp_path: Path, data: bytes | None, found: str):
     path = tmp_path / "page.png"

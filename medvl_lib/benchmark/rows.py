@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import groupby
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -46,7 +47,7 @@ from medvl_lib.rules import stream
 from medvl_lib.tables import num_rows, read_table, require_schema, write_table
 from medvl_lib.training.steps import TRAINING_STEPS, TrainingStep
 
-REVISION = 7  # fewer than six clusters have no interval, and a note says so
+REVISION = 8  # training steps of every stage that answers
 REVISIONS = (REVISION, statistics.REVISION, SCHEMA_VERSION)
 CONFIDENCE = 0.95
 FEWEST = next(number for number in range(2, 20) if not statistics.is_too_few(number, CONFIDENCE))  # 6: five cannot give p below 0.0625
@@ -195,9 +196,10 @@ def _environments(predictions_directory: Path, shared: Mapping[str, Any]) -> Ite
         yield EnvironmentRow(**shared, name=name, version=version)
 
 
-def _training_steps(adapter_directory: Path, shared: Mapping[str, Any], stage: str) -> Iterator[TrainingStepRow]:
-    for step in read_table(adapter_directory / TRAINING_STEPS, TrainingStep):
-        yield TrainingStepRow(**asdict(step), **shared, stage=stage)
+def _training_steps(adapters: Mapping[str, Path], shared: Mapping[str, Any]) -> Iterator[TrainingStepRow]:
+    for stage, directory in adapters.items():
+        for step in read_table(directory / TRAINING_STEPS, TrainingStep):
+            yield TrainingStepRow(**asdict(step), **shared, stage=stage)
 
 
 def _of_the_encoder(directory: Path | None, file: str, model: type[Any], row: type[Any], shared: Mapping[str, Any]) -> Iterator[Any]:
@@ -216,10 +218,12 @@ def write_benchmark(
     dataset_counts: Sequence[DatasetCount],
     retrieval_directory: Path | None = None,
     stage: str = "adapter",
+    earlier_adapters: Mapping[str, Path] = MappingProxyType({}),
     run_id: str | None = None,
 ) -> dict[str, Fact]:
     """Write one Parquet file per table; returns the evaluation's id, the schema version and the rows of each table.
 
+    ``earlier_adapters`` are those of the stages before ``stage``, by name: how they were trained is told, too.
     ``retrieval_directory`` is the encoder's own; without one its tables are empty.
     """
     shared: dict[str, Any] = {"evaluation_id": evaluation_id(predictions_directory), "line": line}
@@ -227,7 +231,7 @@ def write_benchmark(
         "evaluations": _evaluations(scores_directory, predictions_directory, shared, run_id),
         "environments": _environments(predictions_directory, shared),
         "dataset_counts": (DatasetCountRow(**asdict(count), **shared) for count in dataset_counts),
-        "training_steps": _training_steps(adapter_directory, shared, stage),
+        "training_steps": _training_steps({**earlier_adapters, stage: adapter_directory}, shared),
         "benchmark_rows": _benchmark_rows(scores_directory, shared, run_id),
         "latencies": _latencies(scores_directory, predictions_directory, shared),
         "memory": _memory(predictions_directory, shared),

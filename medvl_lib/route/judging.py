@@ -98,10 +98,12 @@ def judging_steps(line: Line, profile: Profile) -> tuple[Step, ...]:
 
     def measure(call: Call) -> Mapping[str, Fact]:
         ranked = retrieval_of(line, call.inputs, call.inputs[f"predictions/{name}"])
+        *before, (stage, own) = reversed(_adapters_of(call, line).items())
         facts = rows.write_benchmark(
             call.directory, line=name, scores_directory=call.read("scores", name), predictions_directory=call.read("predictions", name),
-            adapter_directory=_adapter_of(call, line).directory, dataset_counts=_data_funnel(call, line),
-            retrieval_directory=None if ranked is None else ranked.directory, stage=last, run_id=call.workspace.run_id,
+            adapter_directory=own.directory, earlier_adapters={earlier: adapter.directory for earlier, adapter in before},
+            dataset_counts=_data_funnel(call, line),
+            retrieval_directory=None if ranked is None else ranked.directory, stage=stage, run_id=call.workspace.run_id,
         )  # fmt: skip
         if line.stretch_goals:
             measured = list(read_table(call.directory / "benchmark_rows.parquet", BenchmarkRow))

@@ -14,7 +14,7 @@ from medvl_lib.benchmark.promotion import Decision, read_decisions, winner_of
 from medvl_lib.benchmark.publish import ask, publish
 from medvl_lib.benchmark.rollback import Rollback
 from medvl_lib.benchmark.rows import RULES, write_benchmark
-from medvl_lib.benchmark.tables import TABLES
+from medvl_lib.benchmark.tables import TABLES, TrainingStepRow
 from medvl_lib.errors import InputMissing, InputRefused, MedVLError
 from medvl_lib.evaluation.scores import SCORES, Score
 from medvl_lib.files import read_json, write_json
@@ -201,6 +201,19 @@ def measured_again(evaluated: Evaluated, scores_directory: Path) -> Artifact:
     ))  # fmt: skip
     judge(evaluated.workspace, again, RULES)
     return again
+
+
+def test_how_every_stage_was_trained_is_told(evaluate, tmp_path: Path):
+    evaluated: Evaluated = evaluate(4)
+    write_benchmark(
+        tmp_path, line="documents", scores_directory=evaluated.scores.directory, predictions_directory=evaluated.predictions.directory,
+        adapter_directory=evaluated.adapter.directory, dataset_counts=COUNTS, stage="reasoning",
+        earlier_adapters={"impression": evaluated.adapter.directory},
+    )  # fmt: skip
+    told = [(row.stage, row.step) for row in read_table(tmp_path / "training_steps.parquet", TrainingStepRow)]
+    steps = [step for stage, step in told if stage == "reasoning"]
+    assert steps
+    assert told == [(stage, step) for stage in ("impression", "reasoning") for step in steps]
 
 
 def test_an_evaluation_measured_again_is_shown_once(evaluate):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from medvl_lib import sample_data
-from medvl_lib.benchmark.tables import BenchmarkRow, DatasetCountRow
+from medvl_lib.benchmark.tables import BenchmarkRow, DatasetCountRow, TrainingStepRow
 from medvl_lib.errors import MedVLError
 from medvl_lib.evaluation.handover import HANDOVER_ANSWERS, HandoverAnswer
 from medvl_lib.evaluation.predictions import FLOORS, PREDICTIONS, Prediction
@@ -141,6 +141,8 @@ def _each_stage_learned_from_its_own(written: Mapping[str, Artifact]) -> None:
 
 def _each_stage_is_measured_by_its_own(written: Mapping[str, Artifact]) -> None:
     """Impressions by what is said in them, reasoned answers by statements and codes; the floors answer as their stage does."""
+    steps = read_table(written["benchmark"].directory / "training_steps.parquet", TrainingStepRow)
+    assert {step.stage for step in steps} == {"impression", "reasoning"}
     rows = list(read_table(written["benchmark"].directory / "benchmark_rows.parquet", BenchmarkRow))
     by_stage = {
         value: {row.metric for row in rows if row.slice == f"stage={value}"} for value in ("impression", "reasoning")

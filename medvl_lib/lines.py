@@ -289,8 +289,10 @@ TINY_MODELS: Mapping[Family, tuple[str, int]] = {
 }
 """What the small models are called, and the pixels that they keep of a picture."""
 
-TINY_STEPS: Mapping[Family, int] = {"qwen2_5_vl": 180, "mllama": 40, "llava_med": 60, "siglip": 30}
-"""Optimizer steps of a small model: enough to learn something, few enough for a look."""
+TINY_PACE: Mapping[Family, tuple[int, float]] = {
+    "qwen2_5_vl": (180, 5e-3), "mllama": (40, 5e-3), "llava_med": (60, 1e-3), "siglip": (30, 3e-4),
+}  # fmt: skip
+"""Optimizer steps of a small model, enough to learn something and few enough for a look, and its learning rate."""
 
 
 def tiny_model(family: Family) -> ModelSpec:
@@ -317,14 +319,15 @@ def tiny(line: Line) -> Line:
 def _tiny_stage(stage: Stage, answering: Family) -> Stage:
     """The same stage with few steps and pairs, and its own small model where it has one."""
     if isinstance(stage.recipe, MatchRecipe):
-        family = answering if stage.model is None else stage.model.family
+        num_steps, rate = TINY_PACE[answering if stage.model is None else stage.model.family]
         recipe = replace(
-            stage.recipe, learning_rate=3e-4, num_epochs=1, max_steps=TINY_STEPS[family], effective_batch=32, max_training_pairs=1000,
+            stage.recipe, learning_rate=rate, num_epochs=1, max_steps=num_steps, effective_batch=32, max_training_pairs=1000,
             max_validation_pairs=200, validations_per_epoch=1,
         )  # fmt: skip
         return replace(stage, recipe=recipe, model=None if stage.model is None else tiny_model(stage.model.family))
+    num_steps, rate = TINY_PACE[answering]
     recipe = replace(
-        stage.recipe, learning_rate=5e-3, num_epochs=1, max_steps=TINY_STEPS[answering], effective_batch=4, lora_rank=32, lora_alpha=64,
+        stage.recipe, learning_rate=rate, num_epochs=1, max_steps=num_steps, effective_batch=4, lora_rank=32, lora_alpha=64,
         lora_dropout=0.0, max_training_pairs=600, max_validation_pairs=16, validations_per_epoch=2,
     )  # fmt: skip
     return replace(stage, recipe=recipe, handover=stage.handover and replace(stage.handover, num_answers=4, max_answer_tokens=96))

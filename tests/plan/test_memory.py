@@ -15,7 +15,7 @@ from medvl_lib import cli
 from medvl_lib.audit import AUDIT, AuditRow
 from medvl_lib.errors import MedVLError
 from medvl_lib.hardware import PROFILES
-from medvl_lib.lines import DOCUMENTS, ENCODER, IMAGING, TINY_MODELS, TINY_STEPS, tiny, tiny_model
+from medvl_lib.lines import DOCUMENTS, ENCODER, IMAGING, TINY_MODELS, TINY_PACE, tiny, tiny_model
 from medvl_lib.models import shipped
 from medvl_lib.models.spec import LAYER_LISTS, Family, ModelSpec
 from medvl_lib.plan.dry_run import BATCHES, Sizes, Walk, config_of
@@ -195,7 +195,7 @@ def test_the_command_prints_the_plan_of_another_machine_and_says_by_its_status_w
     adapter, predictions = json.loads(capsys.readouterr().out)
     assert (adapter["step"], predictions["step"]) == ("adapter", "predictions")
     assert adapter["room_bytes"] == pytest.approx(119.7e9 * 0.85)
-    assert adapter["estimate"]["num_steps"] == TINY_STEPS["qwen2_5_vl"]
+    assert adapter["estimate"]["num_steps"] == TINY_PACE["qwen2_5_vl"][0]
     assert cli.main([*asked, "--memory", "0.01"]) == 1
     assert cli.main(["plan", "documents", "--profile", "gb11"]) == 2
     assert "did you mean 'gb10'?" in capsys.readouterr().err

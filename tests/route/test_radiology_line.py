@@ -39,6 +39,7 @@ profile = "cpu"
 validation_share = 0.25
 [lines.radiology.recipe]
 max_steps = 20
+learning_rate = 0.0005
 max_validation_pairs = 4
 [lines.radiology.evaluation]
 max_pairs_per_dataset = 8

@@ -418,7 +418,7 @@ DAMAGES: dict[str, dict[str, Damage]] = {
     },
     "benchmark": {
         "tables_are_as_declared": added_column("memory.parquet"),
-        "every_row_has_an_interval": table_of("benchmark_rows", first_where(lambda row: row.num_clusters > 1, ci_low=None)),
+        "every_row_has_an_interval": table_of("benchmark_rows", first_where(lambda row: row.num_clusters > 1, ci_low=1.0, ci_high=0.0)),
         "no_orphan_scores": table_of(
             "benchmark_rows", lambda rows: rows[:1] if rows[0].slice != "all" else [row for row in rows if row != rows[0]]
         ),

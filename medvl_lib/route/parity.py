@@ -191,10 +191,11 @@ def _decision(workspace: Workspace, pointer: Served) -> Artifact:
 
 
 def decided_otherwise(workspace: Workspace, line: Line, model: ServedModel) -> str:
-    """A sentence where what is served was decided under other settings than the line has now; empty where it was not, or not decided."""
-    if model.pointer is None and not workspace.current("promotion", line.name).is_file():
+    """A sentence where what is served was decided under other settings than the line has now; empty where it was not, or nobody knows."""
+    try:
+        decided = _decision(workspace, model.pointer) if model.pointer else resolve(workspace, "promotion", line.name, promotion.RULES)
+    except InputMissing:  # nothing was decided yet, or the decision is gone
         return ""
-    decided = resolve(workspace, "promotion", line.name, promotion.RULES) if model.pointer is None else _decision(workspace, model.pointer)
     return otherwise(decided.directory, terms_of(line))
 
 

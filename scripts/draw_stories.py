@@ -1,4 +1,4 @@
-"""Draw the picture of the README from a benchmark store: for each line, what every variant scored, with its interval.
+"""Draw the picture of the README from a benchmark store: for each line of documents, what every variant scored, with its interval.
 
 In: ``benchmark.duckdb``, and where the SVG goes. Out: the SVG. Run by hand after ``make demo``:
 
@@ -16,7 +16,7 @@ QUESTION = """
     select l.line, l.variant, l.condition, l.mean, l.ci_low, l.ci_high, l.n, p.verdict
     from leaderboard l join promotion_decisions p on p.evaluation_id = l.evaluation_id and p.primary_metric = l.metric
         and p.challenger = 'adapter'
-    where p.is_current and l.variant <> 'floor_empty' and l.variant <> 'floor_constant'
+    where p.is_current and l.metric = 'pair_accuracy' and l.variant <> 'floor_empty' and l.variant <> 'floor_constant'
     order by l.line, l.mean, l.variant
 """
 COLOURS = {"promote": "#009e73", "reject": "#d55e00", "inconclusive": "#0072b2"}  # Okabe and Ito: told apart by everybody

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from medvl_lib.errors import InputRefused
 from medvl_lib.examples import Examples
 from medvl_lib.exhibits import Exhibit
 from medvl_lib.provenance import (
@@ -17,7 +16,6 @@ from medvl_lib.provenance import (
     Rule,
     digest,
     fingerprint,
-    made_from,
     require_one_of_each,
     resolve,
     reusable,
@@ -66,18 +64,6 @@ class Call:
     def read(self, step: str, name: str) -> Path:
         """The directory of an input."""
         return self.inputs[f"{step}/{name}"].directory
-
-    def require_made_together(self, *keys: str) -> None:
-        """Refuse inputs (``step/name``) that were made from others than are read beside them: of another split train and test would mix."""
-        for number, made in enumerate(kin := [self.inputs[key] for key in keys if key in self.inputs]):
-            for source, version in made_from(made).items():
-                if source in self.inputs and self.inputs[source].data_version != version:
-                    then, now = made.inputs[source], self.inputs[source].fingerprint
-                    again = " and ".join(f"{one.name}/{one.step}" for one in kin[number:])
-                    raise InputRefused(
-                        found=f"{made.key} {made.fingerprint} was made from {source} {then}, and {now} is read beside it",
-                        where=str(made.directory), do=f"materialize {again} again, and what follows from it",
-                    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

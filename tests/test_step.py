@@ -152,7 +152,7 @@ def test_the_same_contents_of_another_make_are_no_mixture(workspace: Workspace):
         done(workspace, each)
     done(workspace, step("origin", "other"))
     done(workspace, raw)  # made from something else, and the same to the last byte
-    done(workspace, step("chat", "b", READS_SPLIT, READS_RAW))
+    assert set(done(workspace, step("chat", "b", READS_SPLIT, READS_RAW)).inputs) == {READS_SPLIT.key, READS_RAW.key}
 
 
 def test_what_a_reused_directory_was_made_from_may_have_been_made_again(workspace: Workspace):
@@ -162,7 +162,7 @@ def test_what_a_reused_directory_was_made_from_may_have_been_made_again(workspac
         done(workspace, each)
     assert done(workspace, chat).reused  # from the same split, which names the raw records that it was first made from
     done(workspace, near)
-    done(workspace, step("report", "d", reads_chat, reads_near))
+    assert set(done(workspace, step("report", "d", reads_chat, reads_near)).inputs) == {reads_chat.key, reads_near.key}
 
 
 def test_what_was_collected_is_not_looked_into(workspace: Workspace):
@@ -171,4 +171,4 @@ def test_what_was_collected_is_not_looked_into(workspace: Workspace):
     old = newest(workspace, "raw", "documents").directory
     done(workspace, step("raw", "other"))
     shutil.rmtree(old)
-    done(workspace, step("report", "b", READS_SPLIT))
+    assert set(done(workspace, step("report", "b", READS_SPLIT)).inputs) == {READS_SPLIT.key}

@@ -156,6 +156,42 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
+def learned_table(findings: Sequence[Finding], sets: Iterable[str], kind: str) -> str:
+    """Every metric of each set of unseen examples, in 16 bit; ``kind``: what the examples are called."""
+    rows = [row for name in sets for row in pick(findings, pages=name, variant="base", condition="as_is")]
+    return table(
+        [f"unseen {kind}", "metric", "16 bit weights"], ([f"{row.pages} ({row.num_pages})", row.metric, told(row)] for row in rows)
+    )
+
+
+def controls_table(findings: Sequence[Finding], sets: Iterable[str], kind: str, *, first_alone: bool = False) -> str:
+    """Each metric of each set under each condition, and its best floor; with ``first_alone`` the first metric of each."""
+    cells: list[list[str]] = []
+    for name in sets:
+        own = pick(findings, pages=name)
+        for metric in [*dict.fromkeys(row.metric for row in own)][: 1 if first_alone else None]:
+            rows = pick(own, metric=metric)
+            best = max((row for row in rows if row.variant.startswith("floor_")), key=lambda row: row.mean)
+            controlled = [told(row) for row in rows if row.variant == "base"]
+            cells.append([f"{name}: {metric}", *controlled, f"{told(best)} {best.variant}"])
+    return table([kind, "as they are", "gray", "another's", "best floor"], cells)
+
+
+def losses_table(findings: Sequence[Finding], held_out: str) -> str:
+    """The held-out loss with its own and with other pictures."""
+    return table(["pictures", "loss"], ([row.condition, told(row)] for row in pick(findings, pages=held_out)))
+
+
+def quantization_table(findings: Sequence[Finding], kind: str, kinds: str, *, without: str = "") -> str:
+    """What four and eight bits cost by each metric but ``without``, and their memory; ``kind``: what one example is called."""
+    cells: list[list[str]] = []
+    for row in findings:
+        if row.minus_base is not None and row.memory_bytes is not None and row.metric != without:
+            cost = f"{row.minus_base:.3f} ({row.minus_base_ci_low:.3f} to {row.minus_base_ci_high:.3f})"
+            cells.append([row.variant, f"{row.pages}: {row.metric}", told(row), cost, f"{row.memory_bytes / 1e6:.2f}"])
+    return table(["weights", kinds, "value", f"minus 16 bit, paired by {kind}", "memory in MB"], cells)
+
+
 def _reading(findings: Sequence[Finding]) -> str:
     metrics = list(dict.fromkeys(row.metric for row in findings))
     rows: list[list[str]] = []

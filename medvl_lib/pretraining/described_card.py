@@ -11,7 +11,7 @@ from pathlib import Path
 from medvl_lib.files import write_bytes
 from medvl_lib.labels import KELLGREN_LAWRENCE, LESIONS
 from medvl_lib.models.spec import ModelSpec
-from medvl_lib.pretraining.card import CARD, LOSS, hours, pick, table, told
+from medvl_lib.pretraining.card import CARD, LOSS, controls_table, hours, learned_table, losses_table, quantization_table
 from medvl_lib.pretraining.described import LOSS as HELD_OUT
 from medvl_lib.pretraining.described import SETS
 from medvl_lib.pretraining.examination import Finding
@@ -86,39 +86,7 @@ def write_card(
         question_share=LEARNED.question_share, chinese_share=LEARNED.chinese_share,
         num_examples=f"{sum(lesson.num_steps * lesson.num_examples for lesson in recipe.lessons):,}", num_steps=f"{recipe.num_steps:,}",
         learning_rate=recipe.learning_rate, num_warmup_steps=recipe.num_warmup_steps, hours=hours(steps), made_on=made_on,
-        validation_loss=last, learned=_learned(findings), controls=_controls(findings), losses=_losses(findings),
-        quantization=_quantization(findings),
+        validation_loss=last, learned=learned_table(findings, SETS, "pictures"),
+        controls=controls_table(findings, SETS, "pictures", first_alone=True), losses=losses_table(findings, HELD_OUT),
+        quantization=quantization_table(findings, "picture", "pictures", without="language_kept"),
     ).encode())  # fmt: skip
-
-
-def _learned(findings: Sequence[Finding]) -> str:
-    rows = [row for name in SETS for row in pick(findings, pages=name, variant="base", condition="as_is")]
-    return table(
-        ["unseen pictures", "metric", "16 bit weights"], ([f"{row.pages} ({row.num_pages})", row.metric, told(row)] for row in rows)
-    )
-
-
-def _controls(findings: Sequence[Finding]) -> str:
-    """The first metric of each set under each condition, and for each floor."""
-    cells: list[list[str]] = []
-    for name in SETS:
-        own = pick(findings, pages=name)
-        first = pick(own, metric=own[0].metric)
-        controlled = [row for row in first if row.variant == "base"]
-        floors = [row for row in first if row.variant.startswith("floor_")]
-        best = max(floors, key=lambda row: row.mean)
-        cells.append([f"{name}: {own[0].metric}", *(told(row) for row in controlled), f"{told(best)} {best.variant}"])
-    return table(["pictures", "as they are", "gray", "another's", "best floor"], cells)
-
-
-def _losses(findings: Sequence[Finding]) -> str:
-    return table(["pictures", "loss"], ([row.condition, told(row)] for row in pick(findings, pages=HELD_OUT)))
-
-
-def _quantization(findings: Sequence[Finding]) -> str:
-    cells: list[list[str]] = []
-    for row in findings:
-        if row.minus_base is not None and row.memory_bytes is not None and row.metric != "language_kept":
-            cost = f"{row.minus_base:.3f} ({row.minus_base_ci_low:.3f} to {row.minus_base_ci_high:.3f})"
-            cells.append([row.variant, f"{row.pages}: {row.metric}", told(row), cost, f"{row.memory_bytes / 1e6:.2f}"])
-    return table(["weights", "pictures", "value", "minus 16 bit, paired by picture", "memory in MB"], cells)

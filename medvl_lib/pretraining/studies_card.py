@@ -10,7 +10,7 @@ from pathlib import Path
 
 from medvl_lib.files import write_bytes
 from medvl_lib.models.spec import ModelSpec
-from medvl_lib.pretraining.card import CARD, LOSS, hours, pick, table, told
+from medvl_lib.pretraining.card import CARD, LOSS, controls_table, hours, learned_table, losses_table, quantization_table
 from medvl_lib.pretraining.examination import Finding
 from medvl_lib.pretraining.figures import draw_loss
 from medvl_lib.pretraining.recipe import PretrainingRecipe
@@ -86,39 +86,7 @@ def write_card(
     write_bytes(directory / CARD, TEXT.format(
         hub_id=spec.hub_id, family=spec.family, num_parameters=f"{num_parameters:,}", contents=contents,
         lessons=lessons[0].upper() + lessons[1:], learning_rate=recipe.learning_rate, num_warmup_steps=recipe.num_warmup_steps,
-        hours=hours(steps), made_on=made_on, validation_loss=last, learned=_learned(findings), controls=_controls(findings),
-        losses=_losses(findings), quantization=_quantization(findings),
+        hours=hours(steps), made_on=made_on, validation_loss=last,
+        learned=learned_table(findings, SETS, "studies"), controls=controls_table(findings, SETS, "studies"),
+        losses=losses_table(findings, HELD_OUT), quantization=quantization_table(findings, "study", "studies"),
     ).encode())  # fmt: skip
-
-
-def _learned(findings: Sequence[Finding]) -> str:
-    rows = [row for name in SETS for row in pick(findings, pages=name, variant="base", condition="as_is")]
-    return table(
-        ["unseen studies", "metric", "16 bit weights"], ([f"{row.pages} ({row.num_pages})", row.metric, told(row)] for row in rows)
-    )
-
-
-def _controls(findings: Sequence[Finding]) -> str:
-    """Each metric of each set under each condition, and the best floor."""
-    cells: list[list[str]] = []
-    for name in SETS:
-        own = pick(findings, pages=name)
-        for metric in dict.fromkeys(row.metric for row in own):
-            rows = pick(own, metric=metric)
-            best = max((row for row in rows if row.variant.startswith("floor_")), key=lambda row: row.mean)
-            controlled = [told(row) for row in rows if row.variant == "base"]
-            cells.append([f"{name}: {metric}", *controlled, f"{told(best)} {best.variant}"])
-    return table(["studies", "as they are", "gray", "another's", "best floor"], cells)
-
-
-def _losses(findings: Sequence[Finding]) -> str:
-    return table(["pictures", "loss"], ([row.condition, told(row)] for row in pick(findings, pages=HELD_OUT)))
-
-
-def _quantization(findings: Sequence[Finding]) -> str:
-    cells: list[list[str]] = []
-    for row in findings:
-        if row.minus_base is not None and row.memory_bytes is not None:
-            cost = f"{row.minus_base:.3f} ({row.minus_base_ci_low:.3f} to {row.minus_base_ci_high:.3f})"
-            cells.append([row.variant, f"{row.pages}: {row.metric}", told(row), cost, f"{row.memory_bytes / 1e6:.2f}"])
-    return table(["weights", "studies", "value", "minus 16 bit, paired by study", "memory in MB"], cells)

@@ -56,7 +56,6 @@ def encoder_steps(line: Line, profile: Profile) -> tuple[Step, ...]:
     computed = (training_recipe.MATCH_REVISION, captions.REVISION, images.REVISION)
 
     def write_index(call: Call) -> Mapping[str, Fact]:
-        call.require_made_together(encoder.key)
         from medvl_lib.models.embedding import embed_stored
         from medvl_lib.models.loading import load_encoder
 
@@ -66,7 +65,6 @@ def encoder_steps(line: Line, profile: Profile) -> tuple[Step, ...]:
         return case_index.write_index(call.directory, cases, vectors)
 
     def rank(call: Call) -> Mapping[str, Fact]:
-        call.require_made_together(encoder.key)
         from medvl_lib.models.embedding import BATCH, embed_stored, embed_texts
         from medvl_lib.models.loading import give_memory_back, load_encoder
         from medvl_lib.models.siglip import canonical
@@ -93,7 +91,6 @@ def encoder_steps(line: Line, profile: Profile) -> tuple[Step, ...]:
         return _served_instead(workspace, line, inputs[encoder.key].fingerprint)
 
     def retrieve(call: Call) -> Mapping[str, Fact]:
-        call.require_made_together(encoder.key, f"{INDEX}/{name}")
         from medvl_lib.models.embedding import embed_stored
         from medvl_lib.models.loading import load_encoder
 

@@ -52,7 +52,6 @@ def judging_steps(line: Line, profile: Profile) -> tuple[Step, ...]:
         return "" if champion is None else champion.data_version
 
     def predict(call: Call) -> Mapping[str, Fact]:
-        call.require_made_together(*(one.key for one in beside))
         start_server(profile)  # before torch is imported here
         from medvl_lib.evaluation.answering import Weights
         from medvl_lib.evaluation.predict import write_predictions

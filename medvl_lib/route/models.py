@@ -171,7 +171,6 @@ def train_step(
     name = line.name
 
     def write(call: Call) -> Mapping[str, Fact]:
-        call.require_made_together(f"{CASES}/{name}")
         from medvl_lib.training.route import train
 
         stored, chat_directory, start = ImageStore(call.workspace.images), call.read("chat", name), call.read(weights.step, name)

@@ -76,6 +76,8 @@ class State:
     previous: Served | None = None
     """What was served before; None where that was the base model as it is."""
     hold: Hold | None = None
+    withdrawn: tuple[str, ...] = ()
+    """Data versions that a person took back: no decision of the gate serves them again."""
 
 
 def read_state(workspace: Workspace, line: str) -> State:
@@ -83,11 +85,12 @@ def read_state(workspace: Workspace, line: str) -> State:
     path = workspace.served(line)
     if not path.is_file():
         return State()
-    found: dict[str, Any] = {"previous": None, "hold": None, **read_json(path)}  # a file from before there were rollbacks has neither
-    previous, hold = found.pop("previous"), found.pop("hold")
+    others = {"previous": None, "hold": None, "withdrawn": []}  # a file from before there were rollbacks has none of them
+    found: dict[str, Any] = {**others, **read_json(path)}
+    previous, hold, withdrawn = (found.pop(name) for name in others)
     return State(
         served=Served(**found) if found else None, previous=None if previous is None else Served(**previous),
-        hold=None if hold is None else Hold(**hold),
+        hold=None if hold is None else Hold(**hold), withdrawn=tuple(withdrawn),
     )  # fmt: skip
 
 
@@ -95,7 +98,7 @@ def write_state(workspace: Workspace, line: str, state: State) -> None:
     """Replace all of it at once: nobody sees a pointer that has moved and is not held yet."""
     served = {} if state.served is None else asdict(state.served)
     others = {name: None if value is None else asdict(value) for name, value in (("previous", state.previous), ("hold", state.hold))}
-    write_json(workspace.served(line), {**served, **others})
+    write_json(workspace.served(line), {**served, **others, "withdrawn": list(state.withdrawn)})
 
 
 def pointer_lock(workspace: Workspace, line: str) -> FileLock:
@@ -115,7 +118,8 @@ def move_pointer(workspace: Workspace, served: Served) -> bool:
     state = read_state(workspace, served.line)
     if state.served == served or state.hold is not None:
         return False
-    write_state(workspace, served.line, State(served=served, previous=state.served))
+    withdrawn = tuple(version for version in state.withdrawn if version != served.data_version)
+    write_state(workspace, served.line, State(served=served, previous=state.served, withdrawn=withdrawn))
     return True
 
 

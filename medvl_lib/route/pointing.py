@@ -75,9 +75,9 @@ class _Proposal(NamedTuple):
     served: Served
     reason: str
     is_stale: bool
-    """Whether the pointer has moved since, to something that the winner was never held against; or away from what this decision served."""
+    """Whether the pointer has moved since, to something that the winner was never held against; or the winner was withdrawn."""
     is_withdrawn: bool
-    """Whether the pointer was moved away from what this very decision served."""
+    """Whether a person took the winner back."""
 
 
 def _proposal(workspace: Workspace, line: Line, decided: Artifact) -> _Proposal | None:
@@ -88,9 +88,8 @@ def _proposal(workspace: Workspace, line: Line, decided: Artifact) -> _Proposal 
     predictions = predictions_of(workspace, line, decided)
     found = contenders_of(workspace, line, predictions)
     served, state = _served(line, winner, found[winner.challenger], decided, predictions), read_state(workspace, line.name)
-    pointer, previous = state.served, state.previous
-    now = found["base"].data_version if pointer is None else pointer.data_version
-    is_withdrawn = now != served.data_version and previous is not None and previous.decision == served.decision
+    now = found["base"].data_version if state.served is None else state.served.data_version
+    is_withdrawn = served.data_version in state.withdrawn
     return _Proposal(
         served=served, reason=winner.reasons[0], is_withdrawn=is_withdrawn,
         is_stale=is_withdrawn or now not in {decided.facts[CHAMPION], served.data_version},
@@ -103,7 +102,7 @@ def serve(workspace: Workspace, line: Line, decided: Artifact, compared: Artifac
     ``compared`` is the parity of these weights, which has passed: what is served says what was judged. Raises InputRefused for another one.
 
     Under a lock, and only while the pointer still names what the winner was judged against: of two decisions made beside each other the
-    second has beaten a champion that is no longer served. What was withdrawn is not served again by the decision that served it.
+    second has beaten a champion that is no longer served. What was withdrawn is not served again by any decision of the gate.
     """
     with pointer_lock(workspace, line.name):
         proposal = _proposal(workspace, line, decided)
@@ -112,8 +111,8 @@ def serve(workspace: Workspace, line: Line, decided: Artifact, compared: Artifac
             return Moved(served=None, sentence=f"{first.verdict}: {first.reasons[0]}; {what_is_served(workspace, line)}")
         served = proposal.served
         if proposal.is_withdrawn:
-            again = f"medvl override {line.name} {served.variant}, or a new decision, on other evidence"
-            withdrawn = f"{served.variant} was promoted by {served.decision} and withdrawn since: the same decision does not serve it again"
+            again = f"medvl override {line.name} {served.variant}, where a person wants it"
+            withdrawn = f"{served.variant} was promoted by {served.decision}, and was withdrawn before: the gate does not serve it again"
             return Moved(served=None, sentence=f"{withdrawn} ({again}); {what_is_served(workspace, line)}")
         if read_state(workspace, line.name).hold is not None:
             held = f"{served.variant} was promoted, and is not served: the pointer is held (medvl release {line.name})"
@@ -183,12 +182,19 @@ def roll_back(workspace: Workspace, line: Line, *, by: str, reason: str) -> Move
                 found="nothing was ever promoted: there is nothing to go back from", where=str(workspace.served(line.name)),
                 do=f"serve another variant by `medvl override {line.name}`",
             )  # fmt: skip
+        if state.previous is not None and state.previous.data_version in state.withdrawn:
+            raise InputRefused(
+                found=f"what was served before ({state.previous.variant}, {state.previous.data_version}) was withdrawn",
+                where=str(workspace.served(line.name)), do=f"say what is to be served: medvl override {line.name} VARIANT {SIGNED}",
+            )  # fmt: skip
         if state.previous is not None:
             named_by(workspace, state.previous)  # whole, and what was evaluated: or else it stays where it is
         record = _recorded(workspace, line, "rollback", state, by=by, reason=reason)
         since = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
         hold = Hold(by=override.visible(by), reason=override.visible(reason), since=since, record=record.fingerprint)
-        write_state(workspace, line.name, State(served=state.previous, previous=state.served, hold=hold))
+        taken_back = () if state.served is None else (state.served.data_version,)
+        withdrawn = tuple(dict.fromkeys((*state.withdrawn, *taken_back)))
+        write_state(workspace, line.name, State(served=state.previous, previous=state.served, hold=hold, withdrawn=withdrawn))
     said = f"rolled back by {hold.by}; {what_is_served(workspace, line)}"
     return Moved(served=state.previous, sentence=said if _is_compared(workspace, line) else f"{said}; {_to_be_compared(line)}")
 
@@ -205,7 +211,7 @@ def release(workspace: Workspace, line: Line, *, by: str, reason: str) -> Moved:
         write_state(workspace, line.name, replace(state, hold=None))
     again = (
         f"what was promoted meanwhile is served after {line.name}/parity and {line.name}/served_model were materialized; "
-        f"what was withdrawn is not, by the same decision (medvl override {line.name})"
+        f"what was withdrawn is served again by a person alone (medvl override {line.name})"
     )
     return Moved(served=None, sentence=f"released by {override.visible(by)}; {what_is_served(workspace, line)}; {again}")
 

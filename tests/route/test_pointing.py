@@ -336,24 +336,41 @@ def test_what_is_promoted_while_the_pointer_is_held_is_not_served_and_it_is_said
     assert _serve(workspace, third).served is not None
 
 
-def test_what_was_withdrawn_is_not_served_again_by_the_same_decision(workspace: Workspace):
+def test_what_was_withdrawn_is_served_again_by_a_person_alone(workspace: Workspace):
     old, new = _trained(workspace, "old"), _trained(workspace, "new")
     _serve(workspace, _decision(workspace, old))
     decision = _decision(workspace, new, against=old.data_version)
     _serve(workspace, decision)
     roll_back(workspace, DOCUMENTS, **ADLER)
     moved = release(workspace, DOCUMENTS, by="Dr. Berg", reason="it was the scanner")
-    assert "what was withdrawn is not, by the same decision" in moved.sentence
-    assert would_be_served(workspace, DOCUMENTS, decision).data_version == old.data_version
-    moved = _serve(workspace, decision, compared=old.data_version)
-    assert (moved.served, _pointer(workspace).data_version) == (None, old.data_version)
-    assert moved.sentence.startswith(
-        f"adapter was promoted by {decision.fingerprint} and withdrawn since: the same decision does not serve it again "
-        "(medvl override documents adapter, or a new decision, on other evidence); documents serves adapter"
-    )
-    again = _decision(workspace, new, against=old.data_version, look=2)
-    assert would_be_served(workspace, DOCUMENTS, again).data_version == new.data_version
-    assert _serve(workspace, again).served == _pointer(workspace)
+    assert "what was withdrawn is served again by a person alone" in moved.sentence
+    later = _decision(workspace, new, against=old.data_version, look=2)  # what the next run decides, on the same answers
+    for decided in (decision, later):
+        assert would_be_served(workspace, DOCUMENTS, decided).data_version == old.data_version
+        moved = _serve(workspace, decided, compared=old.data_version)
+        assert (moved.served, _pointer(workspace).data_version) == (None, old.data_version)
+        assert moved.sentence.startswith(
+            f"adapter was promoted by {decided.fingerprint}, and was withdrawn before: the gate does not serve it again "
+            "(medvl override documents adapter, where a person wants it); documents serves adapter"
+        )
+    with pytest.raises(InputRefused, match="was withdrawn") as refused:
+        roll_back(workspace, DOCUMENTS, by="Dr. Berg", reason="there and back")
+    assert "medvl override documents" in refused.value.do
+    assert serve_anyway(workspace, DOCUMENTS, "adapter", by="Dr. Berg", reason="it was the scanner").served is not None
+    assert _pointer(workspace).data_version == new.data_version
+    assert _serve(workspace, later).served is None  # it is what is served, and no longer withdrawn
+    assert read_state(workspace, "documents").withdrawn == ()
+
+
+def test_what_was_withdrawn_stays_so_whatever_is_served_in_between(workspace: Workspace):
+    old, new, third = (_trained(workspace, name) for name in ("old", "new", "third"))
+    _serve(workspace, _decision(workspace, old))
+    _serve(workspace, _decision(workspace, new, against=old.data_version))
+    roll_back(workspace, DOCUMENTS, **ADLER)
+    release(workspace, DOCUMENTS, by="Dr. Berg", reason="it was the scanner")
+    assert _serve(workspace, _decision(workspace, third, against=old.data_version)).served is not None
+    assert _serve(workspace, _decision(workspace, new, against=third.data_version)).served is None
+    assert _pointer(workspace).data_version == third.data_version
 
 
 def test_one_can_go_back_to_the_base_model_and_not_on_from_there_while_it_is_held(workspace: Workspace):

@@ -85,7 +85,7 @@ def read_state(workspace: Workspace, line: str) -> State:
     path = workspace.served(line)
     if not path.is_file():
         return State()
-    others = {"previous": None, "hold": None, "withdrawn": []}  # a file from before there were rollbacks has none of them
+    others: dict[str, Any] = {"previous": None, "hold": None, "withdrawn": []}  # a file from before there were rollbacks has none of them
     found: dict[str, Any] = {**others, **read_json(path)}
     previous, hold, withdrawn = (found.pop(name) for name in others)
     return State(

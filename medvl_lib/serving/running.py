@@ -18,7 +18,8 @@ from fastapi import FastAPI
 from medvl_lib.errors import MedVLError
 from medvl_lib.hardware import Profile
 from medvl_lib.lines import Line
-from medvl_lib.serving.app import Counter, make_app
+from medvl_lib.serving.app import make_app
+from medvl_lib.serving.counter import Counter
 from medvl_lib.serving.resident import load_resident
 from medvl_lib.serving.served import ServedModel, is_current, served_model
 from medvl_lib.workspace import Workspace
@@ -93,7 +94,7 @@ def run(serving: Serving, listening: socket.socket) -> None:
 def counter_of(serving: Serving) -> Counter:
     """What the application serves: this model, until the pointer names another."""
     return Counter(
-        model=serving.model, compared=serving.compared, device=serving.profile.device, extraction_request=serving.line.extraction_request,
+        model=serving.model, compared=serving.compared, line=serving.line, profile=serving.profile, workspace=serving.workspace,
         load=partial(load_resident, serving.model, serving.line, serving.profile),
         is_current=partial(is_current, serving.workspace, serving.model), newer=partial(_newer, serving), api_key=serving.api_key,
     )  # fmt: skip

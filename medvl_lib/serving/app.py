@@ -61,12 +61,14 @@ def make_app(counter: Counter, add_page: Callable[[FastAPI, Now, Desk], None] = 
         form_limits={"max_files": MAX_FILES, "max_fields": MAX_FIELDS, "max_part_size": 4 * MAX_PROMPT_CHARACTERS},
     )  # fmt: skip
     add_problems(app)
-    for router in (
+    routers = (
         health_router(now, desk), documents_router(now, desk, cases), cases_router(now, cases), benchmark_router(now),
         chat_router(now, desk), reference_router(app),
-    ):  # fmt: skip
+    )  # fmt: skip
+    for router in routers:
         app.include_router(router)
-    paths = frozenset(route.path for route in app.routes if isinstance(route, Route))
+    routes = [route for router in (app.router, *routers) for route in router.routes]
+    paths = frozenset(route.path for route in routes if isinstance(route, Route))
     app.add_middleware(Guard, api_key=counter.api_key, paths=paths)
     _describe(app)
     add_page(app, now, desk)

@@ -52,13 +52,13 @@ class OpenAIRefusal(BaseModel):
     error: OpenAIError
 
 
-def problem(path: str, status: int, detail: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
-    """A refusal of a request to this path."""
+def problem(path: str, status: int, detail: str, headers: Mapping[str, str] | None = None, *, param: str | None = None) -> JSONResponse:
+    """A refusal of a request to this path, perhaps because of one parameter."""
     said = dict(headers or {})
     if status in RETRIED:
         said.setdefault("Retry-After", RETRY_SECONDS)
     if path.startswith(OPENAI_PATHS):
-        return JSONResponse(openai_error(status, detail).model_dump(), status_code=status, headers=said)
+        return JSONResponse(openai_error(status, detail, param).model_dump(), status_code=status, headers=said)
     return JSONResponse(details(status, detail).model_dump(), status_code=status, headers=said, media_type="application/problem+json")
 
 
@@ -67,12 +67,12 @@ def details(status: int, detail: str) -> ProblemDetails:
     return ProblemDetails(type="about:blank", title=HTTPStatus(status).phrase, status=status, detail=detail)
 
 
-def openai_error(status: int, detail: str) -> OpenAIRefusal:
+def openai_error(status: int, detail: str, param: str | None = None) -> OpenAIRefusal:
     """The same refusal in the words of OpenAI's clients."""
     kinds = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
     kind = kinds.get(status, "server_error" if status >= 500 else "invalid_request_error")
     code = "model_not_found" if status == HTTPStatus.NOT_FOUND else None
-    return OpenAIRefusal(error=OpenAIError(message=detail, type=kind, param=None, code=code))
+    return OpenAIRefusal(error=OpenAIError(message=detail, type=kind, param=param, code=code))
 
 
 def add_problems(app: FastAPI) -> None:
@@ -88,8 +88,9 @@ def add_problems(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
-        said = [f"{_place(found['loc'])}: {found['msg']}" for found in error.errors()[:MOST_ERRORS]]
-        return problem(request.url.path, 422, "; ".join(said))
+        errors = error.errors()[:MOST_ERRORS]
+        said = [f"{_place(found['loc'])}: {found['msg']}" for found in errors]
+        return problem(request.url.path, 422, "; ".join(said), param=_place(errors[0]["loc"][1:]) or None)
 
 
 MOST_ERRORS = 8  # a list of a million wrong parts is told by its first ones

@@ -16,11 +16,12 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse, StreamingResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
 from starlette.types import Receive, Scope, Send
 
 from medvl_lib.chat import Content, Message
@@ -36,6 +37,16 @@ from medvl_lib.serving.uploads import MAX_PICTURES, read_document
 
 MAX_MESSAGES = 64
 OPENAI_SEED = 2**63
+
+
+def _as_judged(value: float, told: float) -> float:
+    if value != told:
+        raise ValueError(f"the model answers as it was judged, greedily and once: send {told:g}, or leave it out")
+    return value
+
+
+Greedy = Annotated[float, AfterValidator(partial(_as_judged, told=0)), WithJsonSchema({"type": "number", "const": 0})]
+One = Annotated[float, AfterValidator(partial(_as_judged, told=1)), WithJsonSchema({"type": "number", "const": 1})]
 
 
 class Strict(BaseModel):
@@ -114,11 +125,11 @@ class ChatRequest(Strict):
     stream_options: StreamOptions | None = None
     max_tokens: int | None = Field(default=None, ge=1, le=2**31, description="Of the answer; never more than in the evaluation.")
     max_completion_tokens: int | None = Field(default=None, ge=1, le=2**31, description="The same.")
-    temperature: Literal[0] | None = Field(default=None, description="0, or left out: nothing is sampled, as in the evaluation.")
-    top_p: Literal[1] | None = None
-    n: Literal[1] | None = None
-    frequency_penalty: Literal[0] | None = None
-    presence_penalty: Literal[0] | None = None
+    temperature: Greedy | None = Field(default=None, description="0, or left out: nothing is sampled, as in the evaluation.")
+    top_p: One | None = Field(default=None, description="1, or left out.")
+    n: One | None = Field(default=None, description="1, or left out.")
+    frequency_penalty: Greedy | None = Field(default=None, description="0, or left out.")
+    presence_penalty: Greedy | None = Field(default=None, description="0, or left out.")
     logprobs: Literal[False] | None = None
     seed: int | None = Field(default=None, ge=-OPENAI_SEED, lt=OPENAI_SEED, description="Means nothing: nothing is sampled.")
     user: str | None = Field(default=None, description="Means nothing, and is not logged.")

@@ -1,6 +1,5 @@
 """``/embed`` and ``/similar``: a picture's place in the encoder's space, and the training cases nearest to it."""
 
-from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, File, Form, UploadFile
@@ -16,7 +15,7 @@ from medvl_lib.serving.problems import Problem
 
 MAX_COUNT = 50
 MAX_GROUPS = 32
-Files = Annotated[list[UploadFile], File(description="One picture.", default_factory=list)]
+Picture = Annotated[UploadFile, File(description="One picture, or a document of one page.")]
 Count = Annotated[int, Form(description="How many cases.", ge=1, le=MAX_COUNT)]
 Groups = Annotated[
     list[str],
@@ -59,14 +58,14 @@ def cases_router(now: Now, cases: Cases) -> APIRouter:
     router = APIRouter(tags=["similar cases"], responses=refusals(*ANSWERING, 404))
 
     @router.post("/embed")
-    async def embed(image: Files) -> Embedding:
+    async def embed(image: Picture) -> Embedding:
         """The unit vector of a picture, by the encoder that is served."""
         counter = now.counter
         encoder, vector = await cases.vector(counter, await _one(image))
         return Embedding(embedding=vector.tolist(), encoder=encoder.encoder.fingerprint, line=counter.line.name)
 
     @router.post("/similar")
-    async def similar(image: Files, not_of: Groups, count: Count = 5, language: Language = None) -> SimilarCases:
+    async def similar(image: Picture, not_of: Groups, count: Count = 5, language: Language = None) -> SimilarCases:
         """The training cases whose pictures are nearest to this one, never one of the same patient, as far as the patient is known."""
         counter = now.counter
         found = await cases.nearest(counter, await _one(image), count, language=language, not_of_groups=not_of)
@@ -75,8 +74,8 @@ def cases_router(now: Now, cases: Cases) -> APIRouter:
     return router
 
 
-async def _one(files: Sequence[UploadFile]) -> bytes:
-    shown = await shown_together(files)
+async def _one(file: UploadFile) -> bytes:
+    shown = await shown_together([file])
     if len(shown.pages) != 1:
         raise Problem(422, found=f"{len(shown.pages)} pictures", do="send one, in the form field image")
     return shown.pages[0]

@@ -36,7 +36,10 @@ from medvl_lib.serving.resident import Resident
 from medvl_lib.serving.uploads import MAX_PICTURES, read_document
 
 MAX_MESSAGES = 64
-OPENAI_SEED = 2**63
+STREAMED: dict[str, Any] = {
+    "description": "The completion; with stream: its pieces as server-sent events, the last of them [DONE].",
+    "content": {"text/event-stream": {"schema": {"type": "string"}}},
+}
 
 
 def _as_judged(value: float, told: float) -> float:
@@ -131,7 +134,7 @@ class ChatRequest(Strict):
     frequency_penalty: Greedy | None = Field(default=None, description="0, or left out.")
     presence_penalty: Greedy | None = Field(default=None, description="0, or left out.")
     logprobs: Literal[False] | None = None
-    seed: int | None = Field(default=None, ge=-OPENAI_SEED, lt=OPENAI_SEED, description="Means nothing: nothing is sampled.")
+    seed: int | None = Field(default=None, description="Means nothing: nothing is sampled.")
     user: str | None = Field(default=None, description="Means nothing, and is not logged.")
     store: Literal[False] | None = Field(default=None, description="Nothing is stored.")
 
@@ -207,7 +210,7 @@ def chat_router(now: Now, desk: Desk) -> APIRouter:
         """The one model that is served: its line."""
         return Models(data=[Model(id=now.counter.line.name)])
 
-    @router.post("/chat/completions", response_model=Completion)
+    @router.post("/chat/completions", response_model=Completion, responses={200: STREAMED})
     async def complete(asked: ChatRequest) -> Any:
         """Answer the last turn of a chat, whole or, with ``stream``, as server-sent events."""
         line = now.counter.line.name

@@ -51,6 +51,7 @@ class SimilarCases(BaseModel):
 
     cases: list[SimilarCase]
     line: str = Field(examples=["imaging"])
+    not_of_known: list[str] = Field(description="Of the patients that were named in not_of, those that the line knows.")
 
 
 def cases_router(now: Now, cases: Cases) -> APIRouter:
@@ -68,10 +69,19 @@ def cases_router(now: Now, cases: Cases) -> APIRouter:
     async def similar(image: Picture, not_of: Groups, count: Count = 5, language: Language = None) -> SimilarCases:
         """The training cases whose pictures are nearest to this one, never one of the same patient, as far as the patient is known."""
         counter = now.counter
-        found = await cases.nearest(counter, await _one(image), count, language=language, not_of_groups=not_of)
-        return SimilarCases(cases=[_shown(case) for case in found], line=counter.line.name)
+        picture, named = await _one(image), {patient: _groups(patient) for patient in not_of}
+        groups = [group for each in named.values() for group in each]
+        found = await cases.nearest(counter, picture, count, language=language, not_of_groups=groups)
+        known = [patient for patient, each in named.items() if not found.known_groups.isdisjoint(each)]
+        return SimilarCases(cases=[_shown(case) for case in found.cases], line=counter.line.name, not_of_known=known)
 
     return router
+
+
+def _groups(patient: str) -> tuple[str, str]:
+    """How a patient, or a document where no patient is known, is called in an index."""
+    dataset, _, name = patient.partition("/")
+    return patient, f"{dataset}/subject:{name}"
 
 
 async def _one(file: UploadFile) -> bytes:

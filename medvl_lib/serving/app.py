@@ -9,7 +9,7 @@ import logging
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from http import HTTPStatus
+from functools import partial
 from typing import Annotated
 
 from fastapi import FastAPI, File, Form, Request, Response, UploadFile
@@ -21,7 +21,8 @@ from starlette.formparsers import MultiPartParser
 
 from medvl_lib.errors import MedVLError
 from medvl_lib.evaluation.predictions import Prediction, Variant
-from medvl_lib.serving.desk import Desk, Status
+from medvl_lib.serving.desk import ANSWER_SECONDS, Coming, Desk, Status
+from medvl_lib.serving.door import Door, refusal
 from medvl_lib.serving.extraction import StatedFact, stated_facts
 from medvl_lib.serving.guard import Guard, problem
 from medvl_lib.serving.question import Question
@@ -100,6 +101,12 @@ class Counter:
     load: Callable[[], Resident]
     is_current: Callable[[], bool]
     """Whether the pointer still names ``model``."""
+    onto: Callable[[Resident], Resident | None] = lambda _: None
+    """The model made of another one's weights, where those are the same; see ``desk.Coming``."""
+    fits: Callable[[], bool] = lambda: False
+    """Whether it can be loaded while another one still answers."""
+    answer_seconds: float = ANSWER_SECONDS
+    """From a request to its whole answer, at most."""
     newer: Callable[[], "Counter | None"] = lambda: None
     """What the pointer names since, where it is another model; raises MedVLError where that may not be served."""
     api_key: str | None
@@ -108,7 +115,7 @@ class Counter:
 
 def make_app(counter: Counter) -> FastAPI:
     """The application; the model is loaded when it starts up, and another one when the pointer has moved."""
-    desk, now = Desk(counter.load), _Now(counter)
+    desk, now = Desk(counter.load, answer_seconds=counter.answer_seconds), _Now(counter, counter)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None, None]:
@@ -123,6 +130,7 @@ def make_app(counter: Counter) -> FastAPI:
         docs_url=None, redoc_url=None,  # these pages load scripts from elsewhere
         form_limits={"max_files": MAX_PICTURES, "max_fields": 4, "max_part_size": 4 * MAX_PROMPT_CHARACTERS},
     )  # fmt: skip
+    app.add_middleware(Door, require_room=desk.require_room)
     app.add_middleware(Guard, api_key=counter.api_key)
     _add_problems(app)
 
@@ -150,9 +158,10 @@ def make_app(counter: Counter) -> FastAPI:
 
 @dataclass(slots=True)
 class _Now:
-    """What is served now."""
+    """What is served now, and what is to be."""
 
     counter: Counter
+    told: Counter
 
 
 async def _follow_the_pointer(now: _Now, desk: Desk) -> None:
@@ -160,7 +169,7 @@ async def _follow_the_pointer(now: _Now, desk: Desk) -> None:
     while True:
         await asyncio.sleep(FOLLOW_SECONDS)
         try:
-            newer = await asyncio.to_thread(now.counter.newer)
+            newer = await asyncio.to_thread(now.told.newer)
         except MedVLError as error:  # what was rolled back has its reasons: it does not go on answering
             desk.refuse(error)
             continue
@@ -169,8 +178,8 @@ async def _follow_the_pointer(now: _Now, desk: Desk) -> None:
             continue
         desk.refuse(None)
         if newer is not None:
-            now.counter = newer
-            desk.exchange(newer.load)
+            now.told = newer
+            desk.exchange(Coming(load=newer.load, onto=newer.onto, fits=newer.fits, taken=partial(setattr, now, "counter", newer)))
 
 
 async def _contents(files: Sequence[UploadFile]) -> list[bytes]:
@@ -204,7 +213,7 @@ def _add_problems(app: FastAPI) -> None:
 
     @app.exception_handler(Problem)
     async def refused(_: Request, error: Problem) -> JSONResponse:
-        return problem(error.status, error.detail, {"Retry-After": "5"} if error.status == HTTPStatus.SERVICE_UNAVAILABLE else None)
+        return refusal(error)
 
     @app.exception_handler(HTTPException)
     async def failed(_: Request, error: HTTPException) -> JSONResponse:

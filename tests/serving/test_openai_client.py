@@ -144,8 +144,9 @@ def test_a_key_is_asked_for_in_the_clients_own_way(counter: Callable[..., Counte
         assert refused.value.type == "authentication_error"
 
 
-def test_a_picture_that_is_cut_short_ends_a_stream_with_an_error(client: openai.OpenAI):
+def test_a_picture_that_is_cut_short_is_refused_before_a_stream_begins(client: openai.OpenAI):
     whole = draw_picture("elsewhere", 1).png
-    with pytest.raises(openai.APIError) as refused:
+    with pytest.raises(openai.APIStatusError) as refused:
         list(client.chat.completions.create(model="documents", messages=shown(whole[: len(whole) // 2]), stream=True))
+    assert refused.value.status_code == 415
     assert "decoded to its end" in refused.value.message

@@ -218,10 +218,11 @@ def chat_router(now: Now, desk: Desk) -> APIRouter:
             raise Problem(404, found="a model that is not served here", do=f"ask for {line}, as /v1/models says")
         question, identifiers = await _question(asked)
         if asked.stream:
-            stack = AsyncExitStack()
-            pieces = await stack.enter_async_context(desk.stream(question))
             wants_usage = asked.stream_options is not None and asked.stream_options.include_usage
-            return Events(_events(pieces, line, identifiers, wants_usage=wants_usage), stack)
+            async with AsyncExitStack() as stack:
+                pieces = await stack.enter_async_context(desk.stream(question))
+                first = await anext(pieces, "")  # what cannot be answered has its own status: nothing was sent yet
+                return Events(_events(first, pieces, line, identifiers, wants_usage=wants_usage), stack.pop_all())
         resident, said = await desk.ask(question)
         completion = Completion(
             **_head(resident, line), choices=[Choice(message=Said(content=said.answer), finish_reason=_finish(said))], usage=_usage(said),
@@ -320,14 +321,16 @@ class Events(StreamingResponse):
             await super().__call__(scope, receive, send)
 
 
-async def _events(pieces: Pieces, line: str, identifiers: Sequence[Identifier], *, wants_usage: bool) -> AsyncIterator[str]:
+async def _events(
+    first: str, pieces: Pieces, line: str, identifiers: Sequence[Identifier], *, wants_usage: bool
+) -> AsyncIterator[str]:
     head = {**_head(pieces.resident, line), "object": "chat.completion.chunk"}
 
     def event(delta: dict[str, Any] | None, *, finish: str | None = None, **more: Any) -> str:
         choices = [] if delta is None else [{"index": 0, "delta": delta, "finish_reason": finish, "logprobs": None}]
         return _event({**head, "choices": choices, **more})
 
-    yield event({"role": "assistant", "content": ""})
+    yield event({"role": "assistant", "content": first})
     try:
         async for piece in pieces:
             yield event({"content": piece})

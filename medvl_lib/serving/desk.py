@@ -112,6 +112,11 @@ class Desk:
         return reasons.get(self._phase) or _reason(self._failure, says_where=False)
 
     @property
+    def num_pending(self) -> int:
+        """Questions that wait or are being answered."""
+        return len(self._pending)
+
+    @property
     def resident(self) -> Resident:
         """The model; a Problem where it is not there."""
         resident = self._resident
@@ -217,6 +222,7 @@ class Desk:
         """One step towards the model that is coming: at once, or its loading beside the other, or the wait for the end of the line."""
         with self._changed:
             coming, resident = self._coming, self._beside
+            is_beside = resident is not None
         if coming is None:
             return
         try:
@@ -229,13 +235,15 @@ class Desk:
                 self._become("loading")
                 self._resident = None
                 coming.taken()
-                gc.collect()  # its modules refer to each other, and two models may not fit
+                gc.collect()  # as below, and two models may not fit
                 resident = coming.load()
             resident.warm_up()
         except Exception as error:  # the reason stands in /health until something else is to be served
             self._settle(coming, None, error)
         else:
             self._settle(coming, resident, None)
+        if is_beside:
+            gc.collect()  # the weights of before: its modules refer to each other
 
     def _make_room(self, coming: Coming) -> None:
         """Load beside the model that answers, or let the line come to its end."""
@@ -282,7 +290,6 @@ class Desk:
                 self._line.popleft()
         for slot in waiting:
             self._fail(slot, self._not_ready())
-        gc.collect()
         reason = _reason(failure, says_where=True)
         LOG.log(logging.INFO if reason is None else logging.ERROR, "ready" if reason is None else f"not ready: {reason}")
 
@@ -385,6 +392,11 @@ class Pieces(AsyncIterator[str]):
 
     def __del__(self) -> None:
         self._slot.is_gone = True  # of whoever forgot ``async with``
+
+    @property
+    def num_pending(self) -> int:
+        """Questions that wait or are being answered."""
+        return len(self._pending)
 
     @property
     def resident(self) -> Resident:

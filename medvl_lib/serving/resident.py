@@ -21,7 +21,7 @@ from medvl_lib.evaluation.predictions import Condition, Prediction
 from medvl_lib.hardware import Profile
 from medvl_lib.images import Pictures
 from medvl_lib.lines import Line
-from medvl_lib.models.loading import Loaded, attach, free_bytes, give_memory_back, load, swap
+from medvl_lib.models.loading import Loaded, attach, free_bytes, load, swap
 from medvl_lib.models.weights import held_bytes
 from medvl_lib.prompts import render_opening
 from medvl_lib.serving.question import Question
@@ -233,7 +233,6 @@ def exchange_adapter(resident: Resident, model: ServedModel) -> Resident | None:
     old, new = resident.speaker.adapter, _adapter_name(model)
     loaded = resident.speaker.loaded if new == old else swap(_with_adapter(resident.speaker.loaded, model), old, new)
     speaker = replace(resident.speaker, variant=model.variant, loaded=loaded, adapter=new)
-    give_memory_back(speaker.profile)
     return replace(resident, model=model, speaker=speaker)
 
 

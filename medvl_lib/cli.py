@@ -5,6 +5,7 @@ parts on stderr. Each verb parses and prints; what it does stands in the room it
 """
 
 import argparse
+import json
 import math
 import os
 import secrets
@@ -293,14 +294,14 @@ def similar(arguments: argparse.Namespace) -> int:
 
 
 def describe(arguments: argparse.Namespace) -> int:
-    """Let what is served describe one picture file; who answers is told on standard error."""
+    """Let what is served describe one picture file; who answers, and in another language than asked, is told on standard error."""
     from medvl_lib.hardware import process_environment, profile_for
 
     settings = _checked_settings()
     workspace, profile = Workspace(root=settings.data_root), profile_for(settings).profile
     for name, value in process_environment(profile).items():  # before torch is imported
         os.environ.setdefault(name, value)
-    from medvl_lib.serving.describing import before_it, picture_in
+    from medvl_lib.serving.describing import before_it, keeps_language, picture_in
     from medvl_lib.serving.describing import describe as described
     from medvl_lib.serving.served import served_model
 
@@ -317,7 +318,13 @@ def describe(arguments: argparse.Namespace) -> int:
         for place, case in enumerate(found):
             where = "before the question" if place < num_fitting else f"left out, beyond {line.audit.max_tokens} tokens"
             print(f"{where}: {case.similarity:6.3f}  {case.pair_id}  {case.text}", file=sys.stderr)
-    print(described(path, arguments.language, model=model, line=line, profile=profile, cases=cases).answer)
+    answer = described(path, arguments.language, model=model, line=line, profile=profile, cases=cases).answer
+    is_in_language = keeps_language(answer, arguments.language)
+    if not is_in_language:
+        found = "in another language" if answer.strip() else "with nothing"
+        print(f"WRONG: asked in {arguments.language!r}, and answered {found}; the gate counts such an answer as failed", file=sys.stderr)
+    told = {"answer": answer, "language": arguments.language, "is_in_language": is_in_language, "variant": model.variant}
+    print(json.dumps(told, ensure_ascii=False) if arguments.json else answer)
     return 0
 
 
@@ -499,6 +506,7 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument(
         "--cases", action="store_true", help="put similar training cases before the question, as the condition retrieved_cases"
     )
+    verb.add_argument("--json", action="store_true", help="print the answer, and whether it is in the language asked for, for machines")
     verb.set_defaults(run=describe)
 
     verb = verbs.add_parser("sql", help="ask the published benchmark")

@@ -5,7 +5,7 @@ made from, and what was made of these since: parity, what is served. Out: the va
 may be.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,10 +90,10 @@ def _named(workspace: Workspace, line: str, evaluation_id: str) -> Artifact:
     return _last(found)
 
 
-def gather(workspace: Workspace, judged: Judged, shown: Mapping[str, str], now: Terms, without: Collection[str] = ()) -> Report:
+def gather(workspace: Workspace, judged: Judged, shown: Mapping[str, Sequence[str]], now: Terms, without: Collection[str] = ()) -> Report:
     """Everything that is known of an evaluation.
 
-    ``shown`` names the datasets whose rows, pictures and answers may be shown, and the licence for which their cards say so; ``now`` is
+    ``shown`` names the datasets whose rows, pictures and answers may be shown, and the licences under which they may be; ``now`` is
     what the settings say today; ``without`` names steps after the decision that are not told of. Raises InputMissing where a directory that
     it was made from is gone, InputRefused where one is damaged.
     """

@@ -365,6 +365,7 @@ DAMAGES: dict[str, dict[str, Damage]] = {
         "every_vector_has_the_length_one": rewritten(
             case_index.INDEX, case_index.IndexedCase, lambda rows: at(0, embedding=tuple(2 * value for value in rows[0].embedding))(rows)
         ),
+        "the_floor_is_that_of_validation": changed_json(case_index.COUNTS, similarity_floor=0.123456),
     },
     "retrieved_cases": {
         "columns_are_as_declared": added_column(retrieved_cases.RETRIEVED_CASES),
@@ -375,6 +376,7 @@ DAMAGES: dict[str, dict[str, Damage]] = {
             retrieved_cases.RETRIEVED_CASES, retrieved_cases.RetrievedCases,
             lambda rows: first_where(lambda row: row.cases, group_id=next(row for row in rows if row.cases).cases[0].group_id)(rows),
         ),
+        "no_case_is_below_the_floor": changed_json(retrieved_cases.SPEC, similarity_floor=1.5),
         "cases_come_the_most_similar_first": rewritten(
             retrieved_cases.RETRIEVED_CASES, retrieved_cases.RetrievedCases,
             lambda rows: [

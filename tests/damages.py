@@ -67,6 +67,12 @@ def like_the_first(*names: str, other: Callable[[Any], bool] = lambda _: True) -
     return change
 
 
+def picture_of_another_in_its_split(rows: Rows) -> Rows:
+    """The picture of the first row stands under another patient of the same split, too."""
+    other = next(place for place, row in enumerate(rows) if row.split == rows[0].split and row.group_id != rows[0].group_id)
+    return at(other, image_ids=rows[0].image_ids)(rows)
+
+
 def repeated(rows: Rows) -> Rows:
     """The first row twice."""
     return [*rows, rows[0]]
@@ -310,6 +316,7 @@ DAMAGES: dict[str, dict[str, Damage]] = {
         "every_pair_has_a_split": rewritten(split.SPLIT, split.SplitRow, like_the_first("pair_id")),
         "no_group_in_two_splits": rewritten(split.SPLIT, split.SplitRow, like_the_first("group_id", **IS_TEST)),
         "no_image_in_two_splits": rewritten(split.SPLIT, split.SplitRow, like_the_first("image_ids", **IS_TEST)),
+        "no_image_of_two_groups": rewritten(split.SPLIT, split.SplitRow, picture_of_another_in_its_split),
         "train_is_not_empty": rewritten(
             split.SPLIT, split.SplitRow, lambda rows: [replace(row, split="test") if row.split == "train" else row for row in rows]
         ),
@@ -356,6 +363,7 @@ DAMAGES: dict[str, dict[str, Damage]] = {
     "encoder": {
         **{name: damage for name, damage in TRAINED.items() if name != "only_language_layers_are_adapted"},
         "loss_fell": rewritten(TRAINING_STEPS, TrainingStep, at(-1, loss=1e6)),
+        "texts_are_read_whole": changed_json(SUMMARY, num_cut_texts=3),
         "temperature_stays_finite": rewritten(MATCHING_STEPS, MatchingStep, at(1, temperature=float("inf"))),
     },
     "index": {

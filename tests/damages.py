@@ -100,6 +100,11 @@ def shown_to_work(directory: Path) -> None:
     rewritten(promotion.PROMOTION_DECISIONS, promotion.Decision, at(0, beats_the_floors=True, uses_the_image=True))(directory)
 
 
+def read_whole(directory: Path) -> None:
+    """As if the small route's encoder, which is shown pages of text, could read them to their ends."""
+    changed_json(SUMMARY, num_cut_texts=0)(directory)
+
+
 def added_column(file: str) -> Damage:
     """A column that nobody declared."""
 

@@ -71,6 +71,9 @@ RULES = (
         name="temperature_stays_finite", sentence="Temperature and bias of the loss are finite after every step.",
         holds=temperature_stays_finite,
     ),
-    Rule(name="texts_are_read_whole", sentence="No text is longer than what the encoder reads.", holds=texts_are_read_whole, is_blocking=False),
+    Rule(
+        name="texts_are_read_whole", sentence="No text is longer than what the encoder reads.", holds=texts_are_read_whole,
+        is_blocking=False,
+    ),
 )  # fmt: skip
 """What must be true of a trained encoder: what must be of an adapter, but for the linears of a language model, which it has not."""

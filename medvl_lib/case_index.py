@@ -1,11 +1,16 @@
 """The index of cases: what an encoder makes of the training pictures, and which of them are nearest to another picture. No torch here.
 
-In: captioned pictures of the training split with their unit vectors; later a vector that is looked for. Out: ``index.parquet``, and
-``Neighbour`` rows, found by DuckDB in the file itself. A case of a patient who is named is never a neighbour, and one of another split
-never stands in an index: its text would be the answer. Making vectors belongs to ``models.embedding``.
+In: captioned pictures of the training split with their unit vectors, and those of the validation split; later a vector that is looked for.
+Out: ``index.parquet``, a floor of similarity, and ``Neighbour`` rows, found by DuckDB in the file itself. A case of a patient who is named
+is never a neighbour, and one of another split never stands in an index: its text would be the answer. Making vectors belongs to
+``models.embedding``.
+
+**The floor.** Something is always nearest, to a picture of another kind as well. How near a case lies to a picture of the line's own kind
+is seen on the validation pictures, which neither the index nor the test set holds: the floor is what 19 of 20 of them reach. So one in
+twenty of the line's own pictures is wrongly said to have no similar case; how many of another kind have one depends on the encoder.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, NamedTuple
@@ -18,12 +23,15 @@ from medvl_lib.files import read_json, write_json
 from medvl_lib.pairs import Split
 from medvl_lib.provenance import Fact, Outcome
 from medvl_lib.rules import columns_are_as_declared, no_rows, rule, stream
-from medvl_lib.tables import Column, Float32, num_rows, write_table
+from medvl_lib.tables import Column, Float32, num_rows, read_column, write_table
 
-REVISION = 1  # first version, with models.embedding
+REVISION = 2  # a floor of similarity
 STEP = "index"  # which writes it
 INDEX = "index.parquet"
 COUNTS = "counts.json"
+HELD_BACK = "held_back.parquet"
+BELOW_FLOOR = 0.05  # share of the validation pictures whose nearest case is less similar than the floor
+FEWEST_HELD_BACK = 20  # pictures: of fewer the floor would be the smallest of them, or less than that
 LONGEST_ERROR = 1e-4  # of a unit vector in 32 bits: its length is 1 to 1e-6
 
 
@@ -42,6 +50,15 @@ class IndexedCase:
     embedding: Annotated[tuple[Float32, ...], Column("unit vector of the picture")]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldBackPicture:
+    """A validation picture, and how near the nearest case lies to it."""
+
+    image_id: Annotated[str, Column("SHA-256 of the picture's stored bytes")]
+    group_id: Annotated[str, Column("dataset and patient, or document where no patient is known")]
+    similarity: Annotated[float, Column("largest cosine of the picture and a case of another patient, -1 to 1")]
+
+
 class Neighbour(NamedTuple):
     """A case, and how similar its picture is to the one that was looked for."""
 
@@ -55,11 +72,49 @@ class Neighbour(NamedTuple):
     licence: str
 
 
-def write_index(directory: Path, captions: Sequence[CaptionedImage], vectors: NDArray[np.float32]) -> dict[str, Fact]:
-    """Write a row per captioned picture of the training split; returns how many there are, and of how many numbers a vector has."""
-    write_json(directory / COUNTS, {"num_captioned_pictures": len(captions)})
+class Embedded(NamedTuple):
+    """Captioned pictures and their unit vectors (N, D)."""
+
+    captions: Sequence[CaptionedImage]
+    vectors: NDArray[np.float32]
+
+
+def write_index(directory: Path, cases: Embedded, held_back: Embedded) -> dict[str, Fact]:
+    """Write a row per captioned picture of the training split (``cases``), and how near one lies to each of the validation split.
+
+    Returns how many there are, of how many numbers a vector has, and the floor.
+    """
+    captions, vectors = cases
     num_cases = write_table(directory / INDEX, IndexedCase, (_case(item, vector) for item, vector in zip(captions, vectors, strict=True)))
-    return {"num_cases": num_cases, "num_pictures": len({item.image_id for item in captions}), "width": vectors.shape[1]}
+    nearest_ones = list(_held_back(cases, held_back))
+    write_table(directory / HELD_BACK, HeldBackPicture, nearest_ones)
+    floor = _floor([one.similarity for one in nearest_ones])
+    write_json(directory / COUNTS, {"num_captioned_pictures": len(captions), "similarity_floor": floor})
+    return {
+        "num_cases": num_cases, "num_pictures": len({item.image_id for item in captions}), "width": vectors.shape[1],
+        "num_held_back_pictures": len(nearest_ones), "similarity_floor": floor,
+    }  # fmt: skip
+
+
+def _held_back(cases: Embedded, held_back: Embedded) -> Iterator[HeldBackPicture]:
+    """Each picture once; none where no case is of another patient and picture."""
+    groups, pictures = (np.array([getattr(item, name) for item in cases.captions]) for name in ("group_id", "image_id"))
+    once = {item.image_id: (item, vector) for item, vector in zip(*held_back, strict=True)}
+    for item, vector in once.values():
+        is_other = (groups != item.group_id) & (pictures != item.image_id)
+        if is_other.any():
+            similarity = float(np.clip((cases.vectors[is_other] @ vector).max(), -1, 1))
+            yield HeldBackPicture(image_id=item.image_id, group_id=item.group_id, similarity=similarity)
+
+
+def _floor(similarities: Sequence[float]) -> float | None:
+    """What all but ``BELOW_FLOOR`` of them reach; None of too few."""
+    return float(np.quantile(similarities, BELOW_FLOOR, method="lower")) if len(similarities) >= FEWEST_HELD_BACK else None
+
+
+def similarity_floor(directory: Path) -> float | None:
+    """Below which a case is like the picture in nothing; None where too few validation pictures said so, as in an index made before."""
+    return read_json(directory / COUNTS).get("similarity_floor")
 
 
 def _case(item: CaptionedImage, vector: NDArray[np.float32]) -> IndexedCase:
@@ -124,9 +179,17 @@ def every_vector_has_the_length_one(directory: Path) -> Outcome:
     return no_rows("vectors have another length than 1", question, index=directory / INDEX, error=LONGEST_ERROR)
 
 
+def the_floor_is_that_of_validation(directory: Path) -> Outcome:
+    """The floor is what the written similarities of the validation pictures give."""
+    similarities = list(read_column(directory / HELD_BACK, "similarity"))
+    expected, found = _floor(similarities), similarity_floor(directory)
+    return Outcome(passed=found == expected, found=f"floor {found}, and {expected} by {len(similarities)} validation pictures")
+
+
 RULES = (
-    columns_are_as_declared({INDEX: IndexedCase}),
+    columns_are_as_declared({INDEX: IndexedCase, HELD_BACK: HeldBackPicture}),
     rule(every_training_picture_has_its_place, "Every captioned picture of the training split stands in the index, and once."),
     rule(no_case_is_held_out, "No case of the index is of the validation or test split."),
     rule(every_vector_has_the_length_one, "Every embedding has the length 1."),
+    rule(the_floor_is_that_of_validation, "The floor of similarity is what 19 of 20 validation pictures reach."),
 )

@@ -5,6 +5,7 @@ parts on stderr. Each verb parses and prints; what it does stands in the room it
 """
 
 import argparse
+import json
 import math
 import os
 import secrets
@@ -22,6 +23,7 @@ from medvl_lib.workspace import Workspace
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from medvl_lib.case_index import Neighbour
     from medvl_lib.doctor import Finding
     from medvl_lib.lines import Line
 
@@ -276,31 +278,45 @@ def serve(arguments: argparse.Namespace) -> int:
 
 
 def similar(arguments: argparse.Namespace) -> int:
-    """Print the training cases whose pictures are nearest to one: similarity, pair, and what is said of it."""
+    """Print the training cases whose pictures are nearest to one: similarity, pair, and what is said of it; also those below the floor."""
     from medvl_lib.hardware import process_environment, profile_for
 
     settings = _checked_settings()
     profile, path = profile_for(settings).profile, Path(arguments.image)
     for name, value in process_environment(profile).items():  # before torch is imported
         os.environ.setdefault(name, value)
+    from medvl_lib.serving.cases import floor_of
     from medvl_lib.serving.cases import similar as nearest_cases
     from medvl_lib.serving.describing import picture_in
 
-    workspace = Workspace(root=settings.data_root)
-    for found in nearest_cases(workspace, _line(settings, arguments.line), profile, picture_in(path), str(path), arguments.count):
-        print(f"{found.similarity:6.3f}  {found.pair_id}  {found.text}")
+    workspace, line = Workspace(root=settings.data_root), _line(settings, arguments.line)
+    found = nearest_cases(workspace, line, profile, picture_in(path), str(path), arguments.count)
+    floor = floor_of(workspace, line)
+    for case in found:
+        print(f"{case.similarity:6.3f}  {'' if _is_alike(case, floor) else 'below the floor  '}{case.pair_id}  {case.text}")
+    print(_said_of_floor(floor), file=sys.stderr)
     return 0
 
 
+def _is_alike(case: "Neighbour", floor: float | None) -> bool:
+    return floor is None or case.similarity >= floor
+
+
+def _said_of_floor(floor: float | None) -> str:
+    if floor is None:
+        return "NOTE: the index knows no floor of similarity, so the nearest cases may be like the picture in nothing"
+    return f"floor of similarity: {floor:.3f}, which 19 of 20 validation pictures reach; a case below it is like the picture in nothing"
+
+
 def describe(arguments: argparse.Namespace) -> int:
-    """Let what is served describe one picture file; who answers is told on standard error."""
+    """Let what is served describe one picture file; who answers, and in another language than asked, is told on standard error."""
     from medvl_lib.hardware import process_environment, profile_for
 
     settings = _checked_settings()
     workspace, profile = Workspace(root=settings.data_root), profile_for(settings).profile
     for name, value in process_environment(profile).items():  # before torch is imported
         os.environ.setdefault(name, value)
-    from medvl_lib.serving.describing import before_it, picture_in
+    from medvl_lib.serving.describing import before_it, keeps_language, picture_in
     from medvl_lib.serving.describing import describe as described
     from medvl_lib.serving.served import served_model
 
@@ -308,16 +324,28 @@ def describe(arguments: argparse.Namespace) -> int:
     model, cases = served_model(workspace, line), list[str]()
     print(model.sentence, file=sys.stderr)
     if arguments.cases:
+        from medvl_lib.serving.cases import floor_of
         from medvl_lib.serving.cases import similar as nearest_cases
 
         count = line.evaluation.num_retrieved_cases
         found = nearest_cases(workspace, line, profile, picture_in(path), str(path), count, arguments.language)
-        cases = [case.text for case in found]
+        floor = floor_of(workspace, line)
+        cases = [case.text for case in found if _is_alike(case, floor)]  # the first ones: the most similar come first
         num_fitting = before_it([picture_in(path)], arguments.language, cases, model=model, line=line).num_cases
         for place, case in enumerate(found):
-            where = "before the question" if place < num_fitting else f"left out, beyond {line.audit.max_tokens} tokens"
+            where = (
+                "before the question" if place < num_fitting
+                else f"left out, beyond {line.audit.max_tokens} tokens" if place < len(cases) else "left out, below the floor"
+            )  # fmt: skip
             print(f"{where}: {case.similarity:6.3f}  {case.pair_id}  {case.text}", file=sys.stderr)
-    print(described(path, arguments.language, model=model, line=line, profile=profile, cases=cases).answer)
+        print(_said_of_floor(floor), file=sys.stderr)
+    answer = described(path, arguments.language, model=model, line=line, profile=profile, cases=cases).answer
+    is_in_language = keeps_language(answer, arguments.language)
+    if not is_in_language:
+        found = "in another language" if answer.strip() else "with nothing"
+        print(f"WRONG: asked in {arguments.language!r}, and answered {found}; the gate counts such an answer as failed", file=sys.stderr)
+    told = {"answer": answer, "language": arguments.language, "is_in_language": is_in_language, "variant": model.variant}
+    print(json.dumps(told, ensure_ascii=False) if arguments.json else answer)
     return 0
 
 
@@ -499,6 +527,7 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument(
         "--cases", action="store_true", help="put similar training cases before the question, as the condition retrieved_cases"
     )
+    verb.add_argument("--json", action="store_true", help="print the answer, and whether it is in the language asked for, for machines")
     verb.set_defaults(run=describe)
 
     verb = verbs.add_parser("sql", help="ask the published benchmark")

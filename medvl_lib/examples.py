@@ -6,7 +6,7 @@ same layout have another. Which rows are examples is the step's business.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,15 +23,15 @@ class Examples:
     file: str
     model: type[Any]
     """Its row model, with columns ``dataset`` and ``licence``."""
-    shown_licences: Mapping[str, str]
-    """Datasets whose cards say that they may be shown, and the licence for which they say so; every other row is withheld."""
+    shown_licences: Mapping[str, Sequence[str]]
+    """Of each dataset the licences under which its rows may be shown; every other row is withheld."""
 
 
 def render_examples(directory: Path, examples: Examples) -> str:
     """The rows that may be shown in Markdown; of the others the datasets and licences are told."""
     path = directory / examples.file
     rows = list(read_table(path, examples.model))
-    shown = [row for row in rows if examples.shown_licences.get(row.dataset) == row.licence]
+    shown = [row for row in rows if row.licence in examples.shown_licences.get(row.dataset, ())]
     names = [column.name for column in columns(examples.model)]
     table = [names, ["---"] * len(names), *([_cell(getattr(row, name)) for name in names] for row in shown)]
     parts = ["\n".join(f"| {' | '.join(line)} |" for line in table)] if shown else []

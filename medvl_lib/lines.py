@@ -26,6 +26,7 @@ from medvl_lib.evaluation.spec import EvaluationSpec, FurtherVariant
 from medvl_lib.hardware import PROFILES
 from medvl_lib.models.spec import LANGUAGE_TARGETS, TOWER_TARGETS, Family, ModelSpec
 from medvl_lib.pairs import Dataset
+from medvl_lib.retrieval import DIRECTIONS
 from medvl_lib.settings import Settings, nearest_of, override, require_known_names, unknown_key
 from medvl_lib.split import SplitSpec
 from medvl_lib.training.recipe import PACE, UPDATE, Handover, MatchRecipe, Recipe, Stage
@@ -213,9 +214,8 @@ IMAGING = Line(
     ),
     gate=Gate(
         primary_metric="class_agreement",
-        recall_guardrails=(
-            RecallGuardrail(direction="image_to_text", cutoff=5, margin=0.05),
-            RecallGuardrail(direction="text_to_image", cutoff=5, margin=0.05),
+        recall_guardrails=tuple(  # the first one found, which is what a look at one case shows, and the first five
+            RecallGuardrail(direction=direction, cutoff=cutoff, margin=0.05) for cutoff in (1, 5) for direction in DIRECTIONS
         ),
         max_failed_share=0.05,  # the guardrail of the language: answers in another one than asked, and empty or unreadable ones
     ),

@@ -2,7 +2,8 @@
 
 In: the chat directory, the index of the training cases, vectors of the pictures that are asked about, and a model directory whose tokenizer
 counts. Out: ``retrieved_cases.parquet``, which has the words to put before each question, and conversations with these words. A case of the
-same patient, of the same picture or of another split never stands there: it would be the answer. Making vectors belongs to
+same patient, of the same picture or of another split never stands there: it would be the answer; nor does one below the index's floor of
+similarity, which is like the picture in nothing. Making vectors belongs to
 ``models.embedding``; who is asked with cases and who without is told by the evaluation and the recipe.
 
     Which disease is it?     ->     Similar cases, found by their pictures:
@@ -32,7 +33,7 @@ from medvl_lib.rules import columns_are_as_declared, no_rows, outcome, rule, str
 from medvl_lib.tables import Column, Float32, TableWriter, num_rows, read_column, read_table, read_vectors, write_table
 from medvl_lib.tokenization import ModelReader, open_reader, tokenize
 
-REVISION = 1  # first version
+REVISION = 2  # none below the floor of similarity
 REVISIONS = (REVISION, case_index.REVISION)
 RETRIEVED_CASES, QUERIES, SPEC = "retrieved_cases.parquet", "queries.parquet", "spec.json"
 HEADINGS: Mapping[str, str] = {"en": "Similar cases, found by their pictures:", "zh": "图像相似的病例："}
@@ -73,8 +74,9 @@ class RetrievedCases:
     split: Annotated[Split, Column("where the pair went")]
     group_id: Annotated[str, Column("dataset and patient, or document where no patient is known")]
     image_ids: Annotated[tuple[str, ...], Column("SHA-256 of each picture of the question")]
-    cases: Annotated[tuple[Case, ...], Column("the most similar first; none where the training split has no other case in its language")]
+    cases: Annotated[tuple[Case, ...], Column("the most similar first; none where the training split has no similar one in its language")]
     preface: Annotated[str, Column("the words before the question; empty where there are no cases")]
+    num_unlike: Annotated[int, Column("cases that were left out, since they are less similar than the index's floor")]
     num_dropped: Annotated[int, Column("cases that were left out, the least similar first, since the conversation would be too long")]
     num_tokens: Annotated[int, Column("tokens of the whole conversation with its cases", unit="tokens")]
 
@@ -103,25 +105,33 @@ def write_retrieved_cases(
 
     ``max_tokens`` is the longest conversation that the line trains on: cases are dropped, the least similar first, until it is kept.
     """
-    write_json(directory / SPEC, {"splits": list(splits), "num_cases": num_cases, "max_tokens": max_tokens})
+    floor = case_index.similarity_floor(index)
+    write_json(directory / SPEC, {"splits": list(splits), "num_cases": num_cases, "max_tokens": max_tokens, "similarity_floor": floor})
     found = dict(_nearest(directory / QUERIES, index / INDEX, num_cases))
     reader = open_reader(model, images, max_pixels=max_pixels)
-    num_dropped = num_without = 0
+    num_dropped = num_without = num_unlike = 0
     with TableWriter(directory / RETRIEVED_CASES, RetrievedCases) as writer:
         conversations = (item for split in SPLITS if split in splits for item in read_conversations(conversations_path(chat, split)))
         pairs = {pair.pair_id: pair for pair in asked(chat, splits)}
         for conversation in conversations:
             pair = pairs[conversation.pair_id]
-            cases = found.get(conversation.pair_id, []) if pair.language in HEADINGS else []
+            nearest = found.get(conversation.pair_id, []) if pair.language in HEADINGS else []
+            cases = [case for case in nearest if floor is None or case.similarity >= floor]
+            num_unlike += len(nearest) - len(cases)
             kept = fitting(conversation, [case.text for case in cases], pair.language, reader, max_tokens)
             num_dropped += len(cases) - kept.num_cases
             num_without += not kept.num_cases
             writer.write(RetrievedCases(
                 pair_id=pair.pair_id, dataset=pair.dataset, split=pair.split, group_id=f"{pair.dataset}/{pair.group_id}",
                 image_ids=pair.image_ids, cases=tuple(cases[: kept.num_cases]), preface=kept.preface,
-                num_dropped=len(cases) - kept.num_cases, num_tokens=kept.num_tokens,
+                num_unlike=len(nearest) - len(cases), num_dropped=len(cases) - kept.num_cases, num_tokens=kept.num_tokens,
             ))  # fmt: skip
-    return {"num_conversations": writer.num_rows, "num_dropped_cases": num_dropped, "num_without_cases": num_without}
+    return {
+        "num_conversations": writer.num_rows,
+        "num_dropped_cases": num_dropped,
+        "num_unlike_cases": num_unlike,
+        "num_without_cases": num_without,
+    }
 
 
 class Fitting(NamedTuple):
@@ -245,6 +255,16 @@ def no_case_is_the_answer(directory: Path) -> Outcome:
     return no_rows("questions have a case that could be their answer", question, cases=directory / RETRIEVED_CASES)
 
 
+def no_case_is_below_the_floor(directory: Path) -> Outcome:
+    """Every case is at least as similar as the index's floor, where it has one."""
+    floor = read_json(directory / SPEC)["similarity_floor"]
+    return no_rows(
+        "questions have a case that is like their picture in nothing",
+        "select pair_id from read_parquet($cases) where len(list_filter(cases, lambda found: found.similarity < $floor)) > 0 order by 1",
+        cases=directory / RETRIEVED_CASES, floor=-2.0 if floor is None else floor,
+    )  # fmt: skip
+
+
 def cases_come_the_most_similar_first(directory: Path) -> Outcome:
     """Similarities are cosines and never rise, and no picture stands there twice."""
     question = """
@@ -281,6 +301,7 @@ RULES = (
     columns_are_as_declared({RETRIEVED_CASES: RetrievedCases, QUERIES: Query}),
     rule(every_question_was_looked_for, "Every question was looked for, and has at most as many cases as were asked for."),
     rule(no_case_is_the_answer, "No case is of the question's patient or picture, nor of the validation or test split."),
+    rule(no_case_is_below_the_floor, "No case is less similar to the question's picture than the index's floor."),
     rule(cases_come_the_most_similar_first, "Cases come the most similar first, and each picture once."),
     rule(the_words_are_those_of_the_cases, "The words before a question are those of its cases."),
     rule(questions_with_cases_fit, "No question with its cases is longer than the most tokens that are trained on."),

@@ -16,7 +16,7 @@ from typing import Annotated
 from medvl_lib.errors import MedVLError
 from medvl_lib.files import read_json, write_json
 from medvl_lib.pairs import PAIRS, SPLITS, Pair, Split
-from medvl_lib.provenance import Fact, Outcome
+from medvl_lib.provenance import Fact, Outcome, Rule
 from medvl_lib.rules import columns_are_as_declared, no_rows, rule, stream
 from medvl_lib.tables import Column, num_rows, read_table, write_table
 
@@ -132,6 +132,13 @@ def no_image_in_two_splits(directory: Path) -> Outcome:
     return no_rows("pictures are in two splits", question, split=directory / SPLIT)
 
 
+def no_image_of_two_groups(directory: Path) -> Outcome:
+    """No picture stands under two patients of a split: one of them is not whose picture it is, or both are one and count as two."""
+    question = """select distinct image_id from (select unnest(image_ids) as image_id, dataset, group_id, split from read_parquet($split))
+        group by image_id, split having count(distinct (dataset, group_id)) > 1 order by 1"""
+    return no_rows("pictures stand under two patients or documents", question, split=directory / SPLIT)
+
+
 def _has(directory: Path, split: Split) -> Outcome:
     counts = dict(stream("select split, count(*) from read_parquet($split) group by split", split=directory / SPLIT))
     count = int(counts.get(split, 0))
@@ -153,6 +160,12 @@ RULES = (
     rule(every_pair_has_a_split, "Every validated pair is in exactly one split."),
     rule(no_group_in_two_splits, "No patient, and no document where no patient is known, is in two splits."),
     rule(no_image_in_two_splits, "No picture is in two splits."),
+    Rule(
+        name="no_image_of_two_groups",
+        sentence="No picture stands under two patients or documents of a split.",
+        holds=no_image_of_two_groups,
+        is_blocking=False,
+    ),
     rule(train_is_not_empty, "There is at least one pair to train on."),
     rule(test_is_not_empty, "There is at least one pair to test with."),
 )

@@ -67,6 +67,12 @@ def like_the_first(*names: str, other: Callable[[Any], bool] = lambda _: True) -
     return change
 
 
+def picture_of_another_in_its_split(rows: Rows) -> Rows:
+    """The picture of the first row stands under another patient of the same split, too."""
+    other = next(place for place, row in enumerate(rows) if row.split == rows[0].split and row.group_id != rows[0].group_id)
+    return at(other, image_ids=rows[0].image_ids)(rows)
+
+
 def repeated(rows: Rows) -> Rows:
     """The first row twice."""
     return [*rows, rows[0]]
@@ -92,6 +98,11 @@ def unearned_promotion(rows: Rows) -> Rows:
 def shown_to_work(directory: Path) -> None:
     """No damage: what a few pairs cannot show is taken as shown, so that a damage is all that fails."""
     rewritten(promotion.PROMOTION_DECISIONS, promotion.Decision, at(0, beats_the_floors=True, uses_the_image=True))(directory)
+
+
+def read_whole(directory: Path) -> None:
+    """As if the small route's encoder, which is shown pages of text, could read them to their ends."""
+    changed_json(SUMMARY, num_cut_texts=0)(directory)
 
 
 def added_column(file: str) -> Damage:
@@ -310,6 +321,7 @@ DAMAGES: dict[str, dict[str, Damage]] = {
         "every_pair_has_a_split": rewritten(split.SPLIT, split.SplitRow, like_the_first("pair_id")),
         "no_group_in_two_splits": rewritten(split.SPLIT, split.SplitRow, like_the_first("group_id", **IS_TEST)),
         "no_image_in_two_splits": rewritten(split.SPLIT, split.SplitRow, like_the_first("image_ids", **IS_TEST)),
+        "no_image_of_two_groups": rewritten(split.SPLIT, split.SplitRow, picture_of_another_in_its_split),
         "train_is_not_empty": rewritten(
             split.SPLIT, split.SplitRow, lambda rows: [replace(row, split="test") if row.split == "train" else row for row in rows]
         ),
@@ -356,6 +368,7 @@ DAMAGES: dict[str, dict[str, Damage]] = {
     "encoder": {
         **{name: damage for name, damage in TRAINED.items() if name != "only_language_layers_are_adapted"},
         "loss_fell": rewritten(TRAINING_STEPS, TrainingStep, at(-1, loss=1e6)),
+        "texts_are_read_whole": changed_json(SUMMARY, num_cut_texts=3),
         "temperature_stays_finite": rewritten(MATCHING_STEPS, MatchingStep, at(1, temperature=float("inf"))),
     },
     "index": {
@@ -365,6 +378,7 @@ DAMAGES: dict[str, dict[str, Damage]] = {
         "every_vector_has_the_length_one": rewritten(
             case_index.INDEX, case_index.IndexedCase, lambda rows: at(0, embedding=tuple(2 * value for value in rows[0].embedding))(rows)
         ),
+        "the_floor_is_that_of_validation": changed_json(case_index.COUNTS, similarity_floor=0.123456),
     },
     "retrieved_cases": {
         "columns_are_as_declared": added_column(retrieved_cases.RETRIEVED_CASES),
@@ -375,6 +389,7 @@ DAMAGES: dict[str, dict[str, Damage]] = {
             retrieved_cases.RETRIEVED_CASES, retrieved_cases.RetrievedCases,
             lambda rows: first_where(lambda row: row.cases, group_id=next(row for row in rows if row.cases).cases[0].group_id)(rows),
         ),
+        "no_case_is_below_the_floor": changed_json(retrieved_cases.SPEC, similarity_floor=1.5),
         "cases_come_the_most_similar_first": rewritten(
             retrieved_cases.RETRIEVED_CASES, retrieved_cases.RetrievedCases,
             lambda rows: [

@@ -10,8 +10,19 @@ import pyarrow.parquet as pq
 import pytest
 
 from medvl_lib.captions import CaptionedImage, captioned_images
-from medvl_lib.case_index import COUNTS, INDEX, RULES, IndexedCase, nearest, write_index
-from medvl_lib.files import read_json
+from medvl_lib.case_index import (
+    COUNTS,
+    HELD_BACK,
+    INDEX,
+    RULES,
+    Embedded,
+    HeldBackPicture,
+    IndexedCase,
+    nearest,
+    similarity_floor,
+    write_index,
+)
+from medvl_lib.files import read_json, write_json
 from medvl_lib.pairs import PAIRS
 from medvl_lib.tables import read_table, write_table
 from tests.matching_fixtures import Gallery
@@ -26,13 +37,14 @@ def case(number: int, group: str, text: str = "") -> CaptionedImage:
     )  # fmt: skip
 
 
+NOBODY = Embedded([], np.zeros((0, 2), dtype=np.float32))
 CASES = [case(0, "anna"), case(1, "anna"), case(2, "bob"), case(3, "carl"), case(4, "dora")]
 
 
 @pytest.fixture
 def index(tmp_path: Path) -> Path:
-    facts = write_index(tmp_path, CASES, VECTORS)
-    assert facts == {"num_cases": 5, "num_pictures": 5, "width": 2}
+    facts = write_index(tmp_path, Embedded(CASES, VECTORS), NOBODY)
+    assert facts == {"num_cases": 5, "num_pictures": 5, "width": 2, "num_held_back_pictures": 0, "similarity_floor": None}
     return tmp_path
 
 
@@ -59,10 +71,39 @@ def test_a_case_of_the_same_patient_or_of_the_same_picture_is_never_a_neighbour(
 
 def test_a_picture_with_several_texts_is_one_neighbour(tmp_path: Path):
     twice = replace(CASES[0], pair_id="invented/9", text="The same picture, told otherwise.")
-    write_index(tmp_path, [CASES[0], twice, CASES[2]], VECTORS[[0, 0, 2]])
+    write_index(tmp_path, Embedded([CASES[0], twice, CASES[2]], VECTORS[[0, 0, 2]]), NOBODY)
     found = nearest(tmp_path, np.array([1, 0], dtype=np.float32), 2)
     assert [item.pair_id for item in found] == ["invented/0", "invented/2"]
     assert failing(tmp_path) == []
+
+
+def held_back(degrees: list[int]) -> Embedded:
+    """Pictures at these angles from that of case 0, the patients of which are called like the angles."""
+    items = [replace(case(1000 + place, f"{angle}"), split="validation") for place, angle in enumerate(degrees)]
+    return Embedded(items, np.array([[np.cos(np.deg2rad(a)), np.sin(np.deg2rad(a))] for a in degrees], dtype=np.float32))
+
+
+def test_the_floor_is_what_nineteen_of_twenty_held_back_pictures_reach(tmp_path: Path):
+    alone = Embedded(CASES[:1], VECTORS[:1])
+    angles = list(range(1, 41))  # of forty pictures two may lie below: those at 40 and 39 degrees
+    facts = write_index(tmp_path, alone, held_back(angles))
+    assert facts["similarity_floor"] == similarity_floor(tmp_path) == pytest.approx(np.cos(np.deg2rad(39)), abs=1e-6)
+    assert failing(tmp_path) == []
+    write_json(tmp_path / COUNTS, {**read_json(tmp_path / COUNTS), "similarity_floor": 0.1})
+    assert failing(tmp_path) == ["the_floor_is_that_of_validation"]
+
+
+def test_the_floor_of_too_few_pictures_is_unknown(tmp_path: Path):
+    assert write_index(tmp_path, Embedded(CASES[:1], VECTORS[:1]), held_back(list(range(19))))["similarity_floor"] is None
+    assert write_index(tmp_path, Embedded(CASES[:1], VECTORS[:1]), held_back(list(range(20))))["similarity_floor"] is not None
+
+
+def test_a_patients_own_case_and_the_picture_itself_say_nothing_of_the_floor(tmp_path: Path):
+    of_anna, of_eve = replace(case(9, "anna"), image_id="elsewhere"), replace(CASES[2], group_id="invented/eve")
+    own = [replace(item, split="validation") for item in (of_anna, of_eve)]
+    write_index(tmp_path, Embedded(CASES, VECTORS), Embedded(own, VECTORS[[0, 2]]))
+    found = {row.image_id: row.similarity for row in read_table(tmp_path / HELD_BACK, HeldBackPicture)}
+    assert found == {"elsewhere": pytest.approx(0.6), "image 2": pytest.approx(0.96)}  # bob's, and anna's second
 
 
 def test_embeddings_are_stored_in_32_bits(index: Path):
@@ -89,7 +130,7 @@ def test_a_whole_index_passes_and_each_damage_is_named(index: Path, tmp_path: Pa
 
 def test_what_a_line_says_of_its_training_pictures_is_what_is_indexed(gallery: Gallery, tmp_path: Path):
     cases = list(captioned_images(gallery.chat, "train"))
-    write_index(tmp_path, cases, np.eye(len(cases), dtype=np.float32))
+    write_index(tmp_path, Embedded(cases, np.eye(len(cases), dtype=np.float32)), NOBODY)
     assert failing(tmp_path) == []
     stored = {row.pair_id: row.split for row in read_table(tmp_path / INDEX, IndexedCase)}
     assert read_json(tmp_path / COUNTS)["num_captioned_pictures"] == len(stored) == 24

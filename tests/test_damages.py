@@ -21,7 +21,7 @@ from medvl_lib.training import overfit
 from medvl_lib.training.recipe import Handover, Stage
 from medvl_lib.workspace import Workspace
 from tests import demo_runs
-from tests.damages import DAMAGES, shown_to_work
+from tests.damages import DAMAGES, read_whole, shown_to_work
 
 CPU = PROFILES["cpu"]
 MORE = 'further_variants = ["int8", "merged"]\n[lines.documents.gate]\nmin_pairs = 4\nmin_clusters = 4\n'
@@ -65,6 +65,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Artifac
             found[step.name] = run_step(workspace, step), step.rules
             judge(workspace, *found[step.name])
     shown_to_work(found["promotion"][0].directory)
+    read_whole(found["encoder"][0].directory)
     return found
 
 

@@ -22,7 +22,7 @@ class Row:
 
 def rendered(folder: Path, *rows: Row, shown: tuple[str, ...] = ("slake",)) -> str:
     write_table(folder / "examples.parquet", Row, rows)
-    return render_examples(folder, Examples(file="examples.parquet", model=Row, shown_licences=dict.fromkeys(shown, "CC0-1.0")))
+    return render_examples(folder, Examples(file="examples.parquet", model=Row, shown_licences=dict.fromkeys(shown, ("CC0-1.0",))))
 
 
 def cell(folder: Path, text: str) -> str:

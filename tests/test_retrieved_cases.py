@@ -10,7 +10,8 @@ import pytest
 
 from medvl_lib import chat
 from medvl_lib.captions import captioned_images
-from medvl_lib.case_index import nearest, write_index
+from medvl_lib.case_index import COUNTS, Embedded, nearest, write_index
+from medvl_lib.files import write_json
 from medvl_lib.images import ImageStore
 from medvl_lib.models import shipped
 from medvl_lib.pairs import PAIRS, Pair, Split
@@ -76,7 +77,7 @@ class Shelf:
             chat.conversations_path(self.chat, split).write_text("".join(lines), encoding="utf-8")
         cases = list(captioned_images(self.chat, "train"))
         names = {image_id: name for name, image_id in self.ids.items()}
-        write_index(self.index, cases, np.stack([vector(names[case.image_id]) for case in cases]))
+        write_index(self.index, Embedded(cases, np.stack([vector(names[case.image_id]) for case in cases])), Embedded([], np.zeros((0, 2))))
         self.vectors = {image_id: vector(name) for name, image_id in self.ids.items()}
 
     def retrieve(self, num_cases: int = 2, max_tokens: int = 4096) -> dict[str, list[str]]:
@@ -106,7 +107,20 @@ def test_the_nearest_cases_of_other_patients_in_the_same_language_come_first(she
     assert found["wang"] == ["lin"]
     assert found["lin"] == []  # nobody else is told of in Chinese
     assert shelf.failing() == []
-    assert shelf.facts == {"num_conversations": 8, "num_dropped_cases": 0, "num_without_cases": 1}
+    assert shelf.facts == {"num_conversations": 8, "num_dropped_cases": 0, "num_unlike_cases": 0, "num_without_cases": 1}
+
+
+def test_a_case_below_the_floor_never_stands_before_a_question(shelf: Shelf):
+    """A floor at 12 degrees: emil's two cases are 3 and 8 away, anna's nearest 15, and dora's 40."""
+    write_json(shelf.index / COUNTS, {"num_captioned_pictures": 6, "similarity_floor": float(np.cos(np.deg2rad(12)))})
+    found = shelf.retrieve()
+    assert found["emil"] == ["anna 2", "anna 1"]
+    assert found["anna 2"] == found["dora"] == found["carl"] == []
+    assert found["wang"] == ["lin"]
+    rows = {row.pair_id: row for row in read_table(shelf.out / RETRIEVED_CASES, RetrievedCases)}
+    assert (rows["invented/dora"].num_unlike, rows["invented/dora"].preface) == (2, "")
+    assert shelf.facts["num_unlike_cases"] == sum(row.num_unlike for row in rows.values()) == 10
+    assert shelf.failing() == []
 
 
 def test_what_stands_before_the_question_is_numbered_and_in_its_language(shelf: Shelf):
@@ -151,6 +165,8 @@ def test_cases_are_dropped_from_the_end_until_the_conversation_fits(shelf: Shelf
         (lambda row: replace(row, image_ids=(row.cases[0].image_id,)), "no_case_is_the_answer"),
         (lambda row: replace(row, cases=(replace(row.cases[0], split="test"), row.cases[1])), "no_case_is_the_answer"),
         (lambda row: replace(row, num_tokens=5000), "questions_with_cases_fit"),
+        (lambda row: replace(row, cases=tuple(replace(case, similarity=case.similarity - 1) for case in row.cases)),
+         "no_case_is_below_the_floor"),
         (lambda row: replace(row, preface=row.preface + "\n3. The answer."), "the_words_are_those_of_the_cases"),
         (lambda row: replace(row, pair_id="invented/nobody"), "every_question_was_looked_for"),
         (lambda row: replace(row, cases=tuple(replace(case, similarity=1 + case.similarity) for case in row.cases)),
@@ -158,6 +174,7 @@ def test_cases_are_dropped_from_the_end_until_the_conversation_fits(shelf: Shelf
     ],
 )  # fmt: skip
 def test_each_damage_is_named_by_exactly_its_rule(shelf: Shelf, change, named: str):
+    write_json(shelf.index / COUNTS, {"num_captioned_pictures": 6, "similarity_floor": 0.5})
     shelf.retrieve()
     rows = list(read_table(shelf.out / RETRIEVED_CASES, RetrievedCases))
     write_table(shelf.out / RETRIEVED_CASES, RetrievedCases, [change(row) if row.pair_id == "invented/emil" else row for row in rows])

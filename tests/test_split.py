@@ -12,6 +12,7 @@ from medvl_lib import split as room
 from medvl_lib.pairs import PAIRS, Pair
 from medvl_lib.split import SPLIT, SplitRow, SplitSpec, split_of, write_split
 from medvl_lib.tables import read_table, write_table
+from tests.damages import picture_of_another_in_its_split
 
 GOLDEN = [
     "test", "train", "test", "train", "test", "train",
@@ -157,6 +158,7 @@ def all_to(name: str) -> Callable[[list[SplitRow]], list[SplitRow]]:
         (unknown_split, "every_pair_has_a_split"),
         (move_a_sibling, "no_group_in_two_splits"),
         (share_a_picture, "no_image_in_two_splits"),
+        (picture_of_another_in_its_split, "no_image_of_two_groups"),
         (all_to("train"), "test_is_not_empty"),
         (all_to("test"), "train_is_not_empty"),
     ],

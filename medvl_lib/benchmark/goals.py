@@ -1,6 +1,6 @@
 """Stretch goals: figures that somebody hoped for, each with the exact thing that is measured for it. Nothing is decided by them.
 
-In: goals, and the rows of a benchmark. Out: ``StretchGoal``, and ``GoalRow`` with what was measured for it. The requirement documents name
+In: goals, and the rows of a benchmark. Out: ``StretchGoal``, and rows with what was measured for it. The requirement documents name
 targets without saying how they are measured: another patient's report, drawn at random, passes "BLEU 0.3" as BLEU-1, and no published
 system does as BLEU-4. So a goal names the metric of ours (or the loss of a stage) that it is held against, and stands beside what was
 measured, met or not.
@@ -8,14 +8,10 @@ measured, met or not.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated
 
 from medvl_lib.benchmark.slices import ALL
-from medvl_lib.benchmark.tables import BenchmarkRow
+from medvl_lib.benchmark.tables import BenchmarkRow, GoalRow
 from medvl_lib.evaluation.metrics import METRICS
-from medvl_lib.tables import Column
-
-STRETCH_GOALS = "stretch_goals.parquet"  # beside the tables of a benchmark
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,30 +53,17 @@ class StretchGoal:
         return value > self.above if self.above is not None else self.below is not None and value < self.below
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GoalRow:
-    """A goal beside what was measured for it."""
-
-    wanted: Annotated[str, Column("the figure that was hoped for, as the requirement document has it")]
-    measured_by: Annotated[str, Column("the metric of ours that it is held against, or the stage whose held-out loss it is")]
-    bound: Annotated[str, Column("when it is met, in that metric's own unit")]
-    dataset: Annotated[str | None, Column("the test set; null for a loss")]
-    value: Annotated[float | None, Column("what was measured of the trained adapter; null where nothing was")]
-    ci_low: Annotated[float | None, Column("lower end of its 95 % interval; null for a loss, which has none")]
-    ci_high: Annotated[float | None, Column("upper end of its 95 % interval")]
-    num_pairs: Annotated[int | None, Column("test pairs; null for a loss")]
-    is_met: Annotated[bool | None, Column("whether the value reaches the bound; null where nothing was measured. Nothing depends on it")]
-    definition: Annotated[str, Column("what exactly is measured")]
-
-
-def goal_rows(goals: Sequence[StretchGoal], measured: Sequence[BenchmarkRow], losses: Mapping[str, float]) -> Iterator[GoalRow]:
+def goal_rows(
+    goals: Sequence[StretchGoal], measured: Sequence[BenchmarkRow], losses: Mapping[str, float], *, evaluation_id: str, line: str
+) -> Iterator[GoalRow]:
     """Each goal with what was measured: a row for each test set of a metric, and one for a loss."""
     for goal in goals:
         if goal.stage is not None:
             value = losses.get(goal.stage)
             yield GoalRow(
-                wanted=goal.wanted, measured_by=f"{goal.stage}: held-out loss", bound=goal.bound, dataset=None, value=value, ci_low=None,
-                ci_high=None, num_pairs=None, is_met=None if value is None else goal.is_met(value), definition=goal.definition,
+                evaluation_id=evaluation_id, line=line, wanted=goal.wanted, stage=goal.stage, metric=None, bound=goal.bound, dataset=None,
+                value=value, ci_low=None, ci_high=None, num_pairs=None, is_met=None if value is None else goal.is_met(value),
+                definition=goal.definition,
             )  # fmt: skip
             continue
         found = [
@@ -89,7 +72,8 @@ def goal_rows(goals: Sequence[StretchGoal], measured: Sequence[BenchmarkRow], lo
         ]  # fmt: skip
         for row in found or (None,):
             yield GoalRow(
-                wanted=goal.wanted, measured_by=str(goal.metric), bound=goal.bound, dataset=row and row.dataset, value=row and row.mean,
-                ci_low=row and row.ci_low, ci_high=row and row.ci_high, num_pairs=row and row.num_pairs,
-                is_met=None if row is None or row.mean is None else goal.is_met(row.mean), definition=goal.definition,
+                evaluation_id=evaluation_id, line=line, wanted=goal.wanted, stage=None, metric=goal.metric, bound=goal.bound,
+                dataset=row and row.dataset, value=row and row.mean, ci_low=row and row.ci_low, ci_high=row and row.ci_high,
+                num_pairs=row and row.num_pairs, is_met=None if row is None or row.mean is None else goal.is_met(row.mean),
+                definition=goal.definition,
             )  # fmt: skip

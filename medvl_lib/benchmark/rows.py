@@ -1,7 +1,7 @@
 """Benchmark rows: what an evaluation found, as one Parquet file per table of the store.
 
-In: a scores directory, the predictions it was made from, the training steps of the adapter, and how many rows of each dataset got how
-far. Out: a benchmark directory with a file for each of ``tables.TABLES``. A mean never stands without its n and interval; where every
+In: a scores directory, the predictions it was made from, the training steps of every stage, goals, and how many rows of each dataset got
+how far. Out: a benchmark directory with a file for each of ``tables.TABLES``. A mean never stands without its n and interval; where every
 score of a key is missing there is no row, nor where its texts were cut in several ways: a BLEU over English words and Chinese characters
 would be none of either. There are rows of the languages instead, and where a language has several ways, too, one of each way. Publishing
 is ``publish``'s work, comparing is ``promotion``'s.
@@ -12,13 +12,14 @@ import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from itertools import groupby
+from itertools import chain, groupby
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from medvl_lib.benchmark.goals import StretchGoal, goal_rows
 from medvl_lib.benchmark.slices import ALL, LANGUAGE, WAY, slices_of
 from medvl_lib.benchmark.tables import (
     SCHEMA_VERSION,
@@ -45,9 +46,10 @@ from medvl_lib.files import read_json
 from medvl_lib.provenance import PROVENANCE, Fact, Outcome, Rule
 from medvl_lib.rules import stream
 from medvl_lib.tables import num_rows, read_table, require_schema, write_table
+from medvl_lib.training.recipe import Objective
 from medvl_lib.training.steps import TRAINING_STEPS, TrainingStep
 
-REVISION = 8  # training steps of every stage that answers
+REVISION = 9  # goals are a table; training steps of the encoder too
 REVISIONS = (REVISION, statistics.REVISION, SCHEMA_VERSION)
 CONFIDENCE = 0.95
 FEWEST = next(number for number in range(2, 20) if not statistics.is_too_few(number, CONFIDENCE))  # 6: five cannot give p below 0.0625
@@ -196,10 +198,17 @@ def _environments(predictions_directory: Path, shared: Mapping[str, Any]) -> Ite
         yield EnvironmentRow(**shared, name=name, version=version)
 
 
-def _training_steps(adapters: Mapping[str, Path], shared: Mapping[str, Any]) -> Iterator[TrainingStepRow]:
-    for stage, directory in adapters.items():
+def _training_steps(stages: Mapping[str, Path], objective: Objective, shared: Mapping[str, Any]) -> Iterator[TrainingStepRow]:
+    for stage, directory in stages.items():
         for step in read_table(directory / TRAINING_STEPS, TrainingStep):
-            yield TrainingStepRow(**asdict(step), **shared, stage=stage)
+            yield TrainingStepRow(**asdict(step), **shared, stage=stage, objective=objective)
+
+
+def _lowest_losses(adapters: Mapping[str, Path]) -> dict[str, float]:
+    """The held-out loss of what each stage kept, where it was measured."""
+    measured = {stage: read_table(directory / TRAINING_STEPS, TrainingStep) for stage, directory in adapters.items()}
+    losses = {stage: [step.validation_loss for step in steps if step.validation_loss is not None] for stage, steps in measured.items()}
+    return {stage: min(found) for stage, found in losses.items() if found}
 
 
 def _of_the_encoder(directory: Path | None, file: str, model: type[Any], row: type[Any], shared: Mapping[str, Any]) -> Iterator[Any]:
@@ -219,24 +228,30 @@ def write_benchmark(
     retrieval_directory: Path | None = None,
     stage: str = "adapter",
     earlier_adapters: Mapping[str, Path] = MappingProxyType({}),
+    encoders: Mapping[str, Path] = MappingProxyType({}),
+    goals: Sequence[StretchGoal] = (),
     run_id: str | None = None,
 ) -> dict[str, Fact]:
     """Write one Parquet file per table; returns the evaluation's id, the schema version and the rows of each table.
 
-    ``earlier_adapters`` are those of the stages before ``stage``, by name: how they were trained is told, too.
+    ``earlier_adapters`` are those of the stages before ``stage``, by name, and ``encoders`` what matches: how these were trained is told,
+    too.
     ``retrieval_directory`` is the encoder's own; without one its tables are empty.
     """
     shared: dict[str, Any] = {"evaluation_id": evaluation_id(predictions_directory), "line": line}
+    adapters = {**earlier_adapters, stage: adapter_directory}
+    measured = list(_benchmark_rows(scores_directory, shared, run_id))
     tables: dict[str, Iterable[Any]] = {
         "evaluations": _evaluations(scores_directory, predictions_directory, shared, run_id),
         "environments": _environments(predictions_directory, shared),
         "dataset_counts": (DatasetCountRow(**asdict(count), **shared) for count in dataset_counts),
-        "training_steps": _training_steps({**earlier_adapters, stage: adapter_directory}, shared),
-        "benchmark_rows": _benchmark_rows(scores_directory, shared, run_id),
+        "training_steps": chain(_training_steps(encoders, "match", shared), _training_steps(adapters, "generate", shared)),
+        "benchmark_rows": measured,
         "latencies": _latencies(scores_directory, predictions_directory, shared),
         "memory": _memory(predictions_directory, shared),
         "retrievals": _of_the_encoder(retrieval_directory, galleries.RETRIEVAL, galleries.RetrievalRow, RetrievalTableRow, shared),
         "encoder_speeds": _of_the_encoder(retrieval_directory, galleries.SPEEDS, galleries.EncoderSpeed, EncoderSpeedRow, shared),
+        "goals": goal_rows(goals, measured, _lowest_losses(adapters), **shared),
     }
     written: dict[str, Fact] = {
         f"num_{table}": write_table(directory / f"{table}.parquet", TABLES[table], rows) for table, rows in tables.items()

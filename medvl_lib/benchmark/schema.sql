@@ -71,21 +71,23 @@ create table training_steps (
     validation_loss double,
     evaluation_id varchar not null,
     line varchar not null,
-    stage varchar not null
+    stage varchar not null,
+    objective varchar not null
 );
-comment on table training_steps is 'A training step of the adapter that was evaluated. Key: (evaluation_id, stage, step).';
+comment on table training_steps is 'A training step of the adapter that was evaluated, of those that it went on from, and of the encoder. Key: (evaluation_id, stage, step).';
 comment on column training_steps.step is 'optimizer step, from 1';
 comment on column training_steps.epoch is 'epochs done after this step [epochs]';
-comment on column training_steps.loss is 'mean negative log-likelihood of the answer tokens of this step''s batch [nats per token]';
+comment on column training_steps.loss is 'mean over this step''s batch: of a stage that answers the negative log-likelihood of an answer token, of one that matches the sigmoid loss of a picture [nats]';
 comment on column training_steps.learning_rate is 'learning rate of this step';
 comment on column training_steps.gradient_norm is 'global norm before clipping; null where the engine gives none';
 comment on column training_steps.num_tokens is 'tokens of this step without padding, image tokens included [tokens]';
 comment on column training_steps.tokens_per_second is 'num_tokens by this step''s wall time [tokens per second]';
 comment on column training_steps.elapsed_seconds is 'wall time since training started or resumed [seconds]';
-comment on column training_steps.validation_loss is 'held-out loss measured after this step; null where none was [nats per token]';
+comment on column training_steps.validation_loss is 'the same of held-out pairs, measured after this step; null where none was [nats]';
 comment on column training_steps.evaluation_id is 'the evaluation: one set of answers, scored by one version of the metrics';
 comment on column training_steps.line is 'the line that was evaluated';
 comment on column training_steps.stage is 'the stage that was trained';
+comment on column training_steps.objective is 'what it learned: generate (answers), or match (pictures and texts)';
 
 create table scores (
     evaluation_id varchar not null,
@@ -228,6 +230,7 @@ create table retrievals (
     recall double not null,
     ci_low double,
     ci_high double,
+    interval_note varchar,
     chance double not null,
     class_only double,
     gallery_size bigint not null,
@@ -244,8 +247,9 @@ comment on column retrievals.variant is 'base: the encoder as it came; trained: 
 comment on column retrievals.direction is 'image_to_text: a picture looks for its text; text_to_image: the other way round';
 comment on column retrievals.cutoff is 'k: recall is the share of queries with a right candidate among the first k';
 comment on column retrievals.recall is 'share of queries (0-1)';
-comment on column retrievals.ci_low is 'lower end of its 95 % interval over groups; null where there is one group';
-comment on column retrievals.ci_high is 'upper end of its 95 % interval over groups; null where there is one group';
+comment on column retrievals.ci_low is 'lower end of its 95 % interval over groups; null below six groups';
+comment on column retrievals.ci_high is 'upper end of its 95 % interval over groups; null below six groups';
+comment on column retrievals.interval_note is 'what has to be known of the interval: too few groups for one, or no spread between them; null where nothing has';
 comment on column retrievals.chance is 'expected recall of a random order';
 comment on column retrievals.class_only is 'expected recall of who knows the class and nothing else; null where a picture has no class';
 comment on column retrievals.gallery_size is 'captioned pictures that are ranked: queries, and candidates of each [pairs]';
@@ -278,6 +282,36 @@ comment on column encoder_speeds.batch_size is 'inputs that are embedded togethe
 comment on column encoder_speeds.inputs_per_second is 'distinct inputs of the gallery by the wall time of embedding all of them in batches';
 comment on column encoder_speeds.evaluation_id is 'the evaluation: one set of answers, scored by one version of the metrics';
 comment on column encoder_speeds.line is 'the line that was evaluated';
+
+create table goals (
+    evaluation_id varchar not null,
+    line varchar not null,
+    wanted varchar not null,
+    stage varchar,
+    metric varchar,
+    bound varchar not null,
+    dataset varchar,
+    value double,
+    ci_low double,
+    ci_high double,
+    num_pairs bigint,
+    is_met boolean,
+    definition varchar not null
+);
+comment on table goals is 'A figure that somebody hoped for, beside what was measured for it: nothing depends on it. Key: (evaluation_id, wanted, dataset).';
+comment on column goals.evaluation_id is 'the evaluation: one set of answers, scored by one version of the metrics';
+comment on column goals.line is 'the line that was evaluated';
+comment on column goals.wanted is 'the figure that was hoped for, as the requirement document has it';
+comment on column goals.stage is 'the stage whose lowest held-out loss it is held against; null for a metric';
+comment on column goals.metric is 'the metric that it is held against, of the trained adapter''s answers as they are; null for a loss';
+comment on column goals.bound is 'when it is met, in that metric''s own unit';
+comment on column goals.dataset is 'the test set; null for a loss';
+comment on column goals.value is 'what was measured; null where nothing was';
+comment on column goals.ci_low is 'lower end of its 95 % interval; null for a loss, which has none';
+comment on column goals.ci_high is 'upper end of its 95 % interval';
+comment on column goals.num_pairs is 'test pairs; null for a loss';
+comment on column goals.is_met is 'whether the value reaches the bound; null where nothing was measured';
+comment on column goals.definition is 'what exactly is measured';
 
 create table reviews (
     evaluation_id varchar not null,
@@ -343,18 +377,18 @@ comment on column rating_summaries.num_clusters is 'patients or documents behind
 comment on column rating_summaries.num_raters is 'raters who rated one of these answers or more';
 comment on column rating_summaries.num_ratings is 'ratings behind the mean';
 comment on column rating_summaries.mean is 'mean over answers, of each the mean over its raters';
-comment on column rating_summaries.ci_low is 'lower end of the 95 % interval over clusters, for these raters; null for one cluster';
-comment on column rating_summaries.ci_high is 'upper end of the 95 % interval over clusters, for these raters; null for one cluster';
+comment on column rating_summaries.ci_low is 'lower end of the 95 % interval over clusters, for these raters; null below six clusters';
+comment on column rating_summaries.ci_high is 'upper end of the 95 % interval over clusters, for these raters; null below six clusters';
 comment on column rating_summaries.num_paired is 'pairs of which this answer and that of base were rated; 0 for base and for all';
 comment on column rating_summaries.minus_base is 'mean difference to base over these pairs; null without one';
-comment on column rating_summaries.minus_base_ci_low is 'lower end of its 95 % interval over clusters';
-comment on column rating_summaries.minus_base_ci_high is 'upper end of its 95 % interval over clusters';
+comment on column rating_summaries.minus_base_ci_low is 'lower end of its 95 % interval over clusters; null below six clusters';
+comment on column rating_summaries.minus_base_ci_high is 'upper end of its 95 % interval over clusters; null below six clusters';
 comment on column rating_summaries.p_value is 'of that difference: two-sided sign-flip permutation over clusters; exact up to 20 clusters';
 comment on column rating_summaries.num_agreed_on is 'answers that two raters or more rated: the n of the agreement';
 comment on column rating_summaries.coefficient is 'kappa for two raters, weighted by squares for correctness; Krippendorff''s alpha for more; null where no answer has two';
 comment on column rating_summaries.agreement is '1 full, 0 as by chance; null where all ratings are the same, so that it is not defined';
-comment on column rating_summaries.agreement_ci_low is 'lower end of its 95 % interval over clusters; null where too many resamples have none';
-comment on column rating_summaries.agreement_ci_high is 'upper end of its 95 % interval over clusters; null where too many resamples have none';
+comment on column rating_summaries.agreement_ci_low is 'lower end of its 95 % interval over clusters; null below six clusters, or where too many resamples have none';
+comment on column rating_summaries.agreement_ci_high is 'upper end of its 95 % interval over clusters; null below six clusters, or where too many resamples have none';
 comment on column rating_summaries.exact_agreement is 'share of an answer''s ratings that are equal, over pairs of raters; chance is in it';
 
 create table promotion_decisions (
@@ -457,6 +491,7 @@ select
     r.dataset,
     r.metric,
     r.slice,
+    case when starts_with(r.slice, 'stage=') then substr(r.slice, 7) when s.num_stages = 1 and s.num_pairs = r.num_pairs then s.stage end as stage,
     r.condition,
     r.variant,
     e.precision,
@@ -478,8 +513,14 @@ from benchmark_rows r
 join evaluations e using (evaluation_id, variant)
 left join latencies l using (evaluation_id, variant, condition, dataset, split)
 left join memory m using (evaluation_id, variant)
+left join (
+    select evaluation_id, variant, condition, dataset, split, metric, count(*) as num_stages, any_value(substr(slice, 7)) as stage,
+        sum(num_pairs) as num_pairs
+    from benchmark_rows where starts_with(slice, 'stage=') group by all
+) s using (evaluation_id, variant, condition, dataset, split, metric)
 where r.split = 'test' and (
     r.slice = 'all'
+    or (starts_with(r.slice, 'stage=') and s.num_stages > 1)
     or ((starts_with(r.slice, 'language=') or starts_with(r.slice, 'way=')) and not exists (
         from benchmark_rows whole
         where whole.slice = 'all' and whole.evaluation_id = r.evaluation_id and whole.variant = r.variant
@@ -492,7 +533,8 @@ qualify row_number() over (
 ) = 1
 order by r.line, r.dataset, r.metric, r.slice, r.condition, case when r.is_higher_better then -r.mean else r.mean end, r.variant;
 comment on view leaderboard is 'Who is best? The newest test-split row of every line, variant, condition, dataset and metric, best first.';
-comment on column leaderboard.slice is 'all; or one language, or one way, where texts are cut in several ways and have no row over all';
+comment on column leaderboard.slice is 'all; one stage, where a metric is of the answers of several; or one language, or one way, where texts are cut in several ways and have no row over all';
+comment on column leaderboard.stage is 'the stage whose answers these all are, in a line that has several; null where they are of several, or of none';
 comment on column leaderboard.n is 'test pairs behind the mean';
 comment on column leaderboard.num_clusters is 'patients or documents that these pairs belong to: the unit of the interval';
 comment on column leaderboard.interval_note is 'what has to be known of the interval: too few clusters for one, or no spread between them; null where nothing has';
@@ -594,7 +636,7 @@ left join leaderboard q on q.evaluation_id = a.evaluation_id and q.dataset = a.d
     and q.variant = 'nf4' and q.condition = 'as_is'
 left join promotion_decisions p on p.evaluation_id = a.evaluation_id and p.primary_metric = a.metric and p.challenger = a.variant
     and p.decided_by = 'gate'
-where a.variant = 'adapter' and a.condition = 'as_is'
+where a.variant = 'adapter' and a.condition = 'as_is' and not starts_with(a.slice, 'stage=')
 qualify row_number() over (
     partition by a.line, a.dataset, a.metric, a.slice order by p.is_current desc, p.decided_at desc, p.fingerprint
 ) = 1
@@ -611,19 +653,20 @@ comment on column did_finetuning_help.image_difference is 'what the picture adds
 
 create view training_curve as
 select
-    t.line, t.stage, t.step, t.epoch, t.loss, exp(t.loss) as perplexity, t.validation_loss, exp(t.validation_loss) as validation_perplexity,
+    t.line, t.stage, t.objective, t.step, t.epoch, t.loss, case when t.objective = 'generate' then exp(t.loss) end as perplexity,
+    t.validation_loss, case when t.objective = 'generate' then exp(t.validation_loss) end as validation_perplexity,
     t.learning_rate, t.gradient_norm, t.tokens_per_second, t.elapsed_seconds, t.evaluation_id
 from training_steps t
 join (select distinct evaluation_id, is_current, evaluated_at from evaluations) e using (evaluation_id)
 qualify dense_rank() over (partition by t.line, t.stage order by e.is_current desc, e.evaluated_at desc, t.evaluation_id) = 1
 order by t.line, t.stage, t.step;
-comment on view training_curve is 'Did the loss fall? Every step of the newest evaluated adapter of each line and stage.';
-comment on column training_curve.perplexity is 'e to the loss: among how many equally likely tokens the model was undecided, on average over answer tokens';
-comment on column training_curve.validation_perplexity is 'e to the held-out loss; null where none was measured';
+comment on view training_curve is 'Did the loss fall? Every step of the newest evaluated adapter of each line and stage, and of its encoder.';
+comment on column training_curve.perplexity is 'e to the loss: among how many equally likely tokens the model was undecided, on average over answer tokens; null for a stage that matches';
+comment on column training_curve.validation_perplexity is 'e to the held-out loss; null where none was measured, and for a stage that matches';
 
 create view encoder_recall as
 select
-    r.line, r.variant, r.direction, r.cutoff, r.recall, r.ci_low, r.ci_high, r.chance, r.class_only, r.gallery_size, r.num_groups,
+    r.line, r.variant, r.direction, r.cutoff, r.recall, r.ci_low, r.ci_high, r.interval_note, r.chance, r.class_only, r.gallery_size, r.num_groups,
     r.num_texts, r.median_rank, s.p50_seconds, s.p95_seconds, s.inputs_per_second, r.evaluation_id
 from retrievals r
 join (select distinct evaluation_id, is_current, evaluated_at from evaluations) e using (evaluation_id)
@@ -706,6 +749,7 @@ select
     s.mean,
     s.ci_low,
     s.ci_high,
+    case when s.ci_low is null then 'too few clusters (' || s.num_clusters || ') for an interval' end as interval_note,
     s.minus_base,
     s.minus_base_ci_low,
     s.minus_base_ci_high,
@@ -726,6 +770,7 @@ order by s.line, is_current desc, s.evaluation_id, s.sheet_id, s.question, s.var
 comment on view expert_ratings is 'What do blinded experts say of the answers, and do they agree? Every rated sheet by question and variant; all: every answer of it.';
 comment on column expert_ratings.n is 'answers with one rating or more';
 comment on column expert_ratings.mean is 'correctness 1 to 5, more is better; harmful: share of yes, less is better';
+comment on column expert_ratings.interval_note is 'why there is no interval of the mean; null where there is one';
 comment on column expert_ratings.minus_base is 'mean difference to base over the pairs of which both answers were rated';
 comment on column expert_ratings.agreement is 'kappa for two raters, Krippendorff''s alpha for more: 1 full, 0 as by chance; null where it is not defined';
 comment on column expert_ratings.exact_agreement is 'share of an answer''s ratings that are equal; chance is in it';

@@ -12,9 +12,10 @@ from medvl_lib.evaluation.predictions import AdapterBytes, Condition, LoadSecond
 from medvl_lib.evaluation.scores import Score
 from medvl_lib.pairs import Split
 from medvl_lib.tables import Column
+from medvl_lib.training.recipe import Objective
 from medvl_lib.training.steps import TrainingStep
 
-SCHEMA_VERSION = 9  # a mean may be undefined, an interval has a note; raised with any change of a table: no other is published
+SCHEMA_VERSION = 10  # goals, and the steps of encoders; raised with any change of a table: no other is published
 
 EvaluationId = Annotated[str, Column("the evaluation: one set of answers, scored by one version of the metrics")]
 LineName = Annotated[str, Column("the line that was evaluated")]
@@ -71,11 +72,15 @@ class DatasetCountRow(DatasetCount):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingStepRow(TrainingStep):
-    """A training step of the adapter that was evaluated. Key: (evaluation_id, stage, step)."""
+    """A training step of the adapter that was evaluated, of those that it went on from, and of the encoder.
+
+    Key: (evaluation_id, stage, step).
+    """
 
     evaluation_id: EvaluationId
     line: LineName
     stage: Annotated[str, Column("the stage that was trained")]
+    objective: Annotated[Objective, Column("what it learned: generate (answers), or match (pictures and texts)")]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,6 +186,27 @@ class EncoderSpeedRow(EncoderSpeed):
     line: LineName
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GoalRow:
+    """A figure that somebody hoped for, beside what was measured for it: nothing depends on it. Key: (evaluation_id, wanted, dataset)."""
+
+    evaluation_id: EvaluationId
+    line: LineName
+    wanted: Annotated[str, Column("the figure that was hoped for, as the requirement document has it")]
+    stage: Annotated[str | None, Column("the stage whose lowest held-out loss it is held against; null for a metric")]
+    metric: Annotated[
+        str | None, Column("the metric that it is held against, of the trained adapter's answers as they are; null for a loss")
+    ]
+    bound: Annotated[str, Column("when it is met, in that metric's own unit")]
+    dataset: Annotated[str | None, Column("the test set; null for a loss")]
+    value: Annotated[float | None, Column("what was measured; null where nothing was")]
+    ci_low: Annotated[float | None, Column("lower end of its 95 % interval; null for a loss, which has none")]
+    ci_high: Annotated[float | None, Column("upper end of its 95 % interval")]
+    num_pairs: Annotated[int | None, Column("test pairs; null for a loss")]
+    is_met: Annotated[bool | None, Column("whether the value reaches the bound; null where nothing was measured")]
+    definition: Annotated[str, Column("what exactly is measured")]
+
+
 TABLES: dict[str, type] = {
     "evaluations": EvaluationRow,
     "environments": EnvironmentRow,
@@ -192,5 +218,6 @@ TABLES: dict[str, type] = {
     "memory": MemoryRow,
     "retrievals": RetrievalTableRow,
     "encoder_speeds": EncoderSpeedRow,
+    "goals": GoalRow,
 }
 """What a benchmark directory holds: ``<table>.parquet`` of each."""

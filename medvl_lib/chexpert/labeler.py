@@ -1,6 +1,7 @@
 """The labeler: a report's mentions, put together into one state for each observation."""
 
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 
 from medvl_lib.chexpert.assertions import Assertion, assertion
 from medvl_lib.chexpert.observations import DEVICES, NO_FINDING, OBSERVATIONS, State
@@ -17,9 +18,13 @@ _HEART_FAILURE = ("heart failure", "chf")
 def _mentions(text: str) -> Iterator[tuple[str, Assertion]]:
     """Each mention of an observation with what is said of it."""
     for sentence in sentences(cleaned(text)):
-        if may_mention(sentence):
-            for clause in clauses(sentence):
-                yield from _of_clause(clause)
+        yield from _of_sentence(sentence)
+
+
+@lru_cache(maxsize=4096)
+def _of_sentence(sentence: str) -> tuple[tuple[str, Assertion], ...]:
+    """Kept, since reports say the same things in the same words: what is normal is said of most patients."""
+    return tuple(said for clause in clauses(sentence) for said in _of_clause(clause)) if may_mention(sentence) else ()
 
 
 def _of_clause(clause: str) -> Iterator[tuple[str, Assertion]]:

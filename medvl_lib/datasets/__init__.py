@@ -14,6 +14,7 @@ from medvl_lib.datasets import (
     pad_ufes_20,
     pathvqa,
     pubmedvision,
+    raw_folder,
     roco,
     slake,
 )
@@ -27,5 +28,7 @@ DATASETS: dict[str, Dataset] = {
         mimic_cxr,
     )
 }  # fmt: skip
-SHOWN_LICENCES: dict[str, str] = {name: dataset.licence for name, dataset in DATASETS.items() if dataset.may_be_shown}
-"""Datasets whose cards say that rows and pictures may be shown, and the licence for which they say so."""
+SHOWN_LICENCES: dict[str, tuple[str, ...]] = {
+    name: (*([dataset.licence] if dataset.may_be_shown else []), raw_folder.INVENTED_LICENCE) for name, dataset in DATASETS.items()
+}
+"""Of each dataset the licences under which rows and pictures may be shown: its own if its card says so, and that of what is invented."""

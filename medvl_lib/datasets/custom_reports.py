@@ -40,7 +40,6 @@ from medvl_lib.pairs import Dataset, Draft, ImageSource, Pair, Reading, Rejectio
 
 NAME = "custom_reports"
 LICENCE = "as the reports' owner states for each"
-INVENTED_LICENCE = "CC0-1.0"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,7 +160,7 @@ def _draft(report: _Report, table: _Table, home: Split | None, is_invented: bool
     pair = Pair(
         pair_id=report.report_id, dataset=NAME, image_ids=(), request=report.request, response=report.text, expected=(),
         subject_id=report.subject, document_id=report.document(table.pictures), publisher_split=home, language=report.language,
-        source=report.source, licence=INVENTED_LICENCE if is_invented else report.licence, metadata=report.labels,
+        source=report.source, licence=raw_folder.INVENTED_LICENCE if is_invented else report.licence, metadata=report.labels,
     )  # fmt: skip
     paths = [(name, path) for name in report.images if (path := table.pictures.path(name)) is not None]
     return Draft(
@@ -201,6 +200,6 @@ DATASET = Dataset(
     may_be_shown=False,  # they are somebody's
     read=read,
     answers=None,  # a user's own columns say it
-    revision=1,  # first version
+    revision=2,  # what is invented says so in its licence
     literals=(tuple(DESCRIBE.items()),),
 )

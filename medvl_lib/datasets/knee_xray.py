@@ -40,7 +40,6 @@ from medvl_lib.pairs import Dataset, Draft, ImageSource, Pair, Reading, Rejectio
 
 NAME = "knee_xray"
 LICENCE = "CC-BY-4.0 as stated on Mendeley Data, unconfirmed"
-INVENTED_LICENCE = "CC0-1.0"
 EXPERTS: Mapping[str, int] = {"medicalexpert-i": 1, "medicalexpert-ii": 2}
 PARTS: Mapping[str, Split] = {**publisher_split.PARTS, "auto_test": "test"}
 """``auto_test`` holds the test knees once more, cut out by a program."""
@@ -145,7 +144,7 @@ def read(root: Path) -> Iterator[Reading]:
     pictures = _by_content(_file(path, root) for path in picture_files.pictures(root))
     if not pictures:
         raise raw_folder.missing(NAME, root, "MedicalExpert-I/0Normal/*.png / train/0/*.png")
-    licence = INVENTED_LICENCE if raw_folder.is_invented(root) else LICENCE
+    licence = raw_folder.INVENTED_LICENCE if raw_folder.is_invented(root) else LICENCE
     homes = publisher_split.homes((_group(digest, files), file.part) for digest, files in pictures.items() for file in files)
     for digest, files in pictures.items():
         yield _reading(digest, files, homes[_group(digest, files)], licence)
@@ -159,6 +158,6 @@ DATASET = Dataset(
     may_be_shown=False,  # the licence was not seen on the publisher's page
     read=read,
     answers=("report", "class", "grade"),
-    revision=2,  # the categories that there are stand beside each pair
+    revision=3,  # what is invented says so in its licence
     literals=(DESCRIBE["en"], TEMPLATE, GRADE_LABELS, tuple((grade.name, grade.findings) for grade in KELLGREN_LAWRENCE)),
 )

@@ -53,7 +53,6 @@ from medvl_lib.step import Table
 
 NAME = "mimic_cxr"
 LICENCE = "PhysioNet Credentialed Health Data License 1.5.0"
-INVENTED_LICENCE = "CC0-1.0"
 BETWEEN = "|"  # pictures, in metadata
 VIEWS, PROCEDURES, CHEXPERT, TAKEN_FROM = "view_positions", "procedures", "chexpert", "section"
 NUM_PHRASES, NUM_SENTENCES = "num_masked_phrases_removed", "num_masked_sentences_removed"
@@ -145,7 +144,7 @@ def read(root: Path, records: Path | None = None) -> Iterator[Reading]:
     without the publisher's tables, InputRefused where one is cut, there twice, or lacks a column.
     """
     tables = read_tables(root)
-    licence = INVENTED_LICENCE if raw_folder.is_invented(root) else LICENCE
+    licence = raw_folder.INVENTED_LICENCE if raw_folder.is_invented(root) else LICENCE
     for row in tables.spoilt:
         yield _spoilt(row)
     for study, record in mimic_cxr_records.recorded(tables, records):
@@ -164,7 +163,7 @@ DATASET = Dataset(
     source="physionet.org/content/mimic-cxr-jpg/2.0.0; reports: physionet.org/content/mimic-cxr/2.0.0",
     may_be_shown=False,  # credentialed: nothing of it may be passed on
     read=read,
-    revision=1,  # first version
+    revision=2,  # what is invented says so in its licence
     answers=("report", "impression", "findings", "diagnoses"),  # the last where MIMIC-IV's tables are there
     rejected_share_budget=0.5,  # a study is two records, and many reports have findings or an impression alone
     literals=(

@@ -30,6 +30,7 @@ import functools
 import hashlib
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from medvl_lib import pages
@@ -88,10 +89,11 @@ def read(root: Path) -> Iterator[Reading]:
     tables += [mtsamples_files.hub_rows(root, part) for part in mtsamples_files.HUB_PARTS if hub_parquet.part_files(root, part)]
     if not tables:
         raise raw_folder.missing(NAME, root, f"{mtsamples_files.CSV_FILE} / train-*.parquet / test-*.parquet")
+    is_invented = raw_folder.is_invented(root)
     for table in tables:
         for row in table:
             if isinstance(row, Transcription):
-                yield from _pages_of(row)
+                yield from _pages_of(replace(row, licence=raw_folder.INVENTED_LICENCE) if is_invented else row)
             else:
                 yield row
 
@@ -105,6 +107,6 @@ DATASET = Dataset(
     may_be_shown=False,  # neither layout's licence is confirmed
     read=read,
     answers=("report",),
-    revision=2,  # a broken csv row no longer takes the rows after it along
+    revision=3,  # what is invented says so in its licence
     literals=(REQUEST, PAGE, pages.REVISION, MAX_REPLACED_SHARE),
 )

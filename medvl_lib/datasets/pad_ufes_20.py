@@ -38,7 +38,6 @@ from medvl_lib.pairs import Dataset, Draft, ImageSource, Pair, Reading, Rejectio
 
 NAME = "pad_ufes_20"
 LICENCE = "CC-BY-4.0"
-INVENTED_LICENCE = "CC0-1.0"
 TABLE = "metadata.csv"
 YES_NO = ("smoke", "drink", "pesticide", "skin_cancer_history", "cancer_history", "has_piped_water", "has_sewage_system", "biopsed")
 ASKED = ("itch", "grew", "hurt", "changed", "bleed", "elevation")
@@ -157,7 +156,7 @@ def read(root: Path) -> Iterator[Reading]:
     """A reading per row, then one per picture that no row names; raises InputMissing without a table, InputRefused for another one."""
     table = _table(root)
     files, seen = _Files(root), set[str]()
-    licence = INVENTED_LICENCE if raw_folder.is_invented(root) else LICENCE
+    licence = raw_folder.INVENTED_LICENCE if raw_folder.is_invented(root) else LICENCE
     for number, (source, cells) in enumerate(_rows(table, root)):
         if isinstance(cells, Damage):
             yield _rejection(f"{NAME}/row/{number:06d}", source, cells)
@@ -193,7 +192,7 @@ DATASET = Dataset(
     may_be_shown=True,  # CC BY 4.0
     read=read,
     answers=("report", "class"),
-    revision=2,  # the categories that there are stand beside each pair
+    revision=3,  # what is invented says so in its licence
     literals=(
         DESCRIBE["en"],
         TEMPLATE,

@@ -37,7 +37,6 @@ from medvl_lib.pairs import Dataset, Draft, ImageSource, Pair, Reading, Rejectio
 
 NAME = "pathvqa"
 LICENCE = "MIT as labelled on the hub; the pictures' copyright stays with the publishers"
-INVENTED_LICENCE = "CC0-1.0"
 PARTS: tuple[Split, ...] = ("train", "validation", "test")
 COLUMNS: Mapping[str, pa.DataType] = {**hub_parquet.IMAGE, "question": pa.string(), "answer": pa.string()}
 CLOSED_ANSWERS = frozenset(["yes", "no"])
@@ -64,7 +63,7 @@ def read(root: Path) -> Iterator[Reading]:
     parts: list[Split] = [part for part in PARTS if hub_parquet.part_files(root, part)]
     if not parts:
         raise raw_folder.missing(NAME, root, " / ".join(f"{part}-*.parquet" for part in PARTS))
-    licence = INVENTED_LICENCE if raw_folder.is_invented(root) else LICENCE
+    licence = raw_folder.INVENTED_LICENCE if raw_folder.is_invented(root) else LICENCE
     homes = publisher_split.homes(hub_parquet.pictures_seen(root, parts, NAME))  # all pictures' hashes are in memory at a time
     for part in parts:
         for number, (source, row) in enumerate(hub_parquet.part_rows(root, part, COLUMNS, NAME)):
@@ -79,6 +78,6 @@ DATASET = Dataset(
     may_be_shown=False,  # the pictures are the publishers'
     read=read,
     answers=("closed", "open"),
-    revision=1,  # first version
+    revision=2,  # what is invented says so in its licence
     literals=(tuple(sorted(CLOSED_ANSWERS)),),
 )

@@ -36,7 +36,6 @@ from medvl_lib.pairs import Dataset, Draft, ImageSource, Pair, Reading, Rejectio
 
 NAME = "pubmedvision"
 LICENCE = "Apache-2.0 as labelled on the hub; each picture's own licence is not stated"
-INVENTED_LICENCE = "CC0-1.0"
 FILES = ("PubMedVision_Alignment_VQA.json", "PubMedVision_InstructionTuning_VQA.json")  # others there are captions, or translations
 IMAGES = "images"
 NUMBER = re.compile(r"(pmc_\d+)_\d+")
@@ -122,7 +121,7 @@ def read(root: Path) -> Iterator[Reading]:
     files = _files(root)
     if not files:
         raise raw_folder.missing(NAME, root, " / ".join(FILES))
-    licence = INVENTED_LICENCE if raw_folder.is_invented(root) else LICENCE
+    licence = raw_folder.INVENTED_LICENCE if raw_folder.is_invented(root) else LICENCE
     for path in files:
         for number, raw in enumerate(json_records.records(path)):
             yield from _readings(raw, path, number, root, licence)
@@ -136,5 +135,5 @@ DATASET = Dataset(
     may_be_shown=False,  # the articles' licences are not stated
     read=read,
     answers=("report",),
-    revision=2,  # a backslash in a picture's name is read as a slash
+    revision=3,  # what is invented says so in its licence
 )

@@ -3,11 +3,16 @@
 In: a dataset's name, the folder and the files it looked for. Out: the error that names the setting and the way to invented data.
 """
 
+import hashlib
+import re
 from pathlib import Path
 
 from medvl_lib.errors import InputMissing
 
+README = "README.md"
 INVENTED = "# Invented data"  # how the README.md of an invented folder begins
+INVENTED_LICENCE = "CC0-1.0 (invented)"  # of rows of such a folder, and of no others: they may be shown whatever the dataset's card says
+_SEAL = "Files as they were written: "
 
 
 def missing(dataset: str, root: Path, known_files: str) -> InputMissing:
@@ -20,7 +25,21 @@ def missing(dataset: str, root: Path, known_files: str) -> InputMissing:
     )  # fmt: skip
 
 
+def seal(root: Path) -> None:
+    """Note in a folder's README.md which files were invented: what anybody adds or changes later is not."""
+    readme = root / README
+    readme.write_text(f"{readme.read_text(encoding='utf-8')}\n{_SEAL}{_files(root)}\n", encoding="utf-8")
+
+
 def is_invented(root: Path) -> bool:
-    """Whether a raw folder was written by ``sample_data`` and says so in its README.md."""
-    readme = root / "README.md"
-    return readme.is_file() and readme.read_text(encoding="utf-8", errors="replace").startswith(INVENTED)
+    """Whether a raw folder was written by ``sample_data``, says so in its README.md, and holds those very files and no others."""
+    readme = root / README
+    text = readme.read_text(encoding="utf-8", errors="replace") if readme.is_file() else ""
+    sealed = re.search(rf"^{_SEAL}(\w+)$", text, re.MULTILINE)
+    return text.startswith(INVENTED) and sealed is not None and sealed[1] == _files(root)
+
+
+def _files(root: Path) -> str:
+    """SHA-256 of the names and sizes of all files below a folder but its README.md."""
+    files = sorted((path.relative_to(root).as_posix(), path.stat().st_size) for path in root.rglob("*") if path.is_file())
+    return hashlib.sha256(repr([file for file in files if file[0] != README]).encode()).hexdigest()

@@ -45,7 +45,6 @@ from medvl_lib.pairs import Dataset, Draft, ImageSource, Pair, Reading, Rejectio
 NAME = "roco"
 LICENCE = "per figure (licences.txt); ROCOv2: CC-BY-NC-SA-4.0"
 HUB_LICENCE = "CC-BY-NC-SA-4.0"
-INVENTED_LICENCE = "CC0-1.0"
 CAPTIONS, LICENCES, LINKS = "captions.txt", "licences.txt", "dlinks.txt"
 LISTS: Mapping[str, str] = {"keywords": "keywords.txt", "cuis": "cuis.txt", "semtypes": "semtypes.txt"}
 """Metadata keys, and the files whose fields they hold."""
@@ -159,7 +158,7 @@ def _figures(part: _Part, root: Path, homes: Mapping[str, Split | None], is_inve
         pair = Pair(
             pair_id=f"{NAME}/{part.split}/{figure}", dataset=NAME, image_ids=(), request=DESCRIBE["en"],
             response=" ".join(fields[1:]).strip(), expected=(), subject_id=None, document_id=document, publisher_split=homes[document],
-            language="en", source=source, licence=INVENTED_LICENCE if is_invented else licence, metadata=labels,
+            language="en", source=source, licence=raw_folder.INVENTED_LICENCE if is_invented else licence, metadata=labels,
         )  # fmt: skip
         path = part.folder / IMAGES / f"{figure}.jpg"
         yield Draft(pair=pair, images=(ImageSource(name=f"{IMAGES}/{path.name}", data=functools.partial(Path.read_bytes, path)),))
@@ -195,7 +194,7 @@ def read(root: Path) -> Iterator[Reading]:
     hub_homes = publisher_split.homes(hub_parquet.pictures_seen(root, hub_parts, NAME))  # all pictures' hashes are in memory at a time
     for split in hub_parts:
         for number, (source, row) in enumerate(hub_parquet.part_rows(root, split, HUB_COLUMNS, NAME, HUB_OPTIONAL)):
-            licence = INVENTED_LICENCE if is_invented else HUB_LICENCE
+            licence = raw_folder.INVENTED_LICENCE if is_invented else HUB_LICENCE
             yield _hub_reading(row, f"{NAME}/v2/{split}/{number:06d}", split, source, licence, hub_homes)
 
 
@@ -207,6 +206,6 @@ DATASET = Dataset(
     may_be_shown=False,  # each figure has a licence of its own
     read=read,
     answers=("report",),
-    revision=1,  # first version
+    revision=2,  # what is invented says so in its licence
     literals=(DESCRIBE["en"],),
 )

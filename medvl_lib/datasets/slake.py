@@ -41,7 +41,6 @@ from medvl_lib.pairs import Dataset, Draft, ImageSource, Pair, Reading, Rejectio
 
 NAME = "slake"
 LICENCE = "CC-BY-4.0"
-INVENTED_LICENCE = "CC0-1.0"
 FILES = ("train.json", "validate.json", "validation.json", "test.json")
 IMAGES = "imgs"
 YES_NO: Mapping[str, frozenset[str]] = {
@@ -178,7 +177,7 @@ def _reading(raw: Any, part: _Part, number: int, source: str, licence: str, home
 def read(root: Path) -> Iterator[Reading]:
     """The records of every part that is there; raises InputMissing where there is none, InputRefused for a list that breaks off."""
     parts = _parts(root)
-    licence = INVENTED_LICENCE if raw_folder.is_invented(root) else LICENCE
+    licence = raw_folder.INVENTED_LICENCE if raw_folder.is_invented(root) else LICENCE
     homes, closed = _first_pass(parts)
     for part in parts:
         for number, raw in enumerate(json_records.records(part.path)):
@@ -194,7 +193,7 @@ DATASET = Dataset(
     may_be_shown=True,  # CC BY 4.0
     read=read,
     answers=("closed", "open"),
-    revision=1,  # first version
+    revision=2,  # what is invented says so in its licence
     literals=(
         tuple(sorted((language, tuple(sorted(words))) for language, words in YES_NO.items())),
         tuple(TEMPLATES.items()),

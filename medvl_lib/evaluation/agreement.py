@@ -27,9 +27,9 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from medvl_lib.evaluation.statistics import MAX_UNDEFINED_SHARE, Floats, resampled_totals
+from medvl_lib.evaluation.statistics import MAX_UNDEFINED_SHARE, Floats, is_too_few, resampled_totals
 
-REVISION = 1  # first version
+REVISION = 2  # no interval below six clusters
 CONFIDENCE = 0.95
 
 Coefficient = Literal["cohen_kappa", "quadratic_kappa", "krippendorff_nominal", "krippendorff_ordinal"]
@@ -53,7 +53,7 @@ class Agreement:
     value: float | None
     """None where all ratings are of one category."""
     ci_low: float | None
-    """None where ``value`` is, where there is one cluster, or where too many resamples have no coefficient."""
+    """None where ``value`` is, below six clusters, or where too many resamples have no coefficient."""
     ci_high: float | None
     exact_share: float
     """Share of the ratings of an item that are the same, over all pairs of its raters."""
@@ -86,9 +86,10 @@ def agreement(ratings: Iterable[Rated], *, num_categories: int, is_ordered: bool
     [value] = coefficient(total, is_ordered=is_ordered)
     low, high = _interval(counts, lambda resampled: coefficient(resampled, is_ordered=is_ordered))
     is_defined = bool(np.isfinite(value))
+    has_interval = is_defined and not is_too_few(len(counts), 0.95)
     return Agreement(
-        coefficient=name, value=float(value) if is_defined else None, ci_low=low if is_defined else None,
-        ci_high=high if is_defined else None, exact_share=float(np.trace(total[0]) / total.sum()), num_items=len(shared),
+        coefficient=name, value=float(value) if is_defined else None, ci_low=low if has_interval else None,
+        ci_high=high if has_interval else None, exact_share=float(np.trace(total[0]) / total.sum()), num_items=len(shared),
         num_raters=len(raters),
     )  # fmt: skip
 

@@ -25,9 +25,10 @@ from medvl_lib.retrieval import CUTOFFS, Direction, class_only_at, mean_similari
 from medvl_lib.rules import columns_are_as_declared, no_rows, rule
 from medvl_lib.tables import Column, num_rows, read_table, write_table
 
-REVISION = 3  # the step notes which served encoder was ranked beside base and trained
+REVISION = 4  # no interval below six groups, and a note that says why
 REVISIONS = (REVISION, ranking.REVISION, statistics.REVISION)
 RANKS, RETRIEVAL, COUNTS, SPEEDS = "ranks.parquet", "retrieval.parquet", "counts.json", "encoder_speeds.parquet"
+CONFIDENCE = 0.95
 MOST_TIMED = 50  # pictures, and texts, that are embedded one at a time to be timed
 EncoderVariant = Literal["base", "trained", "champion"]
 EncoderInput = Literal["picture", "text"]
@@ -65,8 +66,12 @@ class RetrievalRow:
     direction: Annotated[Direction, Column("image_to_text: a picture looks for its text; text_to_image: the other way round")]
     cutoff: Annotated[int, Column("k: recall is the share of queries with a right candidate among the first k")]
     recall: Annotated[float, Column("share of queries (0-1)")]
-    ci_low: Annotated[float | None, Column("lower end of its 95 % interval over groups; null where there is one group")]
-    ci_high: Annotated[float | None, Column("upper end of its 95 % interval over groups; null where there is one group")]
+    ci_low: Annotated[float | None, Column("lower end of its 95 % interval over groups; null below six groups")]
+    ci_high: Annotated[float | None, Column("upper end of its 95 % interval over groups; null below six groups")]
+    interval_note: Annotated[
+        str | None,
+        Column("what has to be known of the interval: too few groups for one, or no spread between them; null where nothing has"),
+    ]
     chance: Annotated[float, Column("expected recall of a random order")]
     class_only: Annotated[
         float | None, Column("expected recall of who knows the class and nothing else; null where a picture has no class")
@@ -158,12 +163,12 @@ def _rows(
     has_classes = all(item.category is not None for item in captions)
     matched, mismatched = similarities
     for cutoff, chance in zip(CUTOFFS, way.chances, strict=True):
-        found = estimate(
-            cluster_sums((item.group_id, float(rank <= cutoff)) for item, rank in zip(captions, way.ranks.tolist(), strict=True))
-        )
+        clusters = cluster_sums((item.group_id, float(rank <= cutoff)) for item, rank in zip(captions, way.ranks.tolist(), strict=True))
+        found, is_too_few = estimate(clusters), statistics.is_too_few(clusters.num_clusters, CONFIDENCE)
         yield RetrievalRow(
-            variant=variant, direction=way.direction, cutoff=cutoff, recall=recall_at(way.ranks, cutoff), ci_low=found.ci_low,
-            ci_high=found.ci_high, chance=chance,
+            variant=variant, direction=way.direction, cutoff=cutoff, recall=recall_at(way.ranks, cutoff),
+            ci_low=None if is_too_few else found.ci_low, ci_high=None if is_too_few else found.ci_high,
+            interval_note=statistics.interval_note(clusters, confidence=CONFIDENCE), chance=chance,
             class_only=class_only_at(texts, classes, cutoff, pictures, way.direction) if has_classes else None,
             gallery_size=len(captions), num_groups=found.num_clusters, num_texts=len(set(texts)), median_rank=way.median_rank,
             matched_similarity=matched, mismatched_similarity=None if math.isnan(mismatched) else mismatched,

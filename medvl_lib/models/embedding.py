@@ -31,9 +31,11 @@ def embed_pictures(encoder: LoadedEncoder, pictures: Sequence[NDArray[np.uint8]]
 
 def embed_stored(encoder: LoadedEncoder, images: Pictures, image_ids: Sequence[str]) -> Vectors:
     """Unit vectors (N, D) of stored pictures; one that comes several times is embedded once, and a batch of them is in memory."""
+    if not image_ids:
+        return np.zeros((0, 0), dtype=np.float32)
     distinct = list(dict.fromkeys(image_ids))
     parts = [embed_pictures(encoder, [rgb_pixels(images.read(image_id)) for image_id in part]) for part in _parts(distinct)]
-    vectors = dict(zip(distinct, np.concatenate(parts) if parts else [], strict=True))
+    vectors = dict(zip(distinct, np.concatenate(parts), strict=True))
     return np.stack([vectors[image_id] for image_id in image_ids])
 
 

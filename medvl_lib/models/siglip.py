@@ -78,6 +78,14 @@ def text_tensor(processor: SiglipProcessor, texts: Sequence[str]) -> torch.Tenso
     return said["input_ids"]
 
 
+def num_cut(processor: SiglipProcessor, texts: Sequence[str]) -> int:
+    """How many of these texts the model reads in part: ``text_tensor`` cuts what is longer than its length, the end token included."""
+    tokenizer = processor.tokenizer
+    return sum(
+        len(ids) > tokenizer.model_max_length for ids in tokenizer([canonical(text) for text in texts], truncation=False)["input_ids"]
+    )
+
+
 def picture_tensor(processor: SiglipProcessor, pictures: Sequence[NDArray[np.uint8]]) -> torch.Tensor:
     """Pixels (B, 3, H, W), each picture squeezed into the model's square, of pictures (H, W, 3)."""
     return processor.image_processor(list(pictures), return_tensors="pt")["pixel_values"]

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from pydantic import TypeAdapter
 
-from medvl_lib.benchmark.goals import GoalRow
 from medvl_lib.benchmark.promotion import Decision
 from medvl_lib.benchmark.tables import (
     BenchmarkRow,
@@ -16,6 +15,7 @@ from medvl_lib.benchmark.tables import (
     EncoderSpeedRow,
     EnvironmentRow,
     EvaluationRow,
+    GoalRow,
     LatencyRow,
     MemoryRow,
     RetrievalTableRow,
@@ -25,7 +25,9 @@ from medvl_lib.benchmark.terms import Terms
 from medvl_lib.provenance import Fact, Verdict
 from medvl_lib.reviews.tables import RatingSummary
 
-REVISION = 8  # goals, and the rule that was applied; raised when a report of an evaluation would say something else
+REVISION = (
+    9  # how the encoder was trained, and which of its intervals are none; raised when a report of an evaluation would say something else
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,7 +198,7 @@ class Report:
     examples: Examples
     records: tuple[Record, ...]
     """From the raw files to the decision, then what follows it or stands beside it: parity, what is served, near duplicates."""
-    stretch_goals: tuple[GoalRow, ...]
+    goals: tuple[GoalRow, ...]
     """What somebody hoped for; empty where nobody did."""
     awaited: tuple[str, ...]
     """Steps after this decision that had not been made when this was written: their checks are not among the records."""

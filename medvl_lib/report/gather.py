@@ -5,14 +5,13 @@ made from, and what was made of these since: parity, what is served. Out: the va
 may be.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from medvl_lib import audit
 from medvl_lib.benchmark import override
-from medvl_lib.benchmark.goals import STRETCH_GOALS, GoalRow
 from medvl_lib.benchmark.promotion import Decision, read_decisions
 from medvl_lib.benchmark.publish import has_passed
 from medvl_lib.benchmark.tables import TABLES, EvaluationRow
@@ -91,10 +90,10 @@ def _named(workspace: Workspace, line: str, evaluation_id: str) -> Artifact:
     return _last(found)
 
 
-def gather(workspace: Workspace, judged: Judged, shown: Mapping[str, str], now: Terms, without: Collection[str] = ()) -> Report:
+def gather(workspace: Workspace, judged: Judged, shown: Mapping[str, Sequence[str]], now: Terms, without: Collection[str] = ()) -> Report:
     """Everything that is known of an evaluation.
 
-    ``shown`` names the datasets whose rows, pictures and answers may be shown, and the licence for which their cards say so; ``now`` is
+    ``shown`` names the datasets whose rows, pictures and answers may be shown, and the licences under which they may be; ``now`` is
     what the settings say today; ``without`` names steps after the decision that are not told of. Raises InputMissing where a directory that
     it was made from is gone, InputRefused where one is damaged.
     """
@@ -125,7 +124,6 @@ def gather(workspace: Workspace, judged: Judged, shown: Mapping[str, str], now: 
         terms=read_terms(judged.promotion.directory), decided_otherwise=otherwise(judged.promotion.directory, now),
         audit=_audit(audited.directory), metrics=_metrics(tables["evaluations"][0].metric_versions),
         confusions=quotes.confusions(answered), examples=quotes.examples(answered, shown),
-        stretch_goals=_goals(judged.benchmark.directory),
         rated_sheets=tuple(map(_rated_sheet, rated)), rating_summaries=tuple(_ratings(rated)),
         records=tuple(map(_record, lineage)), awaited=tuple(step for step in AFTER if step not in {one.step for one in lineage}), **tables,
     )  # fmt: skip
@@ -159,12 +157,6 @@ def _overrides(workspace: Workspace, judged: Judged) -> dict[str, Decision]:
     made = [found for found in _written(workspace, override.STEP, judged.promotion.name) if found.inputs.get(judged.promotion.key) == mark]
     made.sort(key=lambda found: (read_json(found.directory / PROVENANCE)["finished_at"], found.fingerprint))
     return {found.fingerprint: row for found in made for row in read_decisions(found.directory)}
-
-
-def _goals(benchmark: Path) -> tuple[GoalRow, ...]:
-    """What was hoped for; nothing of a line without goals, whose benchmark has no such table."""
-    path = benchmark / STRETCH_GOALS
-    return tuple(read_table(path, GoalRow)) if path.is_file() else ()
 
 
 def _ratings(rated: Iterable[Artifact]) -> Iterator[RatingSummary]:

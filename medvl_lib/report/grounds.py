@@ -21,13 +21,16 @@ def training(report: Report) -> Iterator[Block]:
     for stage, found in groupby(report.training_steps, lambda row: row.stage):
         steps = list(found)
         held_out = [row.validation_loss for row in steps if row.validation_loss is not None]
-        yield loss_figure(stage, steps)
-        first, last = steps[0], steps[-1]
+        first, last, is_of_texts = steps[0], steps[-1], steps[0].objective == "generate"
+        yield loss_figure(stage, steps, "answer token" if is_of_texts else "picture")
+        perplexities = (
+            ("perplexity of the first step", math.exp(first.loss)), ("perplexity of the last step", math.exp(last.loss)),
+            ("lowest held-out perplexity", math.exp(min(held_out)) if held_out else None),
+        )  # fmt: skip
         yield table(f"training-{stage}", f"Training of the stage {stage}", ("what", "value"), (
             ("steps", last.step), ("epochs", last.epoch), ("loss of the first step", first.loss), ("loss of the last step", last.loss),
             ("lowest held-out loss", min(held_out, default=None)),
-            ("perplexity of the first step", math.exp(first.loss)), ("perplexity of the last step", math.exp(last.loss)),
-            ("lowest held-out perplexity", math.exp(min(held_out)) if held_out else None),
+            *(perplexities if is_of_texts else ()),
             ("tokens, image tokens included", sum(row.num_tokens for row in steps)),
             ("seconds since it was started or resumed", last.elapsed_seconds),
         ))  # fmt: skip

@@ -89,10 +89,10 @@ def _matrix(
     return Confusions(dataset=dataset, variant=variant, labels=labels, counts=table)
 
 
-def examples(answered: Answered, shown: Mapping[str, str]) -> Examples:
+def examples(answered: Answered, shown: Mapping[str, Sequence[str]]) -> Examples:
     """The pairs that the adapter did worst on, and those where it lost most against base, as far as they may be shown."""
     ranked = _ranked(answered)
-    may = [row for row in ranked if shown.get(row.dataset) == row.licence]
+    may = [row for row in ranked if row.licence in shown.get(row.dataset, ())]
     sign = 1 if METRICS[answered.metric].is_higher_better else -1
     lowest = sorted(may, key=lambda row: (sign * row.scores["adapter"], row.pair_id))[:NUM_EXAMPLES]
     losers = [row for row in may if "base" in row.scores and row.loss(sign) > 0]
@@ -100,7 +100,7 @@ def examples(answered: Answered, shown: Mapping[str, str]) -> Examples:
     quoted = _quoted(answered, [*lowest, *lost])
     return Examples(
         lowest=tuple(quoted[row.pair_id] for row in lowest), lost=tuple(quoted[row.pair_id] for row in lost),
-        withheld=tuple(found for found in _tested(answered) if shown.get(found.dataset) != found.licence),
+        withheld=tuple(found for found in _tested(answered) if found.licence not in shown.get(found.dataset, ())),
     )  # fmt: skip
 
 

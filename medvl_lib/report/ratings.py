@@ -42,13 +42,27 @@ def _sheet(sheet: RatedSheet, rows: Sequence[RatingSummary]) -> Iterator[Block]:
     ]  # fmt: skip
     if marks:
         yield Figure(svg=draw_intervals(marks, title=caption), caption=caption)
-    columns = ("variant", "question", "mean", "from", "to", "minus base", "lowest", "highest", "p value", "answers", "clusters", "raters")
+    columns = (
+        "variant",
+        "question",
+        "mean",
+        "from",
+        "to",
+        "minus base",
+        "lowest",
+        "highest",
+        "p value",
+        "answers",
+        "clusters",
+        "raters",
+        "note",
+    )
     title = "Means: correctness 1 to 5 (higher is better), harmful as a share (lower is better)"
     yield table(f"ratings-{sheet.sheet_id}", title, columns, (
         (
             words(row.variant), row.question, share(row.mean), share(row.ci_low), share(row.ci_high), share(row.minus_base, signed=True),
             share(row.minus_base_ci_low, signed=True), share(row.minus_base_ci_high, signed=True), row.p_value, row.num_items,
-            row.num_clusters, row.num_raters,
+            row.num_clusters, row.num_raters, "" if row.ci_low is not None else f"too few clusters ({row.num_clusters}) for an interval",
         ) for row in by_variant
     ))  # fmt: skip
     columns = ("variant", "question", "coefficient", "agreement", "from", "to", "equal ratings", "answers")

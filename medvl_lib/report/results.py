@@ -160,19 +160,20 @@ def comparison(report: Report) -> Iterator[Block]:
 
 def goals(report: Report) -> Iterator[Block]:
     """Figures of the requirement document beside what was measured, each with its exact definition; nothing where the line has none."""
-    if not report.stretch_goals:
+    if not report.goals:
         return
     yield "The requirement document hoped for these figures without saying how they are measured. The gate does not look at them."
     yield table(
         "goals", "What was hoped for, and what was measured of the trained adapter on the test split",
         ("hoped for", "measured by", "met when", "dataset", "value", "from", "to", "pairs", "met"), (
             (
-                row.wanted, row.measured_by, row.bound, row.dataset or NONE, share(row.value), share(row.ci_low), share(row.ci_high),
+                row.wanted, row.metric or f"{row.stage}: held-out loss", row.bound, row.dataset or NONE, share(row.value),
+                share(row.ci_low), share(row.ci_high),
                 NONE if row.num_pairs is None else row.num_pairs, "not measured" if row.is_met is None else "yes" if row.is_met else "no",
-            ) for row in report.stretch_goals
+            ) for row in report.goals
         ),
     )  # fmt: skip
-    meant = dict.fromkeys((row.wanted, row.definition) for row in report.stretch_goals)
+    meant = dict.fromkeys((row.wanted, row.definition) for row in report.goals)
     yield table("goals-defined", "What exactly is measured for each", ("hoped for", "definition"), meant)
 
 
@@ -253,10 +254,10 @@ def encoder(report: Report) -> Iterator[Block]:
     yield table(
         "retrieval", f"Recall in a gallery of {first.gallery_size} test pictures of {first.num_groups} patients or documents, with "
         f"{first.num_texts} different texts; 'class alone' is who knows the class and nothing else",
-        ("direction", "k", "encoder", "recall", "interval from", "interval to", "chance", "class alone", "median rank"), (
+        ("direction", "k", "encoder", "recall", "interval from", "interval to", "note", "chance", "class alone", "median rank"), (
             (
-                words(row.direction), row.cutoff, row.variant, row.recall, row.ci_low, row.ci_high, row.chance, row.class_only,
-                row.median_rank,
+                words(row.direction), row.cutoff, row.variant, row.recall, row.ci_low, row.ci_high, row.interval_note or "", row.chance,
+                row.class_only, row.median_rank,
             )
             for row in sorted(report.retrievals, key=lambda row: (row.direction, row.cutoff, row.variant))
         ),

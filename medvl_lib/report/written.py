@@ -5,7 +5,7 @@ store's ``benchmark_rows.parquet``, and the rules that hold the four together.
 """
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -34,7 +34,7 @@ NUMBERS = {
 """Columns of the page's table -> those of the store."""
 
 
-def write_report(directory: Path, workspace: Workspace, judged: Judged, shown: Mapping[str, str], now: Terms) -> dict[str, Fact]:
+def write_report(directory: Path, workspace: Workspace, judged: Judged, shown: Mapping[str, Sequence[str]], now: Terms) -> dict[str, Fact]:
     """Write one report in its three forms; returns the verdict and how much is quoted."""
     report = gather(workspace, judged, shown, now, OWN)
     for name, render in RENDERED.items():
@@ -80,15 +80,15 @@ def all_forms_say_the_same(directory: Path) -> Outcome:
     return outcome(different, f"files are not what {MACHINE} says")
 
 
-def only_what_may_be_shown_is_quoted(shown: Mapping[str, str], directory: Path) -> Outcome:
+def only_what_may_be_shown_is_quoted(shown: Mapping[str, Sequence[str]], directory: Path) -> Outcome:
     """Every example is a pair of a dataset, and under a licence, for which the data card allows it."""
     quoted = _quoted(_value(directory))
-    offenders = sorted(pair_id for dataset, licence, pair_id in quoted if shown.get(dataset) != licence)
+    offenders = sorted(pair_id for dataset, licence, pair_id in quoted if licence not in shown.get(dataset, ()))
     return outcome(offenders, f"of {len(quoted)} examples may not be shown")
 
 
-def rules(shown: Mapping[str, str]) -> tuple[Rule, ...]:
-    """What must be true of a written report; ``shown`` names the datasets that may be quoted, and under which licence."""
+def rules(shown: Mapping[str, Sequence[str]]) -> tuple[Rule, ...]:
+    """What must be true of a written report; ``shown`` names the datasets that may be quoted, and under which licences."""
     return (
         Rule(
             name="every_row_stands_in_the_page", sentence="Every benchmark row stands in the page, with the numbers that the store has.",

@@ -103,14 +103,16 @@ def named_variants(names: str) -> tuple[Variant, ...]:
     return tuple(variant for variant in known if variant in named)
 
 
-def write_sheet(directory: Path, sheet_id: str, request: SheetRequest, answers: Answers, shown: Mapping[str, str]) -> dict[str, Fact]:
+def write_sheet(
+    directory: Path, sheet_id: str, request: SheetRequest, answers: Answers, shown: Mapping[str, Sequence[str]]
+) -> dict[str, Fact]:
     """Write sheet, page and key; returns how much is on the sheet, and how many pairs could not be.
 
-    ``shown`` names the datasets that may be shown and the licence for which their cards say so. Raises InputRefused where no pair is left.
+    ``shown`` names the datasets that may be shown and the licences under which they may be. Raises InputRefused where no pair is left.
     """
     candidates = list(_candidates(answers, request.variants))
     _require_known(request, candidates, answers)
-    seen = [found for found in candidates if shown.get(found.dataset) == found.licence or found.dataset in request.seen_by_raters]
+    seen = [found for found in candidates if found.licence in shown.get(found.dataset, ()) or found.dataset in request.seen_by_raters]
     if not seen:
         raise _nothing_to_rate(candidates, request, answers)
     chosen = sorted(seen, key=lambda found: digest([request.seed, sheet_id, "pair", found.pair_id]))[: request.num_pairs]
@@ -122,7 +124,7 @@ def write_sheet(directory: Path, sheet_id: str, request: SheetRequest, answers: 
     return {
         "num_items": len(items), "num_pairs": len(chosen), "num_pairs_to_choose_from": len(seen),
         "num_pairs_withheld": len(candidates) - len(seen),
-        "num_pairs_without_picture": sum(shown.get(found.dataset) != found.licence for found in chosen),
+        "num_pairs_without_picture": sum(found.licence not in shown.get(found.dataset, ()) for found in chosen),
     }  # fmt: skip
 
 
@@ -159,13 +161,13 @@ def _candidates(answers: Answers, variants: Sequence[Variant]) -> Iterator[_Cand
     return (_Candidate(pair_id=pair, group_id=group, dataset=dataset, licence=licence) for pair, group, dataset, licence in rows)
 
 
-def _items(chosen: Sequence[_Candidate], sheet_id: str, request: SheetRequest, shown: Mapping[str, str]) -> list[Item]:
+def _items(chosen: Sequence[_Candidate], sheet_id: str, request: SheetRequest, shown: Mapping[str, Sequence[str]]) -> list[Item]:
     """Every chosen pair's answers in the order of the sheet. Its id is in every item's: an item is never on two sheets."""
     items = [
         Item(
             item_id=ID_MARK + digest([request.seed, sheet_id, "item", found.pair_id, variant])[:ID_CHARACTERS], pair_id=found.pair_id,
             group_id=found.group_id, dataset=found.dataset, licence=found.licence, variant=variant,
-            is_shown=shown.get(found.dataset) == found.licence,
+            is_shown=found.licence in shown.get(found.dataset, ()),
         ) for found in chosen for variant in request.variants
     ]  # fmt: skip
     return sorted(items, key=lambda item: digest([request.seed, sheet_id, "order", item.pair_id, item.variant]))

@@ -12,12 +12,13 @@ from medvl_lib.evaluation import agreement as agreement_room
 from medvl_lib.evaluation import statistics
 from medvl_lib.evaluation.agreement import Rated, agreement
 from medvl_lib.evaluation.predictions import Variant
-from medvl_lib.evaluation.statistics import Difference, cluster_sums, estimate, paired_difference
+from medvl_lib.evaluation.statistics import Difference, cluster_sums, estimate, is_too_few, paired_difference
 from medvl_lib.reviews.tables import ALL, HARM, QUESTIONS, SCALE, Question, RatingSummary, Review
 
-REVISION = 1  # first version
+REVISION = 2  # no interval below six clusters
 REVISIONS = (REVISION, agreement_room.REVISION, statistics.REVISION)
 REFERENCE: Variant = "base"
+CONFIDENCE = 0.95
 LEVELS: Mapping[Question, tuple[int, ...]] = {"correctness": tuple(SCALE), "harmful": tuple(int(is_harm) for is_harm in HARM.values())}
 IS_ORDERED: Mapping[Question, bool] = {"correctness": True, "harmful": False}
 
@@ -38,6 +39,13 @@ class _Answer(NamedTuple):
     cluster: str
     pair_id: str
     value: float
+
+
+class _Ends(NamedTuple):
+    """Of an interval; None where there is none."""
+
+    low: float | None
+    high: float | None
 
 
 def summaries(reviews: Iterable[Review]) -> Iterator[RatingSummary]:
@@ -68,15 +76,17 @@ def _summary(sheet: Review, variant: str, question: Question, given: Sequence[_G
     answers = _answers(given)
     found = estimate(cluster_sums((answer.cluster, answer.value) for answer in answers))
     difference = None if variant in {REFERENCE, ALL} else _minus(answers, _answers(base))
+    ends = _Ends(None, None) if is_too_few(found.num_clusters, CONFIDENCE) else _Ends(found.ci_low, found.ci_high)
+    apart = difference and not is_too_few(difference.num_clusters, CONFIDENCE)
     levels = LEVELS[question]
     rated = (Rated(cluster=one.cluster, item=one.item_id, rater=one.rater, category=levels.index(one.value)) for one in given)
     agreed = agreement(rated, num_categories=len(levels), is_ordered=IS_ORDERED[question])
     return RatingSummary(
         evaluation_id=sheet.evaluation_id, line=sheet.line, sheet_id=sheet.sheet_id, variant=variant, question=question,
         num_items=found.num_pairs, num_clusters=found.num_clusters, num_raters=len({one.rater for one in given}), num_ratings=len(given),
-        mean=found.mean, ci_low=found.ci_low, ci_high=found.ci_high, num_paired=difference.num_pairs if difference else 0,
-        minus_base=difference and difference.difference, minus_base_ci_low=difference and difference.ci_low,
-        minus_base_ci_high=difference and difference.ci_high, p_value=difference and difference.p_value,
+        mean=found.mean, ci_low=ends.low, ci_high=ends.high, num_paired=difference.num_pairs if difference else 0,
+        minus_base=difference and difference.difference, minus_base_ci_low=difference.ci_low if difference and apart else None,
+        minus_base_ci_high=difference.ci_high if difference and apart else None, p_value=difference and difference.p_value,
         num_agreed_on=agreed.num_items if agreed else 0, coefficient=agreed and agreed.coefficient, agreement=agreed and agreed.value,
         agreement_ci_low=agreed and agreed.ci_low, agreement_ci_high=agreed and agreed.ci_high,
         exact_agreement=agreed and agreed.exact_share,

@@ -80,12 +80,12 @@ class RatingSummary:
     num_raters: Annotated[int, Column("raters who rated one of these answers or more")]
     num_ratings: Annotated[int, Column("ratings behind the mean")]
     mean: Annotated[float, Column("mean over answers, of each the mean over its raters")]
-    ci_low: Annotated[float | None, Column("lower end of the 95 % interval over clusters, for these raters; null for one cluster")]
-    ci_high: Annotated[float | None, Column("upper end of the 95 % interval over clusters, for these raters; null for one cluster")]
+    ci_low: Annotated[float | None, Column("lower end of the 95 % interval over clusters, for these raters; null below six clusters")]
+    ci_high: Annotated[float | None, Column("upper end of the 95 % interval over clusters, for these raters; null below six clusters")]
     num_paired: Annotated[int, Column("pairs of which this answer and that of base were rated; 0 for base and for all")]
     minus_base: Annotated[float | None, Column("mean difference to base over these pairs; null without one")]
-    minus_base_ci_low: Annotated[float | None, Column("lower end of its 95 % interval over clusters")]
-    minus_base_ci_high: Annotated[float | None, Column("upper end of its 95 % interval over clusters")]
+    minus_base_ci_low: Annotated[float | None, Column("lower end of its 95 % interval over clusters; null below six clusters")]
+    minus_base_ci_high: Annotated[float | None, Column("upper end of its 95 % interval over clusters; null below six clusters")]
     p_value: Annotated[float | None, Column("of that difference: two-sided sign-flip permutation over clusters; exact up to 20 clusters")]
     num_agreed_on: Annotated[int, Column("answers that two raters or more rated: the n of the agreement")]
     coefficient: Annotated[
@@ -94,10 +94,10 @@ class RatingSummary:
     ]
     agreement: Annotated[float | None, Column("1 full, 0 as by chance; null where all ratings are the same, so that it is not defined")]
     agreement_ci_low: Annotated[
-        float | None, Column("lower end of its 95 % interval over clusters; null where too many resamples have none")
+        float | None, Column("lower end of its 95 % interval over clusters; null below six clusters, or where too many resamples have none")
     ]
     agreement_ci_high: Annotated[
-        float | None, Column("upper end of its 95 % interval over clusters; null where too many resamples have none")
+        float | None, Column("upper end of its 95 % interval over clusters; null below six clusters, or where too many resamples have none")
     ]
     exact_agreement: Annotated[float | None, Column("share of an answer's ratings that are equal, over pairs of raters; chance is in it")]
 

@@ -7,6 +7,7 @@ imported when a step writes, never when the graph loads.
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from medvl_lib import captions, case_index, chat, images, prompts, retrieved_cases, training
 from medvl_lib.errors import InputRefused
@@ -25,6 +26,9 @@ from medvl_lib.training import matching_steps
 from medvl_lib.training import recipe as training_recipe
 from medvl_lib.training.recipe import Stage
 from medvl_lib.workspace import Workspace
+
+if TYPE_CHECKING:
+    from medvl_lib.models.loading import LoadedEncoder
 
 PROCESS = "encode"
 EVERY_PART: tuple[Split, ...] = ("train", "validation")  # what training asks of: its pairs, and those of the held-out loss
@@ -56,13 +60,11 @@ def encoder_steps(line: Line, profile: Profile) -> tuple[Step, ...]:
     computed = (training_recipe.MATCH_REVISION, captions.REVISION, images.REVISION)
 
     def write_index(call: Call) -> Mapping[str, Fact]:
-        from medvl_lib.models.embedding import embed_stored
         from medvl_lib.models.loading import load_encoder
 
-        cases = list(captions.captioned_images(call.read("chat", name), "train"))
-        loaded = load_encoder(call.read(stage.name, name), spec, profile)
-        vectors = embed_stored(loaded, ImageStore(call.workspace.images), [case.image_id for case in cases])
-        return case_index.write_index(call.directory, cases, vectors)
+        loaded, chat_directory = load_encoder(call.read(stage.name, name), spec, profile), call.read("chat", name)
+        images = ImageStore(call.workspace.images)
+        return case_index.write_index(call.directory, *(_embedded(loaded, images, chat_directory, part) for part in EVERY_PART))
 
     def rank(call: Call) -> Mapping[str, Fact]:
         from medvl_lib.models.embedding import BATCH, embed_stored, embed_texts
@@ -131,6 +133,14 @@ def encoder_steps(line: Line, profile: Profile) -> tuple[Step, ...]:
             table=Table(file=retrieved_cases.RETRIEVED_CASES, model=retrieved_cases.RetrievedCases),
         )]),
     )  # fmt: skip
+
+
+def _embedded(loaded: "LoadedEncoder", images: ImageStore, chat_directory: Path, part: Split) -> case_index.Embedded:
+    """The captioned pictures of a split with their vectors."""
+    from medvl_lib.models.embedding import embed_stored
+
+    items = list(captions.captioned_images(chat_directory, part))
+    return case_index.Embedded(items, embed_stored(loaded, images, [item.image_id for item in items]))
 
 
 def retrieval_source(line: Line) -> tuple[Source, ...]:

@@ -8,9 +8,8 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
-from medvl_lib.benchmark.goals import STRETCH_GOALS, GoalRow
 from medvl_lib.benchmark.promotion import PROMOTION_DECISIONS, Decision
-from medvl_lib.benchmark.tables import BenchmarkRow
+from medvl_lib.benchmark.tables import BenchmarkRow, GoalRow
 from medvl_lib.evaluation import parity
 from medvl_lib.evaluation.galleries import RetrievalRow, read_rows
 from medvl_lib.evaluation.parquet_sql import query
@@ -112,7 +111,8 @@ def intervals(directory: Path, metric: str) -> tuple[ShownPicture, ...]:
 
 def goals(directory: Path) -> ShownTable:
     """What somebody hoped for, beside what was measured: nothing is decided by it."""
-    return table_of(GoalRow, read_table(directory / STRETCH_GOALS, GoalRow), [column.name for column in columns(GoalRow)])
+    names = [column.name for column in columns(GoalRow) if column.name not in {"evaluation_id", "line"}]
+    return table_of(GoalRow, read_table(directory / "goals.parquet", GoalRow), names)
 
 
 def decision(directory: Path) -> ShownTable:

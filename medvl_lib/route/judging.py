@@ -5,11 +5,11 @@ In: a line and a profile. Out: steps. Metrics and gate have their own rooms; wha
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 
 from medvl_lib import audit, case_index, chat, images, prompts, retrieved_cases, split
 from medvl_lib.benchmark import rows
-from medvl_lib.benchmark.goals import STRETCH_GOALS, GoalRow, goal_rows
-from medvl_lib.benchmark.tables import BenchmarkRow, DatasetCount
+from medvl_lib.benchmark.tables import DatasetCount
 from medvl_lib.evaluation import floors, prediction_rules, scores, similarities
 from medvl_lib.evaluation import predictions as predictions_room
 from medvl_lib.evaluation import spec as evaluation_spec
@@ -30,9 +30,8 @@ from medvl_lib.route.models import CASES, further_models, merged_steps, stage_ru
 from medvl_lib.route.parity import parity_step
 from medvl_lib.route.promoting import promotion_step
 from medvl_lib.step import Call, Inputs, Step, Table
-from medvl_lib.tables import read_table, write_table
 from medvl_lib.training import matching_steps
-from medvl_lib.training.steps import TRAINED_ON, TRAINING_STEPS, TrainingStep
+from medvl_lib.training.steps import TRAINED_ON
 from medvl_lib.workspace import Workspace
 
 
@@ -98,16 +97,13 @@ def judging_steps(line: Line, profile: Profile) -> tuple[Step, ...]:
     def measure(call: Call) -> Mapping[str, Fact]:
         ranked = retrieval_of(line, call.inputs, call.inputs[f"predictions/{name}"])
         *before, (stage, own) = reversed(_adapters_of(call, line).items())
-        facts = rows.write_benchmark(
+        return rows.write_benchmark(
             call.directory, line=name, scores_directory=call.read("scores", name), predictions_directory=call.read("predictions", name),
             adapter_directory=own.directory, earlier_adapters={earlier: adapter.directory for earlier, adapter in before},
             dataset_counts=_data_funnel(call, line),
             retrieval_directory=None if ranked is None else ranked.directory, stage=stage, run_id=call.workspace.run_id,
+            encoders=_encoders_of(call, line), goals=line.stretch_goals,
         )  # fmt: skip
-        if line.stretch_goals:
-            measured = list(read_table(call.directory / "benchmark_rows.parquet", BenchmarkRow))
-            write_table(call.directory / STRETCH_GOALS, GoalRow, goal_rows(line.stretch_goals, measured, _lowest_losses(call, line)))
-        return facts
 
     return (
         *merged_steps(line, profile),
@@ -181,14 +177,11 @@ def _adapters_of(call: Call, line: Line) -> dict[str, Artifact]:
     return found
 
 
-def _lowest_losses(call: Call, line: Line) -> dict[str, float]:
-    """The held-out loss of what each stage kept, where it was measured."""
-    found: dict[str, float] = {}
-    for stage, adapter in _adapters_of(call, line).items():
-        steps = read_table(adapter.directory / TRAINING_STEPS, TrainingStep)
-        losses = [step.validation_loss for step in steps if step.validation_loss is not None]
-        found |= {stage: min(losses)} if losses else {}
-    return found
+def _encoders_of(call: Call, line: Line) -> dict[str, Path]:
+    """The encoder beside which these predictions were made, where the line has one."""
+    if line.encoder is None:
+        return {}
+    return {line.encoder.name: ancestor(call.workspace, call.inputs[f"predictions/{line.name}"], line.encoder.name, line.name).directory}
 
 
 def _num_trained_on(call: Call, line: Line, dataset: str) -> int:

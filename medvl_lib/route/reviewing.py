@@ -44,11 +44,11 @@ class Read(NamedTuple):
 
 
 def make_sheet(
-    workspace: Workspace, line: str, request: SheetRequest, shown: Mapping[str, str], evaluation_id: str | None = None
+    workspace: Workspace, line: str, request: SheetRequest, shown: Mapping[str, Sequence[str]], evaluation_id: str | None = None
 ) -> Artifact:
     """A blinded sheet of a line's current evaluation, or of a named one; its key stays in the directory.
 
-    ``shown`` names the datasets that may be shown, and the licence for which their cards say so.
+    ``shown`` names the datasets that may be shown, and the licences under which they may be.
     """
     benchmark = find(workspace, line, evaluation_id).benchmark
     predictions = ancestor(workspace, benchmark, "predictions", line)

@@ -1,8 +1,8 @@
 """Small invented datasets in the raw layout of each real one: the default input, and the fixtures of the tests.
 
 In: a dataset's name, a folder, counts and a seed. Out: the folder, written whole or not at all, with a README.md that begins with
-``raw_folder.INVENTED``; the same counts and seed give the same bytes. Nothing here reads or imitates a real record. Some rows are broken
-on purpose, as each generator's docstring lists.
+``raw_folder.INVENTED`` and ends with a seal of the files; the same counts and seed give the same bytes. Nothing here reads or imitates a
+real record. Some rows are broken on purpose, as each generator's docstring lists.
 """
 
 import difflib
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from medvl_lib.datasets import raw_folder
 from medvl_lib.errors import MedVLError, WriteFailed
 from medvl_lib.files import sync_directory, sync_tree
 from medvl_lib.sample_data import (
@@ -96,6 +97,7 @@ def write(name: str, root: Path, *, seed: int = SEED, counts: Mapping[str, int] 
     try:
         temporary.mkdir(parents=True)
         num_records = GENERATORS[name].write_raw(temporary, chosen, seed)
+        raw_folder.seal(temporary)
         sync_tree(temporary)
         temporary.rename(root)  # fails, and loses nothing, where somebody filled the folder meanwhile
     except OSError as error:

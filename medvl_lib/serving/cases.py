@@ -103,6 +103,11 @@ def similar(
         raise InputRefused(found=str(error), where=name, do="name a picture: PNG, JPEG, DICOM or what else Pillow reads") from error
 
 
+def floor_of(workspace: Workspace, line: Line) -> float | None:
+    """Below which similarity a case of the served index is like a picture in nothing; None where the index does not know."""
+    return case_index.similarity_floor(served_index(workspace, line).directory)
+
+
 def served_index(workspace: Workspace, line: Line) -> Artifact:
     """The index that is served with the line's model; before the first promotion the current one."""
     pointer = read_pointer(workspace, line.name)

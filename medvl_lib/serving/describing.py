@@ -1,6 +1,7 @@
 """One picture file described by what a line serves: the server's own limits and model, without the wire.
 
-In: a file, a language, and what is served. Out: a ``Prediction``. The question is the one that every dataset of described pictures asks.
+In: a file, a language, and what is served. Out: a ``Prediction``, and whether it is in the language that was asked for. The question is the
+one that every dataset of described pictures asks.
 """
 
 import hashlib
@@ -10,6 +11,7 @@ from pathlib import Path
 from medvl_lib.chat import single_turn
 from medvl_lib.datasets.descriptions import DESCRIBE
 from medvl_lib.errors import MedVLError
+from medvl_lib.evaluation.metrics.languages import language_kept
 from medvl_lib.evaluation.predictions import Prediction
 from medvl_lib.hardware import Profile
 from medvl_lib.images import UnreadableImage
@@ -33,6 +35,14 @@ def describe(path: Path, language: str, *, model: ServedModel, line: Line, profi
         return load_resident(model, line, profile).answer(before(preface, DESCRIBE[language]), [data])
     except UnreadableImage as error:
         raise MedVLError(found="a picture that cannot be decoded to its end", where=str(path), do="take the whole file") from error
+
+
+def keeps_language(answer: str, language: str) -> bool:
+    """Whether an answer says something, and not in another script than asked: by the rule that the evaluation counts failed answers by.
+
+    There is no wanted answer here; the question, which is written in the language, stands in for it.
+    """
+    return bool(language_kept(answer, DESCRIBE[language], language))
 
 
 def before_it(pictures: Sequence[bytes], language: str, cases: Sequence[str], *, model: ServedModel, line: Line) -> Fitting:

@@ -24,12 +24,12 @@ from medvl_lib.files import write_json
 from medvl_lib.hardware import Profile
 from medvl_lib.images import Pictures, rgb_pixels
 from medvl_lib.models.loading import copy_side_files, load_encoder, num_parameters, parameters_by_part, quiet, serializing
-from medvl_lib.models.siglip import canonical, picture_tensor, text_tensor
+from medvl_lib.models.siglip import canonical, num_cut, picture_tensor, text_tensor
 from medvl_lib.provenance import Fact
 from medvl_lib.retrieval import CUTOFFS, mean_similarities, retrieval
 from medvl_lib.tables import write_table
 from medvl_lib.training.choice import chosen, num_by_dataset
-from medvl_lib.training.matching_steps import MATCHING_STEPS, MATCHING_WHILE_RUNNING, MatchingStep
+from medvl_lib.training.matching_steps import MATCHING_STEPS, MATCHING_WHILE_RUNNING, NUM_CUT, MatchingStep
 from medvl_lib.training.recipe import MatchRecipe
 from medvl_lib.training.recorder import Recorder
 from medvl_lib.training.rules import SUMMARY
@@ -132,6 +132,7 @@ def matching(material: Material) -> Work:
     counts: dict[str, Fact] = {
         "num_training_pairs": sum(distinct.values()), "num_captioned_pictures": len(training), "num_validation_pairs": len(held_out),
         **{f"{TRAINED_ON}{name}": count for name, count in distinct.items()},
+        NUM_CUT: num_cut(loaded.processor, list({item.text for item in captions})), "num_texts": len({item.text for item in captions}),
     }  # fmt: skip
     distinct_keys = torch.arange(min(len(training), recipe.effective_batch))
     counts["loss_if_orthogonal"] = loss_if_orthogonal(

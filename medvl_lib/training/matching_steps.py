@@ -8,12 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+from medvl_lib.files import read_json
 from medvl_lib.provenance import Outcome, Rule
 from medvl_lib.tables import Column, read_table
 from medvl_lib.training import rules
+from medvl_lib.training.rules import SUMMARY
 
 MATCHING_STEPS = "matching_steps.parquet"
 MATCHING_WHILE_RUNNING = "matching.jsonl"
+NUM_CUT = "num_cut_texts"  # fact of an encoder: different texts of training and validation that are longer than what it reads
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,12 +55,25 @@ def temperature_stays_finite(directory: Path) -> Outcome:
     )  # fmt: skip
 
 
+def texts_are_read_whole(directory: Path) -> Outcome:
+    """No text is longer than what the encoder reads: what stands behind that is cut, and so is what it could have told apart."""
+    summary = read_json(directory / SUMMARY)
+    return Outcome(
+        passed=summary[NUM_CUT] == 0,
+        found=f"{summary[NUM_CUT]} of {summary['num_texts']} different texts are longer than the encoder reads, and are cut",
+    )
+
+
 NOT_OF_ENCODERS = {"only_language_layers_are_adapted"}
 RULES = (
     *(rule for rule in rules.RULES if rule.name not in NOT_OF_ENCODERS),
     Rule(
         name="temperature_stays_finite", sentence="Temperature and bias of the loss are finite after every step.",
         holds=temperature_stays_finite,
+    ),
+    Rule(
+        name="texts_are_read_whole", sentence="No text is longer than what the encoder reads.", holds=texts_are_read_whole,
+        is_blocking=False,
     ),
 )  # fmt: skip
 """What must be true of a trained encoder: what must be of an adapter, but for the linears of a language model, which it has not."""

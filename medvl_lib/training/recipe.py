@@ -14,7 +14,7 @@ from medvl_lib.models.spec import ModelSpec
 
 REVISION = 3  # the adapter of the lowest held-out loss is kept; first version of what training.route, batches and models.loading make of it
 
-MATCH_REVISION = 2  # the loss is computed in 32 bits under a 16-bit trainer, too
+MATCH_REVISION = 3  # texts that are cut are counted
 
 Objective = Literal["generate", "match"]
 POSITIVE = ("learning_rate", "num_epochs", "effective_batch", "max_gradient_norm", "lora_rank", "lora_alpha")

@@ -17,10 +17,19 @@ class TrainingStep:
 
     step: Annotated[int, Column("optimizer step, from 1")]
     epoch: Annotated[float, Column("epochs done after this step", unit="epochs")]
-    loss: Annotated[float, Column("mean negative log-likelihood of the answer tokens of this step's batch", unit="nats per token")]
+    loss: Annotated[
+        float,
+        Column(
+            "mean over this step's batch: of a stage that answers the negative log-likelihood of an answer token, of one that matches the "
+            "sigmoid loss of a picture",
+            unit="nats",
+        ),
+    ]
     learning_rate: Annotated[float, Column("learning rate of this step")]
     gradient_norm: Annotated[float | None, Column("global norm before clipping; null where the engine gives none")]
     num_tokens: Annotated[int, Column("tokens of this step without padding, image tokens included", unit="tokens")]
     tokens_per_second: Annotated[float, Column("num_tokens by this step's wall time", unit="tokens per second")]
     elapsed_seconds: Annotated[float, Column("wall time since training started or resumed", unit="seconds")]
-    validation_loss: Annotated[float | None, Column("held-out loss measured after this step; null where none was", unit="nats per token")]
+    validation_loss: Annotated[
+        float | None, Column("the same of held-out pairs, measured after this step; null where none was", unit="nats")
+    ]

@@ -7,6 +7,7 @@ from pathlib import Path
 from medvl_lib.benchmark import override, promotion, rows
 from medvl_lib.benchmark.costs import costs
 from medvl_lib.benchmark.gate import Gate
+from medvl_lib.benchmark.goals import StretchGoal
 from medvl_lib.benchmark.looks import judged_pairs, next_look, way_of
 from medvl_lib.benchmark.promotion import Circumstances, read_decisions, read_slices, write_promotion
 from medvl_lib.benchmark.publish import publish
@@ -35,6 +36,10 @@ COUNTS = (
 MEASURED = {"base": (16_000, 4.0), "nf4": (4_000, 2.0), "adapter": (5_000, 1.0)}
 """Bytes after loading, and seconds per answer."""
 BATCH = 8
+GOALS = (
+    StretchGoal(wanted="pairs right > 0.4", metric="pair_accuracy", above=0.4),
+    StretchGoal(wanted="loss < 1.5", stage="adapter", below=1.5),
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +107,7 @@ def _write_steps(directory: Path) -> dict[str, int]:
     write_table(directory / TRAINING_STEPS, TrainingStep, (
         TrainingStep(
             step=step, epoch=step / 2, loss=2.0 / step, learning_rate=1e-4, gradient_norm=None, num_tokens=10, tokens_per_second=5.0,
-            elapsed_seconds=2.0 * step, validation_loss=None,
+            elapsed_seconds=2.0 * step, validation_loss=1.75 if step == 2 else None,
         ) for step in (1, 2)
     ))  # fmt: skip
     return {}
@@ -135,7 +140,7 @@ def run(
     judge(workspace, scored, scores.RULES)
     benchmark = write_step(workspace, "benchmark", "documents", "v1", [scored, predictions, adapter], lambda folder: write_benchmark(
         folder, line="documents", scores_directory=scored.directory, predictions_directory=predictions.directory,
-        adapter_directory=adapter.directory, dataset_counts=COUNTS,
+        adapter_directory=adapter.directory, dataset_counts=COUNTS, goals=GOALS,
     ))  # fmt: skip
     judge(workspace, benchmark, rows.RULES)
     gate = gate or Gate()

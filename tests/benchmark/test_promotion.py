@@ -31,7 +31,8 @@ from medvl_lib.evaluation import statistics
 from medvl_lib.evaluation.galleries import Rank
 from medvl_lib.evaluation.predictions import FLOORS
 from medvl_lib.evaluation.scores import SCORES, Score
-from medvl_lib.lines import DOCUMENTS
+from medvl_lib.lines import DOCUMENTS, IMAGING
+from medvl_lib.retrieval import DIRECTIONS
 from medvl_lib.settings import override
 from medvl_lib.tables import write_table
 
@@ -148,6 +149,20 @@ def test_an_encoder_that_finds_less_keeps_a_better_model_back(trained: Callable[
     [reason] = [reason for reason in decision.reasons if "recall at 5" in reason]
     assert said in reason
     assert "200 queries, 200 clusters" in reason
+
+
+def test_an_encoder_that_finds_less_at_first_keeps_a_better_model_back_though_it_finds_as_much_among_five():
+    """As in the demo: recall at 1 fell, recall at 5 rose, and the line's guardrails looked at five alone."""
+    found = scores(200, base=noise(1), nf4=noise(1), adapter=better(noise(1), 0.2))
+    ranks = [
+        rank for way in DIRECTIONS
+        for rank in (*ranked("base", 200, lambda _: 1, way), *ranked("trained", 200, lambda number: 2 if number % 2 else 1, way))
+    ]  # fmt: skip
+    decision = judged(found, Gate(recall_guardrails=IMAGING.gate.recall_guardrails), ranks=ranks)
+    assert decision.verdict == "reject"
+    told = [reason for reason in decision.reasons if "guardrail" in reason]
+    assert [reason.partition(" (")[0] for reason in told[:2]] == [f"guardrail {way} recall at 1" for way in DIRECTIONS]
+    assert all("the trained encoder minus base is -0.500" in reason for reason in told[:2])
 
 
 def test_an_encoder_is_held_against_the_one_that_is_served():

@@ -11,7 +11,7 @@ import duckdb
 import pytest
 
 from medvl_lib.benchmark.promotion import Decision, read_decisions, winner_of
-from medvl_lib.benchmark.publish import ask, publish
+from medvl_lib.benchmark.publish import SCHEMA, ask, publish
 from medvl_lib.benchmark.rollback import Rollback
 from medvl_lib.benchmark.rows import RULES, write_benchmark
 from medvl_lib.benchmark.tables import TABLES, TrainingStepRow
@@ -208,12 +208,66 @@ def test_how_every_stage_was_trained_is_told(evaluate, tmp_path: Path):
     write_benchmark(
         tmp_path, line="documents", scores_directory=evaluated.scores.directory, predictions_directory=evaluated.predictions.directory,
         adapter_directory=evaluated.adapter.directory, dataset_counts=COUNTS, stage="reasoning",
-        earlier_adapters={"impression": evaluated.adapter.directory},
+        earlier_adapters={"impression": evaluated.adapter.directory}, encoders={"encoder": evaluated.adapter.directory},
     )  # fmt: skip
-    told = [(row.stage, row.step) for row in read_table(tmp_path / "training_steps.parquet", TrainingStepRow)]
-    steps = [step for stage, step in told if stage == "reasoning"]
-    assert steps
-    assert told == [(stage, step) for stage in ("impression", "reasoning") for step in steps]
+    told = [(row.stage, row.objective, row.step) for row in read_table(tmp_path / "training_steps.parquet", TrainingStepRow)]
+    stages = (("encoder", "match"), ("impression", "generate"), ("reasoning", "generate"))
+    assert told == [(stage, objective, step) for stage, objective in stages for step in (1, 2)]
+
+
+def test_the_curve_of_an_encoder_stands_beside_the_others_and_has_no_perplexity(evaluate):
+    evaluated: Evaluated = evaluate(4)
+    again = write_step(evaluated.workspace, "benchmark", "documents", "v2", [], lambda folder: write_benchmark(
+        folder, line="documents", scores_directory=evaluated.scores.directory, predictions_directory=evaluated.predictions.directory,
+        adapter_directory=evaluated.adapter.directory, dataset_counts=COUNTS, encoders={"encoder": evaluated.adapter.directory},
+    ))  # fmt: skip
+    judge(evaluated.workspace, again, RULES)
+    publish(evaluated.workspace)
+    curve = "select stage, step, loss, validation_loss, perplexity is null from training_curve"
+    assert rows(evaluated.workspace, curve) == [
+        ("adapter", 1, 2.0, None, False), ("adapter", 2, 1.0, 1.75, False), ("encoder", 1, 2.0, None, True),
+        ("encoder", 2, 1.0, 1.75, True),
+    ]  # fmt: skip
+
+
+def test_what_was_hoped_for_stands_beside_what_was_measured(evaluate):
+    evaluated: Evaluated = evaluate(8)
+    publish(evaluated.workspace)
+    found = rows(
+        evaluated.workspace, "select wanted, stage, metric, dataset, value, ci_low < value, num_pairs, is_met from goals order by 1"
+    )
+    assert found == [
+        ("loss < 1.5", "adapter", None, None, 1.75, None, None, False),
+        ("pairs right > 0.4", None, "pair_accuracy", "forms", 0.75, True, 8, True),
+    ]
+
+
+def test_a_metric_of_several_stages_has_a_row_for_each_and_one_of_a_single_stage_names_it():
+    """Rows as ``rows`` writes them: 4 pairs of two stages by one metric, 3 of one stage by another, and 3 of a line without stages."""
+    measured = [
+        ("a", "all", 4),
+        ("a", "stage=first", 1),
+        ("a", "stage=second", 3),
+        ("b", "all", 3),
+        ("b", "stage=second", 3),
+        ("c", "all", 3),
+    ]
+    with duckdb.connect() as store:
+        store.execute(SCHEMA.read_text(encoding="utf-8"))
+        store.execute("insert into evaluations by name select 'e' as evaluation_id, 'l' as line, 'base' as variant, 'p' as"
+                      " predictions_fingerprint, map() as metric_versions, '2026' as evaluated_at, true as is_current")  # fmt: skip
+        for metric, slice_, num_pairs in measured:
+            store.execute(
+                "insert into benchmark_rows by name select 'e' as evaluation_id, 'l' as line, 'base' as variant, 'as_is' as condition,"
+                " 'd' as dataset, 'test' as split, ? as slice, ? as metric, true as is_higher_better, 1 as highest, ? as num_pairs,"
+                " 2 as num_clusters, 0 as num_unscored, 0 as num_empty, 0 as num_wrong_language, 0 as num_cut,"
+                " 0 as num_masked, 0.5 as mean",
+                [slice_, metric, num_pairs],
+            )
+        found = store.execute("select metric, slice, stage from leaderboard order by all").fetchall()
+    assert found == [
+        ("a", "all", None), ("a", "stage=first", "first"), ("a", "stage=second", "second"), ("b", "all", "second"), ("c", "all", None),
+    ]  # fmt: skip
 
 
 def test_an_evaluation_measured_again_is_shown_once(evaluate):

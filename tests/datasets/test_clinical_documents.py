@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from medvl_lib import sample_data
-from medvl_lib.datasets import DATASETS
+from medvl_lib.datasets import DATASETS, raw_folder
 from medvl_lib.datasets import clinical_documents as dataset
 from medvl_lib.errors import InputMissing
 from medvl_lib.images import ImageStore, UnreadableImage, facts
@@ -40,7 +40,9 @@ def test_forms_that_were_not_invented_here_get_no_licence_of_ours(tmp_path: Path
 
 def test_a_record_becomes_the_pair_that_the_docstring_shows(tmp_path: Path):
     (tmp_path / "README.md").write_text("# Invented data\n", encoding="utf-8")
-    (draft,) = dataset.read(write_lines(tmp_path, json.dumps(RECORD)))
+    root = write_lines(tmp_path, json.dumps(RECORD))
+    raw_folder.seal(root)
+    (draft,) = dataset.read(root)
     assert isinstance(draft, Draft)
     assert draft.pair == Pair(
         pair_id="clinical_documents/train/000000", dataset="clinical_documents", image_ids=(),

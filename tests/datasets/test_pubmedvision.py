@@ -10,6 +10,7 @@ import pytest
 
 from medvl_lib import sample_data
 from medvl_lib.datasets import pubmedvision as dataset
+from medvl_lib.datasets.raw_folder import INVENTED_LICENCE
 from medvl_lib.errors import InputMissing, InputRefused
 from medvl_lib.images import ImageStore
 from medvl_lib.pairs import Draft, Pair, Reading, Rejection, store
@@ -159,4 +160,4 @@ def test_the_invented_set_holds_what_it_says(tmp_path: Path):
     pairs = [row for row in stored if isinstance(row, Pair)]
     assert Counter(len(pair.image_ids) for pair in pairs) == {1: 48, 2: 12}
     assert all("<image>" not in pair.request for pair in pairs)
-    assert {pair.licence for pair in pairs} == {"CC0-1.0"}
+    assert {pair.licence for pair in pairs} == {INVENTED_LICENCE}

@@ -76,21 +76,22 @@ def test_the_interval_lies_around_the_value_and_is_the_same_each_time():
     rated = counted((20, 5), (10, 15))
     found = agreement(rated, num_categories=2, is_ordered=False)
     assert found.value == pytest.approx(0.4)  # 0.7 agree, 0.5 by chance
-    assert (REVISION, found.ci_low, found.ci_high) == (1, pytest.approx(0.14855017745223906), pytest.approx(0.64))
+    assert (REVISION, found.ci_low, found.ci_high) == (2, pytest.approx(0.14855017745223906), pytest.approx(0.64))
     assert found == agreement(list(reversed(rated)), num_categories=2, is_ordered=False)
 
 
 def test_ten_answers_about_one_patient_are_one_opinion():
-    """Fifty answers, once of fifty patients and once of five: they agree on all answers of three of these and on none of two."""
-    first, second = "1212121212" * 5, "1212121212" * 3 + "2121212121" * 2
+    """Sixty answers, once of sixty patients and once of six: they agree on all answers of four of these and on none of two."""
+    first, second = "1212121212" * 6, "1212121212" * 4 + "2121212121" * 2
     many = agreement(table(first, second), num_categories=2, is_ordered=False)
-    few = agreement(table(first, second, clusters="".join(str(place // 10) for place in range(50))), num_categories=2, is_ordered=False)
+    few = agreement(table(first, second, clusters="".join(str(place // 10) for place in range(60))), num_categories=2, is_ordered=False)
     assert many.value == few.value
     assert few.ci_high - few.ci_low > 2 * (many.ci_high - many.ci_low)
 
 
-def test_one_patient_has_no_interval():
-    found = agreement(table("1212", "1221", clusters="0000"), num_categories=2, is_ordered=False)
+@pytest.mark.parametrize("clusters", ["000000000000", "001122334444"])
+def test_fewer_than_six_patients_have_no_interval(clusters: str):
+    found = agreement(table("121212121212", "122112211221", clusters=clusters), num_categories=2, is_ordered=False)
     assert (found.value, found.ci_low, found.ci_high) == (0.0, None, None)
 
 

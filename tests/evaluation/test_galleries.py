@@ -58,11 +58,24 @@ def test_each_recall_stands_beside_chance_class_and_interval(written: Path):
     assert len(rows) == 2 * 2 * 3
     half = rows["base", "text_to_image", 1]
     assert (half.recall, half.chance, half.class_only) == (0.5, 0.25, 0.5)  # classes of two: one of them by chance
-    assert half.ci_low == 0.0
-    assert half.ci_high == 1.0
+    assert (half.ci_low, half.ci_high) == (None, None)
+    assert half.interval_note == "too few clusters (2) for an interval"
     assert (half.num_groups, half.gallery_size, half.median_rank) == (2, 4, 2.5)
     best = rows["trained", "image_to_text", 1]
     assert (best.recall, best.median_rank, best.matched_similarity, best.mismatched_similarity) == (1.0, 1.0, 1.0, 0.0)
+
+
+def test_six_groups_have_an_interval(tmp_path: Path):
+    """Twelve pictures of six patients, each finding its own text or another one's: three and three."""
+    captions = [replace(GALLERY[0], pair_id=f"p{n}", image_id=f"i{n}", group_id=f"g{n // 2}", text=f"Text {n}.") for n in range(12)]
+    pictures = np.eye(12, dtype=np.float32)
+    texts = pictures[[n if n < 6 else n ^ 1 for n in range(12)]]
+    write_retrieval(tmp_path, captions, [item.text for item in captions], {"base": Vectors(pictures, texts)})
+    [row] = [row for row in read_rows(tmp_path) if (row.direction, row.cutoff) == ("image_to_text", 1)]
+    assert (row.recall, row.num_groups, row.interval_note) == (0.5, 6, None)
+    assert row.ci_low is not None
+    assert row.ci_high is not None
+    assert 0 <= row.ci_low < 0.5 < row.ci_high <= 1
 
 
 def test_speed_is_that_of_one_input_alone_and_of_all_in_batches(tmp_path: Path):

@@ -119,7 +119,7 @@ def test_a_goal_of_nothing_is_refused(wrong: dict[str, object]):
 
 def test_a_goal_that_nothing_was_measured_for_is_neither_met_nor_missed():
     goals = (StretchGoal(wanted="loss", stage="impression", below=2.0), StretchGoal(wanted="BLEU", metric="bleu_4", above=30.0))
-    found = {row.wanted: (row.value, row.is_met) for row in goal_rows(goals, [], {"impression": 1.9})}
+    found = {row.wanted: (row.value, row.is_met) for row in goal_rows(goals, [], {"impression": 1.9}, evaluation_id="e", line="radiology")}
     assert found == {"loss": (1.9, True), "BLEU": (None, None)}
-    [loss] = goal_rows(goals[:1], [], {"impression": 2.0})
+    [loss] = goal_rows(goals[:1], [], {"impression": 2.0}, evaluation_id="e", line="radiology")
     assert (loss.is_met, loss.bound) == (False, "< 2")

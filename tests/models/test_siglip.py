@@ -121,6 +121,15 @@ def test_a_text_is_read_in_lower_case_without_punctuation(fresh: Path, text: str
     assert processor.tokenizer(text)["input_ids"] == processor.tokenizer(read)["input_ids"]  # tokenizer.json does it by itself, too
 
 
+def test_texts_that_are_longer_than_the_model_reads_are_counted(fresh: Path):
+    processor = siglip.load_processor(fresh, max_pixels=96 * 96)
+    length = processor.tokenizer.model_max_length
+    assert siglip.num_cut(processor, ["knee", "", " ".join(["knee"] * 4 * length)]) == 1
+    fits = next(n for n in range(1, 4 * length) if siglip.num_cut(processor, [" ".join(["knee"] * (n + 1))]))
+    whole, cut = (siglip.text_tensor(processor, [" ".join(["knee"] * n)])[0].tolist() for n in (fits, fits + 1))
+    assert (whole[-1] in (1, processor.tokenizer.pad_token_id), len(cut)) == (True, length)
+
+
 def test_a_model_without_training_has_the_papers_temperature_and_bias(fresh: Path):
     model = load_encoder(fresh, SPEC, CPU).model
     assert (model.logit_scale.item(), model.logit_bias.item()) == (pytest.approx(math.log(10)), -10.0)

@@ -25,7 +25,7 @@ from medvl_lib.tables import read_table, write_table
 from medvl_lib.workspace import Workspace
 from tests.benchmark.evaluated import Evaluated, run
 
-SHOWN = {"forms": "CC0-1.0"}
+SHOWN = {"forms": ("CC0-1.0",)}
 NOW = Terms(gate=Gate(), evaluation=DOCUMENTS.evaluation)
 """The settings under which it is decided."""
 PLANTED = "<script>alert('zebra')</script> | `zebra`"

@@ -1,6 +1,6 @@
 """Means and agreement of ratings. If these passed wrongly, an adapter could look better to experts than it did, or raters seem to agree."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 
@@ -32,7 +32,7 @@ def test_an_answers_value_is_the_mean_over_its_raters_and_the_mean_is_over_answe
     base = rows(reviews())["base", "correctness"]
     assert (base.num_items, base.num_clusters, base.num_raters, base.num_ratings) == (3, 3, 2, 5)
     assert base.mean == pytest.approx((1.5 + 2 + 3) / 3)  # not 10 / 5: page 3 counts as much as page 1
-    assert base.ci_low <= base.mean <= base.ci_high
+    assert (base.ci_low, base.ci_high) == (None, None)  # of three patients
 
 
 def test_the_difference_to_base_is_over_pairs_of_which_both_answers_were_rated():
@@ -82,7 +82,22 @@ def test_a_third_rater_makes_it_krippendorffs():
 
 def test_the_order_of_the_ratings_does_not_matter():
     assert rows(reviews()) == rows(list(reversed(reviews())))
-    assert REVISION == 1
+    assert REVISION == 2
+
+
+def test_six_patients_have_intervals_and_five_have_none():
+    base, adapter = (1, 2, 2, 3, 1, 2), (4, 2, 5, 5, 3, 4)
+    given = [
+        replace(reviews()[0], item_id=f"{variant}-p{number}", variant=variant, pair_id=f"p{number}", group_id=f"doc-p{number}", rater=rater,
+                correctness=value)
+        for variant, values in (("base", base), ("adapter", adapter)) for number, value in enumerate(values) for rater in ("anna", "boris")
+    ]  # fmt: skip
+    six = rows(given)["adapter", "correctness"]
+    assert six.ci_low < six.mean < six.ci_high
+    assert six.minus_base_ci_low < six.minus_base < six.minus_base_ci_high
+    five = rows([one for one in given if one.pair_id != "p5"])["adapter", "correctness"]
+    assert (five.ci_low, five.ci_high, five.minus_base_ci_low, five.minus_base_ci_high, five.agreement_ci_low) == (None,) * 5
+    assert five.minus_base is not None
 
 
 def test_a_question_that_nobody_answered_has_no_row():

@@ -112,7 +112,7 @@ def test_the_decision_has_every_number_and_every_reason(evaluated: Evaluated):
 
 def test_the_loss_is_drawn_through_the_steps_that_were_written(evaluated: Evaluated):
     [picture] = exhibit("adapter", "loss", evaluated.adapter.directory)
-    [curve, _] = fromstring(picture.svg).findall(f"{SVG}polyline")  # noqa: S314 (our own drawing)
+    [curve, *_] = fromstring(picture.svg).findall(f"{SVG}polyline")  # noqa: S314 (our own drawing)
     assert len(curve.get("points").split()) == 2
     assert "stage adapter" in picture.caption
 

@@ -16,6 +16,7 @@ from medvl_lib.audit import RULES as AUDIT_RULES
 from medvl_lib.audit import write_audit
 from medvl_lib.chat import PlacedPair, conversations_path, read_conversations
 from medvl_lib.datasets.descriptions import DESCRIBE
+from medvl_lib.datasets.raw_folder import INVENTED_LICENCE
 from medvl_lib.dicom import IDENTIFYING
 from medvl_lib.evaluation.predictions import REFERENCES, Reference
 from medvl_lib.images import ImageStore
@@ -106,7 +107,7 @@ def test_a_picture_of_224_pixels_and_an_answer_of_one_word_are_good_enough(setti
 def test_every_pair_says_its_source_licence_and_labels(settings: Settings):
     for name in NAMES:
         for pair in validated(settings, name):
-            assert pair.licence == "CC0-1.0"  # invented, whatever the publisher's is
+            assert pair.licence == INVENTED_LICENCE  # invented, whatever the publisher's is
             assert pair.source
             assert pair.dataset == name
             assert name in {"custom_reports", "slake", "roco"} or pair.metadata["category"]

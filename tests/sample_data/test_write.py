@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 
 from medvl_lib import sample_data
-from medvl_lib.datasets.raw_folder import is_invented
+from medvl_lib.datasets import DATASETS, SHOWN_LICENCES
+from medvl_lib.datasets.raw_folder import INVENTED_LICENCE, is_invented
 from medvl_lib.errors import MedVLError, WriteFailed
+from medvl_lib.pairs import Draft
 from tests.small_disk import small_disk
 
 FEW = {
@@ -49,6 +51,36 @@ def test_a_folder_that_holds_anything_is_left_alone(tmp_path: Path):
     assert sample_data.write("mtsamples", tmp_path) == (tmp_path, False, 0)
     assert contents(tmp_path) == {"own.csv": b"mine"}
     assert not is_invented(tmp_path)
+
+
+def test_files_of_somebody_in_an_invented_folder_make_all_of_it_theirs(tmp_path: Path):
+    """Otherwise a patient's picture that was put beside invented ones would be shown as one of them."""
+    root = sample_data.write("knee_xray", tmp_path / "knee_xray", counts=FEW["knee_xray"]).root
+    own = root / "own.png"
+    own.write_bytes(b"a patient's")
+    assert not is_invented(root)
+    own.unlink()
+    assert is_invented(root)
+    next(root.rglob("*.png")).write_bytes(b"a patient's")
+    assert not is_invented(root)
+    without = sample_data.write("knee_xray", tmp_path / "other", counts=FEW["knee_xray"]).root
+    readme = without / "README.md"
+    readme.write_text(readme.read_text(encoding="utf-8").partition("Files as")[0], encoding="utf-8")
+    assert not is_invented(without)
+
+
+@pytest.mark.parametrize("name", sorted({*sample_data.GENERATORS} - {"clinical_documents"}))
+def test_what_is_invented_says_so_in_its_licence_and_may_be_shown(name: str, tmp_path: Path):
+    root = sample_data.write(name, tmp_path / name, counts=FEW[name]).root
+    licences = {reading.pair.licence for reading in DATASETS[name].read(root) if isinstance(reading, Draft)}
+    assert licences == {INVENTED_LICENCE}
+    assert licences <= {*SHOWN_LICENCES[name]}
+
+
+def test_of_real_rows_only_what_the_card_allows_may_be_shown():
+    for name, dataset in DATASETS.items():
+        assert (dataset.licence in SHOWN_LICENCES[name]) == dataset.may_be_shown
+        assert "CC0-1.0" not in SHOWN_LICENCES[name] or name == "clinical_documents"
 
 
 def test_an_empty_folder_is_filled(tmp_path: Path):

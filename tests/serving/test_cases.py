@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 
 from medvl_lib import case_index, cli, lines
-from medvl_lib.captions import captioned_images
+from medvl_lib.captions import CaptionedImage, captioned_images
 from medvl_lib.errors import InputMissing, InputRefused, MedVLError
 from medvl_lib.hardware import PROFILES
 from medvl_lib.lines import DOCUMENTS, ENCODER
 from medvl_lib.models.embedding import embed_stored
 from medvl_lib.models.loading import load_encoder
 from medvl_lib.provenance import judge, write_step
-from medvl_lib.serving.cases import similar
+from medvl_lib.serving.cases import floor_of, similar
 from medvl_lib.sample_data.captioned_pictures import draw_picture
 from medvl_lib.workspace import Workspace
 from tests.matching_fixtures import SPEC, Gallery
@@ -42,9 +42,14 @@ def workspace(gallery: Gallery, tmp_path_factory: pytest.TempPathFactory) -> Wor
     encoder = write_step(made, "encoder", LINE.name, "v", [chat], copied(gallery.weights))
 
     def write(directory: Path) -> dict:
+        loaded = load_encoder(gallery.weights, SPEC, CPU)
+
+        def embedded(items: list[CaptionedImage]) -> case_index.Embedded:
+            return case_index.Embedded(items, embed_stored(loaded, gallery.images, [item.image_id for item in items]))
+
         cases = list(captioned_images(gallery.chat, "train"))
-        vectors = embed_stored(load_encoder(gallery.weights, SPEC, CPU), gallery.images, [case.image_id for case in cases])
-        return case_index.write_index(directory, cases, vectors)
+        held_back = [replace(case, group_id=f"other {case.group_id}") for case in cases]  # as if other patients had such pictures
+        return case_index.write_index(directory, embedded(cases), embedded(held_back))
 
     judge(made, write_step(made, "index", LINE.name, "v", [chat, encoder], write), case_index.RULES)
     return made
@@ -91,9 +96,14 @@ def test_the_command_line_prints_similarity_pair_and_text(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(lines, "LINES", {LINE.name: LINE})
     assert cli.main(["similar", "lesion.png", "--line", LINE.name, "-k", "3"]) == 0
-    first, *others = capsys.readouterr().out.splitlines()
+    said = capsys.readouterr()
+    first, *others = said.out.splitlines()
     assert len(others) == 2
-    similarity, pair_id, text = first.split(maxsplit=2)
+    floor = floor_of(workspace, LINE)
+    assert f"floor of similarity: {floor:.3f}" in said.err
+    for line in (first, *others):
+        assert (float(line.split()[0]) < floor) == ("below the floor" in line)
+    similarity, pair_id, text = first.replace("below the floor", "").split(maxsplit=2)
     assert -1 <= float(similarity) <= 1.001
     assert text == draw_picture("tests/train", int(pair_id.rpartition("/")[2])).caption
     assert cli.main(["similar", "nowhere.png"]) == cli.REFUSED

@@ -3,6 +3,7 @@ shown to it otherwise than in training.
 """
 
 import io
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from medvl_lib.dicom import refusal
 from medvl_lib.errors import MedVLError
 from medvl_lib.retrieved_cases import HEADINGS, before, worded
 from medvl_lib.sample_data.custom_reports import dicom
-from medvl_lib.serving.describing import before_it, describe
+from medvl_lib.serving.describing import before_it, describe, keeps_language
 from medvl_lib.serving.resident import load_resident
 from medvl_lib.serving.uploads import Problem, require_picture
 from tests.serving.conftest import CPU, PAGE, Project
@@ -99,3 +100,31 @@ def test_the_command_prints_the_answer_and_says_who_answers(
     model = project.model("base")
     assert said.out.strip() == load_resident(model, project.line, CPU).answer(DESCRIBE["zh"], [PAGE]).answer.strip()
     assert model.sentence in said.err
+
+
+@pytest.mark.parametrize(
+    ("answer", "language", "is_kept"),
+    [
+        ("右膝X光片，2级。", "zh", True), ("CT", "zh", True), ("Radiograph of the right knee, grade 2.", "zh", False), ("", "zh", False),
+        ("Radiograph of the right knee.", "en", True), ("右膝X光片。", "en", False), (" ", "en", False),
+        ("这是 a radiograph of the right knee.", "zh", False),
+    ],
+)  # fmt: skip
+def test_an_answer_in_another_language_than_asked_is_none(answer: str, language: str, is_kept: bool):
+    assert keeps_language(answer, language) is is_kept
+
+
+def test_the_command_says_when_the_answer_is_in_another_language(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """The small model of documents writes English whatever it is asked in."""
+    monkeypatch.setenv("MEDVL_SETTINGS", str(project.settings))
+    (tmp_path / "page.png").write_bytes(PAGE)
+    asking = ["describe", str(tmp_path / "page.png"), "--line", "documents", "--json", "--language"]
+    for language, is_in_language in (("zh", False), ("en", True)):
+        assert main([*asking, language]) == 0
+        said = capsys.readouterr()
+        told = json.loads(said.out)
+        assert (told["language"], told["is_in_language"], told["variant"]) == (language, is_in_language, "base")
+        assert told["answer"]
+        assert ("WRONG: asked in 'zh', and answered in another language" in said.err) != is_in_language

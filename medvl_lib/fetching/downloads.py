@@ -26,7 +26,6 @@ PASSING = {408, 429, 500, 502, 503, 504}
 PAUSES_SECONDS = (1.0, 2.0, 4.0, 8.0)  # before a file is asked for again when nothing came
 LONGEST_WAIT_SECONDS = 300.0  # a server that asks for more is come back to by a person
 TIMEOUT_SECONDS = 30.0
-CHUNK_BYTES = 1 << 20
 REPORT_SECONDS = 10.0
 SHA256_DIGITS = 64
 AGAIN = "start it again: it goes on where it stopped"
@@ -226,7 +225,7 @@ def _write(answer: httpx2.Response, part: Path, watch: Watch) -> None:
     if etag.startswith('"') and not _size(part):  # a weak one does not promise the same bytes
         _mark(part).write_text(etag, encoding="utf-8")
     with part.open("ab") as stream:
-        for chunk in answer.iter_bytes(CHUNK_BYTES):
+        for chunk in answer.iter_bytes():
             stream.write(chunk)
             watch.count(len(chunk))
             watch.require_room()

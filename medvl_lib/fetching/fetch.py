@@ -6,8 +6,9 @@ never sees a cut file or half a set. A file that somebody else put there is neve
 """
 
 import datetime as dt
+import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,13 +23,13 @@ from medvl_lib.errors import InputRefused, MedVLError
 from medvl_lib.fetching.downloads import Away, LimitReached, Wanted, Watch, checksum, client, download
 from medvl_lib.fetching.unpacking import unpack
 from medvl_lib.fetching.wanted import Limits, Listed, listed
-from medvl_lib.files import sha256_of_file, write_json, write_whole, writing_below
+from medvl_lib.files import read_json, sha256_of_file, write_json, write_whole, writing_below
 from medvl_lib.pairs import Dataset
 from medvl_lib.sources import Source
 from medvl_lib.step import Report, silent
 from medvl_lib.tables import Column, read_table, write_table
 
-RECORD, FILES = "fetch.json", "files.parquet"
+RECORD, FILES, UNPACKED = "fetch.json", "files.parquet", "unpacked.json"
 GB = 1e9
 
 
@@ -91,6 +92,8 @@ class _Call(NamedTuple):
     wanted: Listed
     known: Known
     """Checked files by path: in the tree, or in the raw folder."""
+    unpacked: dict[str, list[str] | None]
+    """Archive -> the patients whose members were taken; None: all members."""
 
 
 def fetch(dataset: Dataset, folder: Path, room: Path, limits: Limits, only: Sequence[str] = (), report: Report = silent) -> Fetched:
@@ -103,7 +106,8 @@ def fetch(dataset: Dataset, folder: Path, room: Path, limits: Limits, only: Sequ
     with writing_below(room), _alone(room), client() as asker:
         wanted = listed(sources, limits, room, asker)
         known = {file.path: file for file in read_table(room / FILES, FetchedFile)} if (room / FILES).is_file() else {}
-        call = _Call(dataset, sources, limits, places, wanted, known)
+        unpacked = read_json(room / UNPACKED) if (room / UNPACKED).is_file() else {}
+        call = _Call(dataset, sources, limits, places, wanted, known, unpacked)
         reached = _bring(call, asker, report)
         num_placed = _place(call, is_whole=not reached)
         return _record(call, reached, num_placed)
@@ -133,7 +137,7 @@ def _require_welcome(name: str, folder: Path) -> None:
 
 
 @contextmanager
-def _alone(room: Path) -> Iterator[None]:
+def _alone(room: Path) -> Generator[None, None, None]:
     """Hold the downloads of a dataset; raises MedVLError while another process has them."""
     lock = FileLock(room / "lock")
     try:
@@ -150,8 +154,8 @@ def _alone(room: Path) -> Iterator[None]:
 # -- bringing ----------------------------------------------------------------------------------------------------------
 def _bring(call: _Call, asker: httpx2.Client, report: Report) -> str:
     """Download and check what is not here; returns the limit that stopped it, or nothing."""
-    wanted, known, places, limits = call.wanted, call.known, call.places, call.limits
-    missing = [item for item in wanted.files if not _is_here(item, known, places)]
+    known, places, limits = call.known, call.places, call.limits
+    missing = [item for item in call.wanted.files if not _is_here(item, call)]
     _require_no_others([item.path for item in missing if item.unpacking is None and (places.raw / item.path).exists()], places)
     here = sum(file.num_bytes for file in known.values()) + sum(_size(places.part(item)) for item in missing)
     watch = Watch(report, most_bytes=limits.max_bytes, most_seconds=limits.max_seconds, already=here)
@@ -167,11 +171,13 @@ def _bring(call: _Call, asker: httpx2.Client, report: Report) -> str:
     return ""
 
 
-def _is_here(item: Wanted, known: Known, places: _Places) -> bool:
-    """Whether a file, or what an archive held, lies on this machine whole, to be placed or placed already."""
+def _is_here(item: Wanted, call: _Call) -> bool:
+    """Whether a file, or what is wanted of an archive, lies on this machine whole, to be placed or placed already."""
+    known, places = call.known, call.places
     if item.unpacking is not None:
-        rows = [file for file in known.values() if file.origin == _origin(item)]
-        return bool(rows) and all(_stands(file, places) for file in rows)
+        taken = call.unpacked.get(_origin(item), [])
+        covers = taken is None or (call.wanted.patients is not None and call.wanted.patients <= set(taken))
+        return covers and all(_stands(file, places) for file in known.values() if file.origin == _origin(item))
     if item.path in known and _stands(known[item.path], places):
         return True
     for path in (places.tree / item.path, places.raw / item.path):  # of a call that was killed, or put there by hand
@@ -230,6 +236,9 @@ def _bring_one(item: Wanted, call: _Call, asker: httpx2.Client, watch: Watch) ->
         call.known[name] = _row(item, name, path)
         path.replace(places.tree / name)
     _remember(call.known, places)
+    is_all = call.wanted.patients is None or "(?P<patient>" not in item.unpacking.member
+    call.unpacked[_origin(item)] = None if is_all else sorted(call.wanted.patients or ())
+    write_json(places.room / UNPACKED, call.unpacked)
     whole.unlink()
 
 
@@ -256,13 +265,14 @@ def _remember(known: Known, places: _Places) -> None:
 def _place(call: _Call, *, is_whole: bool) -> int:
     """Rename into the raw folder what is whole: everything, or, where a limit stopped it, the patients of whom all is here."""
     wanted, known, places = call.wanted, call.known, call.places
-    lacking = set[str]() if is_whole else {item.unit for item in wanted.files if not _is_here(item, known, places)}
+    lacking = set[str]() if is_whole else {item.unit for item in wanted.files if not _is_here(item, call)}
     if "" in lacking:
         return 0  # a table that everybody is listed in
     unit_of = {item.path: item.unit for item in wanted.files if item.unpacking is None}
     ready = [file for file in known.values() if unit_of.get(file.path, "") not in lacking and (places.tree / file.path).is_file()]
     there = [file for file in ready if (places.raw / file.path).is_file()]
     _require_no_others([file.path for file in there if sha256_of_file(places.raw / file.path) != file.sha256], places)
+    os.sync()  # what is placed is there after a power cut as well; one call, however many files
     for file in ready:
         source, target = places.tree / file.path, places.raw / file.path
         with writing_below(places.raw):
@@ -287,124 +297,6 @@ def _require_no_others(paths: Sequence[str], places: _Places) -> None:
 def _record(call: _Call, reached: str, num_placed: int) -> Fetched:
     """Write down what lies in the raw folder now, from where, and within which limits; nothing that opens a host is in it."""
     dataset, wanted, places = call.dataset, call.wanted, call.places
-    rows = [file for file in known.values() if file.origin == _origin(item)]
-        return bool(rows) and all(_stands(file, places) for file in rows)
-    if item.path in known and _stands(known[item.path], places):
-        return True
-    for path in (places.tree / item.path, places.raw / item.path):  # of a call that was killed, or put there by hand
-        if item.checksum and path.is_file() and checksum(path, item.checksum) == item.checksum:
-            known[item.path] = _row(item, item.path, path)
-            return True
-    return False
-
-
-def _stands(file: FetchedFile, places: _Places) -> bool:
-    return any(_size(folder / file.path) == file.num_bytes and (folder / file.path).is_file() for folder in (places.raw, places.tree))
-
-
-def _require_room(missing: Sequence[Wanted], places: _Places, limits: Limits, here: int, watch: Watch) -> None:
-    """Refuse what cannot fit, as far as sizes are known before; a set without patients is brought whole or not at all."""
-    sizes = [item.num_bytes for item in missing]
-    if any(size is None for size in sizes) or not sizes:
-        return
-    total = sum(size or 0 for size in sizes) - sum(_size(places.part(item)) for item in missing)
-    watch.all_bytes = here + total
-    free = shutil.disk_usage(places.room).free
-    if limits.max_bytes is not None and here + total > limits.max_bytes:
-        raise MedVLError(
-            found=f"{(here + total) / GB:,.3f} GB in all, {limits.max_bytes / GB:,.3f} GB allowed", where=missing[0].host.page,
-            do="raise --max-bytes: this set is brought whole or not at all; nothing was fetched",
-        )  # fmt: skip
-    if total > free:
-        raise MedVLError(
-            found=f"{total / GB:,.1f} GB to fetch, {free / GB:,.1f} GB free", where=str(places.room),
-            do="free space there, or name another data_root in the settings; nothing was fetched",
-        )  # fmt: skip
-
-
-def _bring_one(item: Wanted, call: _Call, asker: httpx2.Client, watch: Watch) -> None:
-    """One file into the tree; of an archive, what it holds."""
-    places, whole = call.places, call.places.whole(item)
-    if item.unpacking is None or not whole.is_file():
-        part = places.part(item)
-        download(asker, item, part, watch)
-        whole.parent.mkdir(parents=True, exist_ok=True)
-        part.replace(whole)
-    if item.unpacking is None:
-        call.known[item.path] = _row(item, item.path, whole)
-        return
-    folder = places.room / "unpacking"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    try:
-        unpack(whole, item.unpacking, folder, call.wanted.patients)
-    except InputRefused:
-        whole.unlink()
-        raise
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        name = path.relative_to(folder).as_posix()
-        (places.tree / name).parent.mkdir(parents=True, exist_ok=True)
-        call.known[name] = _row(item, name, path)
-        path.replace(places.tree / name)
-    _remember(call.known, places)
-    whole.unlink()
-
-
-def _row(item: Wanted, name: str, path: Path) -> FetchedFile:
-    return FetchedFile(
-        path=name, num_bytes=_size(path), sha256=sha256_of_file(path), origin=_origin(item),
-        checked_by="the publisher's hash" if item.checksum else "the archive's own checksums",
-    )  # fmt: skip
-
-
-def _origin(item: Wanted) -> str:
-    return f"{item.source}: {item.path}"
-
-
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.is_file() else 0
-
-
-def _remember(known: Known, places: _Places) -> None:
-    write_whole(places.room / FILES, lambda temporary: write_table(temporary, FetchedFile, (known[path] for path in sorted(known))))
-
-
-# -- placing -----------------------------------------------------------------------------------------------------------
-def _place(call: _Call, *, is_whole: bool) -> int:
-    """Rename into the raw folder what is whole: everything, or, where a limit stopped it, the patients of whom all is here."""
-    wanted, known, places = call.wanted, call.known, call.places
-    lacking = set[str]() if is_whole else {item.unit for item in wanted.files if not _is_here(item, known, places)}
-    if "" in lacking:
-        return 0  # a table that everybody is listed in
-    unit_of = {item.path: item.unit for item in wanted.files if item.unpacking is None}
-    ready = [file for file in known.values() if unit_of.get(file.path, "") not in lacking and (places.tree / file.path).is_file()]
-    there = [file for file in ready if (places.raw / file.path).is_file()]
-    _require_no_others([file.path for file in there if sha256_of_file(places.raw / file.path) != file.sha256], places)
-    for file in ready:
-        source, target = places.tree / file.path, places.raw / file.path
-        with writing_below(places.raw):
-            target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            source.replace(target)
-        except OSError:  # another file system
-            write_whole(target, lambda temporary, source=source: shutil.copyfile(source, temporary))
-            source.unlink()
-    return len(ready)
-
-
-def _require_no_others(paths: Sequence[str], places: _Places) -> None:
-    """Refuse to write over what lies in the raw folder: it is somebody's, or was changed since it was brought."""
-    if paths:
-        raise InputRefused(
-            found=f"{len(paths)} other files of the same names, such as {paths[0]}", where=str(places.raw),
-            do="move them away, then start it again; nothing was written over, and what was fetched is kept",
-        )  # fmt: skip
-
-
-def _record(
-    dataset: Dataset, sources: Sequence[Source], wanted: Listed, known: Known, places: _Places, limits: Limits, reached: str, num_placed: int
-) -> Fetched:
-    """Write down what lies in the raw folder now, from where, and within which limits; nothing that opens a host is in it."""
     rows = [file for file in call.known.values() if _size(places.raw / file.path) == file.num_bytes and (places.raw / file.path).is_file()]
     here = {file.path for file in rows}
     lacking = {item.unit for item in wanted.files if item.unpacking is None and item.path not in here}

@@ -5,13 +5,14 @@ archive unpacked as well; or an InputRefused. A name that leads outside, two mem
 refused; links and devices are never made.
 """
 
+import gzip
+import lzma
 import re
 import shutil
 import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO, NamedTuple
 
@@ -20,7 +21,7 @@ from medvl_lib.sources import Unpacking
 
 INSIDE = (".zip", ".tar", ".tar.gz", ".tgz")
 MOST_NESTED = 2  # PAD-UFES-20 has zip archives in its zip archive, and nobody has more
-DAMAGED = (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, NotImplementedError, RuntimeError)
+DAMAGED = (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError)
 
 
 class _Member(NamedTuple):
@@ -96,18 +97,12 @@ def _zip_members(archive: Path) -> Iterator[_Member]:
 
 
 def _tar_members(archive: Path) -> Iterator[_Member]:
-    with _opened_tar(archive) as opened:
+    with tarfile.open(archive) as opened:
         for info in opened:
             stream = opened.extractfile(info) if info.isreg() else None
             if stream is not None:
                 with stream:
                     yield _Member(info.name, info.size, stream)
-
-
-@contextmanager
-def _opened_tar(archive: Path) -> Iterator[tarfile.TarFile]:
-    with tarfile.open(archive) as opened:
-        yield opened
 
 
 def _refused(archive: Path, found: str, do: str) -> InputRefused:

@@ -86,15 +86,17 @@ def _of_hub(source: Hub, folder: Path) -> tuple[list[Wanted], str]:
     if not memory.is_file():
         write_json(memory, _asked_of_hub(source))
     known = read_json(memory)
-    token = get_token()
-    host = _hub_host(source, token)
+    host, commit = _hub_host(source, get_token()), str(known["commit"])
+
+    def url(path: str) -> str:
+        return hf_hub_url(source.repository, path, repo_type="dataset", revision=commit)
+
     return [
         Wanted(
-            host=host, url=hf_hub_url(source.repository, entry["path"], repo_type="dataset", revision=known["commit"]), source=source.name,
-            path=entry["path"], num_bytes=entry["num_bytes"], checksum=entry["checksum"],
-            unpacking=_unpacking(source.archives, entry["path"]),
+            host=host, url=url(entry["path"]), source=source.name, path=entry["path"], num_bytes=entry["num_bytes"],
+            checksum=entry["checksum"], unpacking=_unpacking(source.archives, entry["path"]),
         ) for entry in known["files"]
-    ], str(known["commit"])  # fmt: skip
+    ], commit  # fmt: skip
 
 
 def _hub_host(source: Hub, token: str | None) -> Host:

@@ -2,7 +2,7 @@
 
 A job and no asset: raw records are observed and never written by a step, and no other job, sensor or condition may begin a download of
 hundreds of gigabytes (docs/decisions/0026). What it does is ``medvl fetch``'s; when it has placed the files, whoever watches the folder
-sees them as he sees any other upload. It waits for the runs of the same dataset's data by the tag that these have. Credentials stand in
+sees them as any other upload. It waits for the runs of the same dataset's data by the tag that these have. Credentials stand in
 the environment of who starts the services, never in a run's config. See https://docs.dagster.io/guides/build/ops.
 """
 

@@ -106,7 +106,7 @@ def fetch(dataset: Dataset, folder: Path, room: Path, limits: Limits, only: Sequ
     with writing_below(room), _alone(room), client() as asker:
         wanted = listed(sources, limits, room, asker)
         known = {file.path: file for file in read_table(room / FILES, FetchedFile)} if (room / FILES).is_file() else {}
-        unpacked = read_json(room / UNPACKED) if (room / UNPACKED).is_file() else {}
+        unpacked: dict[str, list[str] | None] = read_json(room / UNPACKED) if (room / UNPACKED).is_file() else {}
         call = _Call(dataset, sources, limits, places, wanted, known, unpacked)
         reached = _bring(call, asker, report)
         num_placed = _place(call, is_whole=not reached)

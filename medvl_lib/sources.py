@@ -88,3 +88,8 @@ class Acquisition:
     """The tree that the reader expects below the raw folder, a line each."""
     terms: str
     """What the user agrees to, or what to do where there is no source, in a sentence."""
+
+
+BY_HAND = Acquisition(
+    sources=(), layout=(), terms="Its files are brought by hand: its data card in docs/data-cards says from where, and what goes where."
+)

@@ -15,7 +15,8 @@ def by_hand(dataset: Dataset, folder: Path) -> str:
     lines = [f"{dataset.title}", f"licence: {dataset.licence}", f"terms:   {wanted.terms}", ""]
     if wanted.sources:
         lines += ["from:", *(f"    {line}" for source in wanted.sources for line in _words(source)), ""]
-    return "\n".join([*lines, f"into {folder}:", *(f"    {line}" for line in wanted.layout)])
+    lines += [] if wanted.sources else [f"from: {dataset.source}", ""]
+    return "\n".join([*lines, f"into {folder}{':' if wanted.layout else ''}", *(f"    {line}" for line in wanted.layout)])
 
 
 def _words(source: Source) -> list[str]:

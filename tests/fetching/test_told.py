@@ -66,6 +66,7 @@ def test_every_dataset_says_what_to_put_where(name: str, capsys: pytest.CaptureF
     assert main(["fetch", name, "--by-hand"]) == 0
     said = capsys.readouterr().out
     acquisition: Acquisition = DATASETS[name].acquisition
+    assert acquisition.layout
     for part in (acquisition.terms, *(source.page for source in acquisition.sources), *acquisition.layout):
         assert part in said
 

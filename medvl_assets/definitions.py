@@ -5,6 +5,7 @@ Settings and profile are read here, when the location loads; nothing heavy is im
 
 import dagster as dg
 
+from medvl_assets.acquisition import fetch_jobs
 from medvl_assets.automation import automation
 from medvl_assets.dataset_assets import dataset_assets
 from medvl_assets.jobs import jobs
@@ -31,7 +32,7 @@ def definitions(settings: Settings) -> dg.Definitions:
     made_of = dg.Definitions(
         assets=[item for item in made if not isinstance(item, dg.AssetChecksDefinition)],
         asset_checks=[item for item in made if isinstance(item, dg.AssetChecksDefinition)],
-        jobs=[*jobs(lines, [run.dataset.name for run in runs]), smoke_job(settings)],
+        jobs=[*jobs(lines, [run.dataset.name for run in runs]), smoke_job(settings), *fetch_jobs(settings)],
         sensors=sensors,
         schedules=schedules,
         resources={"workspace": workspace_resource(settings)},

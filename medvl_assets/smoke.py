@@ -1,6 +1,6 @@
 """The smoke job: the whole route of every line made small, in a data root of its own, before a long run or after an update.
 
-In: the settings. Out: nothing that anyone reads: invented data, small models, four steps and four answers below ``<data>/smoke``, by the
+In: the settings. Out: nothing that anyone reads: invented data, small models, eight steps and four answers below ``<data>/smoke``, by the
 very graph and processes that the real run has. What it takes is minutes; what it says is whether the route is whole on this machine.
 """
 
@@ -19,7 +19,8 @@ from medvl_lib.settings import FILE, VARIABLE, Settings
 from medvl_lib.workspace import Workspace
 
 SMOKE = "smoke"
-PAIRS, STEPS, ANSWER_TOKENS = 16, 4, 12
+PAIRS, ANSWER_TOKENS = 8, 12
+STEPS = 8  # of a line: each of its stages has some, the first of two three
 
 
 def smoke_settings(settings: Settings, lines: Sequence[Line]) -> str:
@@ -27,7 +28,8 @@ def smoke_settings(settings: Settings, lines: Sequence[Line]) -> str:
     tables = [f'data_root = "data"\nscale = "tiny"\nprofile = "{settings.profile}"']
     tables += [f"[datasets.{name}]" for name in settings.enabled_datasets()]
     for line in lines:
-        few = f"max_steps = {STEPS}\nmax_training_pairs = {PAIRS}\nmax_validation_pairs = 4"
+        # each step sees all the pairs: so few batches of different ones would differ by more than what is learned, and loss_fell with them
+        few = f"max_steps = {STEPS}\nmax_training_pairs = {PAIRS}\neffective_batch = {PAIRS}\nmax_validation_pairs = 4"
         like = settings.line(line.name).like
         if like is not None or settings.line(line.name).datasets is not None:
             tables.append(
@@ -38,7 +40,7 @@ def smoke_settings(settings: Settings, lines: Sequence[Line]) -> str:
                 + "]"
             )
         tables.append(f"[lines.{line.name}.recipe]\n{few}")
-        tables += [f"[lines.{line.name}.encoder]\n{few}\neffective_batch = 8"] if line.encoder is not None else []
+        tables += [f"[lines.{line.name}.encoder]\n{few}"] if line.encoder is not None else []
         tables.append(f"[lines.{line.name}.evaluation]\nmax_pairs_per_dataset = 4\nmax_answer_tokens = {ANSWER_TOKENS}")
     return "\n\n".join(tables) + "\n"
 

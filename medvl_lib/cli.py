@@ -8,6 +8,7 @@ import argparse
 import json
 import math
 import os
+import re
 import secrets
 import sys
 from collections.abc import Sequence
@@ -21,11 +22,12 @@ from medvl_lib.settings import Settings, read_settings
 from medvl_lib.workspace import Workspace
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from medvl_lib.case_index import Neighbour
     from medvl_lib.doctor import Finding
     from medvl_lib.lines import Line
+    from medvl_lib.provenance import Fact
 
 MARKS = {"ok": "ok   ", "note": "note ", "wrong": "WRONG"}
 REFUSED = 2
@@ -80,6 +82,38 @@ def sample_data(arguments: argparse.Namespace) -> int:
         else:
             print(f"{name}: {written.root} holds files already and was left alone")
     return 0
+
+
+def fetch(arguments: argparse.Namespace) -> int:
+    """Bring a dataset's raw files, or say what to put where; 1 where time ran out before all of it was there."""
+    from medvl_lib.datasets import DATASETS
+    from medvl_lib.fetching.by_hand import by_hand
+    from medvl_lib.fetching.downloads import Away
+    from medvl_lib.fetching.fetch import fetch as bring
+    from medvl_lib.fetching.fetch import sentence
+    from medvl_lib.fetching.wanted import Limits
+
+    settings, name = read_settings(), arguments.dataset
+    folder = settings.raw_folder(name) if name in settings.datasets else Workspace(root=settings.data_root).raw(name)
+    if arguments.by_hand or not DATASETS[name].acquisition.sources:
+        print(by_hand(DATASETS[name], folder))
+        return 0 if arguments.by_hand else REFUSED
+    limits = Limits(
+        max_patients=arguments.max_patients, max_studies_per_patient=arguments.max_studies, max_bytes=arguments.max_bytes,
+        max_seconds=arguments.max_seconds,
+    )  # fmt: skip
+    try:
+        found = bring(DATASETS[name], folder, Workspace(root=settings.data_root).fetched(name), limits, arguments.only, _tell)
+    except Away:
+        print(by_hand(DATASETS[name], folder), end="\n\n", flush=True)
+        raise
+    print(sentence(found, name, folder))
+    return int(found.reached == "seconds")
+
+
+def _tell(facts: "Mapping[str, Fact]") -> None:
+    """Print how far something is."""
+    print(", ".join(f"{name} {value:,}" if isinstance(value, int) else f"{name} {value}" for name, value in facts.items()), flush=True)
 
 
 def _own_raw_folder(settings: Settings, name: str) -> Path:
@@ -409,6 +443,22 @@ def counted(text: str) -> tuple[str, int]:
     return part, int(number)
 
 
+def datasets() -> list[str]:
+    """The names of all datasets, in their order."""
+    from medvl_lib.datasets import DATASETS
+
+    return list(DATASETS)
+
+
+def amount(text: str) -> int:
+    """``20GB`` -> 20000000000."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kMGT]?)B?", text)
+    number = 0 if found is None else round(float(found[1]) * 1000 ** " kMGT".index(found[2] or " "))
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no size, such as 500MB or 20GB")
+    return number
+
+
 def gigabytes(text: str) -> float:
     """``119.7`` -> 119.7."""
     try:
@@ -442,6 +492,16 @@ def parser() -> argparse.ArgumentParser:
     )
     verb.add_argument("--seed", type=int, help="other records of the same kind")
     verb.set_defaults(run=sample_data)
+
+    verb = verbs.add_parser("fetch", help="bring a dataset's raw files from their publisher, or say what to put where")
+    verb.add_argument("dataset", metavar="DATASET", choices=datasets(), help=f"one of {', '.join(datasets())}")
+    verb.add_argument("--by-hand", action="store_true", help="fetch nothing: say where the files are, under which terms, and where they go")
+    verb.add_argument("--only", action="append", default=[], metavar="SOURCE", help="of several sources this one; may be repeated")
+    verb.add_argument("--max-patients", type=positive, metavar="N", help="the first N patients, where the publisher's paths name them")
+    verb.add_argument("--max-studies", type=positive, metavar="N", help="of each patient the first N studies, whole ones")
+    verb.add_argument("--max-bytes", type=amount, metavar="SIZE", help="of the whole set on this machine, such as 20GB")
+    verb.add_argument("--max-seconds", type=positive, metavar="N", help="of this call; the next one goes on")
+    verb.set_defaults(run=fetch)
 
     verb = verbs.add_parser("plan", help="what a line needs on a profile before anything is fetched or loaded: memory, time, disk")
     verb.add_argument("line", nargs="?", metavar="LINE", help="which line; may be left out where there is only one")

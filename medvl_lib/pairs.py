@@ -13,6 +13,7 @@ from medvl_lib import dicom
 from medvl_lib.images import ImageStore
 from medvl_lib.provenance import Fact, Outcome, Rule
 from medvl_lib.rules import SHOWN_OFFENDERS, columns_are_as_declared, stream
+from medvl_lib.sources import BY_HAND, Acquisition
 from medvl_lib.step import Table
 from medvl_lib.tables import Column, TableWriter, num_rows
 
@@ -128,6 +129,8 @@ class Dataset:
     """SPDX identifier, or the publisher's words."""
     source: str
     """Where to get it, at a pinned version."""
+    acquisition: Acquisition = BY_HAND
+    """What ``medvl fetch`` brings, and what a person puts where without it. It changes no pair, so it is no identity."""
     may_be_shown: bool
     """Whether rows and pictures may appear in the UI, logs and reports."""
     read: Callable[[Path], Iterable[Reading]]

@@ -26,6 +26,7 @@ FILE = "dagster_project.toml"
 VARIABLE = "MEDVL_SETTINGS"
 RESERVED = ("everything", "overfit", "benchmark", "smoke", "data", "benchmark_store")  # the jobs over all lines, and the asset beside them
 DATA_JOBS = "data_"  # what the jobs of one dataset, or of one line's data, are called before its name
+FETCH_JOBS = "fetch_"  # the same of the jobs that bring a dataset's raw files
 LINE_NAME = re.compile(r"[a-z][a-z0-9_]{0,59}")
 CRON = re.compile(r"[-0-9*/,A-Za-z]+( [-0-9*/,A-Za-z]+){4}")
 OWNER = re.compile(r"team:[\w-]+|[^@\s]+@[^@\s]+\.[^@\s]+")
@@ -331,7 +332,7 @@ def _require_variation(settings: Settings, name: str, line: LineSettings, lines:
             where=where,
             do=f"name one of {', '.join(sorted(lines))}; a variation cannot be varied again",
         )
-    if name in lines or name in datasets or name in RESERVED or name.startswith(DATA_JOBS):
+    if name in lines or name in datasets or name in RESERVED or name.startswith((DATA_JOBS, FETCH_JOBS)):
         raise SettingsError(found=f"like = {line.like!r}", where=where, do=f"give it another name: {name} is taken")
     if not LINE_NAME.fullmatch(name):
         raise SettingsError(found=f"the line {name!r}", where=where, do="use small letters, digits and _, a letter first")

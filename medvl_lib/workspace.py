@@ -7,6 +7,7 @@
     <data>/<step>/<name>/current.json          the newest one whose blocking rules all passed
     <data>/served/<line>.json                  the pointer that says what is served
     <data>/downloads/<hub id>/<revision>/      a model's files as the hub has them; base models are links to them
+    <data>/fetched/<dataset>/                  what `medvl fetch` brought: fetch.json, files.parquet, and what has come so far
     <data>/checkpoints/<step>/<name>/<fp>/     a training run that may be resumed
     <data>/requests/, locks/, runs/, dagster/  what a heavy process was asked, file locks, a run's inputs, Dagster's home
     <data>/benchmark.duckdb                    the published store, rebuilt from Parquet
@@ -74,6 +75,10 @@ class Workspace:
     def downloads(self, hub_id: str, revision: str) -> Path:
         """Where the files of a repository on the hub are kept, and what has come of them so far."""
         return self.root / "downloads" / hub_id.replace("/", "--") / revision
+
+    def fetched(self, dataset: str) -> Path:
+        """Where the files of a dataset come in before they are placed, and what is written down of them."""
+        return self.root / "fetched" / dataset
 
     def checkpoints(self, step: str, name: str, fingerprint: str) -> Path:
         """Where an unfinished training run keeps its checkpoints."""

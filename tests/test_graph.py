@@ -123,7 +123,7 @@ def test_the_small_run_is_made_of_the_same_datasets_and_lines(settings: Settings
     small = read_settings(tmp_path / "smoke" / "dagster_project.toml")
     assert small.data_root == tmp_path / "smoke" / "data"
     assert [(line.name, line.datasets) for line in lines_of(small)] == [(line.name, line.datasets) for line in lines_of(real)]
-    assert {stage.recipe.max_steps for line in lines_of(small) for stage in line.stages} == {4}
+    assert {stage.recipe.max_steps for line in lines_of(small) for stage in line.stages} == {8}
     assert definitions(small).resolve_job_def("smoke")
 
 

@@ -31,6 +31,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from medvl_lib.datasets import raw_folder
 from medvl_lib.pairs import SPLITS, Dataset, Draft, ImageSource, Pair, Reading, Rejection, Split, Triple
+from medvl_lib.sources import Acquisition
 
 NAME = "clinical_documents"
 LICENCE = "CC0-1.0"
@@ -120,6 +121,11 @@ DATASET = Dataset(
     title="Clinical documents (invented): ten kinds of form with their facts",
     licence=LICENCE,
     source="medvl_lib/sample_data in this repository",
+    acquisition=Acquisition(
+        sources=(),
+        layout=("{train,validation,test,benchmark}/records.jsonl", "{train,validation,test,benchmark}/images/*.png"),
+        terms="It is invented by MedVL and lies nowhere else: `medvl sample-data clinical_documents` writes it.",
+    ),
     may_be_shown=True,  # invented: no person stands behind a page
     read=read,
     answers=("facts",),

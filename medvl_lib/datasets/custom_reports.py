@@ -37,6 +37,7 @@ from medvl_lib.datasets.descriptions import CATEGORY, DESCRIBE
 from medvl_lib.datasets.picture_files import NamedPictures
 from medvl_lib.datasets.report_tables import BETWEEN_PICTURES, KNOWN, SIDECAR, ReportFormat, Row
 from medvl_lib.pairs import Dataset, Draft, ImageSource, Pair, Reading, Rejection, Split
+from medvl_lib.sources import Acquisition
 
 NAME = "custom_reports"
 LICENCE = "as the reports' owner states for each"
@@ -197,6 +198,11 @@ DATASET = Dataset(
     title="Reports of your own, with their pictures",
     licence=LICENCE,
     source="yours; the format is described in docs/data-cards/custom_reports.md",
+    acquisition=Acquisition(
+        sources=(),
+        layout=("*.csv, *.tsv or *.jsonl", "pictures and DICOM files, as the reports name them"),
+        terms="These are your own reports: put them there as docs/data-cards/custom_reports.md describes.",
+    ),
     may_be_shown=False,  # they are somebody's
     read=read,
     answers=None,  # a user's own columns say it

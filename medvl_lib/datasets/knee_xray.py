@@ -37,6 +37,7 @@ from medvl_lib.datasets.descriptions import ANSWER_LABELS, CATEGORY, DESCRIBE
 from medvl_lib.files import sha256_of_file
 from medvl_lib.labels import GRADE_LABELS, KELLGREN_LAWRENCE
 from medvl_lib.pairs import Dataset, Draft, ImageSource, Pair, Reading, Rejection, Split
+from medvl_lib.sources import Acquisition, Archive
 
 NAME = "knee_xray"
 LICENCE = "CC-BY-4.0 as stated on Mendeley Data, unconfirmed"
@@ -155,6 +156,21 @@ DATASET = Dataset(
     title="Knee radiographs with Kellgren-Lawrence grades",
     licence=LICENCE,
     source="doi.org/10.17632/t9ndx37v5h.1; doi.org/10.17632/56rmx5bjcr.1",
+    acquisition=Acquisition(
+        sources=(
+            Archive(
+                name="mendeley",
+                url="https://data.mendeley.com/public-api/zip/t9ndx37v5h/download/1",
+                file="t9ndx37v5h-1.zip",
+                page="https://data.mendeley.com/datasets/t9ndx37v5h/1",
+            ),
+        ),
+        layout=(
+            "MedicalExpert-I/{0Normal,1Doubtful,2Mild,3Moderate,4Severe}/*.png, and the same below MedicalExpert-II, at any depth",
+            "{train,val,test}/{0,1,2,3,4}/*.png    or these, from https://data.mendeley.com/datasets/56rmx5bjcr/1",
+        ),
+        terms="CC BY 4.0 as stated on Mendeley Data, unconfirmed: read the page's licence first.",
+    ),
     may_be_shown=False,  # the licence was not seen on the publisher's page
     read=read,
     answers=("report", "class", "grade"),

@@ -48,7 +48,9 @@ from medvl_lib.datasets.mimic_cxr_texts import STAGES, STUDY_ID, STUDY_TIME, Rec
 from medvl_lib.datasets.radiology_report import Section
 from medvl_lib.ehr.contexts import CONTEXTS, LIMITS
 from medvl_lib.ehr.facts import EhrContext
+from medvl_lib.ehr.hosp import ALLOWED_COLUMNS
 from medvl_lib.pairs import Context, Dataset, Draft, ImageSource, Pair, Reading, Rejection, Split
+from medvl_lib.sources import Acquisition, PhysioNet, Unpacking
 from medvl_lib.step import Table
 
 NAME = "mimic_cxr"
@@ -161,6 +163,33 @@ DATASET = Dataset(
     title="MIMIC-CXR-JPG: chest radiographs with reports and CheXpert labels",
     licence=LICENCE,
     source="physionet.org/content/mimic-cxr-jpg/2.0.0; reports: physionet.org/content/mimic-cxr/2.0.0",
+    acquisition=Acquisition(
+        sources=(
+            PhysioNet(
+                name="mimic-cxr-jpg", project="mimic-cxr-jpg", version="2.0.0",
+                files=(
+                    r"mimic-cxr-2\.0\.0-(metadata|split|chexpert)\.csv\.gz",
+                    r"files/p\d\d/p(?P<patient>\d{8})/s(?P<study>\d{8})/[-0-9a-f]+\.jpg",
+                ),
+            ),
+            PhysioNet(
+                name="mimic-cxr", project="mimic-cxr", version="2.0.0", files=(r"mimic-cxr-reports\.zip",),
+                archives={"mimic-cxr-reports.zip": Unpacking(member=r"files/p\d\d/p(?P<patient>\d{8})/s\d{8}\.txt")},
+            ),
+            PhysioNet(
+                name="mimic-iv", project="mimiciv", version="3.1", into="mimic-iv",
+                files=tuple(rf"hosp/{table}\.csv\.gz" for table in ALLOWED_COLUMNS),
+            ),
+        ),
+        layout=(
+            "mimic-cxr-2.0.0-{metadata,split,chexpert}.csv.gz",
+            "files/p10/p10000032/s50414267/<dicom_id>.jpg    558 GB in all",
+            "files/p10/p10000032/s50414267.txt               from mimic-cxr-reports.zip",
+            "mimic-iv/hosp/*.csv.gz                          MIMIC-IV: may be absent",
+        ),
+        terms="PhysioNet Credentialed Health Data License 1.5.0: finish the training, sign the agreement of each project with your own "
+        "account, and pass nothing on to anyone, third-party services included.",
+    ),
     may_be_shown=False,  # credentialed: nothing of it may be passed on
     read=read,
     revision=2,  # what is invented says so in its licence

@@ -38,6 +38,7 @@ from medvl_lib.datasets import hub_parquet, mtsamples_files, raw_folder
 from medvl_lib.datasets.mtsamples_files import NAME, Transcription
 from medvl_lib.pages import PageStyle
 from medvl_lib.pairs import Dataset, Draft, ImageSource, Pair, Reading
+from medvl_lib.sources import Acquisition, Hub
 
 REQUEST = "Transcribe this page."
 PAGE = PageStyle(font="sans", font_size_pixels=14, width_pixels=336, height_pixels=336, margin_pixels=8, line_pitch_pixels=18)
@@ -104,6 +105,14 @@ DATASET = Dataset(
     licence=f"csv: {mtsamples_files.CSV_LICENCE}; hub: {mtsamples_files.HUB_LICENCE}",
     source="kaggle.com/datasets/tboyle10/medicaltranscriptions version 1; "
     "huggingface.co/datasets/rungalileo/medical_transcription_40 @ 8c1952b",
+    acquisition=Acquisition(
+        sources=(Hub(name="hub", repository="galileo-ai/medical_transcription_40", revision="8c1952b", files=("data/*.parquet",)),),
+        layout=(
+            "data/train-*.parquet, data/test-*.parquet    from the hub, at any depth",
+            "mtsamples.csv                                or this one, from kaggle.com/datasets/tboyle10/medicaltranscriptions",
+        ),
+        terms="No licence is given on the hub; Kaggle labels the csv CC0. Neither is confirmed.",
+    ),
     may_be_shown=False,  # neither layout's licence is confirmed
     read=read,
     answers=("report",),

@@ -35,6 +35,7 @@ from medvl_lib.errors import InputRefused
 from medvl_lib.files import sha256_of_file
 from medvl_lib.labels import LESION_LABELS, LESION_SYNONYMS, LESIONS
 from medvl_lib.pairs import Dataset, Draft, ImageSource, Pair, Reading, Rejection
+from medvl_lib.sources import Acquisition, Archive
 
 NAME = "pad_ufes_20"
 LICENCE = "CC-BY-4.0"
@@ -189,6 +190,18 @@ DATASET = Dataset(
     title="PAD-UFES-20: smartphone pictures of skin lesions with clinical features",
     licence=LICENCE,
     source="doi.org/10.17632/zr7vgbcyr2.1",
+    acquisition=Acquisition(
+        sources=(
+            Archive(
+                name="mendeley",
+                url="https://data.mendeley.com/public-api/zip/zr7vgbcyr2/download/1",
+                file="zr7vgbcyr2-1.zip",
+                page="https://data.mendeley.com/datasets/zr7vgbcyr2/1",
+            ),
+        ),
+        layout=("metadata.csv", "images/imgs_part_{1,2,3}/PAT_<patient>_<lesion>_<n>.png    at any depth"),
+        terms="CC BY 4.0: name its authors (Pacheco et al. 2020).",
+    ),
     may_be_shown=True,  # CC BY 4.0
     read=read,
     answers=("report", "class"),

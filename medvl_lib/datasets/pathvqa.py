@@ -34,6 +34,7 @@ import pyarrow as pa
 
 from medvl_lib.datasets import hub_parquet, publisher_split, raw_folder
 from medvl_lib.pairs import Dataset, Draft, ImageSource, Pair, Reading, Rejection, Split
+from medvl_lib.sources import Acquisition, Hub
 
 NAME = "pathvqa"
 LICENCE = "MIT as labelled on the hub; the pictures' copyright stays with the publishers"
@@ -75,6 +76,11 @@ DATASET = Dataset(
     title="PathVQA: questions about pathology pictures",
     licence=LICENCE,
     source="huggingface.co/datasets/flaviagiammarino/path-vqa",
+    acquisition=Acquisition(
+        sources=(Hub(name="hub", repository="flaviagiammarino/path-vqa", revision="", files=("data/*.parquet",)),),
+        layout=("data/{train,validation,test}-0000i-of-0000n-<hash>.parquet    785 MB",),
+        terms="Labelled MIT; the pictures' copyright stays with the books' publishers and authors and the library's owners.",
+    ),
     may_be_shown=False,  # the pictures are the publishers'
     read=read,
     answers=("closed", "open"),

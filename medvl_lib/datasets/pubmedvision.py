@@ -33,6 +33,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from medvl_lib.datasets import json_records, picture_files, raw_folder
 from medvl_lib.errors import InputRefused
 from medvl_lib.pairs import Dataset, Draft, ImageSource, Pair, Reading, Rejection
+from medvl_lib.sources import Acquisition, Hub, Unpacking
 
 NAME = "pubmedvision"
 LICENCE = "Apache-2.0 as labelled on the hub; each picture's own licence is not stated"
@@ -132,6 +133,22 @@ DATASET = Dataset(
     title="PubMedVision: figures of PubMed Central articles with machine-written answers",
     licence=LICENCE,
     source="huggingface.co/datasets/FreedomIntelligence/PubMedVision",
+    acquisition=Acquisition(
+        sources=(
+            Hub(
+                name="hub",
+                repository="FreedomIntelligence/PubMedVision",
+                revision="",
+                files=(*FILES, "images_*.zip"),
+                archives={"images_*.zip": Unpacking(into=IMAGES, is_flat=True)},
+            ),
+        ),
+        layout=(
+            "PubMedVision_Alignment_VQA.json, PubMedVision_InstructionTuning_VQA.json    1.4 GB",
+            "images/pmc_<n>_<m>.jpg    unpacked from images_0.zip ... images_19.zip without their folders (unzip -j), 58 GB",
+        ),
+        terms="Labelled Apache-2.0; each picture's own licence is its article's.",
+    ),
     may_be_shown=False,  # the articles' licences are not stated
     read=read,
     answers=("report",),

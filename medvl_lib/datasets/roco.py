@@ -41,6 +41,7 @@ from medvl_lib.datasets import delimited, hub_parquet, publisher_split, raw_fold
 from medvl_lib.datasets.delimited import Damage
 from medvl_lib.datasets.descriptions import DESCRIBE
 from medvl_lib.pairs import Dataset, Draft, ImageSource, Pair, Reading, Rejection, Split
+from medvl_lib.sources import Acquisition, Hub
 
 NAME = "roco"
 LICENCE = "per figure (licences.txt); ROCOv2: CC-BY-NC-SA-4.0"
@@ -203,6 +204,15 @@ DATASET = Dataset(
     title="ROCO: figures of PubMed Central articles with their captions",
     licence=LICENCE,
     source="github.com/razorx89/roco-dataset @ a1f0ad6; huggingface.co/datasets/eltorio/ROCOv2-radiology",
+    acquisition=Acquisition(
+        sources=(Hub(name="hub", repository="eltorio/ROCOv2-radiology", revision="", files=("data/*.parquet",)),),
+        layout=(
+            "data/{train,validation,test}-0000i-of-0000n-<hash>.parquet    ROCOv2, 18.6 GB",
+            "data/{train,validation,test}/radiology/*.txt           or ROCO, from github.com/razorx89/roco-dataset @ a1f0ad6,",
+            "data/{train,validation,test}/radiology/images/*.jpg    with the pictures that its own script fetches",
+        ),
+        terms="ROCOv2: CC BY-NC-SA 4.0, not for commercial use; ROCO: each figure has a licence of its own.",
+    ),
     may_be_shown=False,  # each figure has a licence of its own
     read=read,
     answers=("report",),

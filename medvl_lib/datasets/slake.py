@@ -38,6 +38,7 @@ from medvl_lib.datasets.descriptions import ANSWER_LABELS, DESCRIPTION
 from medvl_lib.datasets.picture_files import NamedPictures
 from medvl_lib.errors import InputRefused
 from medvl_lib.pairs import Dataset, Draft, ImageSource, Pair, Reading, Rejection, Split
+from medvl_lib.sources import Acquisition, Hub, Unpacking
 
 NAME = "slake"
 LICENCE = "CC-BY-4.0"
@@ -190,6 +191,19 @@ DATASET = Dataset(
     title="SLAKE: questions about radiology pictures in English and Chinese",
     licence=LICENCE,
     source="huggingface.co/datasets/BoKelvin/SLAKE",
+    acquisition=Acquisition(
+        sources=(
+            Hub(
+                name="hub",
+                repository="BoKelvin/SLAKE",
+                revision="",
+                files=(*FILES, "imgs.zip"),
+                archives={"imgs.zip": Unpacking()},
+            ),
+        ),
+        layout=("train.json, validate.json or validation.json, test.json", "imgs/xmlab<n>/source.jpg    from imgs.zip, 212 MB"),
+        terms="CC BY 4.0: name its authors (Liu et al. 2021).",
+    ),
     may_be_shown=True,  # CC BY 4.0
     read=read,
     answers=("closed", "open"),

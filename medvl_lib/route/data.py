@@ -26,7 +26,10 @@ def dataset_steps(run: DatasetRun) -> tuple[Step, ...]:
     dataset, name = run.dataset, run.dataset.name
 
     def seen(workspace: Workspace) -> tuple[raw_records.RawFile, ...]:
-        cure = f"put the publisher's files there, name their folder in [datasets.{name}] raw_path, or run `medvl sample-data {name}`"
+        cure = (
+            f"put the publisher's files there (`medvl fetch {name}` does, or says how), name their folder in [datasets.{name}] raw_path, "
+            f"or run `medvl sample-data {name}`"
+        )
         return raw_records.observe(run.raw_folder, workspace.observed("raw_records", name), cure=cure)
 
     def observe(call: Call) -> Mapping[str, Fact]:

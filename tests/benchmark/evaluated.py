@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from medvl_lib.benchmark import override, promotion, rows
+from medvl_lib.benchmark import override, promotion, rollback, rows
 from medvl_lib.benchmark.costs import costs
 from medvl_lib.benchmark.gate import Gate
 from medvl_lib.benchmark.goals import StretchGoal
@@ -170,4 +170,17 @@ def overrule(evaluated: Evaluated, variant: str, by: str) -> Artifact:
         data_version="d", decision_step=override.STEP, decision=written.fingerprint,
     ))  # fmt: skip
     publish(evaluated.workspace)
+    return written
+
+
+def take_back(evaluated: Evaluated, action: rollback.Action, by: str, reason: str) -> Artifact:
+    """What ``medvl rollback`` or ``medvl release`` leaves on record: the adapter was served, and the base model is."""
+    row = rollback.Rollback(
+        line="documents", action=action, decided_by=by, reason=reason, from_variant="adapter" if action == "rollback" else "base",
+        from_data_version="w1" if action == "rollback" else "", to_variant="base", to_data_version="",
+    )  # fmt: skip
+    written = write_step(
+        evaluated.workspace, rollback.STEP, "documents", f"{action} {by}", [], lambda folder: rollback.write_rollback(folder, row)
+    )
+    judge(evaluated.workspace, written, rollback.RULES)
     return written

@@ -8,7 +8,7 @@ import pytest
 from medvl_lib.benchmark.publish import ask
 from medvl_lib.benchmark.terminal import render_table
 from medvl_lib.workspace import Workspace
-from tests.benchmark.evaluated import overrule, run
+from tests.benchmark.evaluated import overrule, run, take_back
 from tests.benchmark.written_reports import odd, write_questions, write_reports
 from tests.reviews.rated import rate
 
@@ -35,13 +35,15 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 
     Beside them reports, some in two languages, and questions about sides, answered alike in both evaluations. Eight pages of the second
     evaluation were rated by two people, one of whom then decided for
-    the base model.
+    the base model. Before that the first adapter was taken back for a while.
     """
     root = tmp_path_factory.mktemp("asked")
     shared = {"base": lambda number: number % 4 == 0, "nf4": lambda number: number % 8 == 0, "also": _reports_and_questions}
     run(root, 60, weights="w1", **shared)
     evaluated = run(root, 60, weights="w2", adapter=lambda number: 2 if number % 2 == 0 and number % 12 else number % 6 == 1, **shared)
     rate(evaluated, OPINIONS, {"adapter-p003": "reads the date as a value"})
+    take_back(evaluated, "rollback", "Dr. Berg", "complaints from the ward")
+    take_back(evaluated, "release", "Dr. Adler", "it was the scanner")
     overrule(evaluated, "base", "Dr. Adler")
     return evaluated.workspace
 

@@ -285,17 +285,9 @@ def export(arguments: argparse.Namespace) -> int:
     for name, value in process_environment(profile).items():  # before torch is imported
         os.environ.setdefault(name, value)
     line = _line(settings, arguments.line)
-    if arguments.encoder:
-        from medvl_lib.route.exporting_encoder import export_encoder
+    from medvl_lib.route.exporting import export as export_line
 
-        sentences = export_encoder(workspace, line, profile, folder)
-    else:
-        from medvl_lib.route.exporting import export as export_line
-
-        sentences = export_line(
-            workspace, line, profile, folder, num_pairs=arguments.pairs, is_unchecked=arguments.unchecked
-        ).sentences  # fmt: skip
-    for sentence in sentences:
+    for sentence in export_line(workspace, line, profile, folder, num_pairs=arguments.pairs, is_unchecked=arguments.unchecked):
         print(sentence)
     print(f"{folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}")
     return 0
@@ -514,10 +506,15 @@ def parser() -> argparse.ArgumentParser:
 
     verb = verbs.add_parser("export", help="write what a line serves into a folder that transformers, PEFT, vLLM and mlx-vlm load")
     verb.add_argument("line", nargs="?", metavar="LINE", help="which line; may be left out where there is only one")
-    verb.add_argument("--output", metavar="FOLDER", required=True, help="gets adapter and merged weights, or the model; must not be there yet")
-    verb.add_argument("--pairs", type=positive, metavar="N", help="test pairs that it is asked on again; without it what the line's parity asks")
-    verb.add_argument("--unchecked", action="store_true", help="write it although it does not, or cannot, be shown to answer as it was judged")
-    verb.add_argument("--encoder", action="store_true", help="the line's encoder as ONNX instead, held against torch")
+    verb.add_argument(
+        "--output", metavar="FOLDER", required=True, help="gets adapter and merged weights, or the model; must not be there yet"
+    )
+    verb.add_argument(
+        "--pairs", type=positive, metavar="N", help="test pairs that it is asked on again; without it what the line's parity asks"
+    )
+    verb.add_argument(
+        "--unchecked", action="store_true", help="write it although it does not, or cannot, be shown to answer as it was judged"
+    )
     verb.set_defaults(run=export)
 
     verb = verbs.add_parser("similar", help="find the training cases of a line whose pictures are nearest to one")

@@ -1,7 +1,7 @@
 """The card of an exported folder: what it is, on what data and how it was made, how it scored, what the gate said, and what it is not for.
 
-In: what is exported, its evaluation, its comparison, its licences. Out: a ``README.md`` with front matter as the hub reads it. Counts, scores
-and settings alone: no picture, text or id of a pair, whatever its data card allows.
+In: what is exported, its evaluation, its comparison, its licences. Out: a ``README.md`` with front matter as the hub reads it. Counts,
+scores and settings alone: no picture, text or id of a pair, whatever its data card allows.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -67,11 +67,11 @@ class Described:
     """``MedVL 0.1.0``."""
 
 
-def licences(described: Described) -> list[tuple[str, str, Licence]]:
+def licences(spec: ModelSpec, data: Iterable[DataUsed]) -> list[tuple[str, str, Licence]]:
     """(of what, as stated, what it means here) of the base model and of all data."""
-    base = licence_of_model(described.spec)
-    found = [(f"base model {described.spec.hub_id}", base.name, base)]
-    return [*found, *((f"data {used.dataset}", used.licence or "not stated", licence_of(used.licence)) for used in described.data)]
+    base = licence_of_model(spec)
+    found = [(f"base model {spec.hub_id}", base.name, base)]
+    return [*found, *((f"data {used.dataset}", used.licence or "not stated", licence_of(used.licence)) for used in data)]
 
 
 def render(described: Described) -> str:
@@ -84,17 +84,23 @@ def render(described: Described) -> str:
 
 
 def _front_matter(described: Described) -> Iterator[str]:
+    yield from front_matter(
+        described.spec, described.data, library="peft" if described.kind == "adapter" else "transformers", task="image-text-to-text",
+        name=f"{described.line} ({described.kind})", relation=RELATIONS[described.kind],
+    )  # fmt: skip
+
+
+def front_matter(spec: ModelSpec, data: Sequence[DataUsed], *, library: str, task: str, name: str, relation: str) -> Iterator[str]:
+    """YAML as the hub reads it; a model that is not on the hub is not named as a base there."""
     from huggingface_hub import ModelCardData
 
-    licence = strictest(one for _, _, one in licences(described))
-    spec, is_published = described.spec, described.spec.source == "hub"
+    licence = strictest(one for _, _, one in licences(spec, data))
     named = {"license_name": "-".join(licence.name.lower().split()), "license_link": "README.md"} if licence.hub == "other" else {}
-    based = {"base_model": spec.hub_id, "base_model_relation": RELATIONS[described.kind]} if is_published else {}
-    languages = sorted({language for used in described.data for language in used.languages}) or ["en"]
+    based = {"base_model": spec.hub_id, "base_model_relation": relation} if spec.source == "hub" else {}
+    languages = sorted({language for used in data for language in used.languages}) or ["en"]
     yield "---"
     yield ModelCardData(
-        license=licence.hub, **named, **based, library_name="peft" if described.kind == "adapter" else "transformers",
-        pipeline_tag="image-text-to-text", language=languages, tags=list(TAGS), model_name=f"{described.line} ({described.kind})",
+        license=licence.hub, **named, **based, library_name=library, pipeline_tag=task, language=languages, tags=list(TAGS), model_name=name
     ).to_yaml()  # fmt: skip
     yield "---"
 
@@ -117,13 +123,19 @@ def _base(spec: ModelSpec) -> str:
     return f"`{spec.hub_id}`, {small}; the folder `base` beside an exported adapter holds it"
 
 
+OUT_OF_SCOPE = (
+    "## What it is for, and what not",
+    "",
+    "* Meant for research on documents and pictures like those of the data below, by people who can check each answer.",
+    "* **Out of scope: clinical decisions.** It is no medical device; nothing that it gives may decide about a patient, alone or unread.",
+    "* Out of scope as well: other kinds of documents, other languages than were trained on, and pictures beyond the pixel budget.",
+)
+
+
 def _use(described: Described) -> Iterator[str]:
-    yield "## What it is for, and what not"
-    yield ""
-    yield "* Meant for research on documents and pictures like those of the data below, by people who can check each answer."
-    yield "* **Out of scope: clinical decisions.** It is no medical device; no answer of it may decide about a patient, alone or unread."
-    yield "* Out of scope as well: other kinds of documents, other languages than were trained on, and pictures beyond the pixel budget."
-    yield "* Answers state things that are not on the page; by how much stands among the scores, where it was measured."
+    yield from OUT_OF_SCOPE
+    if described.report is not None:
+        yield "* Answers state things that are not in the picture; how often stands among the scores, where it was measured."
 
 
 def _loading(described: Described) -> Iterator[str]:
@@ -138,9 +150,8 @@ def _loading(described: Described) -> Iterator[str]:
     yield "```"
     yield ""
     yield (
-        "These lines are the ones that were compared (below). They ask greedily, with the checkpoint's own penalties off, on pictures as MedVL "
-        "prepares them: rotated as EXIF says, DICOM windowed, at most "
-        f"{described.spec.max_pixels} pixels. Another backend of the picture processor makes slightly other pixels."
+        "These lines are the ones that were compared (below). They ask greedily, with the checkpoint's own penalties off, on pictures as "
+        f"MedVL prepares them: rotated as EXIF says, DICOM windowed, at most {described.spec.max_pixels} pixels. Another backend of the picture processor makes slightly other pixels."
     )
     if what.is_packed:
         yield "The adapter was trained and judged on a base in four bits (NF4): on another base it is another model."
@@ -164,23 +175,30 @@ def _comparison(described: Described) -> Iterator[str]:
     yield from (f"* {in_words(row)}." for row in parity.comparisons)
     if not parity.is_judged:
         yield (
-            "* **This is another form than was judged**: the adapter was trained and judged on four bits, and is added into 16-bit weights here. "
-            "Its answers minus those of what is served: " + ("; ".join(map(score_in_words, parity.scores)) or "no metric applies") + "."
+            "* **This is another form than was judged**: the adapter was trained and judged on the base that its own card names, and is added "
+            "into 16-bit weights here. Scores of its answers minus those of what is served: "
+            + ("; ".join(map(score_in_words, parity.scores)) or "no metric applies")
+            + "."
         )
     yield from (f"* Does not hold: {reason}." for reason in parity.refusals)
 
 
 def _data(described: Described) -> Iterator[str]:
+    yield from data_table(described.data)
+
+
+def data_table(data: Sequence[DataUsed]) -> Iterator[str]:
+    """What was trained on, by dataset and licence: counts and the publishers' words, nothing of the pairs."""
     yield "## Data"
     yield ""
-    if not described.data:
+    if not data:
         yield "Nothing was trained: these are the weights of the base model."
         return
-    yield "Pairs that could be trained on, or on which the held-out loss was measured; no patient and no document of them is in the test set."
+    yield "Pairs to train on, or to measure the held-out loss on; no patient and no document of them is in the test set."
     yield ""
     yield from _table(
         ("dataset", "pairs", "languages", "licence as stated", "source"),
-        ((f"{used.dataset}: {used.title}", used.num_pairs, ", ".join(used.languages), used.licence, used.source) for used in described.data),
+        ((f"{used.dataset}: {used.title}", used.num_pairs, ", ".join(used.languages), used.licence, used.source) for used in data),
     )
 
 
@@ -206,7 +224,9 @@ def _scores(described: Described) -> Iterator[str]:
         return
     yield f"Evaluation `{described.report.evaluation_id}`, test split; 95 % intervals over patients or documents, none below six of them."
     yield ""
-    rows = [row for row in whole(described.report.benchmark_rows) if row.split == "test" and row.mean is not None and row.variant not in FLOORS]
+    rows = [
+        row for row in whole(described.report.benchmark_rows) if row.split == "test" and row.mean is not None and row.variant not in FLOORS
+    ]
     yield from _table(
         ("metric", "dataset", "variant", "condition", "n", "clusters", "mean", "95 % interval"),
         ((row.metric, row.dataset, row.variant, row.condition, row.num_pairs, row.num_clusters, _number(row.mean), _interval(row))
@@ -232,7 +252,12 @@ def _person(decision: Decision) -> str:
 
 
 def _licence(described: Described) -> Iterator[str]:
-    found = licences(described)
+    yield from licence_lines(described.spec, described.data)
+
+
+def licence_lines(spec: ModelSpec, data: Sequence[DataUsed]) -> Iterator[str]:
+    """The strictest licence, and every one that holds."""
+    found = licences(spec, data)
     hardest = strictest(one for _, _, one in found)
     yield "## Licence"
     yield ""

@@ -24,6 +24,7 @@ from medvl_lib.evaluation.statistics import is_too_few
 
 CONFIDENCE = 0.95  # fewer clusters than can reach it show nothing
 
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
     """What one exported folder was asked, and what others said to the same."""

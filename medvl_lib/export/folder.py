@@ -22,7 +22,7 @@ def require_free(folder: Path) -> None:
 
 
 def write_folder(folder: Path, fill: Callable[[Path], Filled]) -> Filled:
-    """Let ``fill`` fill a folder under a temporary name, sync it, and rename it into place; raises MedVLError where one is there already."""
+    """Let ``fill`` fill a folder under a temporary name, sync it, and rename it into place; raises MedVLError where one is there."""
     require_free(folder)
     temporary = temporary_name(folder)
     remove_abandoned(folder)

@@ -5,6 +5,7 @@ nothing of MedVL can be imported. No torch here: that process loads it.
 """
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -62,7 +63,9 @@ def loading(what: Loadable) -> list[str]:
     """From the folder to a model that can be asked."""
     at = f', revision="{what.revision}"' if what.revision else ""
     packed = ", quantization_config=four_bits" if what.is_packed else ""
-    model = f'AutoModelForImageTextToText.from_pretrained("{what.weights}"{at}, dtype=torch.{what.dtype}, device_map="{what.device}"{packed})'
+    model = (
+        f'AutoModelForImageTextToText.from_pretrained("{what.weights}"{at}, dtype=torch.{what.dtype}, device_map="{what.device}"{packed})'
+    )
     four_bits = (
         'four_bits = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, '
         f"bnb_4bit_compute_dtype=torch.{what.dtype}, llm_int8_skip_modules={list(SKIP_MODULES[what.family])})"
@@ -77,7 +80,8 @@ def loading(what: Loadable) -> list[str]:
 def _reader(what: Loadable) -> str:
     """What turns pictures and text into tensors: Qwen2.5-VL's own processor has a half for videos, which needs torchvision."""
     if what.family == "qwen2_5_vl":
-        return f'tokenizer, look = AutoTokenizer.from_pretrained("{what.folder}"), AutoImageProcessor.from_pretrained("{what.folder}", backend="pil")'
+        look = f'AutoImageProcessor.from_pretrained("{what.folder}", backend="pil")'
+        return f'tokenizer, look = AutoTokenizer.from_pretrained("{what.folder}"), {look}'
     return f'processor = AutoProcessor.from_pretrained("{what.folder}", backend="pil")'
 
 
@@ -137,7 +141,7 @@ def answers(root: Path, what: Loadable, conversations: Sequence[Conversation], p
         seen = Path(made)
         asked = [(_drawn(item, pictures, seen / str(number)), _question(item)) for number, item in enumerate(conversations)]
         (seen / "asked.json").write_text(json.dumps(asked), encoding="utf-8")
-        ran = subprocess.run(
+        ran = subprocess.run(  # noqa: S603 (a program of ours)
             [sys.executable, "-I", "-c", program(what), str(seen / "asked.json"), str(seen / "said.json")], cwd=root,
             capture_output=True, text=True, check=False, env=_environment(profile),
         )  # fmt: skip
@@ -151,8 +155,6 @@ def answers(root: Path, what: Loadable, conversations: Sequence[Conversation], p
 
 
 def _environment(profile: Profile) -> dict[str, str]:
-    import os
-
     return {**process_environment(profile), **os.environ, "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
 
 

@@ -1,6 +1,7 @@
 """How an exported folder is served by engines that people run: the commands for vLLM and mlx-vlm, and what each of them does not do.
 
-In: what a folder holds. Out: lines of Markdown. Neither engine was run here: what is said of them is what their documentation and issues say.
+In: what a folder holds. Out: lines of Markdown. Neither engine was run here: what is said of them is what their documentation and issues
+say.
 """
 
 from collections.abc import Iterator, Mapping
@@ -10,11 +11,14 @@ from medvl_lib.models.spec import Family, ModelSpec
 
 MOST_IMAGES = 8  # of one pair (lines.PAGES)
 NOTES: Mapping[Family, str] = {
-    "qwen2_5_vl": "vLLM ignores adapters on the vision tower (`visual.*`) with a warning only (vllm issues 27916, 23796); this one has none there.",
+    "qwen2_5_vl": (
+        "vLLM ignores adapters on the vision tower (`visual.*`) with a warning only (vllm issues 27916, 23796): merge such an adapter. This "
+        "one has none there."
+    ),
     "mllama": "Newer releases of vLLM no longer serve Llama 3.2 Vision (`mllama`): see whether yours still lists it.",
     "llava_med": (
-        "Its projector was trained whole, and vLLM takes no modules beside low-rank updates (`modules_to_save`): serve the folder `merged`, "
-        "never the adapter. mlx-vlm takes it because its text model is written as `llama`."
+        "Its projector was trained whole, and vLLM takes no modules beside low-rank updates (`modules_to_save`): serve the folder "
+        "`merged`, never the adapter. mlx-vlm takes it because its text model is written as `llama`."
     ),
 }  # fmt: skip
 
@@ -37,11 +41,11 @@ def lines(what: Loadable, spec: ModelSpec, num_tokens: int) -> Iterator[str]:
     yield ""
     if what.is_adapter:
         yield (
-            "* Both put the adapter on the base in 16 bits, and it was trained on four: that is what the folder `merged` holds, and what its "
-            "card compares. In vLLM `medvl` is the name of the model to ask for."
+            "* Both put the adapter on the base in 16 bits, and it was trained on four: that is what the folder `merged` holds, and what "
+            "its card compares. In vLLM `medvl` is the name of the model to ask for."
         )
     yield f"* {NOTES[spec.family]}"
     yield (
-        "* Greedy settings stand in `generation_config.json`, which vLLM reads; a client that sends a temperature overrides them. Neither engine "
-        "was run when this was written: both have kernels and a picture processor of their own, so compare some answers."
+        "* Greedy settings stand in `generation_config.json`, which vLLM reads; a client that sends a temperature overrides them. Neither "
+        "engine was run when this was written: both have kernels and a picture processor of their own, so compare some answers."
     )

@@ -1,7 +1,8 @@
 """Exporting what a line serves: which weights, which evaluation, which pairs it is asked again on.
 
-In: a line and an empty place. Out: a folder of folders in the hub's layout, each with its card and its comparison with what was judged; or a
-refusal that says what differs. How a folder is loaded, compared and described stands in ``export``; weights are ``models.exporting``'s.
+In: a line and an empty place. Out: a folder of folders in the hub's layout, each with its card and its comparison with what was judged;
+or a refusal that says what differs. How a folder is loaded, compared and described stands in ``export``; weights are
+``models.exporting``'s.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,12 +12,10 @@ from pathlib import Path
 
 from medvl_lib.benchmark.promotion import read_decisions
 from medvl_lib.chat import Conversation
-from medvl_lib.datasets import DATASETS
 from medvl_lib.errors import InputMissing, InputRefused
 from medvl_lib.evaluation.parity import Answers
-from medvl_lib.evaluation.parquet_sql import query
-from medvl_lib.evaluation.predictions import REFERENCES, Reference, Variant
-from medvl_lib.export.card import DataUsed, Described, render
+from medvl_lib.evaluation.predictions import Reference
+from medvl_lib.export.card import Described, render
 from medvl_lib.export.comparing import Asked, Parity, as_json, compare
 from medvl_lib.export.folder import write_folder, write_sums
 from medvl_lib.export.plain import Loadable
@@ -30,6 +29,8 @@ from medvl_lib.pointer import Contender
 from medvl_lib.provenance import PROVENANCE, Artifact, ancestor
 from medvl_lib.report import gather
 from medvl_lib.report.content import Report
+from medvl_lib.route.exported_data import data_behind
+from medvl_lib.route.exporting_encoder import write_encoder
 from medvl_lib.route.models import stage_steps
 from medvl_lib.route.parity import chosen_pairs, circumstances, decision_on, evaluated, in_groups
 from medvl_lib.route.pointing import predictions_of
@@ -40,14 +41,6 @@ from medvl_lib.workspace import Workspace
 
 CARD, PARITY = "README.md", "parity.json"
 TRAINED = ("num_steps", "num_planned_steps", "first_loss", "last_loss", "num_trainable_parameters", "num_parameters", "precision")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Exported:
-    """What came of it."""
-
-    folders: Mapping[str, Parity | None]
-    sentences: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,15 +74,15 @@ class _Part:
     is_judged: bool
 
 
-def export(workspace: Workspace, line: Line, profile: Profile, folder: Path, *, num_pairs: int | None, is_unchecked: bool) -> Exported:
-    """Write what the line serves into ``folder``.
+def export(workspace: Workspace, line: Line, profile: Profile, folder: Path, *, num_pairs: int | None, is_unchecked: bool) -> list[str]:
+    """Write what the line serves into ``folder``; returns what came of it, in sentences.
 
     Raises InputRefused where plain transformers does not say from it what was judged, and InputMissing where there is nothing to ask it;
     with ``is_unchecked`` the folder is written all the same, and its cards say so.
     """
     source = _source(workspace, line, profile)
 
-    def fill(root: Path) -> Exported:
+    def fill(root: Path) -> list[str]:
         parts = tuple(_write_parts(source, root))
         unchecked, compared = "", dict[str, Parity]()
         try:
@@ -98,14 +91,15 @@ def export(workspace: Workspace, line: Line, profile: Profile, folder: Path, *, 
             if not is_unchecked:
                 raise
             unchecked = f"{error.found}; {error.do}"
-        refused = [f"{kind}: {reason}" for kind, parity in compared.items() for reason in parity.refusals]
+        encoder, differs = write_encoder(workspace, line, profile, root)
+        refused = [f"{kind}: {reason}" for kind, parity in compared.items() for reason in parity.refusals] + list(differs)
         if refused and not is_unchecked:
             raise InputRefused(
                 found="; ".join(refused), where=f"the export of {line.name}",
                 do="look for what differs (docs/export.md), or write it --unchecked: its cards then say so",
             )  # fmt: skip
         _describe(source, parts, root, compared, unchecked or "; ".join(refused))
-        return Exported(folders={part.kind: compared.get(part.kind) for part in parts}, sentences=tuple(_told(source, compared, unchecked)))
+        return [*_told(source, compared, unchecked), *filter(None, [encoder])]
 
     return write_folder(folder, fill)
 
@@ -152,10 +146,11 @@ def _write_parts(source: _Source, root: Path) -> Iterator[_Part]:
     yield _Part(
         kind="adapter", asked=model, is_judged=True,
         loadable=replace(
-            _loadable(source, "adapter"), weights=named, revision=revision or "", is_adapter=True, is_packed=model.weights.step == "nf4_model"
+            _loadable(source, "adapter"), weights=named, revision=revision or "", is_adapter=True,
+            is_packed=model.weights.step == "nf4_model",
         ),
-        what=f"The adapter of the line {source.line.name} (PEFT), as it is served: it belongs on its base model, in the width that the lines "
-        "below load.",
+        what=f"The adapter of the line {source.line.name} (PEFT), as it is served: it belongs on its base model, in the width that the "
+        "lines below load.",
     )  # fmt: skip
     made("merged", "write_merged_16bit", base, model.adapter.directory, spec, source.profile)
     merged = Contender(replace(source.base, directory=root / "merged"))
@@ -224,11 +219,12 @@ def _describe(source: _Source, parts: Sequence[_Part], root: Path, compared: Map
     line, report = source.line, _report(source)
     where = circumstances(line, source.profile, source.model)
     recipe, note = _recipe(source)
+    data = () if source.model.adapter is None else tuple(data_behind(source.workspace, line, source.model.adapter))
     for part in parts:
         parity = compared.get(part.kind)
         described = Described(
             line=line.name, kind=part.kind, served=source.model.sentence, what=part.what, spec=line.model, loadable=part.loadable,
-            data=tuple(_data(source, report)), recipe=recipe, recipe_note=note, training=_training(source), report=report, parity=parity,
+            data=data, recipe=recipe, recipe_note=note, training=_training(source), report=report, parity=parity,
             unchecked=unchecked, num_context_tokens=line.audit.max_tokens + line.evaluation.max_answer_tokens,
             made_by=f"MedVL {version('medvl')}",
         )  # fmt: skip
@@ -245,28 +241,6 @@ def _report(source: _Source) -> Report | None:
     decision = read_decisions(source.decided.directory)[0]
     judged = gather.find(source.workspace, source.line.name, decision.evaluation_id)
     return gather.gather(source.workspace, replace(judged, promotion=source.decided), {}, terms_of(source.line))
-
-
-def _data(source: _Source, report: Report | None) -> Iterator[DataUsed]:
-    """Pairs by dataset and licence, of the datasets that the adapter took any of."""
-    adapter = source.model.adapter
-    if adapter is None:
-        return
-    chat = ancestor(source.workspace, adapter, "chat", source.line.name)
-    taken = {row.dataset for row in report.dataset_counts if row.outcome == "trained_on" and row.num_pairs} if report else set[str]()
-    rows = query(
-        """
-        select dataset, licence, count(*), list(distinct language order by language) from refs where split in ('train', 'validation')
-        group by dataset, licence order by dataset, licence
-        """,
-        {"refs": chat.directory / REFERENCES},
-    )
-    for dataset, licence, count, languages in rows:
-        if not taken or dataset in taken:
-            known = DATASETS[dataset]
-            yield DataUsed(
-                dataset=dataset, title=known.title, source=known.source, licence=licence, num_pairs=count, languages=tuple(languages)
-            )
 
 
 def _recipe(source: _Source) -> tuple[dict[str, object], str]:

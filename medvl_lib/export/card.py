@@ -7,9 +7,9 @@ scores and settings alone: no picture, text or id of a pair, whatever its data c
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from medvl_lib.benchmark.promotion import Decision, winner_of
+from medvl_lib.benchmark.promotion import winner_of
 from medvl_lib.benchmark.tables import BenchmarkRow
-from medvl_lib.evaluation.predictions import FLOORS
+from medvl_lib.evaluation.predictions import FLOORS, Variant
 from medvl_lib.export import plain, serving_commands
 from medvl_lib.export.comparing import Parity, in_words, score_in_words
 from medvl_lib.export.licences import Licence, licence_of, licence_of_model, strictest
@@ -22,6 +22,7 @@ from medvl_lib.report.figures import whole
 TAGS = ("medvl", "medical", "not-for-clinical-use")
 RELATIONS: Mapping[str, str] = {"adapter": "adapter", "merged": "merge", "model": "finetune"}
 DIGITS = 3
+BAR = "\\|"  # in a cell
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +45,8 @@ class Described:
     line: str
     kind: str
     """``adapter``, ``merged`` or ``model``."""
+    variant: Variant
+    """What the weights are: ``adapter``, ``merged``, ``base``, ``nf4`` or ``int8``."""
     served: str
     """What the line serves, and because of what."""
     what: str
@@ -105,13 +108,27 @@ def front_matter(spec: ModelSpec, data: Sequence[DataUsed], *, library: str, tas
     yield "---"
 
 
+def render_base(spec: ModelSpec) -> str:
+    """The card of the base model that an exported adapter stands on."""
+    head = front_matter(spec, (), library="transformers", task="image-text-to-text", name=f"{spec.hub_id} (base)", relation="finetune")
+    told = (
+        "",
+        f"# {spec.hub_id}: base",
+        "",
+        f"The base model that the adapter in the folder beside this one belongs on: {_base(spec)}.",
+        "",
+    )
+    return "\n".join([*head, *told, *OUT_OF_SCOPE, "", *licence_lines(spec, ())]) + "\n"
+
+
 def _head(described: Described) -> Iterator[str]:
     yield f"# {described.line}: {described.kind}"
     yield ""
     yield described.what
     yield ""
     yield f"* Exported by {described.made_by}, because {described.served}."
-    yield f"* Base model: {_base(described.spec)}."
+    beside = "; in the folder `base` beside this one" if described.loadable.weights == "base" else ""
+    yield f"* Base model: {_base(described.spec)}{beside}."
     if described.unchecked:
         yield f"* **Unchecked**: {described.unchecked}. Nobody has shown that this folder answers as it was judged."
 
@@ -119,8 +136,9 @@ def _head(described: Described) -> Iterator[str]:
 def _base(spec: ModelSpec) -> str:
     if spec.source == "hub":
         return f"`{spec.hub_id}` at commit `{spec.revision}`"
-    small = "the small model that comes with MedVL, a test object" if spec.source == "tiny" else "a checkpoint of its user's"
-    return f"`{spec.hub_id}`, {small}; the folder `base` beside an exported adapter holds it"
+    return (
+        f"`{spec.hub_id}`, {'the small model that comes with MedVL, a test object' if spec.source == 'tiny' else 'a checkpoint of its own'}"
+    )
 
 
 OUT_OF_SCOPE = (
@@ -151,7 +169,8 @@ def _loading(described: Described) -> Iterator[str]:
     yield ""
     yield (
         "These lines are the ones that were compared (below). They ask greedily, with the checkpoint's own penalties off, on pictures as "
-        f"MedVL prepares them: rotated as EXIF says, DICOM windowed, at most {described.spec.max_pixels} pixels. Another backend of the picture processor makes slightly other pixels."
+        f"MedVL prepares them: rotated as EXIF says, DICOM windowed, at most {described.spec.max_pixels} pixels. "
+        "Another backend of the picture processor makes slightly other pixels."
     )
     if what.is_packed:
         yield "The adapter was trained and judged on a base in four bits (NF4): on another base it is another model."
@@ -160,7 +179,7 @@ def _loading(described: Described) -> Iterator[str]:
 def _serving(described: Described) -> Iterator[str]:
     yield "## Serve it"
     yield ""
-    yield from serving_commands.lines(described.loadable, described.spec, described.num_context_tokens)
+    yield from serving_commands.lines(described.loadable, described.variant, described.num_context_tokens)
 
 
 def _comparison(described: Described) -> Iterator[str]:
@@ -175,8 +194,8 @@ def _comparison(described: Described) -> Iterator[str]:
     yield from (f"* {in_words(row)}." for row in parity.comparisons)
     if not parity.is_judged:
         yield (
-            "* **This is another form than was judged**: the adapter was trained and judged on the base that its own card names, and is added "
-            "into 16-bit weights here. Scores of its answers minus those of what is served: "
+            "* **This is another form than was judged**: the adapter was trained and judged on the base that its own card names, and is "
+            "added into 16-bit weights here. Scores of its answers minus those of what is served: "
             + ("; ".join(map(score_in_words, parity.scores)) or "no metric applies")
             + "."
         )
@@ -222,7 +241,7 @@ def _scores(described: Described) -> Iterator[str]:
     if described.report is None:
         yield "It was never evaluated."
         return
-    yield f"Evaluation `{described.report.evaluation_id}`, test split; 95 % intervals over patients or documents, none below six of them."
+    yield f"Evaluation `{described.report.evaluation_id}`, test split; 95 % intervals over patients or documents, none below six."
     yield ""
     rows = [
         row for row in whole(described.report.benchmark_rows) if row.split == "test" and row.mean is not None and row.variant not in FLOORS
@@ -244,11 +263,7 @@ def _gate(described: Described) -> Iterator[str]:
     for decision in described.report.decisions:
         yield f"* `{decision.challenger}`: **{decision.verdict}** against `{decision.champion}`: {'; '.join(decision.reasons)}."
     yield f"* Chosen to be served: {f'`{winner.challenger}`' if winner else 'nothing new'}."
-    yield from (_person(decision) for decision in described.report.overrides)
-
-
-def _person(decision: Decision) -> str:
-    return f"* A person decided for `{decision.challenger}`: {decision.reasons[0]}."  # who it was stays in the store
+    yield from (f"* A person decided for `{decision.challenger}`." for decision in described.report.overrides)  # who, and why: the store
 
 
 def _licence(described: Described) -> Iterator[str]:
@@ -282,4 +297,4 @@ def _table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Iterator
     yield f"| {' | '.join(columns)} |"
     yield f"|{'---|' * len(columns)}"
     for row in rows:
-        yield f"| {' | '.join(str(value).replace('|', '/') for value in row)} |"
+        yield f"| {' | '.join(str(value).replace('|', BAR) for value in row)} |"

@@ -5,7 +5,7 @@ differences of scores, and the reasons against it. No text, no id of a pair: the
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from medvl_lib.evaluation.metrics import METRICS
 from medvl_lib.evaluation.parity import (
@@ -79,12 +79,11 @@ def compare(asked: Asked, references: Sequence[Reference], spec: ParitySpec) -> 
     comparisons: list[Comparison] = []
     for form, said, against, said_there in held:
         comparisons += summary(list(compared_answers(form, said, against, said_there, groups)), spec)
-    scores = () if asked.is_judged else tuple(
-        compared_scores("exported", asked.exported, "served", asked.served, references, spec)
-    )  # fmt: skip
+    scores = () if asked.is_judged else compared_scores("exported", asked.exported, "served", asked.served, references, spec)
+    told = tuple(replace(row, ci_low=None, ci_high=None) if is_too_few(row.num_clusters, CONFIDENCE) else row for row in scores)
     return Parity(
         variant=asked.variant, num_pairs=len(groups), num_clusters=len(set(groups.values())), is_judged=asked.is_judged,
-        comparisons=tuple(comparisons), scores=scores, refusals=tuple(_refusals(comparisons, scores)),
+        comparisons=tuple(comparisons), scores=told, refusals=tuple(_refusals(comparisons, told)),
     )  # fmt: skip
 
 
@@ -97,7 +96,7 @@ def _refusals(comparisons: Sequence[Comparison], scores: Sequence[ComparedScore]
 def is_worse(row: ComparedScore) -> bool:
     """Whether a metric is shown to be worse than what is served; fewer clusters than an interval needs show nothing."""
     worse = row.difference < 0 if METRICS[row.metric].is_higher_better else row.difference > 0
-    return worse and not is_too_few(row.num_clusters, CONFIDENCE) and is_shown(row)
+    return worse and row.ci_low is not None and is_shown(row)
 
 
 def in_words(row: Comparison) -> str:
@@ -113,7 +112,7 @@ NAMES: Mapping[Form, str] = {
 
 
 def _interval(row: ComparedScore) -> str:
-    if row.ci_low is None or row.ci_high is None or is_too_few(row.num_clusters, CONFIDENCE):
+    if row.ci_low is None or row.ci_high is None:
         return f"no interval with {row.num_clusters} patients or documents"
     return f"95 % {row.ci_low:+.4f} to {row.ci_high:+.4f}"
 

@@ -44,6 +44,8 @@ class Loadable:
     is_packed: bool
     """Whether ``weights`` are packed into four bits while they are loaded, as they were when the adapter was trained."""
     device: str
+    lora_rank: int
+    """Of the adapter; 0 without one."""
     dtype: str
     """16-bit type of the weights, or float32."""
 
@@ -54,8 +56,9 @@ def imports(what: Loadable) -> list[str]:
     names += ["AutoImageProcessor", "AutoTokenizer"] if what.family == "qwen2_5_vl" else ["AutoProcessor"]
     names += ["BitsAndBytesConfig"] if what.is_packed else []
     return [
-        *(["import re"] if what.family == "qwen2_5_vl" else []), "import torch", *(["from peft import PeftModel"] if what.is_adapter else []),
-        "from PIL import Image", f"from transformers import {', '.join(sorted(names))}",
+        *(["import re"] if what.family == "qwen2_5_vl" else []), "import torch",
+        *(["from peft import PeftModel"] if what.is_adapter else []), "from PIL import Image",
+        f"from transformers import {', '.join(sorted(names))}",
     ]  # fmt: skip
 
 

@@ -17,14 +17,17 @@ from medvl_lib.hardware import Profile
 from medvl_lib.models.llava_layout import IMAGE_TOKEN
 from medvl_lib.models.loading import copy_side_files, give_memory_back, quiet, serializing
 from medvl_lib.models.merging import load_merged
+from medvl_lib.models.shipped import ORIGIN
 from medvl_lib.models.spec import Family, ModelSpec
-from medvl_lib.models.weights import MERGED_TENSORS
+from medvl_lib.models.weights import WEIGHTS
 from medvl_lib.prompts import TEMPLATE_FILES, read_prompt_format, render_opening, render_prompt
 from medvl_lib.provenance import PROVENANCE, VERDICTS
 
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 PREPROCESSOR, PROCESSOR, GENERATION = "preprocessor_config.json", "processor_config.json", "generation_config.json"
-OWN_FILES = {PROVENANCE, VERDICTS, MERGED_TENSORS}  # of MedVL, not of a model
+SUMMARY = "training.json"  # what training measured: it stands in the card
+READABLE = 0o644
+OWN_FILES = {PROVENANCE, VERDICTS, SUMMARY, ORIGIN}  # of MedVL, not of a model
 PROBE = [{"role": "user", "content": [{"type": "text", "text": "?"}]}]
 WITHOUT_BLANKS = "{{%- set whole -%}}{template}{{%- endset -%}}{{{{ whole.rstrip(' ') if add_generation_prompt else whole }}}}"
 
@@ -39,13 +42,15 @@ def write_merged_16bit(directory: Path, base: Path, adapter: Path, spec: ModelSp
         merged.save_pretrained(directory)
     del merged
     give_memory_back(profile)
-    copy_side_files(base, directory)
+    _copy_beside(base, directory)
+    for path in directory.glob("*.safetensors"):
+        path.chmod(READABLE)  # the library writes them for their owner alone
 
 
 def copy_weights(directory: Path, source: Path) -> None:
     """A directory of weights as it is, without what only MedVL reads."""
-    for path in sorted(source.iterdir()):
-        if path.is_file() and path.name not in OWN_FILES:
+    for path in sorted(path for pattern in WEIGHTS for path in source.glob(pattern)):
+        if path.name not in OWN_FILES:
             shutil.copyfile(path, directory / path.name)
 
 
@@ -55,8 +60,15 @@ def write_adapter(directory: Path, adapter: Path, base: Path, base_name: str, ba
         shutil.copyfile(adapter / name, directory / name)
     config = read_json(directory / ADAPTER_FILES[0])
     write_json(directory / ADAPTER_FILES[0], {**config, "base_model_name_or_path": base_name, "revision": base_revision})
-    copy_side_files(base, directory)
+    _copy_beside(base, directory)
     (directory / "config.json").unlink()  # of whole models: a folder that has one is taken for one
+
+
+def _copy_beside(base: Path, directory: Path) -> None:
+    """Tokenizer, processor and template; nothing of what MedVL notes of itself and of this machine."""
+    copy_side_files(base, directory)
+    for name in OWN_FILES:
+        (directory / name).unlink(missing_ok=True)
 
 
 def write_how_it_is_asked(directory: Path, base: Path, spec: ModelSpec, max_answer_tokens: int) -> None:

@@ -15,7 +15,7 @@ from medvl_lib.chat import Conversation
 from medvl_lib.errors import InputMissing, InputRefused
 from medvl_lib.evaluation.parity import Answers
 from medvl_lib.evaluation.predictions import Reference
-from medvl_lib.export.card import Described, render
+from medvl_lib.export.card import Described, render, render_base
 from medvl_lib.export.comparing import Asked, Parity, as_json, compare
 from medvl_lib.export.folder import write_folder, write_sums
 from medvl_lib.export.plain import Loadable
@@ -40,6 +40,8 @@ from medvl_lib.serving.served import ServedModel, served_model
 from medvl_lib.workspace import Workspace
 
 CARD, PARITY = "README.md", "parity.json"
+ADAPTER_CONFIG = "adapter_config.json"
+BASE = "base"
 TRAINED = ("num_steps", "num_planned_steps", "first_loss", "last_loss", "num_trainable_parameters", "num_parameters", "precision")
 
 
@@ -140,14 +142,14 @@ def _write_parts(source: _Source, root: Path) -> Iterator[_Part]:
         )  # fmt: skip
         return
     if not source.is_on_the_hub:
-        made("base", "copy_weights", base)
-    named, revision = (spec.hub_id, spec.revision) if source.is_on_the_hub else ("base", None)
+        made(BASE, "copy_weights", base)
+    named, revision = (spec.hub_id, spec.revision) if source.is_on_the_hub else (BASE, None)
     made("adapter", "write_adapter", model.adapter.directory, base, named, revision)
     yield _Part(
         kind="adapter", asked=model, is_judged=True,
         loadable=replace(
             _loadable(source, "adapter"), weights=named, revision=revision or "", is_adapter=True,
-            is_packed=model.weights.step == "nf4_model",
+            is_packed=model.weights.step == "nf4_model", lora_rank=int(read_json(model.adapter.directory / ADAPTER_CONFIG)["r"]),
         ),
         what=f"The adapter of the line {source.line.name} (PEFT), as it is served: it belongs on its base model, in the width that the "
         "lines below load.",
@@ -162,7 +164,7 @@ def _write_parts(source: _Source, root: Path) -> Iterator[_Part]:
 
 def _loadable(source: _Source, folder: str) -> Loadable:
     return Loadable(
-        folder=folder, family=source.line.model.family, weights=folder, revision="", is_adapter=False, is_packed=False,
+        folder=folder, family=source.line.model.family, weights=folder, revision="", is_adapter=False, is_packed=False, lora_rank=0,
         device=source.profile.device, dtype=source.profile.weights_dtype,
     )  # fmt: skip
 
@@ -223,13 +225,16 @@ def _describe(source: _Source, parts: Sequence[_Part], root: Path, compared: Map
     for part in parts:
         parity = compared.get(part.kind)
         described = Described(
-            line=line.name, kind=part.kind, served=source.model.sentence, what=part.what, spec=line.model, loadable=part.loadable,
+            line=line.name, kind=part.kind, variant=part.asked.variant, served=source.model.sentence, what=part.what, spec=line.model,
+            loadable=part.loadable,
             data=data, recipe=recipe, recipe_note=note, training=_training(source), report=report, parity=parity,
             unchecked=unchecked, num_context_tokens=line.audit.max_tokens + line.evaluation.max_answer_tokens,
             made_by=f"MedVL {version('medvl')}",
         )  # fmt: skip
         (root / part.kind / CARD).write_text(render(described), encoding="utf-8")
         write_json(root / part.kind / PARITY, {"is_checked": False, "why": unchecked} if parity is None else as_json(parity, where))
+    if (root / BASE).is_dir():
+        (root / BASE / CARD).write_text(render_base(line.model), encoding="utf-8")
     for folder in sorted(root.iterdir()):
         write_sums(folder)
 
@@ -248,7 +253,7 @@ def _recipe(source: _Source) -> tuple[dict[str, object], str]:
     adapter, line = source.model.adapter, source.line
     if adapter is None:
         return {}, ""
-    said = read_json(adapter.directory / "adapter_config.json")
+    said = read_json(adapter.directory / ADAPTER_CONFIG)
     held = {name: said[name] for name in ("r", "lora_alpha", "lora_dropout", "target_modules", "modules_to_save")}
     step = next((step for step in stage_steps(line, source.profile) if step.name == adapter.step), None)
     stage = next((stage for stage in line.answering if stage.name == adapter.step), None)

@@ -31,11 +31,11 @@ from medvl_lib.route.champion import JUDGED_AGAINST
 from medvl_lib.route.models import model_steps
 from medvl_lib.route.parity import (
     CIRCUMSTANCES,
-    in_groups,
     chosen_pairs,
     circumstances,
     decided_otherwise,
     evaluated,
+    in_groups,
     judge_served,
     parity_step,
     require_compared,

@@ -169,7 +169,7 @@ def test_dagster_takes_the_template_with_postgres(tmp_path: Path, monkeypatch: p
 
 @pytest.mark.slow
 def test_the_steps_of_the_image_install_into_a_clean_environment(tmp_path: Path) -> None:
-    """Every RUN line of pip and python, in a new virtual environment, in the Dockerfile's order, on the files that it has copied by then."""
+    """Every RUN line of pip and python, in a new virtual environment, in the order of the Dockerfile, on the files copied by then."""
     app, opt = tmp_path / "app", tmp_path / "opt"
     app.mkdir()
     environment = {**os.environ, "PATH": f"{opt}/bin:{os.environ['PATH']}", "PYTHONNOUSERSITE": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}

@@ -14,12 +14,12 @@ from medvl_lib.models.spec import Family
 CLEAN = DataUsed(dataset="slake", title="SLAKE", source="hub @ 1", licence="CC-BY-4.0", num_pairs=10, languages=("en", "zh"))
 REPORTS = replace(CLEAN, dataset="mimic_cxr", licence="PhysioNet Credentialed Health Data License 1.5.0", languages=("en",))
 LOADABLE = Loadable(
-    folder="adapter", family="qwen2_5_vl", weights=DOCUMENTS.model.hub_id, revision=DOCUMENTS.model.revision, is_adapter=True, is_packed=True,
-    device="cuda", lora_rank=64, dtype="bfloat16",
+    folder="adapter", family="qwen2_5_vl", weights=DOCUMENTS.model.hub_id, revision=DOCUMENTS.model.revision, is_adapter=True,
+    is_packed=True, device="cuda", lora_rank=64, dtype="bfloat16",
 )  # fmt: skip
 DESCRIBED = Described(
-    line="documents", kind="adapter", variant="adapter", served="it was promoted", what="An adapter.", spec=DOCUMENTS.model, loadable=LOADABLE,
-    data=(CLEAN,), recipe={"lora_rank": 64}, recipe_note="", training={"num_steps": 3}, report=None, parity=None,
+    line="documents", kind="adapter", variant="adapter", served="it was promoted", what="An adapter.", spec=DOCUMENTS.model,
+    loadable=LOADABLE, data=(CLEAN,), recipe={"lora_rank": 64}, recipe_note="", training={"num_steps": 3}, report=None, parity=None,
     unchecked="nobody asked", num_context_tokens=4608, made_by="MedVL 0",
 )  # fmt: skip
 VALID_LICENCES = re.compile(r"[a-z0-9.-]+")

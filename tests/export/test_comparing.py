@@ -11,7 +11,9 @@ SPEC = ParitySpec()
 WRONG = PAGE.replace("4.1", "4.7")
 
 
-def compared(exported: Answers, own: Answers, *, is_judged: bool = True, evaluated: Answers | None = None, served: Answers | None = None) -> Parity:
+def compared(
+    exported: Answers, own: Answers, *, is_judged: bool = True, evaluated: Answers | None = None, served: Answers | None = None
+) -> Parity:
     asked = Asked(
         variant="adapter" if is_judged else "merged", is_judged=is_judged, exported=exported, own=own,
         served=own if served is None else served, evaluated=evaluated,

@@ -34,7 +34,9 @@ def test_a_publishers_words_are_read_with_caution(stated: str, wanted: object) -
 
 
 def test_every_dataset_whose_card_allows_to_show_it_has_a_licence_that_is_understood() -> None:
-    assert {name: licence_of(data.licence) for name, data in DATASETS.items() if data.may_be_shown and licence_of(data.licence) == UNKNOWN} == {}
+    assert {
+        name: licence_of(data.licence) for name, data in DATASETS.items() if data.may_be_shown and licence_of(data.licence) == UNKNOWN
+    } == {}
     assert licence_of(DATASETS["mimic_cxr"].licence) == PHYSIONET
     assert licence_of(DATASETS["mtsamples"].licence) == UNKNOWN
 

@@ -7,7 +7,9 @@ so.
 """
 
 import datetime as dt
+import os
 import sys
+from collections.abc import Mapping
 
 import dagster as dg
 
@@ -19,7 +21,7 @@ from medvl_lib.workspace import Workspace
 
 INSTANCE = """\
 # Written by MedVL for one machine; yours to change. SQLite, in this folder. https://docs.dagster.io/deployment/oss/dagster-yaml
-# Several machines need Postgres instead of SQLite: docs/automation.md.
+# Several containers or machines need Postgres instead of SQLite: docs/automation.md.
 telemetry:
   enabled: false
 nux:
@@ -67,13 +69,33 @@ retention:
 freshness:
   enabled: true
 """
+POSTGRES_HOST = "MEDVL_PG_HOST"  # where it is set when the file is first written, the instance lies in Postgres
+POSTGRES = """
+# In Postgres, for several containers or machines; user and password come from the environment of each service.
+storage:
+  postgres:
+    postgres_db:
+      hostname: {env: MEDVL_PG_HOST}
+      port: 5432
+      username: {env: MEDVL_PG_USER}
+      password: {env: MEDVL_PG_PASSWORD}
+      db_name: medvl
+"""
+ONE_MACHINE = "Written by MedVL for one machine; yours to change. SQLite, in this folder."
+
+
+def instance_file(environment: Mapping[str, str]) -> str:
+    """``dagster.yaml`` as it is first written: in SQLite, or in Postgres where the environment says where that is."""
+    if POSTGRES_HOST not in environment:
+        return INSTANCE
+    return INSTANCE.replace(ONE_MACHINE, "Written by MedVL; yours to change. Postgres.") + POSTGRES
 
 
 def instance_home(workspace: Workspace, keep_runs_days: float | None = None) -> str:
     """The instance folder, with its storage initialised (two services on an empty one would race); dead runs ended, old ones forgotten."""
     home = workspace.dagster_home
     if not (home / "dagster.yaml").is_file():
-        write_bytes(home / "dagster.yaml", INSTANCE.encode())
+        write_bytes(home / "dagster.yaml", instance_file(os.environ).encode())
     with dg.DagsterInstance.from_config(str(home)) as instance:
         instance.all_instigator_state()
         end_dead_runs(instance, workspace)

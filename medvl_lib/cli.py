@@ -311,6 +311,24 @@ def serve(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def export(arguments: argparse.Namespace) -> int:
+    """Write what a line serves into a folder that others load, once it was shown to answer as it was judged."""
+    from medvl_lib.hardware import process_environment, profile_for
+
+    folder = _writable(arguments.output, is_folder=True)
+    settings = _checked_settings()
+    workspace, profile = Workspace(root=settings.data_root), profile_for(settings).profile
+    for name, value in process_environment(profile).items():  # before torch is imported
+        os.environ.setdefault(name, value)
+    line = _line(settings, arguments.line)
+    from medvl_lib.route.exporting import export as export_line
+
+    for sentence in export_line(workspace, line, profile, folder, num_pairs=arguments.pairs, is_unchecked=arguments.unchecked):
+        print(sentence)
+    print(f"{folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}")
+    return 0
+
+
 def similar(arguments: argparse.Namespace) -> int:
     """Print the training cases whose pictures are nearest to one: similarity, pair, and what is said of it; also those below the floor."""
     from medvl_lib.hardware import process_environment, profile_for
@@ -573,6 +591,19 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--port", type=int, metavar="PORT", default=8000, help="8000 unless said otherwise; 0 for any that is free")
     verb.add_argument("--unchecked", action="store_true", help="serve it although nobody compared its answers with those that were judged")
     verb.set_defaults(run=serve)
+
+    verb = verbs.add_parser("export", help="write what a line serves into a folder that transformers, PEFT, vLLM and mlx-vlm load")
+    verb.add_argument("line", nargs="?", metavar="LINE", help="which line; may be left out where there is only one")
+    verb.add_argument(
+        "--output", metavar="FOLDER", required=True, help="gets adapter and merged weights, or the model; must not be there yet"
+    )
+    verb.add_argument(
+        "--pairs", type=positive, metavar="N", help="test pairs that it is asked on again; without it what the line's parity asks"
+    )
+    verb.add_argument(
+        "--unchecked", action="store_true", help="write it although it does not, or cannot, be shown to answer as it was judged"
+    )
+    verb.set_defaults(run=export)
 
     verb = verbs.add_parser("similar", help="find the training cases of a line whose pictures are nearest to one")
     verb.add_argument("image", metavar="IMAGE", help="a picture: PNG, JPEG, DICOM")

@@ -32,9 +32,10 @@ ANSWERS = "compared_answers.parquet"
 SCORES = "compared_scores.parquet"
 COMPARISONS = "comparisons.parquet"
 
-Form = Literal["evaluated", "reloaded", "batched", "merged", "http"]
+Form = Literal["evaluated", "reloaded", "batched", "merged", "http", "served", "exported"]
 """``evaluated``: as predicted, then scored and judged; ``reloaded``: by a fresh process, one pair at a time; ``batched``: by a fresh
-process, in the evaluation's batches; ``merged``: the adapter added into the 16-bit weights, in the same batches; ``http``: by a server."""
+process, in the evaluation's batches; ``merged``: the adapter added into the 16-bit weights, in the same batches; ``http``: by a server;
+``served``, ``exported``: what is served, and plain transformers from an exported folder, one pair at a time (``export.comparing``)."""
 
 AGAINST: Mapping[Form, Form] = {"reloaded": "evaluated", "batched": "evaluated", "merged": "batched", "http": "reloaded"}
 """What each form is held against: merged weights against the adapter asked in the same batches, so that nothing else differs."""

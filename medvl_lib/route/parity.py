@@ -76,7 +76,7 @@ def parity_step(line: Line, profile: Profile) -> Step:
         chosen = chosen_pairs(predictions, line)
         asked = Question(
             model=model, base=contenders_of(call.workspace, line, predictions)["base"].weights, line=line, profile=profile,
-            workspace=call.workspace, groups=_in_groups(call.workspace, line, predictions, chosen),
+            workspace=call.workspace, groups=in_groups(call.workspace, line, predictions, chosen),
         )  # fmt: skip
         forms: dict[Form, Answers] = {"evaluated": evaluated(predictions, variant), **answers(asked)}
         facts = parity.write_parity(call.directory, forms, chosen, line.parity)
@@ -113,7 +113,7 @@ def evaluated(predictions: Artifact, variant: Variant) -> Answers:
     return {row.pair_id: Heard(row.answer, row.batch_size) for row in rows if row.variant == variant and row.condition == "as_is"}
 
 
-def _in_groups(workspace: Workspace, line: Line, predictions: Artifact, chosen: Sequence[Reference]) -> list[list[Conversation]]:
+def in_groups(workspace: Workspace, line: Line, predictions: Artifact, chosen: Sequence[Reference]) -> list[list[Conversation]]:
     """The chosen conversations as the evaluation asks them: a list for each dataset, in the order of their hashes."""
     path = conversations_path(ancestor(workspace, predictions, "chat", line.name).directory, "test")
     wanted = {row.pair_id for row in chosen}
@@ -178,13 +178,13 @@ def _evaluation_of(workspace: Workspace, line: Line, model: ServedModel) -> _Eva
     if model.pointer is None:
         decided = resolve(workspace, "promotion", line.name, promotion.RULES)
     else:
-        decided = _decision(workspace, model.pointer)
+        decided = decision_of(workspace, model.pointer)
     predictions = predictions_of(workspace, line, decided)
     versions = {row.variant: row.weights_data_version for row in measured(predictions)}
     return _Evaluated(variant=model.variant, data_version=versions.get(model.variant), where=str(predictions.directory))
 
 
-def _decision(workspace: Workspace, pointer: Served) -> Artifact:
+def decision_of(workspace: Workspace, pointer: Served) -> Artifact:
     """The gate's decision that a pointer rests on: the one that it names, or the one that a person overrode."""
     named = read_artifact(workspace.directory(pointer.decision_step, pointer.line, pointer.decision))
     return ancestor(workspace, named, "promotion", pointer.line) if named.step == override.STEP else named
@@ -192,11 +192,16 @@ def _decision(workspace: Workspace, pointer: Served) -> Artifact:
 
 def decided_otherwise(workspace: Workspace, line: Line, model: ServedModel) -> str:
     """A sentence where what is served was decided under other settings than the line has now; empty where it was not, or nobody knows."""
+    decided = decision_on(workspace, line, model)
+    return "" if decided is None else otherwise(decided.directory, terms_of(line))
+
+
+def decision_on(workspace: Workspace, line: Line, model: ServedModel) -> Artifact | None:
+    """The gate's decision that what is served rests on; None where nothing was decided yet, or the decision is gone."""
     try:
-        decided = _decision(workspace, model.pointer) if model.pointer else resolve(workspace, "promotion", line.name, promotion.RULES)
-    except InputMissing:  # nothing was decided yet, or the decision is gone
-        return ""
-    return otherwise(decided.directory, terms_of(line))
+        return decision_of(workspace, model.pointer) if model.pointer else resolve(workspace, "promotion", line.name, promotion.RULES)
+    except InputMissing:
+        return None
 
 
 def _compared(workspace: Workspace, line: Line, model: ServedModel) -> str:

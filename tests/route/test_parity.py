@@ -31,11 +31,11 @@ from medvl_lib.route.champion import JUDGED_AGAINST
 from medvl_lib.route.models import model_steps
 from medvl_lib.route.parity import (
     CIRCUMSTANCES,
-    _in_groups,
     chosen_pairs,
     circumstances,
     decided_otherwise,
     evaluated,
+    in_groups,
     judge_served,
     parity_step,
     require_compared,
@@ -383,7 +383,7 @@ def test_the_first_test_pairs_are_asked_in_the_order_of_the_evaluation(tmp_path:
     tested = [row for row in rows if row.split == "test"]
     everything = first_asked(tested, replace(LINE.evaluation, max_pairs_per_dataset=0), lambda row: row.pair_id)
     assert [row.pair_id for row in chosen] == [row.pair_id for row in everything[:7]]
-    groups = _in_groups(workspace, line, predictions, chosen)
+    groups = in_groups(workspace, line, predictions, chosen)
     assert sorted(item.pair_id for group in groups for item in group) == sorted(row.pair_id for row in chosen)
     for group in groups:
         assert len({item.dataset for item in group}) == 1

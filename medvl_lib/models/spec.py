@@ -80,6 +80,8 @@ PARTS: dict[Family, tuple[tuple[str, str], ...]] = {
 """The parts of a model and how their parameters' names begin; the first that matches counts."""
 NO_FLASH_ATTENTION: frozenset[Family] = frozenset({"mllama"})
 """Families whose cross-attention transformers runs by ``sdpa`` alone."""
+MLX_FAMILIES: frozenset[Family] = frozenset({"qwen2_5_vl", "llava_med"})
+"""Families that the engine ``mlx`` runs: those whose form in mlx-vlm is held against torch's in the suite. The others stay on torch."""
 LAYER_LISTS: dict[Family, tuple[str, ...]] = {
     "qwen2_5_vl": ("model.language_model.layers", "model.visual.blocks"),
     "mllama": ("model.language_model.layers",),  # its tower hands out layers by number: that list is never cut

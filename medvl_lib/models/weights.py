@@ -23,6 +23,8 @@ WEIGHTS = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model")  # what a c
 NF4_MARK, INT8_MARK = ".quant_state.bitsandbytes__nf4", ".SCB"  # what bitsandbytes writes beside a packed weight
 MERGED_TENSORS = "merged_tensors.parquet"
 CHUNK_BYTES = 1 << 26
+AFFINE_MARK = ".scales"  # what MLX writes beside one
+AFFINE_BITS, AFFINE_GROUP = 4, 64  # equally spaced levels; a scale and an offset for each group of so many weights
 Quantization = Literal["nf4", "int8"]
 PACKED_WIDTH: Mapping[Quantization, float] = {"nf4": (4 + 8 / 64 + 32 / (64 * 256)) / 8, "int8": 1.0}
 """Bytes of a packed weight: NF4 with double quantization has a scale of 8 bits for 64 of them, and one of 32 bits for 256 scales."""

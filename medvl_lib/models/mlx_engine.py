@@ -60,6 +60,13 @@ class Worn(NamedTuple):
     is_transposed: bool
 
 
+class Dress(NamedTuple):
+    """What the shell wears just now: its trainable parameters, and what takes which place in MLX's module."""
+
+    worn: Sequence[Worn]
+    changes: Mapping[str, Any]
+
+
 class Update(LoRALinear):
     """mlx-lm's low-rank update with PEFT's dropout; its mask is drawn from a key, so that a layer computed again draws the same."""
 
@@ -76,8 +83,8 @@ class _ThroughMLX(torch.autograd.Function):
     """Log-probabilities of the labels, with gradients of their sum that MLX computed on the way there."""
 
     @staticmethod
-    def forward(ctx: Any, engine: "Engine", batch: Batch, labels: Any, is_trained: bool, *weights: torch.Tensor) -> Any:  # noqa: FBT001
-        scored, gradients = engine.score(batch, labels, is_trained=is_trained)
+    def forward(ctx: Any, engine: "Engine", batch: Batch, labels: Any, dress: Dress, is_trained: bool, *_: torch.Tensor) -> Any:
+        scored, gradients = engine.score(batch, labels, dress, is_trained=is_trained)
         ctx.gradients, ctx.mask = gradients, scored[3]
         ctx.mark_non_differentiable(*scored[1:])
         return scored
@@ -89,7 +96,7 @@ class _ThroughMLX(torch.autograd.Function):
         factor = factors[0] if factors.numel() else torch.zeros(())
         if not torch.equal(factors, factor.expand_as(factors)):
             raise NotImplementedError("a loss that weighs tokens differently: the engine mlx computes the mean over labels alone")
-        return None, None, None, None, *(gradient * factor for gradient in ctx.gradients)
+        return None, None, None, None, None, *(gradient * factor for gradient in ctx.gradients)
 
 
 class Engine:
@@ -132,17 +139,17 @@ class Engine:
         arrays = _arrays(batch)
         if labels is None:
             return Scores(logits=torch.from_numpy(self.logits(arrays)))
-        with self._wearing(is_training=False) as worn:
-            weights = [item.parameter for item in worn if item.parameter.requires_grad]
+        dress = self._dress(is_training=self._shell.training)
+        weights = [item.parameter for item in dress.worn if item.parameter.requires_grad]
         is_trained = torch.is_grad_enabled() and bool(weights)
-        scored = _ThroughMLX.apply(self, arrays, labels.cpu().numpy(), is_trained, *weights)
+        scored = _ThroughMLX.apply(self, arrays, labels.cpu().numpy(), dress, is_trained, *weights)
         log_probs, entropy, is_top1, mask = scored
         loss = None if fused_lm_head else -log_probs.sum() / mask.sum().clamp(min=1)
         return Scores(loss=loss, log_probs=log_probs, entropy=entropy, is_top1=is_top1, label_mask=mask)
 
     def logits(self, batch: Batch) -> NDArray[np.float32]:
         """Logits (B, T, V) in 32 bits."""
-        with self._wearing(is_training=False):
+        with self._wearing(self._dress()):
             hidden_BTD, _ = self._read(batch, None)  # noqa: N806 (shape suffix)
             return np.array(self._head(hidden_BTD).astype(mx.float32))
 
@@ -151,39 +158,50 @@ class Engine:
         if generation_config.do_sample or generation_config.num_beams != 1 or generation_config.repetition_penalty != 1.0:
             raise NotImplementedError("the engine mlx answers greedily: no sampling, one beam, no repetition penalty")
         arrays = _arrays(batch)
-        with self._wearing(is_training=False):
+        with self._wearing(self._dress()):
             answers_BT = self._answers(arrays, generation_config)  # noqa: N806
         return torch.from_numpy(np.concatenate([arrays["input_ids"], answers_BT], axis=1))
 
     # -- how ----------------------------------------------------------------------------------------------------------
-    @contextmanager
-    def _wearing(self, *, is_training: bool) -> Generator[Sequence[Worn], None, None]:
-        """Put on the shell's active adapter, and take it off again."""
+    def _dress(self, *, is_training: bool = False) -> Dress:
+        """The shell's active adapter, its values copied to MLX; while it is trained, with masks of dropout."""
         use_device(self._profile)
-        worn, changes, before = [], dict[str, Any](), dict[str, Any]()
+        worn, changes = list[Worn](), dict[str, Any]()
+        linears = dict(self._module.named_modules())
         for name, module in self._shell.named_modules():
             if isinstance(module, LoraLayer):
-                worn.extend(self._wear_update(name, module, changes))
+                worn.extend(self._wear_update(name, module, linears, changes, is_training=is_training))
             elif isinstance(module, ModulesToSaveWrapper):
                 worn.extend(self._wear_whole(name, module, changes))
+        return Dress(worn, changes)
+
+    @contextmanager
+    def _wearing(self, dress: Dress, *, is_training: bool = False) -> Generator[None, None, None]:
+        """Put it on, and take it off again."""
         known = {**dict(self._module.named_modules()), **dict(tree_flatten(self._module.parameters()))}
-        before = {name: known[name] for name in changes}
-        self._module.update_modules(tree_unflatten([(n, item) for n, item in changes.items() if isinstance(item, nn.Module)]))
-        self._module.update(tree_unflatten([(n, item) for n, item in changes.items() if not isinstance(item, nn.Module)]))
+        before = {name: known[name] for name in dress.changes}
+        self._put(dress.changes)
         self._module.train(is_training)
         try:
-            yield worn
+            yield
         finally:
             self._module.eval()
-            self._module.update_modules(tree_unflatten([(n, item) for n, item in before.items() if isinstance(item, nn.Module)]))
-            self._module.update(tree_unflatten([(n, item) for n, item in before.items() if not isinstance(item, nn.Module)]))
+            self._put(before)
             self._module.freeze()
 
-    def _wear_update(self, name: str, module: Any, changes: dict[str, Any]) -> Iterator[Worn]:
+    def _put(self, changes: Mapping[str, Any]) -> None:
+        modules = [(name, item) for name, item in changes.items() if isinstance(item, nn.Module)]
+        values = [(name, item) for name, item in changes.items() if not isinstance(item, nn.Module)]
+        self._module.update_modules(tree_unflatten(modules) if modules else {})
+        self._module.update(tree_unflatten(values) if values else {})
+
+    def _wear_update(
+        self, name: str, module: Any, linears: Mapping[str, Any], changes: dict[str, Any], *, is_training: bool
+    ) -> Iterator[Worn]:
         active = [] if module.disable_adapters else [each for each in module.active_adapters if each in module.lora_A]
         if len(active) > 1:
             raise NotImplementedError(f"{name} has {len(active)} active adapters: the engine mlx speaks with one at a time")
-        here, linears = module_name(self._family, name), dict(self._module.named_modules())
+        here = module_name(self._family, name)
         if not isinstance(linears.get(here), nn.Linear | nn.QuantizedLinear):
             raise MedVLError(
                 found=f"lora_targets name {name}, which is no linear of mlx-vlm's {self._family}", where="the engine mlx",
@@ -192,8 +210,8 @@ class Engine:
         for each in active:
             down, up = module.lora_A[each].weight, module.lora_B[each].weight
             update = Update.from_base(linears[here], r=down.shape[0], scale=module.scaling[each])
-            dropout = module.lora_dropout[each]
-            changes[here] = _dressed(update, linears[here], getattr(dropout, "p", 0.0), _values(down).T, _values(up).T)
+            dropout = getattr(module.lora_dropout[each], "p", 0.0) if is_training else 0.0
+            changes[here] = _dressed(update, linears[here], dropout, _values(down).T, _values(up).T)
             yield Worn(down, f"{here}.lora_a", is_transposed=True)
             yield Worn(up, f"{here}.lora_b", is_transposed=True)
 
@@ -205,29 +223,31 @@ class Engine:
                 changes[here] = _values(parameter)
                 yield Worn(parameter, here, is_transposed=False)
 
-    def score(self, batch: Batch, labels: NDArray[np.int64], *, is_trained: bool) -> tuple[tuple[torch.Tensor, ...], list[torch.Tensor]]:
+    def score(
+        self, batch: Batch, labels: NDArray[np.int64], dress: Dress, *, is_trained: bool
+    ) -> tuple[tuple[torch.Tensor, ...], list[torch.Tensor]]:
         """(log-probabilities, entropies, hits, mask) of the labels (B, T - 1), and gradients of minus the first's sum."""
         following = labels[:, 1:]
         mask = following != IGNORED
-        with self._wearing(is_training=self._shell.training) as worn:
-            trained = [item for item in worn if item.parameter.requires_grad]
+        with self._wearing(dress, is_training=self._shell.training):
+            trained = [item for item in dress.worn if item.parameter.requires_grad]
             names = {item.name for item in trained}
             for name, module in self._module.named_modules():
                 own = [key for key in module if f"{name}.{key}" in names]
                 if own:
                     module.unfreeze(recurse=False, keys=own)
 
-            def loss(_: Any) -> tuple[mx.array, ...]:
+            def loss() -> tuple[mx.array, ...]:
                 hidden_BTD, _cache = self._read(batch, None)  # noqa: N806
                 return _scores(self._head(_picked(hidden_BTD[:, :-1], mask)), mx.array(following[mask]))
 
             if is_trained:
-                found, gradients = nn.value_and_grad(self._module, loss)(None)
+                found, gradients = nn.value_and_grad(self._module, loss)()
                 mx.eval(found, gradients)
                 by_name = dict(tree_flatten(gradients))
                 back = [_tensor(by_name[item.name], item) for item in trained]
             else:
-                found, back = loss(None), []
+                found, back = loss(), []
                 mx.eval(found)
         return (*(_spread(item, mask) for item in found[1:]), torch.from_numpy(mask)), back
 

@@ -27,7 +27,7 @@ from transformers.utils import logging as transformers_logging
 
 from medvl_lib.errors import MedVLError, WriteFailed
 from medvl_lib.hardware import Engine, Profile, room_bytes
-from medvl_lib.models import hub, llava_layout, llava_med, mllama, probes, qwen2_5_vl, shipped, siglip
+from medvl_lib.models import hub, llava_layout, llava_med, mllama, mlx_start, probes, qwen2_5_vl, shipped, siglip
 from medvl_lib.models.computing import IS_PACKED, computing
 from medvl_lib.models.spec import (
     ADAPTED,
@@ -242,6 +242,7 @@ def write_quantized(
 
 
 def _write_affine(directory: Path, base_directory: Path, profile: Profile) -> dict[str, Fact]:
+    mlx_start.prepare()
     from medvl_lib.models import mlx_weights
 
     with quiet(), serializing(directory):
@@ -350,6 +351,7 @@ def load(directory: Path, spec: ModelSpec, profile: Profile, *, adapter: Path | 
 
 
 def _by_mlx(directory: Path, profile: Profile) -> PreTrainedModel:
+    mlx_start.prepare()
     from medvl_lib.models.mlx_engine import load_shell  # an extra, and only where it is asked for
 
     return load_shell(directory, profile)
@@ -407,6 +409,7 @@ def give_memory_back(profile: Profile) -> None:
     """Return to the device what dropped models held: torch keeps it for itself otherwise, and no other process can have it."""
     gc.collect()
     if profile.engine == "mlx":
+        mlx_start.prepare()
         import mlx.core as mx
 
         mx.clear_cache()

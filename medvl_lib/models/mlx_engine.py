@@ -20,7 +20,6 @@ import mlx.nn as nn
 import numpy as np
 import torch
 from mlx.utils import tree_flatten, tree_unflatten
-from mlx_lm.tuner.lora import LoRALinear
 from mlx_vlm.models.cache import KVCache
 from numpy.typing import NDArray
 from peft.tuners.lora import LoraLayer
@@ -67,16 +66,22 @@ class Dress(NamedTuple):
     changes: Mapping[str, Any]
 
 
-class Update(LoRALinear):
-    """mlx-lm's low-rank update with PEFT's dropout; its mask is drawn from a key, so that a layer computed again draws the same."""
+class Update(nn.Module):
+    """PEFT's low-rank update of a linear. mlx-lm's own draws its dropout anew when a layer is computed again, and the gradient is wrong."""
+
+    def __init__(self, linear: nn.Module, down: mx.array, up: mx.array, scale: float, dropout: float) -> None:
+        super().__init__()
+        self.linear, self.lora_a, self.lora_b, self._scale, self._dropout = linear, down, up, scale, dropout
+        # torch's random numbers are part of a checkpoint, MLX's are not: so a run that is resumed draws what it would have drawn
+        self._key = mx.random.key(int(torch.randint(2**31, ()))) if dropout else None
 
     def __call__(self, x: mx.array) -> mx.array:
         """The linear, and the update on top."""
         seen = x
-        if self.training and self._dropout:
+        if self._dropout:
             kept = mx.random.bernoulli(1 - self._dropout, x.shape, key=self._key)
             seen = x * kept / (1 - self._dropout)
-        return self.linear(x) + (self.scale * ((seen @ self.lora_a) @ self.lora_b)).astype(x.dtype)
+        return self.linear(x) + (self._scale * ((seen @ self.lora_a) @ self.lora_b)).astype(x.dtype)
 
 
 class _ThroughMLX(torch.autograd.Function):
@@ -209,9 +214,8 @@ class Engine:
             )  # fmt: skip
         for each in active:
             down, up = module.lora_A[each].weight, module.lora_B[each].weight
-            update = Update.from_base(linears[here], r=down.shape[0], scale=module.scaling[each])
             dropout = getattr(module.lora_dropout[each], "p", 0.0) if is_training else 0.0
-            changes[here] = _dressed(update, linears[here], dropout, _values(down).T, _values(up).T)
+            changes[here] = Update(linears[here], _values(down).T, _values(up).T, module.scaling[each], dropout)
             yield Worn(down, f"{here}.lora_a", is_transposed=True)
             yield Worn(up, f"{here}.lora_b", is_transposed=True)
 
@@ -237,17 +241,17 @@ class Engine:
                 if own:
                     module.unfreeze(recurse=False, keys=own)
 
-            def loss() -> tuple[mx.array, ...]:
+            def scored() -> tuple[mx.array, ...]:
                 hidden_BTD, _cache = self._read(batch, None)  # noqa: N806
                 return _scores(self._head(_picked(hidden_BTD[:, :-1], mask)), mx.array(following[mask]))
 
             if is_trained:
-                found, gradients = nn.value_and_grad(self._module, loss)()
+                found, gradients = nn.value_and_grad(self._module, scored)()
                 mx.eval(found, gradients)
                 by_name = dict(tree_flatten(gradients))
                 back = [_tensor(by_name[item.name], item) for item in trained]
             else:
-                found, back = loss(), []
+                found, back = scored(), []
                 mx.eval(found)
         return (*(_spread(item, mask) for item in found[1:]), torch.from_numpy(mask)), back
 
@@ -354,13 +358,6 @@ def _tensor(gradient: mx.array, item: Worn) -> torch.Tensor:
     return found.to(item.parameter.dtype)
 
 
-def _dressed(update: Any, linear: Any, dropout: float, down: mx.array, up: mx.array) -> Any:
-    update.linear, update.lora_a, update.lora_b, update._dropout = linear, down, up, dropout
-    # torch's random numbers are part of a checkpoint, MLX's are not: so a run that is resumed draws what it would have drawn
-    update._key = mx.random.key(int(torch.randint(2**31, ()))) if dropout else None
-    return update
-
-
 def _with_pictures(hidden_BTD: mx.array, features_ND: mx.array, is_picture: NDArray[np.bool_]) -> mx.array:  # noqa: N803 (shape suffix)
     if is_picture.sum() != features_ND.shape[0]:
         raise ValueError(f"{is_picture.sum()} tokens of pictures in the text, and {features_ND.shape[0]} in the pictures")
@@ -373,11 +370,11 @@ def _picked(hidden_BTD: mx.array, mask: NDArray[np.bool_]) -> mx.array:  # noqa:
 
 
 def _scores(logits_NV: mx.array, labels_N: mx.array) -> tuple[mx.array, ...]:  # noqa: N803
-    """Minus the sum of the labels' log-probabilities; and of each label that, the entropy there, and whether it is the likeliest."""
+    """The sum of the labels' log-probabilities; and of each label that, the entropy there, and whether it is the likeliest."""
     wide_NV = logits_NV.astype(mx.float32)  # noqa: N806
     all_NV = wide_NV - mx.logsumexp(wide_NV, axis=-1, keepdims=True)  # noqa: N806
     found_N = mx.take_along_axis(all_NV, labels_N[:, None], axis=-1)[:, 0]  # noqa: N806
-    return -found_N.sum(), found_N, -(mx.exp(all_NV) * all_NV).sum(axis=-1), mx.argmax(wide_NV, axis=-1) == labels_N
+    return found_N.sum(), found_N, -(mx.exp(all_NV) * all_NV).sum(axis=-1), mx.argmax(wide_NV, axis=-1) == labels_N
 
 
 def _spread(values_N: mx.array, mask: NDArray[np.bool_]) -> torch.Tensor:  # noqa: N803

@@ -25,10 +25,12 @@ from medvl_lib.errors import SettingsError
 from medvl_lib.settings import Settings, nearest_of, override
 
 WeightsDtype = Literal["float32", "bfloat16", "float16"]
-Engine = Literal["torch"]
-Quantization = Literal["nf4", "none"]
+Engine = Literal["torch", "mlx"]
+Quantization = Literal["nf4", "mlx-affine4", "none"]
 
 KIB = 1024
+
+ENGINE_QUANTIZATIONS: Mapping[Engine, tuple[Quantization, ...]] = {"torch": ("nf4", "none"), "mlx": ("mlx-affine4", "none")}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,9 +53,10 @@ class Profile:
     """Type of every weight that is not quantized, and of the arithmetic. ``float16`` is no profile's own: it overflows in training. Bears
     identity."""
     engine: Engine
-    """What trains and answers. Bears identity."""
+    """What trains and answers; with ``mlx`` the families that it does not run, and encoders, stay on torch. Bears identity."""
     quantization: Quantization
-    """What the 4-bit variant really is; ``none``: the profile has no 4-bit variant worth measuring. Bears identity."""
+    """What the 4-bit variant really is, ``nf4`` with torch or ``mlx-affine4`` with mlx; ``none``: the profile has no 4-bit variant worth
+    measuring. Bears identity."""
     attention: Literal["sdpa", "eager", "flash_attention_2"]
     """transformers' ``attn_implementation``; a family that has no flash attention takes ``sdpa`` in its place."""
     maps_weights: bool
@@ -98,6 +101,13 @@ class Profile:
             raise ValueError(f"utilisation = {self.utilisation!r} must be above 0 and at most 1")
         if not 0 <= self.memory_margin_share < 1:
             raise ValueError(f"memory_margin_share = {self.memory_margin_share!r} must be at least 0 and below 1")
+        if self.quantization not in ENGINE_QUANTIZATIONS[self.engine]:
+            raise ValueError(
+                f"quantization = {self.quantization!r} and engine = {self.engine!r}: it packs weights as "
+                f"{' or '.join(ENGINE_QUANTIZATIONS[self.engine])}"
+            )
+        if self.engine == "mlx" and self.device == "cuda":
+            raise ValueError("engine = 'mlx' and device = 'cuda': it is for Apple silicon, and for tests on a CPU")
 
 
 class Detection(NamedTuple):
@@ -253,6 +263,11 @@ def why(detection: "Detection") -> Iterator[tuple[str, str]]:
 def numerics(profile: Profile) -> Numerics:
     """What of a profile changes weights and scores."""
     return Numerics(weights_dtype=profile.weights_dtype, engine=profile.engine, quantization=profile.quantization)
+
+
+def torch_device(profile: Profile) -> str:
+    """Where torch's own tensors live: with another engine token ids and adapters alone, on the CPU, next to what hands them over."""
+    return profile.device if profile.engine == "torch" else "cpu"
 
 
 def process_environment(profile: Profile) -> dict[str, str]:

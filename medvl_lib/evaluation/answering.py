@@ -135,7 +135,7 @@ class Speaker:
             eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
         )  # fmt: skip
         (model.get_base_model() if isinstance(model, PeftModel) else model).generation_config = greedy
-        device = self.profile.device
+        device = model.device.type  # the profile's; the CPU where another engine computes
         dtype = DTYPES[self.profile.weights_dtype]
         with self._as_itself(), torch.inference_mode(), nullcontext() if dtype == torch.float32 else torch.autocast(device, dtype):
             output = model.generate(

@@ -18,6 +18,7 @@ from medvl_lib.evaluation.fresh import Told, each_alone
 from medvl_lib.evaluation.spec import EvaluationSpec
 from medvl_lib.hardware import Profile, peak_memory_bytes
 from medvl_lib.images import Pictures
+from medvl_lib.models.computing import computing
 from medvl_lib.models.loading import load, num_parameters
 from medvl_lib.models.spec import ModelSpec
 
@@ -62,7 +63,8 @@ def measure_all(weights: Sequence[Weights], probe: Probe) -> Iterator[tuple[Weig
 def measure(item: Weights, probe: Probe) -> Footprint:
     """Load one variant and answer one batch, in this process."""
     loaded = load(item.directory, probe.spec, probe.profile, adapter=item.adapter)
-    after_load = live_tensor_bytes(probe.profile.device)
+    device, engine = loaded.model.device.type, computing(loaded.model)
+    after_load = live_tensor_bytes(device) + (0 if engine is None else engine.held_bytes())
     speaker = Speaker(
         variant=item.variant, condition="as_is", loaded=loaded, evaluation=probe.evaluation, images=probe.images, profile=probe.profile,
         adapter=None if item.adapter is None else "default",
@@ -71,7 +73,7 @@ def measure(item: Weights, probe: Probe) -> Footprint:
     total, quantized = num_parameters(loaded.model)
     return Footprint(
         precision=loaded.precision, num_parameters=total, num_quantized_parameters=quantized, load_seconds=loaded.load_seconds,
-        memory_after_load_bytes=after_load, memory_peak_bytes=_peak_bytes(probe.profile.device),
+        memory_after_load_bytes=after_load, memory_peak_bytes=_peak_bytes(device) if engine is None else engine.peak_bytes(),
     )  # fmt: skip
 
 

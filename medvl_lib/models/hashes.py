@@ -9,6 +9,8 @@ from collections.abc import Iterator
 
 import torch
 
+from medvl_lib.models.computing import computing
+
 CHUNK_BYTES = 1 << 26  # copied from the device at a time
 
 
@@ -27,6 +29,10 @@ def frozen_hashes(model: torch.nn.Module) -> dict[str, str]:
 
 
 def _frozen(model: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    engine = computing(model)
+    if engine is not None:  # the model itself has shapes alone
+        yield from ((name, torch.from_numpy(item)) for name, item in engine.tensors())
+        return
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             yield name, parameter

@@ -26,9 +26,21 @@ from transformers import AutoModel, AutoModelForImageTextToText, BitsAndBytesCon
 from transformers.utils import logging as transformers_logging
 
 from medvl_lib.errors import MedVLError, WriteFailed
-from medvl_lib.hardware import Profile, room_bytes
-from medvl_lib.models import hub, llava_layout, llava_med, mllama, probes, qwen2_5_vl, shipped, siglip
-from medvl_lib.models.spec import ADAPTED, FAMILIES, LANGUAGE, MODEL_TYPES, NO_FLASH_ATTENTION, PARTS, SKIP_MODULES, Family, ModelSpec
+from medvl_lib.hardware import Engine, Profile, room_bytes
+from medvl_lib.models import hub, llava_layout, llava_med, mllama, mlx_start, probes, qwen2_5_vl, shipped, siglip
+from medvl_lib.models.computing import IS_PACKED, computing
+from medvl_lib.models.spec import (
+    ADAPTED,
+    FAMILIES,
+    LANGUAGE,
+    MODEL_TYPES,
+    NO_FLASH_ATTENTION,
+    PARTS,
+    SKIP_MODULES,
+    Family,
+    ModelSpec,
+    on_its_engine,
+)
 from medvl_lib.models.weights import WEIGHTS, Quantization, describe, held_bytes
 from medvl_lib.prompts import PromptFormat, read_prompt_format
 from medvl_lib.provenance import Fact
@@ -215,6 +227,8 @@ def write_quantized(
 ) -> dict[str, Fact]:
     """Quantize the base model into ``directory``; returns how many linears are in four bits, per part of the model."""
     _require_room(base_directory, profile, quantization)
+    if quantization == "affine4":
+        return _write_affine(directory, base_directory, profile)
     with quiet():
         model = _from_pretrained(base_directory, profile, quantization_config(quantization, spec, profile))
         _keep_autograd(model)
@@ -225,6 +239,17 @@ def write_quantized(
     del model
     give_memory_back(profile)
     return {**describe(directory), **{f"num_4bit_linears_{part}": count for part, count in counts.items()}}
+
+
+def _write_affine(directory: Path, base_directory: Path, profile: Profile) -> dict[str, Fact]:
+    mlx_start.prepare()
+    from medvl_lib.models import mlx_weights
+
+    with quiet(), serializing(directory):
+        count = mlx_weights.write_affine(directory, base_directory, profile)
+    copy_side_files(base_directory, directory)
+    give_memory_back(profile)
+    return {**describe(directory), "num_4bit_linears_language": count}
 
 
 def copy_side_files(source: Path, directory: Path) -> None:
@@ -300,24 +325,69 @@ def _keep_autograd(model: torch.nn.Module) -> None:
 
 
 def load(directory: Path, spec: ModelSpec, profile: Profile, *, adapter: Path | None = None, is_trainable: bool = False) -> Loaded:
-    """Load a directory of weights (full width or NF4, as its config.json says), with an adapter on top where one is given."""
+    """Load a directory of weights (full width or packed, as its config.json says), with an adapter on top where one is given.
+
+    Raises MedVLError where they are packed as only another engine reads them.
+    """
     started = time.perf_counter()
+    profile = on_its_engine(profile, spec.family)
     _require_room(directory, profile)
+    _require_readable(directory, profile)
     with quiet():
-        model = _from_pretrained(directory, profile)
+        model = BUILDERS[profile.engine](directory, profile)
     _keep_autograd(model)
     # said at every product of an int8 model; how its inputs are cast is LLM.int8's own
     warnings.filterwarnings("ignore", message="MatMul8bitLt: inputs will be cast")
-    held = "nf4+" if getattr(model, "is_loaded_in_4bit", False) else "int8+" if getattr(model, "is_loaded_in_8bit", False) else ""
+    held = _packed_as(directory)
     if adapter is not None:
         model = PeftModel.from_pretrained(model, adapter, is_trainable=is_trainable)
         _widen_whole_modules(model, "default", adapter)
     model.eval()
     return Loaded(
         model=model, processor=PROCESSORS[spec.family](directory, max_pixels=spec.max_pixels), prompts=read_prompt_format(directory),
-        precision=f"{held}{profile.weights_dtype}",
+        precision=f"{held}+{profile.weights_dtype}" if held else profile.weights_dtype,
         load_seconds=time.perf_counter() - started,
     )  # fmt: skip
+
+
+def _by_mlx(directory: Path, profile: Profile) -> PreTrainedModel:
+    mlx_start.prepare()
+    from medvl_lib.models.mlx_engine import load_shell  # an extra, and only where it is asked for
+
+    return load_shell(directory, profile)
+
+
+BUILDERS: Mapping[Engine, Callable[[Path, Profile], PreTrainedModel]] = {"torch": _from_pretrained, "mlx": _by_mlx}
+PACKED_FOR: Mapping[str, Engine] = {"nf4": "torch", "int8": "torch", "mlx-affine4": "mlx"}
+
+
+def _packed_as(directory: Path) -> str:
+    """How a directory's weights are packed, as its config.json says; empty where they are not."""
+    config = json.loads((directory / "config.json").read_text())
+    if "quantization" in config:
+        return "mlx-affine4"
+    packed = config.get("quantization_config")
+    return "" if packed is None else "nf4" if packed.get("load_in_4bit") else "int8"
+
+
+def _require_readable(directory: Path, profile: Profile) -> None:
+    """Refuse weights that another engine packed."""
+    held = _packed_as(directory)
+    if held and PACKED_FOR[held] != profile.engine:
+        raise MedVLError(
+            found=f"weights in {held}, which the engine {profile.engine} does not read", where=str(directory),
+            do=f"run it on a profile with engine = '{PACKED_FOR[held]}'; an adapter that stands on them goes with every engine: put it on "
+            "the 16-bit base",
+        )  # fmt: skip
+
+
+def fill_whole_modules(model: Any) -> None:
+    """Give modules that are trained whole the base's values, where an engine has them and the model has their shapes alone."""
+    engine = computing(model)
+    if engine is not None:
+        for name, module in whole_modules(model).items():
+            for inner, parameter in module.modules_to_save["default"].named_parameters():
+                engine.fill(f"{name}.{inner}", parameter)
 
 
 def load_encoder(directory: Path, spec: ModelSpec, profile: Profile) -> LoadedEncoder:
@@ -338,6 +408,11 @@ def load_encoder(directory: Path, spec: ModelSpec, profile: Profile) -> LoadedEn
 def give_memory_back(profile: Profile) -> None:
     """Return to the device what dropped models held: torch keeps it for itself otherwise, and no other process can have it."""
     gc.collect()
+    if profile.engine == "mlx":
+        mlx_start.prepare()
+        import mlx.core as mx
+
+        mx.clear_cache()
     if profile.device == "cuda":
         torch.cuda.empty_cache()
     elif profile.device == "mps":
@@ -424,7 +499,7 @@ def num_parameters(model: torch.nn.Module) -> tuple[int, int]:
     for _, parameter in _in_use(model):
         size = _unpacked(parameter)
         total += size
-        quantized += size if isinstance(parameter, bnb.nn.Params4bit) else 0
+        quantized += size if isinstance(parameter, bnb.nn.Params4bit) or getattr(parameter, IS_PACKED, False) else 0
     return total, quantized
 
 

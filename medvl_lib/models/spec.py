@@ -2,8 +2,10 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
+
+from medvl_lib.hardware import Profile
 
 REVISION = 2  # the small models are trained; first version of what models.loading and the family modules write
 
@@ -80,6 +82,17 @@ PARTS: dict[Family, tuple[tuple[str, str], ...]] = {
 """The parts of a model and how their parameters' names begin; the first that matches counts."""
 NO_FLASH_ATTENTION: frozenset[Family] = frozenset({"mllama"})
 """Families whose cross-attention transformers runs by ``sdpa`` alone."""
+MLX_FAMILIES: frozenset[Family] = frozenset({"qwen2_5_vl", "llava_med"})
+"""Families that the engine ``mlx`` runs: those whose form in mlx-vlm is held against torch's in the suite. The others stay on torch."""
+
+
+def on_its_engine(profile: Profile, family: Family) -> Profile:
+    """The profile as a family runs on it: on torch and without four bits where the profile's engine does not run the family."""
+    if profile.engine == "torch" or family in MLX_FAMILIES:
+        return profile
+    return replace(profile, engine="torch", quantization="none")
+
+
 LAYER_LISTS: dict[Family, tuple[str, ...]] = {
     "qwen2_5_vl": ("model.language_model.layers", "model.visual.blocks"),
     "mllama": ("model.language_model.layers",),  # its tower hands out layers by number: that list is never cut

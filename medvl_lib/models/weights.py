@@ -23,9 +23,14 @@ WEIGHTS = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model")  # what a c
 NF4_MARK, INT8_MARK = ".quant_state.bitsandbytes__nf4", ".SCB"  # what bitsandbytes writes beside a packed weight
 MERGED_TENSORS = "merged_tensors.parquet"
 CHUNK_BYTES = 1 << 26
-Quantization = Literal["nf4", "int8"]
-PACKED_WIDTH: Mapping[Quantization, float] = {"nf4": (4 + 8 / 64 + 32 / (64 * 256)) / 8, "int8": 1.0}
-"""Bytes of a packed weight: NF4 with double quantization has a scale of 8 bits for 64 of them, and one of 32 bits for 256 scales."""
+AFFINE_MARK = ".scales"  # what MLX writes beside one
+AFFINE_BITS, AFFINE_GROUP = 4, 64  # equally spaced levels; a scale and an offset for each group of so many weights
+Quantization = Literal["nf4", "int8", "affine4"]
+PACKED_WIDTH: Mapping[Quantization, float] = {
+    "nf4": (4 + 8 / 64 + 32 / (64 * 256)) / 8, "int8": 1.0, "affine4": (AFFINE_BITS + 2 * 16 / AFFINE_GROUP) / 8,
+}  # fmt: skip
+"""Bytes of a packed weight: NF4 with double quantization has a scale of 8 bits for 64 of them, and one of 32 bits for 256 scales; MLX's
+affine form has a scale and an offset of 16 bits for 64 (of 32 bits where the weights were)."""
 FULL_WIDTH = {"F32", "F16", "BF16"}
 NEEDED = ("config.json", "tokenizer.json", "tokenizer_config.json", "preprocessor_config.json")
 
@@ -177,6 +182,11 @@ def only_adapted_linears_differ_from_the_base(directory: Path) -> Outcome:
     )  # fmt: skip
 
 
+def only_language_linears_are_in_affine_four_bits(directory: Path) -> Outcome:
+    """The vision tower, the projector and the output head keep their full width; the language linears do not."""
+    return _only_language_linears(directory, AFFINE_MARK, "affine four")
+
+
 BASE_RULES = (
     Rule(name="weights_are_whole", sentence="Every file of the model is there and as long as its header says.", holds=weights_are_whole),
     shipped.RULE,
@@ -195,6 +205,14 @@ INT8_RULES = (
         name="only_language_linears_are_in_eight_bits",
         sentence="The language model's linears are in eight bits; vision tower, projector and head are not.",
         holds=only_language_linears_are_in_eight_bits,
+    ),
+)
+AFFINE4_RULES = (
+    *BASE_RULES,
+    Rule(
+        name="only_language_linears_are_in_affine_four_bits",
+        sentence="The language model's linears are in MLX's affine four bits; vision tower, projector and head are not.",
+        holds=only_language_linears_are_in_affine_four_bits,
     ),
 )
 MERGED_RULES = (

@@ -23,9 +23,10 @@ from medvl_lib.errors import HeavyStepFailed, MedVLError
 from medvl_lib.files import write_json
 from medvl_lib.hardware import Profile
 from medvl_lib.images import ImageStore
+from medvl_lib.models.computing import computing
 from medvl_lib.models.hashes import frozen_hashes
-from medvl_lib.models.loading import Loaded, load, num_parameters, parameters_by_part, serializing, whole_modules
-from medvl_lib.models.spec import ADAPTED, ModelSpec
+from medvl_lib.models.loading import Loaded, fill_whole_modules, load, num_parameters, parameters_by_part, serializing, whole_modules
+from medvl_lib.models.spec import ADAPTED, ModelSpec, on_its_engine
 from medvl_lib.provenance import Fact
 from medvl_lib.retrieved_cases import prefaces, with_cases
 from medvl_lib.step import Report
@@ -80,7 +81,8 @@ def train(
 
 def answering(material: Material) -> Work:
     """Learn to answer: conversations through TRL's trainer, an adapter out."""
-    recipe, spec, profile, checkpoints = material.stage.recipe, material.spec, material.profile, material.checkpoints
+    recipe, spec, checkpoints = material.stage.recipe, material.spec, material.checkpoints
+    profile = on_its_engine(material.profile, spec.family)
     if not isinstance(recipe, Recipe):
         raise TypeError(f"{material.stage.name} is trained by a {type(recipe).__name__}: answers need a Recipe")
     loaded = load(material.weights, spec, profile, adapter=material.previous, is_trainable=True)
@@ -105,6 +107,8 @@ def answering(material: Material) -> Work:
         processing_class=loaded.processor, data_collator=Collator(reader=reader, conversations=[*epoch, *unseen]), callbacks=[recorder],
     )  # fmt: skip
     put_exact_back(trainer.model, exact)
+    if (engine := computing(trainer.model)) is not None:
+        engine.take_over()  # the trainer has put its own loss over the model's
     distinct = num_by_dataset({pair.pair_id: pair for pair in epoch}.values())
     counts: dict[str, Fact] = {
         "num_training_pairs": sum(distinct.values()), "num_pairs_per_epoch": len(epoch),
@@ -184,6 +188,7 @@ def adapt(loaded: Loaded, spec: ModelSpec, recipe: Recipe) -> Any:
         modules_to_save=list(recipe.fully_trained) or None, task_type="CAUSAL_LM", revision=spec.revision or None,
     ))  # fmt: skip
     model.peft_config["default"].base_model_name_or_path = None  # a path of this machine; PEFT would also ask the hub about it at each save
+    fill_whole_modules(model)
     return model
 
 
@@ -250,7 +255,9 @@ def arguments(
         per_device_eval_batch_size=profile.training_batch,
         learning_rate=recipe.learning_rate, lr_scheduler_type="cosine", warmup_steps=math.ceil(total * recipe.warmup_share),
         weight_decay=recipe.weight_decay, max_grad_norm=recipe.max_gradient_norm, adam_beta2=0.999,
-        bf16=profile.weights_dtype == "bfloat16", fp16=profile.weights_dtype == "float16",
+        # of torch's own arithmetic, which is the optimizer's alone where another engine computes
+        bf16=profile.engine == "torch" and profile.weights_dtype == "bfloat16",
+        fp16=profile.engine == "torch" and profile.weights_dtype == "float16",
         gradient_checkpointing=profile.gradient_checkpointing, gradient_checkpointing_kwargs={"use_reentrant": False},
         eval_strategy="steps" if is_validated else "no", eval_steps=validate_every or None,
         metric_for_best_model="eval_loss" if is_validated else None, greater_is_better=False,

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from transformers import Trainer
 
-from medvl_lib.hardware import Profile
+from medvl_lib.hardware import Profile, torch_device
 from medvl_lib.images import ImageStore
 from medvl_lib.models.spec import ModelSpec
 from medvl_lib.provenance import Fact
@@ -85,8 +85,9 @@ def shared_arguments(profile: Profile, output: Path, seed: int) -> dict[str, Any
         "output_dir": str(output), "seed": seed, "data_seed": seed, "full_determinism": False,
         "optim": "adamw_torch", "adam_beta1": 0.9, "adam_epsilon": 1e-8,
         "tf32": None,  # off since the weights were loaded (models.probes)
-        "use_cpu": profile.device == "cpu",
-        "dataloader_num_workers": profile.num_workers, "dataloader_pin_memory": profile.pin_memory,
+        "use_cpu": torch_device(profile) == "cpu",
+        # nothing is forked beside another engine, whose threads and GPU would come along
+        "dataloader_num_workers": profile.num_workers if profile.engine == "torch" else 0, "dataloader_pin_memory": profile.pin_memory,
         "remove_unused_columns": False, "report_to": "none", "disable_tqdm": True, "logging_steps": 1, "logging_first_step": True,
         "save_strategy": "steps", "save_total_limit": None,  # the recorder removes old ones
     }  # fmt: skip

@@ -97,6 +97,8 @@ class Step:
     """Tables, pictures and places that the UI shows, whatever the dataset."""
     process: str | None = None
     """The heavy process that runs it (``prepare``, ``train``, ``predict``); None: the run's own."""
+    is_walked_together: bool = False
+    """Whether the processes of a launcher do it together (a training does); else the leader alone does it."""
     observe: Callable[[Workspace, Inputs], str] | None = None
     """Identity that stands in no artifact and is read when the step starts: raw files, the served pointer."""
 
@@ -129,12 +131,21 @@ def reuse_step(workspace: Workspace, step: Step) -> Artifact | None:
 
 def run_step(workspace: Workspace, step: Step, report: Report = silent) -> Artifact:
     """Resolve the inputs once, then write the directory or report the one that stands there."""
-    version, inputs, observed = _identity(workspace, step)
-    mark = fingerprint(version, list(inputs.values()))
+    identity = _identity(workspace, step)
 
     def write(directory: Path) -> Mapping[str, Fact]:
-        return step.write(Call(
-            directory=directory, fingerprint=mark, observed=observed, workspace=workspace, inputs=inputs, report=report,
-        ))  # fmt: skip
+        return step.write(_call(workspace, identity, directory, report))
 
-    return write_step(workspace, step.name, step.owner, version, list(inputs.values()), write)
+    return write_step(workspace, step.name, step.owner, identity.version, list(identity.inputs.values()), write)
+
+
+def walk_along(workspace: Workspace, step: Step, directory: Path) -> None:
+    """Do what another process writes, beside it, and keep nothing of it; ``directory`` is empty, and thrown away afterwards."""
+    step.write(_call(workspace, _identity(workspace, step), directory, silent))
+
+
+def _call(workspace: Workspace, identity: _Identity, directory: Path, report: Report) -> Call:
+    mark = fingerprint(identity.version, list(identity.inputs.values()))
+    return Call(
+        directory=directory, fingerprint=mark, observed=identity.observed, workspace=workspace, inputs=identity.inputs, report=report
+    )

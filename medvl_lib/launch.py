@@ -19,21 +19,19 @@ import threading
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
-from pydantic import TypeAdapter
 
 from medvl_lib.errors import HeavyStepFailed, Killed, MedVLError
-from medvl_lib.files import write_bytes
 from medvl_lib.hardware import Profile, process_environment
-from medvl_lib.lines import Line
 from medvl_lib.provenance import Artifact, judge
 from medvl_lib.ranks import Ranks, die_with_starter, ranks_here
+from medvl_lib.request import REQUEST, Request
 from medvl_lib.route.line import line_steps
-from medvl_lib.step import Call, Report, Step, run_step, silent, walk_along
+from medvl_lib.step import Call, Hands, Report, Step, one_after_the_other, run_step, silent, walk_along
 from medvl_lib.training.checkpoints import is_complete, step_of
 from medvl_lib.training.steps import STEPS_WHILE_RUNNING
 from medvl_lib.workspace import Workspace
@@ -42,28 +40,6 @@ PARENT_PIPE = "MEDVL_PARENT_PIPE"  # file descriptor that reads end-of-file when
 FAILED = 1  # exit status where one of several processes ended badly
 REFUSED = 2  # exit status of a step that said what is wrong and how to mend it
 GRACE_SECONDS = 20.0  # from SIGTERM to SIGKILL, where no profile says otherwise
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """What a heavy process is asked to do; readable, and enough to start it again by hand."""
-
-    steps: tuple[str, ...]
-    """Steps of the line, in order: ``("base_model", "nf4_model")``."""
-    line: Line
-    profile: Profile
-    root: str
-    """The data root."""
-    run_id: str | None
-    """The run whose inputs are used; None resolves the current ones."""
-
-
-REQUEST = TypeAdapter(Request)
-
-
-def write_request(path: Path, request: Request) -> None:
-    """Write a request as JSON."""
-    write_bytes(path, REQUEST.dump_json(request, indent=1))
 
 
 def run_process(
@@ -162,7 +138,7 @@ def die_with_parent() -> None:
 @contextmanager
 def holding_device(workspace: Workspace, profile: Profile, report: Report) -> Generator[None, None, None]:
     """Hold the device, saying so when another process has it; of several ranks the first one holds it for all."""
-    if not ranks_here().leads:
+    if not ranks_here().leads or profile.launcher.kind != "local":  # a cluster gives devices out itself
         yield
         return
     path = workspace.device_lock(profile.device)
@@ -192,12 +168,21 @@ def perform(request: Request, report: Report) -> tuple[Artifact, ...]:
     done: list[Artifact] = []
     with holding_device(workspace, request.profile, report):
         for name in request.steps:
-            artifact = run_step(workspace, _announced(steps[name], ranks), report)
+            artifact = run_step(workspace, _announced(steps[name], ranks), report, hands_of(request))
             ranks.tell(name, "alone")  # where it stood there already: nobody waits for it
             judge(workspace, artifact, steps[name].rules)
             shutil.rmtree(workspace.checkpoints(name, artifact.name, artifact.fingerprint), ignore_errors=True)  # no longer needed
             done.append(artifact)
     return tuple(done)
+
+
+def hands_of(request: Request) -> Hands:
+    """Who does the parts of a step that has any: the workers of a Ray cluster, or this process, one after the other."""
+    if request.profile.launcher.kind != "ray":
+        return one_after_the_other
+    from medvl_lib.on_ray import workers
+
+    return workers(request)
 
 
 def _announced(step: Step, ranks: Ranks) -> Step:
@@ -233,7 +218,7 @@ def is_agent(request: Request) -> bool:
 def start_together(request: str, profile: Profile) -> int:
     """Start the processes of a request by torchrun's engine, and wait for them: one that ends badly ends the others."""
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.run import parse_args, run
+    from torch.distributed.run import parse_args, run  # pyright: ignore[reportUnknownVariableType]
 
     number = profile.launcher.num_processes
     os.environ["OMP_NUM_THREADS"] = str(max(1, (profile.num_threads or os.cpu_count() or 1) // number))

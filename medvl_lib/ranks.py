@@ -36,7 +36,7 @@ class Ranks:
 
     @cached_property
     def _store(self) -> Any:
-        from torch.distributed import TCPStore
+        from torch.distributed import TCPStore  # pyright: ignore[reportPrivateImportUsage]
 
         return TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False, timeout=LONGEST_WAIT)
 

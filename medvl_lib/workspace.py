@@ -79,6 +79,10 @@ class Workspace:
         """Where an unfinished training run keeps its checkpoints."""
         return self.root / "checkpoints" / step / name / fingerprint
 
+    def parts(self, step: str, name: str, fingerprint: str) -> Path:
+        """Where the finished parts of a step that is done in parts wait for the others."""
+        return self.checkpoints(step, name, fingerprint) / "parts"
+
     def request(self, step: str, name: str, fingerprint: str) -> Path:
         """What a heavy process is asked to do: the file that starts it again by hand."""
         return self.root / "requests" / f"{step}-{name}-{fingerprint}.json"

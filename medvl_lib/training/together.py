@@ -71,7 +71,7 @@ def leaders(value: Any) -> Any:
 
 
 class Together(TrainerCallback):
-    """Every process stops, and saves, where one of them has to: a signal reaches one of them earlier, and the others would wait for ever."""
+    """Every process stops, and saves, where one of them has to: a signal reaches one of them first, and the others would hang."""
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Agree after each step; the last of the callbacks."""

@@ -1,7 +1,7 @@
 """On Ray: a heavy step as a job of an existing cluster, and the parts of a step as its tasks.
 
-In: a request file that every node can read: all of them mount the data root and have this version of MedVL. Out: what ``launch`` gives here:
-an end, or an error in three parts. A node that dies takes its tasks along, and Ray starts these again elsewhere; a part that was
+In: a request file that every node can read: all of them mount the data root and have this version of MedVL. Out: what ``launch`` gives
+here: an end, or an error in three parts. A node that dies takes its tasks along, and Ray starts these again elsewhere; a part that was
 finished is a directory by then. Ray is an optional extra, and imported inside functions. Its own job client is used and not dagster-ray's,
 which reads messages from the end of a log and waits without being asked: progress, and a cancelled run, would have to wait too.
 """

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import dagster as dg
 
+from medvl_assets.keys import HERE, Keys
 from medvl_lib.errors import HeavyStepFailed, MedVLError, Unreachable
 from medvl_lib.hardware import Profile
 from medvl_lib.launch import left_off, run_process
@@ -30,7 +31,7 @@ OBSERVATION_SECONDS = 15.0  # the event log never shrinks: one point of the curv
 
 
 def run_heavy(
-    context: dg.AssetExecutionContext, workspace: Workspace, steps: Sequence[Step], line: Line, profile: Profile
+    context: dg.AssetExecutionContext, workspace: Workspace, steps: Sequence[Step], line: Line, profile: Profile, keys: Keys = HERE
 ) -> Iterator[tuple[Step, Artifact]]:
     """Every step's artifact: reused where all of them stand there whole, else written by one heavy process.
 
@@ -39,7 +40,7 @@ def run_heavy(
     found = reused(workspace, steps)
     if found is None:
         try:
-            launch(context, workspace, steps, line, profile)
+            launch(context, workspace, steps, line, profile, keys)
         except MedVLError as error:
             if not error.is_passing:
                 raise
@@ -66,13 +67,15 @@ def reused(workspace: Workspace, steps: Sequence[Step]) -> list[Artifact] | None
     return found
 
 
-def launch(context: dg.AssetExecutionContext, workspace: Workspace, steps: Sequence[Step], line: Line, profile: Profile) -> None:
+def launch(
+    context: dg.AssetExecutionContext, workspace: Workspace, steps: Sequence[Step], line: Line, profile: Profile, keys: Keys
+) -> None:
     """Start the heavy process and pass on what it reports; raises its own error when it refused."""
     path = workspace.request(steps[0].name, line.name, context.run_id)
     write_request(path, Request(
         steps=tuple(step.name for step in steps), line=line, profile=profile, root=str(workspace.root), run_id=workspace.run_id,
     ))  # fmt: skip
-    progress, failed = Progress(context, dg.AssetKey([line.name, steps[-1].name])), None
+    progress, failed = Progress(context, dg.AssetKey(keys.of(line.name, steps[-1].name))), None
     injector, reader = channels(path, profile.launcher)
     with dg.open_pipes_session(context=context, context_injector=injector, message_reader=reader) as session:
         try:

@@ -25,6 +25,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from medvl_lib.data_root import require_fit
 from medvl_lib.errors import HeavyStepFailed, Killed, MedVLError
 from medvl_lib.hardware import Profile, process_environment
 from medvl_lib.provenance import Artifact, judge
@@ -158,6 +159,8 @@ def holding_device(workspace: Workspace, profile: Profile, report: Report) -> Ge
 def perform(request: Request, report: Report) -> tuple[Artifact, ...]:
     """Do what is asked, in this process: every step in order, each judged before the next reads it."""
     workspace = Workspace(root=Path(request.root), run_id=request.run_id)
+    if ranks_here().leads:
+        require_fit(workspace.root)
     steps, ranks = {step.name: step for step in line_steps(request.line, request.profile)}, ranks_here()
     if not ranks.leads:
         for name in request.steps:

@@ -11,6 +11,7 @@
     <data>/requests/, locks/, runs/, dagster/  what a heavy process was asked, file locks, a run's inputs, Dagster's home
     <data>/benchmark.duckdb                    the published store, rebuilt from Parquet
     <data>/review_sheets/<line>/<fp>/          a rating sheet with its key; what raters said of it lies in <data>/reviews/<that fp>/
+    <data>/medvl.json                          what this data root is called, for machines that share it
     <data>/smoke/                              the smoke job's own settings and data root
     <data>/reports/<line>-<evaluation>.html    a report that was asked for on the command line
 
@@ -99,6 +100,11 @@ class Workspace:
     def pins(self) -> Path | None:
         """Which directory of each input this run resolved; None outside a run."""
         return None if self.run_id is None else self.root / "runs" / f"{self.run_id}.json"
+
+    @property
+    def marker(self) -> Path:
+        """The file that says which data root this is."""
+        return self.root / "medvl.json"
 
     @property
     def dagster_home(self) -> Path:

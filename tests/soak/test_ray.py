@@ -63,6 +63,7 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("RAY_raylet_start_wait_time_s", "300")  # a busy machine takes longer than the minute that Ray waits
     folder = Path("/tmp") / f"medvl-{os.getpid()}" / "ray"  # noqa: S108 (the paths of its sockets have to be short)
     folder.mkdir(parents=True)
     monkeypatch.setenv("RAY_TMPDIR", str(folder.parent))

@@ -16,6 +16,7 @@ import dagster as dg
 from dagster._utils.schedules import is_valid_cron_string  # not exported; the schedule itself would say it without the file's name
 
 from medvl_assets.jobs import BECAUSE, LINE_TAG, data_job_of_dataset, data_job_of_line
+from medvl_assets.keys import HERE, Keys
 from medvl_assets.telling import model_regressed, run_failed
 from medvl_lib import arrivals, notifications
 from medvl_lib.errors import SettingsError
@@ -31,7 +32,7 @@ AC = dg.AutomationCondition
 
 
 # -- conditions --------------------------------------------------------------------------------------------------------
-def conditions(line: Line, profile: Profile) -> Mapping[str, dg.AutomationCondition]:
+def conditions(line: Line, profile: Profile, keys: Keys = HERE) -> Mapping[str, dg.AutomationCondition]:
     """What makes each asset of a line run by itself, by step; weights that nothing feeds and the rehearsal have none."""
     steps = [step for step in line_steps(line, profile) if step.name != OVERFIT]
     trained = {stage.name for stage in line.stages}
@@ -43,8 +44,8 @@ def conditions(line: Line, profile: Profile) -> Mapping[str, dg.AutomationCondit
             after.add(step.name)
     before = {step.name for step in steps if step.process is None} - trained - after
     of_the_line = dg.AssetSelection.groups(line.name)
-    data = dg.AssetSelection.assets(*([line.name, name] for name in sorted(before)))
-    stages = dg.AssetSelection.assets(*([line.name, name] for name in sorted(trained | after)))
+    data = dg.AssetSelection.assets(*(keys.of(line.name, name) for name in sorted(before)))
+    stages = dg.AssetSelection.assets(*(keys.of(line.name, name) for name in sorted(trained | after)))
     # a pointer that did not move was still looked at: what its own run changed above it is no reason for another one
     changed = AC.any_deps_match(AC.data_version_changed() & ~AC.executed_with_root_target())
     requested = AC.any_deps_match(AC.will_be_requested())
@@ -74,13 +75,15 @@ STORE_FOLLOWS = (
 # -- what looks --------------------------------------------------------------------------------------------------------
 def automation(settings: Settings, lines: Sequence[Line]) -> tuple[list[dg.SensorDefinition], list[dg.ScheduleDefinition]]:
     """Sensors and schedules, all of them off until a person switches them on."""
-    runs, seconds = dataset_runs(settings), settings.automation.look_seconds
+    runs, seconds, keys = dataset_runs(settings), settings.automation.look_seconds, Keys(settings.machine.name)
     notifications.require_meant(settings.notifications)
     retraining = [retrains(line.name, dg.AssetSelection.groups(line.name), seconds) for line in lines]
     store = dg.AutomationConditionSensorDefinition(
-        "benchmark_store_follows", target=dg.AssetSelection.assets("benchmark_store"), minimum_interval_seconds=seconds,
+        "benchmark_store_follows", target=dg.AssetSelection.assets(keys.store), minimum_interval_seconds=seconds,
         default_status=dg.DefaultSensorStatus.STOPPED, description="Publishes the benchmark again after every decision.",
     )  # fmt: skip
+    if not settings.machine.has_datasets:  # the other machine looks after data, and tells people
+        return [*retraining, store], []
     sensors = [*retraining, store, *(raw_records_arrived(run, seconds) for run in runs), model_regressed(settings), run_failed(settings)]
     return sensors, [data_schedule(settings, line, runs) for line in lines]
 

@@ -9,6 +9,7 @@ from medvl_assets.acquisition import fetch_jobs
 from medvl_assets.automation import automation
 from medvl_assets.dataset_assets import dataset_assets
 from medvl_assets.jobs import jobs
+from medvl_assets.keys import Keys
 from medvl_assets.line_assets import line_assets
 from medvl_assets.resources import workspace_resource
 from medvl_assets.smoke import smoke_job
@@ -22,17 +23,17 @@ def definitions(settings: Settings) -> dg.Definitions:
     """Everything that Dagster knows of this project, for one settings file."""
     lines = lines_of(settings)
     profile = profile_for(settings).profile
-    runs = dataset_runs(settings)
+    keys, runs = Keys(settings.machine.name), dataset_runs(settings) if settings.machine.has_datasets else ()
     sensors, schedules = automation(settings, lines)
     made = [
         *(item for run in runs for item in dataset_assets(run)),
-        *(item for line in lines for item in line_assets(line, profile, settings.automation.served_model_fresh_days)),
-        benchmark_store(lines),
+        *(item for line in lines for item in line_assets(line, profile, settings.automation.served_model_fresh_days, keys)),
+        benchmark_store(lines, keys),
     ]
     made_of = dg.Definitions(
         assets=[item for item in made if not isinstance(item, dg.AssetChecksDefinition)],
         asset_checks=[item for item in made if isinstance(item, dg.AssetChecksDefinition)],
-        jobs=[*jobs(lines, [run.dataset.name for run in runs]), smoke_job(settings), *fetch_jobs(settings)],
+        jobs=[*jobs(lines, [run.dataset.name for run in runs], keys), smoke_job(settings), *fetch_jobs(settings)],
         sensors=sensors,
         schedules=schedules,
         resources={"workspace": workspace_resource(settings)},
@@ -40,7 +41,7 @@ def definitions(settings: Settings) -> dg.Definitions:
     )
 
     def owned(spec: dg.AssetSpec) -> dg.AssetSpec:
-        owner = spec.key.path[0]
+        owner = Keys.owner(list(spec.key.path))
         return spec.replace_attributes(owners=settings.owners[owner]) if owner in settings.owners else spec
 
     return made_of.map_resolved_asset_specs(func=owned) if settings.owners else made_of

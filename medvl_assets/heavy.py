@@ -5,16 +5,23 @@ process is started, stopped and tied to its parent stands in ``medvl_lib.launch`
 """
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
 
 import dagster as dg
 
+from medvl_assets.keys import HERE, Keys
 from medvl_lib.errors import HeavyStepFailed, MedVLError, Unreachable
 from medvl_lib.hardware import Profile
-from medvl_lib.launch import Request, left_off, run_process, write_request
+from medvl_lib.launch import left_off, run_process
+from medvl_lib.launcher import Launcher
 from medvl_lib.lines import Line
+from medvl_lib.on_kubernetes import run_pod
+from medvl_lib.on_ray import run_job
 from medvl_lib.provenance import Artifact, judge
+from medvl_lib.request import Request, write_request
 from medvl_lib.step import Step, reuse_step
 from medvl_lib.workspace import Workspace
 
@@ -24,7 +31,7 @@ OBSERVATION_SECONDS = 15.0  # the event log never shrinks: one point of the curv
 
 
 def run_heavy(
-    context: dg.AssetExecutionContext, workspace: Workspace, steps: Sequence[Step], line: Line, profile: Profile
+    context: dg.AssetExecutionContext, workspace: Workspace, steps: Sequence[Step], line: Line, profile: Profile, keys: Keys = HERE
 ) -> Iterator[tuple[Step, Artifact]]:
     """Every step's artifact: reused where all of them stand there whole, else written by one heavy process.
 
@@ -33,7 +40,7 @@ def run_heavy(
     found = reused(workspace, steps)
     if found is None:
         try:
-            launch(context, workspace, steps, line, profile)
+            launch(context, workspace, steps, line, profile, keys)
         except MedVLError as error:
             if not error.is_passing:
                 raise
@@ -60,18 +67,19 @@ def reused(workspace: Workspace, steps: Sequence[Step]) -> list[Artifact] | None
     return found
 
 
-def launch(context: dg.AssetExecutionContext, workspace: Workspace, steps: Sequence[Step], line: Line, profile: Profile) -> None:
+def launch(
+    context: dg.AssetExecutionContext, workspace: Workspace, steps: Sequence[Step], line: Line, profile: Profile, keys: Keys
+) -> None:
     """Start the heavy process and pass on what it reports; raises its own error when it refused."""
     path = workspace.request(steps[0].name, line.name, context.run_id)
     write_request(path, Request(
         steps=tuple(step.name for step in steps), line=line, profile=profile, root=str(workspace.root), run_id=workspace.run_id,
     ))  # fmt: skip
-    progress, failed = Progress(context, dg.AssetKey([line.name, steps[-1].name])), None
-    with dg.open_pipes_session(
-        context=context, context_injector=dg.PipesTempFileContextInjector(), message_reader=dg.PipesTempFileMessageReader()
-    ) as session:
+    progress, failed = Progress(context, dg.AssetKey(keys.of(line.name, steps[-1].name))), None
+    injector, reader = channels(path, profile.launcher)
+    with dg.open_pipes_session(context=context, context_injector=injector, message_reader=reader) as session:
         try:
-            run_process(
+            starter(profile.launcher)(
                 path, session.get_bootstrap_env_vars(), poll=lambda: progress.show(session.get_custom_messages()),
                 grace_seconds=profile.grace_seconds,
             )  # fmt: skip
@@ -90,6 +98,32 @@ def launch(context: dg.AssetExecutionContext, workspace: Workspace, steps: Seque
         raise HeavyStepFailed(
             found="the heavy process reported nothing", where=str(path), do="read the run's compute logs, and start the request by hand"
         )
+
+
+class Starter(Protocol):
+    """Starts the process of a request and waits for it: ``launch.run_process``, or what does the same on a cluster."""
+
+    def __call__(self, request: Path, environment: Mapping[str, str], *, poll: Callable[[], None], grace_seconds: float) -> None:
+        """Raises HeavyStepFailed where it ended badly."""
+        ...
+
+
+def starter(launcher: Launcher) -> Starter:
+    """Who starts heavy processes, by the profile."""
+    if launcher.kind == "ray":
+        return partial(run_job, launcher=launcher)
+    if launcher.kind == "kubernetes":
+        return partial(run_pod, launcher=launcher)
+    return run_process
+
+
+def channels(request: Path, launcher: Launcher) -> tuple[dg.PipesContextInjector, dg.PipesMessageReader]:
+    """How a process is told its context and tells its progress: by files of this machine, or of the data root where it runs on another."""
+    if launcher.kind == "local":
+        return dg.PipesTempFileContextInjector(), dg.PipesTempFileMessageReader()
+    context, messages = (request.with_suffix(f".{what}") for what in ("context", "messages"))
+    messages.unlink(missing_ok=True)
+    return dg.PipesFileContextInjector(str(context)), dg.PipesFileMessageReader(str(messages))
 
 
 class Progress:

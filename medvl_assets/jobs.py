@@ -10,6 +10,7 @@ import dagster as dg
 from dagster import AssetKey, AssetSelection
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition  # not exported, but returned
 
+from medvl_assets.keys import HERE, Keys
 from medvl_lib.lines import Line
 from medvl_lib.settings import DATA_JOBS
 from medvl_lib.training.overfit import OVERFIT
@@ -30,11 +31,11 @@ def data_job_of_line(name: str) -> str:
     return f"{DATA_JOBS}of_{name}"
 
 
-def jobs(lines: Sequence[Line], datasets: Sequence[str]) -> list[UnresolvedAssetJobDefinition]:
+def jobs(lines: Sequence[Line], datasets: Sequence[str], keys: Keys = HERE) -> list[UnresolvedAssetJobDefinition]:
     """The whole graph, each line and all that is upstream of it; the data of all, of one dataset and of one line; judging; rehearsing."""
-    rehearsals = AssetSelection.assets(*(AssetKey([line.name, OVERFIT]) for line in lines))
-    trained = AssetSelection.assets(*(AssetKey([line.name, stage.name]) for line in lines for stage in line.stages))
-    pointers = AssetSelection.assets(*(AssetKey([line.name, "served_model"]) for line in lines))
+    rehearsals = AssetSelection.assets(*(AssetKey(keys.of(line.name, OVERFIT)) for line in lines))
+    trained = AssetSelection.assets(*(AssetKey(keys.of(line.name, stage.name)) for line in lines for stage in line.stages))
+    pointers = AssetSelection.assets(*(AssetKey(keys.of(line.name, "served_model")) for line in lines))
     whole = dg.define_asset_job(
         EVERYTHING, selection=AssetSelection.all() - rehearsals, description="The whole graph, from raw files to served models."
     )
@@ -54,7 +55,7 @@ def jobs(lines: Sequence[Line], datasets: Sequence[str]) -> list[UnresolvedAsset
     data = dg.define_asset_job(DATA, selection=AssetSelection.groups(*datasets), description="Bring every dataset up to date.")
     each = [
         dg.define_asset_job(
-            line.name, selection=(AssetSelection.groups(line.name).upstream() | AssetSelection.assets("benchmark_store")) - rehearsals,
+            line.name, selection=(AssetSelection.groups(line.name).upstream() | AssetSelection.assets(AssetKey(keys.store))) - rehearsals,
             description=f"Everything that the line {line.name} is made of.", tags={LINE_TAG: line.name},
         ) for line in lines
     ]  # fmt: skip
@@ -70,4 +71,6 @@ def jobs(lines: Sequence[Line], datasets: Sequence[str]) -> list[UnresolvedAsset
             description=f"Bring the datasets of {line.name} up to date.",
         ) for line in lines
     ]  # fmt: skip
+    if not datasets:  # another machine brings them up to date
+        return [whole, rehearsal, judging, *each]
     return [whole, rehearsal, judging, data, *each, *of_datasets, *of_lines]

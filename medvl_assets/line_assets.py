@@ -7,6 +7,7 @@ from itertools import groupby
 import dagster as dg
 
 from medvl_assets.automation import conditions
+from medvl_assets.keys import HERE, Keys
 from medvl_assets.step_assets import heavy_asset, light_asset, step_checks
 from medvl_lib.benchmark.promotion import RULES as PROMOTION_RULES
 from medvl_lib.benchmark.publish import publish
@@ -20,26 +21,30 @@ from medvl_lib.route.pointing import serve
 from medvl_lib.workspace import Workspace
 
 
-def line_assets(line: Line, profile: Profile, fresh_days: float | None = None) -> list[dg.AssetsDefinition | dg.AssetChecksDefinition]:
+def line_assets(
+    line: Line, profile: Profile, fresh_days: float | None = None, keys: Keys = HERE
+) -> list[dg.AssetsDefinition | dg.AssetChecksDefinition]:
     """The assets and checks of one line; neighbouring steps of one heavy process are one multi-asset."""
-    when = conditions(line, profile)
+    when = conditions(line, profile, keys)
     made: list[dg.AssetsDefinition | dg.AssetChecksDefinition] = []
     for (process, _), group in groupby(line_steps(line, profile), key=lambda step: (step.process, step.process or step.name)):
         steps = list(group)
-        made.append(light_asset(steps[0], when) if process is None else heavy_asset(steps, line, profile, when))
-        made.extend(step_checks(step, when) for step in steps)
-    return [*made, served_model(line, when["served_model"], fresh_days)]
+        made.append(light_asset(steps[0], when, keys) if process is None else heavy_asset(steps, line, profile, when, keys))
+        made.extend(step_checks(step, when, keys) for step in steps)
+    return [*made, served_model(line, when["served_model"], fresh_days, keys)]
 
 
-def served_model(line: Line, when: dg.AutomationCondition | None = None, fresh_days: float | None = None) -> dg.AssetsDefinition:
+def served_model(
+    line: Line, when: dg.AutomationCondition | None = None, fresh_days: float | None = None, keys: Keys = HERE
+) -> dg.AssetsDefinition:
     """What the line serves: materialized only when the decision is to promote; held against its evaluation every time."""
     fresh = None if fresh_days is None else dg.FreshnessPolicy.time_window(fail_window=dt.timedelta(days=fresh_days))
-    key = dg.AssetKey([line.name, "served_model"])
+    key = dg.AssetKey(keys.of(line.name, "served_model"))
 
     @dg.multi_asset(
         name=f"{line.name}__served_model",
         specs=[dg.AssetSpec(
-            key=key, deps=[[line.name, "promotion"], [line.name, "parity"]], group_name=line.name, kinds={"pointer"}, skippable=True,
+            key=key, deps=[keys.of(line.name, "promotion"), keys.of(line.name, "parity")], group_name=line.name, kinds={"pointer"}, skippable=True,
             automation_condition=when, freshness_policy=fresh,
             description="The pointer that says what is served; it moves only on a promote verdict whose winner answers as it was judged.",
         )],

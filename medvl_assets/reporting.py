@@ -8,6 +8,7 @@ from pathlib import Path
 
 import dagster as dg
 
+from medvl_assets.keys import HERE, Keys
 from medvl_lib.examples import render_examples
 from medvl_lib.exhibits import ShownPicture, ShownTable, Value
 from medvl_lib.provenance import Artifact, Verdict
@@ -28,11 +29,11 @@ def column_schema(step: Step) -> dict[str, dg.TableSchema]:
     return {"dagster/column_schema": dg.TableSchema(columns=shown)}
 
 
-def result(step: Step, artifact: Artifact) -> dg.MaterializeResult:
+def result(step: Step, artifact: Artifact, keys: Keys = HERE) -> dg.MaterializeResult:
     """A directory as a materialization: its contents' hash is the data version."""
     counted = artifact.facts.get("num_pairs", artifact.facts.get("num_rows"))
     return dg.MaterializeResult(
-        asset_key=[step.owner, step.name],
+        asset_key=keys.of(step.owner, step.name),
         data_version=dg.DataVersion(artifact.data_version),
         metadata={
             **{name: fact for name, fact in artifact.facts.items() if fact is not None},
@@ -74,11 +75,11 @@ def _picture(picture: ShownPicture) -> str:
     return f"{words}\n\n![{words}](data:image/svg+xml;base64,{data})"
 
 
-def check_result(step: Step, verdict: Verdict) -> dg.AssetCheckResult:
+def check_result(step: Step, verdict: Verdict, keys: Keys = HERE) -> dg.AssetCheckResult:
     """A verdict as a check: blocking ones fail the run, the others warn."""
     return dg.AssetCheckResult(
         passed=verdict.outcome.passed,
-        asset_key=[step.owner, step.name],
+        asset_key=keys.of(step.owner, step.name),
         check_name=verdict.rule,
         severity=dg.AssetCheckSeverity.ERROR if verdict.is_blocking else dg.AssetCheckSeverity.WARN,
         description=verdict.outcome.found,

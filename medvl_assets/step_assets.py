@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import dagster as dg
 
 from medvl_assets.heavy import run_heavy
+from medvl_assets.keys import HERE, Keys
 from medvl_assets.reporting import check_result, column_schema, result
 from medvl_lib.hardware import Profile
 from medvl_lib.lines import Line
@@ -24,44 +25,44 @@ JUDGED_WITH_ITS_ASSET = dg.AutomationCondition.any_deps_match(dg.AutomationCondi
 POOL = "gpu"  # the queue that the UI shows; the device itself is held by a file lock
 
 
-def step_spec(step: Step, when: Conditions = NEVER) -> dg.AssetSpec:
+def step_spec(step: Step, when: Conditions = NEVER, keys: Keys = HERE) -> dg.AssetSpec:
     """A step's key, inputs, meaning and columns, and when it runs by itself."""
     return dg.AssetSpec(
-        key=[step.owner, step.name], deps=[[source.name, source.step] for source in step.reads], group_name=step.owner,
+        key=keys.of(step.owner, step.name), deps=[keys.of(source.name, source.step) for source in step.reads], group_name=step.owner,
         description=step.description, code_version=step.version,
         kinds={"parquet" if step.table else "files", *(() if step.process is None else ("pytorch",))},
         metadata=column_schema(step), automation_condition=when.get(step.name),
     )  # fmt: skip
 
 
-def light_asset(step: Step, when: Conditions = NEVER) -> dg.AssetsDefinition:
+def light_asset(step: Step, when: Conditions = NEVER, keys: Keys = HERE) -> dg.AssetsDefinition:
     """A step that runs in the run's own process."""
 
-    @dg.multi_asset(name=f"{step.owner}__{step.name}", specs=[step_spec(step, when)])
+    @dg.multi_asset(name=f"{step.owner}__{step.name}", specs=[step_spec(step, when, keys)])
     def written(workspace: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
-        return result(step, run_step(workspace, step))
+        return result(step, run_step(workspace, step), keys)
 
     return written
 
 
-def heavy_asset(steps: Sequence[Step], line: Line, profile: Profile, when: Conditions = NEVER) -> dg.AssetsDefinition:
+def heavy_asset(steps: Sequence[Step], line: Line, profile: Profile, when: Conditions = NEVER, keys: Keys = HERE) -> dg.AssetsDefinition:
     """Steps that share one heavy process: it is started only when one of them is not there yet."""
 
     @dg.multi_asset(
         name=f"{line.name}__{'__'.join(step.name for step in steps)}",
-        specs=[step_spec(step, when) for step in steps],
+        specs=[step_spec(step, when, keys) for step in steps],
         can_subset=True,
         pool=POOL,
     )
     def written(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]) -> Iterator[dg.MaterializeResult]:
-        chosen = [step for step in steps if dg.AssetKey([step.owner, step.name]) in context.selected_asset_keys]
-        for step, artifact in run_heavy(context, workspace, chosen, line, profile):
-            yield result(step, artifact)
+        chosen = [step for step in steps if dg.AssetKey(keys.of(step.owner, step.name)) in context.selected_asset_keys]
+        for step, artifact in run_heavy(context, workspace, chosen, line, profile, keys):
+            yield result(step, artifact, keys)
 
     return written
 
 
-def step_checks(step: Step, when: Conditions = NEVER) -> dg.AssetChecksDefinition:
+def step_checks(step: Step, when: Conditions = NEVER, keys: Keys = HERE) -> dg.AssetChecksDefinition:
     """Judge the written directory, leave the verdicts in it, and move ``current`` only when every blocking rule passed."""
     follows = JUDGED_WITH_ITS_ASSET if step.name in when else None
 
@@ -69,7 +70,11 @@ def step_checks(step: Step, when: Conditions = NEVER) -> dg.AssetChecksDefinitio
         name=f"{step.owner}__{step.name}__rules",
         specs=[
             dg.AssetCheckSpec(
-                rule.name, asset=[step.owner, step.name], blocking=rule.is_blocking, description=rule.sentence, automation_condition=follows
+                rule.name,
+                asset=keys.of(step.owner, step.name),
+                blocking=rule.is_blocking,
+                description=rule.sentence,
+                automation_condition=follows,
             )
             for rule in step.rules
         ],
@@ -79,6 +84,6 @@ def step_checks(step: Step, when: Conditions = NEVER) -> dg.AssetChecksDefinitio
         chosen = {key.name for key in context.selected_asset_check_keys}
         for verdict in judge(workspace, newest(workspace, step.name, step.owner), step.rules):
             if verdict.rule in chosen:  # all are judged together, and one verdict file says so
-                yield check_result(step, verdict)
+                yield check_result(step, verdict, keys)
 
     return judged

@@ -5,16 +5,17 @@ from collections.abc import Sequence
 import dagster as dg
 
 from medvl_assets.automation import STORE_FOLLOWS
+from medvl_assets.keys import HERE, Keys
 from medvl_lib.benchmark.publish import publish
 from medvl_lib.lines import Line
 from medvl_lib.workspace import Workspace
 
 
-def benchmark_store(lines: Sequence[Line]) -> dg.AssetsDefinition:
+def benchmark_store(lines: Sequence[Line], keys: Keys = HERE) -> dg.AssetsDefinition:
     """The asset that publishes: downstream of every line's decision."""
 
     @dg.asset(
-        key=["benchmark_store"], deps=[[line.name, name] for line in lines for name in ("benchmark", "promotion")], group_name="benchmark",
+        key=keys.store, deps=[keys.of(line.name, name) for line in lines for name in ("benchmark", "promotion")], group_name="benchmark",
         kinds={"duckdb"}, description=__doc__, automation_condition=STORE_FOLLOWS,
     )  # fmt: skip
     def published(workspace: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:

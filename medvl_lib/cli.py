@@ -424,6 +424,23 @@ def plan(arguments: argparse.Namespace) -> int:
     return int(any(not outlook.plan.fits for outlook in found))
 
 
+def bench(arguments: argparse.Namespace) -> int:
+    """Measure memory and time of a line's steps on this machine, with random weights of the real shapes."""
+    from medvl_lib.hardware import process_environment, profile_for
+
+    settings = _checked_settings()
+    profile = profile_for(settings).profile
+    for name, value in process_environment(profile).items():  # before torch is imported
+        os.environ.setdefault(name, value)
+    from medvl_lib.plan.bench import as_json, render
+    from medvl_lib.plan.bench import bench as measured
+
+    line = _line(settings, arguments.line)
+    found = list(measured(line, profile, num_tokens=arguments.tokens, num_pixels=arguments.pixels, num_layers=arguments.layers))
+    print(as_json(found) if arguments.json else render(found), end="")
+    return 0
+
+
 def _checked_settings() -> Settings:
     """The settings, refused by every verb alike where a line or a dataset of them cannot be meant, whether it needs that one or not."""
     from medvl_lib.lines import dataset_runs, lines_of
@@ -530,6 +547,18 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--pairs", type=positive, metavar="N", help="training pairs of an epoch; without it what the recipe says")
     verb.add_argument("--json", action="store_true", help="every value, for machines")
     verb.set_defaults(run=plan)
+
+    verb = verbs.add_parser("bench", help="measure memory and speed of a line's steps here, without its weights and without data")
+    verb.add_argument("line", nargs="?", metavar="LINE", help="which line; may be left out where there is only one")
+    verb.add_argument(
+        "--random-weights", action="store_true", required=True,
+        help="weights of the published shapes, drawn by chance: nothing is fetched (real ones are measured by the graph's predictions)",
+    )  # fmt: skip
+    verb.add_argument("--tokens", type=positive, metavar="N", help="of the longest conversation; without it audit.max_tokens")
+    verb.add_argument("--pixels", type=positive, metavar="N", help="of the largest picture; without it the model's max_pixels")
+    verb.add_argument("--layers", type=positive, metavar="N", help="only the first layers of the language model: where it does not fit")
+    verb.add_argument("--json", action="store_true", help="every value, for machines")
+    verb.set_defaults(run=bench)
 
     verb = verbs.add_parser("pretrain-tiny", help="train a small model from scratch, as the shipped one was: up to two hours on two cores")
     verb.add_argument("model", metavar="MODEL", choices=sorted(get_args(Family)), help=f"one of {', '.join(sorted(get_args(Family)))}")

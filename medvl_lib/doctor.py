@@ -18,6 +18,7 @@ from typing import Literal
 
 from medvl_lib.benchmark.outlook import never_judged
 from medvl_lib.benchmark.terms import Terms, otherwise
+from medvl_lib.data_root import marker_id, require_durable, require_meant
 from medvl_lib.datasets import DATASETS
 from medvl_lib.errors import MedVLError
 from medvl_lib.files import read_json
@@ -178,7 +179,7 @@ def decision(settings: Settings, line: Line) -> Iterator[Finding]:
 
 
 def data_root(settings: Settings) -> Finding:
-    """Whether the data root takes a file, and has room."""
+    """Whether the data root is the one that is meant, keeps what is written, and has room."""
     root = settings.data_root
     folder = next(folder for folder in (root, *root.parents) if folder.exists())
     try:
@@ -187,13 +188,22 @@ def data_root(settings: Settings) -> Finding:
     except OSError as error:
         do = f"make it writable, or name another folder as data_root in {settings.path}"
         return Finding(name="data root", level="wrong", found=f"{folder} takes no file ({error.strerror})", do=do)
+    try:
+        require_meant(root, settings.machine.data_root_id, settings.where("machine"))
+        require_durable(folder)
+    except MedVLError as error:
+        return Finding(name="data root", level="wrong", found=f"{error.found} ({error.where})", do=error.do)
     free = shutil.disk_usage(folder).free / GIB
     needed = NEEDED_GIB[settings.scale]
     is_enough = free >= needed
     return Finding(
-        name="data root", level="ok" if is_enough else "note", found=f"{root}, {free:.0f} GiB free",
+        name="data root", level="ok" if is_enough else "note", found=f"{root}, {free:.0f} GiB free; renames, syncs and locks hold{_called(root)}",
         do="" if is_enough else f"scale {settings.scale} wants about {needed} GiB",
     )  # fmt: skip
+
+
+def _called(root: Path) -> str:
+    return f"; data_root_id = {marker_id(root)!r}" if root.is_dir() else ""
 
 
 def hub_model(spec: ModelSpec, downloads: Path) -> Finding:

@@ -22,6 +22,7 @@ from typing import Literal, NamedTuple
 import psutil
 
 from medvl_lib.errors import SettingsError
+from medvl_lib.launcher import Launcher
 from medvl_lib.settings import Settings, nearest_of, override
 
 WeightsDtype = Literal["float32", "bfloat16", "float16"]
@@ -87,6 +88,8 @@ class Profile:
     """From asking a heavy process to end to killing it: a training step and its checkpoint have to fit. Where steps are longer, more."""
     environment: Mapping[str, str] = field(default_factory=dict[str, str])
     """Variables of every heavy process."""
+    launcher: Launcher = field(default_factory=Launcher)
+    """Where heavy steps run: a process of this machine, several that train together, or a cluster."""
 
     def __post_init__(self) -> None:
         """Refuse what no machine can do."""
@@ -201,6 +204,7 @@ _EVERYWHERE: Mapping[str, str] = {
     "bandwidth_bytes_per_second": "not stated: plans give bytes and no seconds",
     "utilisation": "an assumption of estimates, nothing else reads it",
     "environment": "the tokenizers' threads and worker processes that fork do not mix",
+    "launcher": "one process of this machine, unless the settings name several or a cluster",
 }
 _OF_PROFILE: Mapping[str, Mapping[str, str]] = {
     "cpu": {

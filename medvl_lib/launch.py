@@ -8,57 +8,39 @@ The child dies with its parent (it holds the reading end of a pipe whose writing
 holds the device by a file lock that the kernel drops when it dies.
 """
 
+import math
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
+import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
-from pydantic import TypeAdapter
 
+from medvl_lib.data_root import require_fit
 from medvl_lib.errors import HeavyStepFailed, Killed, MedVLError
-from medvl_lib.files import write_bytes
 from medvl_lib.hardware import Profile, process_environment
-from medvl_lib.lines import Line
 from medvl_lib.provenance import Artifact, judge
+from medvl_lib.ranks import Ranks, die_with_starter, ranks_here
+from medvl_lib.request import REQUEST, Request
 from medvl_lib.route.line import line_steps
-from medvl_lib.step import Report, run_step
+from medvl_lib.step import Call, Hands, Report, Step, one_after_the_other, run_step, silent, walk_along
 from medvl_lib.training.checkpoints import is_complete, step_of
 from medvl_lib.training.steps import STEPS_WHILE_RUNNING
 from medvl_lib.workspace import Workspace
 
 PARENT_PIPE = "MEDVL_PARENT_PIPE"  # file descriptor that reads end-of-file when the parent is gone
+FAILED = 1  # exit status where one of several processes ended badly
 REFUSED = 2  # exit status of a step that said what is wrong and how to mend it
 GRACE_SECONDS = 20.0  # from SIGTERM to SIGKILL, where no profile says otherwise
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """What a heavy process is asked to do; readable, and enough to start it again by hand."""
-
-    steps: tuple[str, ...]
-    """Steps of the line, in order: ``("base_model", "nf4_model")``."""
-    line: Line
-    profile: Profile
-    root: str
-    """The data root."""
-    run_id: str | None
-    """The run whose inputs are used; None resolves the current ones."""
-
-
-REQUEST = TypeAdapter(Request)
-
-
-def write_request(path: Path, request: Request) -> None:
-    """Write a request as JSON."""
-    write_bytes(path, REQUEST.dump_json(request, indent=1))
 
 
 def run_process(
@@ -157,7 +139,7 @@ def die_with_parent() -> None:
 @contextmanager
 def holding_device(workspace: Workspace, profile: Profile, report: Report) -> Generator[None, None, None]:
     """Hold the device, saying so when another process has it; of several ranks the first one holds it for all."""
-    if os.environ.get("LOCAL_RANK", "0") != "0":
+    if not ranks_here().leads or profile.launcher.kind != "local":  # a cluster gives devices out itself
         yield
         return
     path = workspace.device_lock(profile.device)
@@ -177,27 +159,95 @@ def holding_device(workspace: Workspace, profile: Profile, report: Report) -> Ge
 def perform(request: Request, report: Report) -> tuple[Artifact, ...]:
     """Do what is asked, in this process: every step in order, each judged before the next reads it."""
     workspace = Workspace(root=Path(request.root), run_id=request.run_id)
-    steps = {step.name: step for step in line_steps(request.line, request.profile)}
+    if ranks_here().leads:
+        require_fit(workspace.root)
+    steps, ranks = {step.name: step for step in line_steps(request.line, request.profile)}, ranks_here()
+    if not ranks.leads:
+        for name in request.steps:
+            if ranks.hear(name) == "together":
+                with tempfile.TemporaryDirectory() as nowhere:
+                    walk_along(workspace, steps[name], Path(nowhere))
+        return ()
     done: list[Artifact] = []
     with holding_device(workspace, request.profile, report):
         for name in request.steps:
-            artifact = run_step(workspace, steps[name], report)
+            artifact = run_step(workspace, _announced(steps[name], ranks), report, hands_of(request))
+            ranks.tell(name, "alone")  # where it stood there already: nobody waits for it
             judge(workspace, artifact, steps[name].rules)
             shutil.rmtree(workspace.checkpoints(name, artifact.name, artifact.fingerprint), ignore_errors=True)  # no longer needed
             done.append(artifact)
     return tuple(done)
 
 
-def main() -> int:
-    """The entry point of every heavy process."""
-    from dagster_pipes import PipesContext, open_dagster_pipes  # pyright: ignore[reportUnknownVariableType]
+def hands_of(request: Request) -> Hands:
+    """Who does the parts of a step that has any: the workers of a Ray cluster, or this process, one after the other."""
+    if request.profile.launcher.kind != "ray":
+        return one_after_the_other
+    from medvl_lib.on_ray import workers
 
+    return workers(request)
+
+
+def _announced(step: Step, ranks: Ranks) -> Step:
+    """The step, which tells the others how it is done when its inputs are there and it is really written."""
+
+    def write(call: Call) -> Mapping[str, Any]:
+        ranks.tell(step.name, "together" if step.is_walked_together else "alone")
+        return step.write(call)
+
+    return replace(step, write=write)
+
+
+def main() -> int:
+    """The entry point of every heavy process: of one that works alone, of the agent of several, and of each of these."""
     die_with_parent()
     request = REQUEST.validate_json(Path(sys.argv[1]).read_bytes())
     for name, value in process_environment(request.profile).items():
         os.environ.setdefault(name, value)
-    is_piped = "DAGSTER_PIPES_CONTEXT" in os.environ
-    if not is_piped:
+    if is_agent(request):
+        return start_together(sys.argv[1], request.profile)
+    if not ranks_here().is_alone:
+        die_with_starter()
+    return _piped(request)
+
+
+def is_agent(request: Request) -> bool:
+    """Whether this process is to start several that do the request together; each of these finds its rank in the environment."""
+    if request.profile.launcher.num_processes == 1 or "RANK" in os.environ:
+        return False
+    return any(step.is_walked_together for step in line_steps(request.line, request.profile) if step.name in request.steps)
+
+
+def start_together(request: str, profile: Profile) -> int:
+    """Start the processes of a request by torchrun's engine, and wait for them: one that ends badly ends the others."""
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.run import parse_args, run  # pyright: ignore[reportUnknownVariableType]
+
+    number = profile.launcher.num_processes
+    os.environ["OMP_NUM_THREADS"] = str(max(1, (profile.num_threads or os.cpu_count() or 1) // number))
+    arguments = parse_args([
+        "--standalone", "--local-addr", "127.0.0.1", "--nproc-per-node", str(number), "--max-restarts", "0",
+        "--virtual-local-rank",  # each process sees its own GPU alone, and calls it the first
+        "--shutdown-timeout", str(math.ceil(profile.grace_seconds)), "-m", "medvl_lib.launch", request,
+    ])  # fmt: skip
+    try:
+        run(arguments)
+    except ChildFailedError as error:
+        sys.stderr.write(f"{error}\n")
+        return FAILED
+    return 0
+
+
+def _piped(request: Request) -> int:
+    """Do the request, and report to whoever opened a Pipes session; the leader alone speaks."""
+    from dagster_pipes import PipesContext, open_dagster_pipes  # pyright: ignore[reportUnknownVariableType]
+
+    if not ranks_here().leads:
+        status = _perform(request, silent)
+        if status:
+            time.sleep(request.profile.grace_seconds)  # the leader fails too, and says why: whoever ends first ends the others
+        return status
+    if "DAGSTER_PIPES_CONTEXT" not in os.environ:
         return _perform(request, _print)
     with open_dagster_pipes():
         pipes = PipesContext.get()

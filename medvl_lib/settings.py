@@ -165,6 +165,25 @@ class NotificationSettings(BaseModel):
     """Where the UI can be reached, for links: ``http://medvl.hospital.example:3000``. Empty: no links."""
 
 
+def _a_machine(text: str) -> str:
+    if text and not LINE_NAME.fullmatch(text):
+        raise ValueError("use small letters, digits and _, a letter first")
+    return text
+
+
+class MachineSettings(BaseModel):
+    """``[machine]``: which of several machines this is that share one data root and one instance (docs/two-machines.md)."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
+
+    name: Annotated[str, AfterValidator(_a_machine)] = ""
+    """Stands before the names of this machine's line assets: ``gb10``. Empty: the only machine. Never identity."""
+    has_datasets: bool = True
+    """Whether the datasets' assets are this location's: of exactly one."""
+    data_root_id: str = ""
+    """What the marker of the shared data root says (`medvl doctor` prints it): another folder, or one that is not mounted, is refused."""
+
+
 class Settings(BaseModel):
     """The whole file."""
 
@@ -188,6 +207,8 @@ class Settings(BaseModel):
     """When the graph looks for something to do."""
     notifications: NotificationSettings = NotificationSettings()
     """Who is told of failed runs and regressions; nobody, unless it says so."""
+    machine: MachineSettings = MachineSettings()
+    """Which of several machines this is."""
 
     _path: Path = PrivateAttr()
 
@@ -284,7 +305,9 @@ def nearest_of(word: str, valid: Collection[str]) -> str:
 
 
 def _valid_keys(table: list[str]) -> tuple[str, ...]:
-    tables: dict[str, type[BaseModel]] = {**TABLES, "automation": AutomationSettings, "notifications": NotificationSettings}
+    tables: dict[str, type[BaseModel]] = {
+        **TABLES, "automation": AutomationSettings, "notifications": NotificationSettings, "machine": MachineSettings,
+    }  # fmt: skip
     return tuple((tables[table[0]] if table else Settings).model_fields)
 
 

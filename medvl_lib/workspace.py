@@ -12,6 +12,7 @@
     <data>/requests/, locks/, runs/, dagster/  what a heavy process was asked, file locks, a run's inputs, Dagster's home
     <data>/benchmark.duckdb                    the published store, rebuilt from Parquet
     <data>/review_sheets/<line>/<fp>/          a rating sheet with its key; what raters said of it lies in <data>/reviews/<that fp>/
+    <data>/medvl.json                          what this data root is called, for machines that share it
     <data>/smoke/                              the smoke job's own settings and data root
     <data>/reports/<line>-<evaluation>.html    a report that was asked for on the command line
 
@@ -84,6 +85,10 @@ class Workspace:
         """Where an unfinished training run keeps its checkpoints."""
         return self.root / "checkpoints" / step / name / fingerprint
 
+    def parts(self, step: str, name: str, fingerprint: str) -> Path:
+        """Where the finished parts of a step that is done in parts wait for the others."""
+        return self.checkpoints(step, name, fingerprint) / "parts"
+
     def request(self, step: str, name: str, fingerprint: str) -> Path:
         """What a heavy process is asked to do: the file that starts it again by hand."""
         return self.root / "requests" / f"{step}-{name}-{fingerprint}.json"
@@ -100,6 +105,11 @@ class Workspace:
     def pins(self) -> Path | None:
         """Which directory of each input this run resolved; None outside a run."""
         return None if self.run_id is None else self.root / "runs" / f"{self.run_id}.json"
+
+    @property
+    def marker(self) -> Path:
+        """The file that says which data root this is."""
+        return self.root / "medvl.json"
 
     @property
     def dagster_home(self) -> Path:

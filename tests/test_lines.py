@@ -39,7 +39,6 @@ from medvl_lib.evaluation import spec as evaluation_spec
 from medvl_lib.evaluation.parity import ParitySpec
 from medvl_lib.evaluation.spec import EvaluationSpec
 from medvl_lib.hardware import PROFILES, Profile
-from medvl_lib.launch import REQUEST, Request, write_request
 from medvl_lib.lines import (
     DOCUMENTS,
     ENCODER,
@@ -57,6 +56,7 @@ from medvl_lib.lines import (
 from medvl_lib.models import spec as model_spec
 from medvl_lib.models.spec import ModelSpec
 from medvl_lib.pairs import Context, Dataset
+from medvl_lib.request import REQUEST, Request, write_request
 from medvl_lib.route import judging
 from medvl_lib.route.data import dataset_steps
 from medvl_lib.route.line import line_steps

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
@@ -22,6 +23,7 @@ from medvl_lib.evaluation.spec import EvaluationSpec
 from medvl_lib.hardware import Profile
 from medvl_lib.images import Pictures
 from medvl_lib.models.loading import DTYPES, Loaded
+from medvl_lib.parts import Part
 
 WARM_UP_TOKENS = 8
 
@@ -62,10 +64,12 @@ class Speaker:
     adapter: str | None = None
     """Name of the adapter that speaks; without one the weights speak as they are, whatever was put on them."""
 
-    def answers(self, groups: Iterable[Sequence[Conversation]]) -> Iterator[Prediction]:
-        """Answers to every group, batch by batch, after a short one that is discarded."""
-        for batch_id, batch in enumerate(batches(groups, self.profile.prediction_batch)):
-            if batch_id == 0:
+    def answers(self, groups: Iterable[Sequence[Conversation]], part: Part | None = None) -> Iterator[Prediction]:
+        """Answers to every group, batch by batch, after a short one that is discarded; of a part, to its batches alone."""
+        every = enumerate(batches(groups, self.profile.prediction_batch))
+        mine = every if part is None else islice(every, part.number, None, part.of)
+        for place, (batch_id, batch) in enumerate(mine):
+            if place == 0:
                 self.warm_up(batch)
             yield from self.answer(batch, batch_id)
 

@@ -35,6 +35,7 @@ from medvl_lib.images import Pictures
 from medvl_lib.models.loading import Loaded, attach, give_memory_back, load
 from medvl_lib.models.spec import ModelSpec
 from medvl_lib.models.weights import held_bytes
+from medvl_lib.parts import Part
 from medvl_lib.provenance import Fact
 from medvl_lib.retrieved_cases import all_with_cases, prefaces
 from medvl_lib.rules import stream
@@ -42,6 +43,7 @@ from medvl_lib.step import Report
 from medvl_lib.tables import TableWriter, read_table, write_table
 
 REPORT_SECONDS = 1.0
+WHOLE = Part(number=0, of=1)
 SHARE_FOR_WEIGHTS = 0.5  # of the memory that a profile grants: the rest is for the answers of a batch
 
 
@@ -71,18 +73,15 @@ class Panel:
 
 def write_predictions(
     directory: Path, *, weights: Sequence[Weights], controlled: Sequence[Variant], spec: ModelSpec, evaluation: EvaluationSpec, chat: Path,
-    audit: Path, images: Pictures, profile: Profile, report: Report, cases: Path | None = None,
+    audit: Path, images: Pictures, profile: Profile, report: Report, cases: Path | None = None, shards: Sequence[Path] = (),
 ) -> dict[str, Fact]:  # fmt: skip
     """Let every variant and floor answer every chosen pair, and those that are ``controlled`` also under the evaluation's controls.
 
-    ``cases`` are the similar cases of each question, where the evaluation asks with them.
+    ``cases`` are the similar cases of each question, where the evaluation asks with them; ``shards`` are directories of ``write_shard``,
+    where all answers have been given already.
     """
-    groups, words = list(parts(chat, evaluation)), prefaces(cases) if cases is not None else {}
     references = list(read_table(chat / REFERENCES, Reference))
-    panel = Panel(
-        spec=spec, evaluation=evaluation, images=images, profile=profile, groups=groups, controlled=controlled, prefaces=words,
-        subjects={reference.pair_id: f"{reference.dataset}/{reference.group_id}" for reference in references},
-    )  # fmt: skip
+    panel = _panel(references, controlled, spec, evaluation, chat, images, profile, cases)
     wanted = {conversation.pair_id for group in panel.groups for conversation in group}
     held_out = [reference for reference in references if reference.pair_id in wanted]
     training = [reference for reference in references if reference.split == "train"]
@@ -92,15 +91,45 @@ def write_predictions(
     with TableWriter(directory / PREDICTIONS, Prediction) as predictions:
         for prediction in floor_predictions(training, held_out, evaluation.seed):
             predictions.write(prediction)
-        reported = 0.0
-        for group in rounds:
-            give_memory_back(profile)  # what the round before held
-            for prediction in answers_in_turns(group, panel):
+        for shard in shards:
+            for prediction in read_table(shard / PREDICTIONS, Prediction):
                 predictions.write(prediction)
-                if time.monotonic() - reported > REPORT_SECONDS:
-                    reported = time.monotonic()
-                    report({"variant": prediction.variant, "condition": prediction.condition, "num_answers": predictions.num_rows})
-    return {"num_predictions": predictions.num_rows, "num_pairs": len(held_out), "num_variants": len(weights)}
+        if not shards:
+            _write_answers(predictions, rounds, panel, report)
+    told = {"num_shards": len(shards)} if shards else {}
+    return {"num_predictions": predictions.num_rows, "num_pairs": len(held_out), "num_variants": len(weights), **told}
+
+
+def write_shard(
+    directory: Path, part: Part, *, weights: Sequence[Weights], controlled: Sequence[Variant], spec: ModelSpec, evaluation: EvaluationSpec,
+    chat: Path, images: Pictures, profile: Profile, report: Report, cases: Path | None = None,
+) -> None:  # fmt: skip
+    """Write the answers to every so many-th batch, of every variant and under every control: the same batches as if one gave them all."""
+    panel = _panel(list(read_table(chat / REFERENCES, Reference)), controlled, spec, evaluation, chat, images, profile, cases)
+    with TableWriter(directory / PREDICTIONS, Prediction) as predictions:
+        _write_answers(predictions, list(in_rounds(weights, profile)), panel, report, part)
+
+
+def _panel(
+    references: Sequence[Reference], controlled: Sequence[Variant], spec: ModelSpec, evaluation: EvaluationSpec, chat: Path,
+    images: Pictures, profile: Profile, cases: Path | None,
+) -> Panel:  # fmt: skip
+    return Panel(
+        spec=spec, evaluation=evaluation, images=images, profile=profile, groups=list(parts(chat, evaluation)), controlled=controlled,
+        prefaces=prefaces(cases) if cases is not None else {},
+        subjects={reference.pair_id: f"{reference.dataset}/{reference.group_id}" for reference in references},
+    )  # fmt: skip
+
+
+def _write_answers(predictions: TableWriter, rounds: Sequence[Sequence[Weights]], panel: Panel, report: Report, part: Part = WHOLE) -> None:
+    reported = 0.0
+    for group in rounds:
+        give_memory_back(panel.profile)  # what the round before held
+        for prediction in answers_in_turns(group, panel, part):
+            predictions.write(prediction)
+            if time.monotonic() - reported > REPORT_SECONDS:
+                reported = time.monotonic()
+                report({"variant": prediction.variant, "condition": prediction.condition, "num_answers": predictions.num_rows})
 
 
 # -- what is asked -----------------------------------------------------------------------------------------------------
@@ -169,20 +198,20 @@ def _num_bytes(directory: Path) -> int:
     return sum(path.stat().st_size for path in directory.glob("*.safetensors"))
 
 
-def answers_in_turns(weights: Sequence[Weights], panel: Panel) -> Iterator[Prediction]:
-    """What these variants say: as it is in turns, each batch begun by another one; then the controls."""
+def answers_in_turns(weights: Sequence[Weights], panel: Panel, part: Part = WHOLE) -> Iterator[Prediction]:
+    """What these variants say: as it is in turns, each batch begun by another one; then the controls. Of a part, to its batches alone."""
     speakers = list(_speakers(weights, panel))
     queue = list(batches(panel.groups, panel.profile.prediction_batch))
     for speaker in speakers:
         for batch in queue[:1]:
             speaker.warm_up(batch)
-    for batch_id, batch in enumerate(queue):
+    for batch_id, batch in islice(enumerate(queue), part.number, None, part.of):
         first = batch_id % len(speakers)
         for speaker in (*speakers[first:], *speakers[:first]):
             yield from speaker.answer(batch, batch_id)
     for speaker in speakers:
         for condition in panel.evaluation.controls if speaker.variant in panel.controlled else ():
-            yield from replace(speaker, condition=condition).answers(panel.under(condition))
+            yield from replace(speaker, condition=condition).answers(panel.under(condition), part)
 
 
 def _speakers(weights: Sequence[Weights], panel: Panel) -> Iterator[Speaker]:

@@ -235,9 +235,12 @@ def _disk(shape: Any, *, is_packed: bool, is_matching: bool) -> Disk:
 
 def plan_predictions(
     evaluation: EvaluationSpec, spec: ModelSpec, profile: Profile, length: Length, batch: int, directory: Path | None = None,
-    room: float | None = None,
+    room: float | None = None, packed: bool | None = None,
 ) -> Plan:  # fmt: skip
-    """What answering ``batch`` questions at a time needs: the base, and its packed form beside it where both have room."""
+    """What answering ``batch`` questions at a time needs: the base, and its packed form beside it where both have room.
+
+    ``packed``: of one of the two alone, in four bits or in full width.
+    """
     from medvl_lib.evaluation.predict import SHARE_FOR_WEIGHTS
     from medvl_lib.plan.dry_run import Walk, config_of
 
@@ -246,9 +249,11 @@ def plan_predictions(
     shape = walk.shape()
     wide = sum(shape.weight_bytes.values())
     weights = [Part("weights: base", wide, f"{sum(all_ for all_, _ in shape.parameters.values()):,} parameters")]
-    if profile.quantization == "nf4":
+    if profile.quantization == "nf4" and packed is not False:
         narrow = sum(Walk(config, spec, profile, None, packed=True).shape().weight_bytes.values())
-        if wide + narrow <= room * SHARE_FOR_WEIGHTS:
+        if packed:
+            weights = [Part("weights: nf4", narrow, "language linears in four bits")]
+        elif wide + narrow <= room * SHARE_FOR_WEIGHTS:
             weights.append(Part("weights: nf4", narrow, "beside the base: both answer in turns"))
     walked = walk.walk(_sizes(batch, length._replace(num_tokens=length.num_tokens + evaluation.max_answer_tokens)))
     return Plan(

@@ -26,12 +26,13 @@ def outlooks(
     """
     for stage in line.stages:
         spec = line.model if stage.model is None else stage.model
-        yield _of_stage(stage, spec, profile, _length(line, spec, num_tokens, num_pixels), num_pairs, room)
-    length = _length(line, line.model, num_tokens, num_pixels)
+        yield _of_stage(stage, spec, profile, length_of(line, spec, num_tokens, num_pixels), num_pairs, room)
+    length = length_of(line, line.model, num_tokens, num_pixels)
     yield Outlook(_most_that_fits(line, profile, length, room), (), None)
 
 
-def _length(line: Line, spec: ModelSpec, num_tokens: int | None, num_pixels: int | None) -> Length:
+def length_of(line: Line, spec: ModelSpec, num_tokens: int | None, num_pixels: int | None) -> Length:
+    """The longest conversation and the largest picture that a line lets through, or as they were asked for."""
     pixels = spec.max_pixels if num_pixels is None else min(num_pixels, spec.max_pixels)
     return Length(line.audit.max_tokens if num_tokens is None else num_tokens, 1, pixels)
 

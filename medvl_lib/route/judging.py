@@ -6,6 +6,7 @@ In: a line and a profile. Out: steps. Metrics and gate have their own rooms; wha
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from medvl_lib import audit, case_index, chat, images, prompts, retrieved_cases, split
 from medvl_lib.benchmark import rows
@@ -20,6 +21,7 @@ from medvl_lib.hardware import Profile, numerics
 from medvl_lib.images import ImageStore
 from medvl_lib.lines import Line
 from medvl_lib.models.weights import BASE_RULES
+from medvl_lib.parts import Part, divide
 from medvl_lib.plan.memory import fitting_predictions, longest
 from medvl_lib.pointer import Contender
 from medvl_lib.provenance import Artifact, Fact, ancestor, code_version
@@ -33,6 +35,8 @@ from medvl_lib.step import Call, Inputs, Step, Table
 from medvl_lib.training import matching_steps
 from medvl_lib.training.steps import TRAINED_ON
 from medvl_lib.workspace import Workspace
+
+AT_A_TIME = "pairs_at_a_time"
 
 
 def judging_steps(line: Line, profile: Profile) -> tuple[Step, ...]:
@@ -50,31 +54,24 @@ def judging_steps(line: Line, profile: Profile) -> tuple[Step, ...]:
         champion = champion_of(workspace, line, contenders(line, inputs))
         return "" if champion is None else champion.data_version
 
+    def predict_part(call: Call, part: Part) -> None:
+        from medvl_lib.evaluation.predict import write_shard
+
+        write_shard(call.directory, part, **asked(call, line, profile, part.given[AT_A_TIME]))
+
     def predict(call: Call) -> Mapping[str, Fact]:
         start_server(profile)  # before torch is imported here
-        from medvl_lib.evaluation.answering import Weights
         from medvl_lib.evaluation.predict import write_predictions
 
-        found = contenders(line, call.inputs)
-        champion = champion_of(call.workspace, line, found)
-        everyone: dict[Variant, Contender] = found if champion is None else {**found, "champion": champion}
-        variants = [
-            Weights(
-                variant=variant, directory=one.weights.directory, adapter=one.adapter and one.adapter.directory,
-                data_version=one.data_version,
-            ) for variant, one in everyone.items()
-        ]  # fmt: skip
         bound = line.audit.max_tokens if "retrieved_cases" in line.evaluation.controls else 0
         length = longest(call.read("audit", name), line.evaluation.splits, bound)
         plan = fitting_predictions(line.evaluation, line.model, profile, length, call.read("base_model", name))
         call.report({"planned_bytes": round(plan.total_bytes), "pairs_at_a_time": plan.micro_batch})
-        planned = replace(profile, prediction_batch=plan.micro_batch)
+        number = profile.launcher.num_shards
+        shards = call.finish(divide(number, {AT_A_TIME: plan.micro_batch})) if number > 1 else []
         facts = write_predictions(
-            call.directory, weights=variants, controlled=controlled(line), spec=line.model, evaluation=line.evaluation,
-            chat=call.read("chat", name),
-            audit=call.read("audit", name), images=ImageStore(call.workspace.images), profile=planned, report=call.report,
-            cases=call.read(CASES, name) if f"{CASES}/{name}" in call.inputs else None,
-        )  # fmt: skip
+            call.directory, audit=call.read("audit", name), shards=shards, **asked(call, line, profile, plan.micro_batch)
+        )
         return {**facts, **liken(call), JUDGED_AGAINST: call.observed}
 
     def liken(call: Call) -> Mapping[str, Fact]:
@@ -114,7 +111,7 @@ def judging_steps(line: Line, profile: Profile) -> tuple[Step, ...]:
                 evaluation_spec.REVISION, (prompts.REVISION, images.REVISION, floors.REVISION), name, line.evaluation, numerics(profile),
                 line.model.max_pixels, controlled(line), similarities.REVISION if encoder else 0,
             ),
-            rules=prediction_rules.RULES, write=predict, observe=served, table=Table(file=PREDICTIONS, model=Prediction),
+            rules=prediction_rules.RULES, write=predict, part=predict_part, observe=served, table=Table(file=PREDICTIONS, model=Prediction),
         ),
         Step(
             name="scores", owner=name, description=sign(scores.__name__), reads=(source("predictions", name, prediction_rules.RULES),),
@@ -133,6 +130,28 @@ def judging_steps(line: Line, profile: Profile) -> tuple[Step, ...]:
         promotion_step(line),
         parity_step(line, profile),
     )  # fmt: skip
+
+
+def asked(call: Call, line: Line, profile: Profile, pairs_at_a_time: int) -> dict[str, Any]:
+    """Who answers what, and on what: of all predictions, and of a part of them."""
+    from medvl_lib.evaluation.answering import Weights
+
+    name = line.name
+    found = contenders(line, call.inputs)
+    champion = champion_of(call.workspace, line, found)
+    everyone: dict[Variant, Contender] = found if champion is None else {**found, "champion": champion}
+    variants = [
+        Weights(
+            variant=variant, directory=one.weights.directory, adapter=one.adapter and one.adapter.directory,
+            data_version=one.data_version,
+        ) for variant, one in everyone.items()
+    ]  # fmt: skip
+    return {
+        "weights": variants, "controlled": controlled(line), "spec": line.model, "evaluation": line.evaluation,
+        "chat": call.read("chat", name), "images": ImageStore(call.workspace.images),
+        "profile": replace(profile, prediction_batch=pairs_at_a_time), "report": call.report,
+        "cases": call.read(CASES, name) if f"{CASES}/{name}" in call.inputs else None,
+    }  # fmt: skip
 
 
 def controlled(line: Line) -> tuple[Variant, ...]:

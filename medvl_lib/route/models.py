@@ -21,6 +21,7 @@ from medvl_lib.models.spec import ModelSpec
 from medvl_lib.models.weights import BASE_RULES, INT8_RULES, MERGED_RULES, NF4_RULES
 from medvl_lib.plan.memory import Length, Planner, longest
 from medvl_lib.provenance import Fact, Rule, code_version
+from medvl_lib.ranks import ranks_here
 from medvl_lib.route.data import sign, source
 from medvl_lib.step import Call, Inputs, Source, Step, Table
 from medvl_lib.training import overfit
@@ -181,7 +182,7 @@ def train_step(
             checkpoints=call.workspace.checkpoints(stage.name, name, call.fingerprint), report=call.report,
             cases=call.read(CASES, name) if f"{CASES}/{name}" in call.inputs else None,
         )  # fmt: skip
-        if stage.handover is None:
+        if stage.handover is None or not ranks_here().leads:
             return facts
         batch = profile.prediction_batch if planned is profile else min(profile.prediction_batch, planned.training_batch)
         return {**facts, **handover.write_answers(
@@ -191,7 +192,7 @@ def train_step(
 
     return Step(
         name=stage.name, owner=name, description=sign(room), reads=(*reads, weights, *before), process=process, version=version,
-        rules=rules, write=write, table=Table(file=TRAINING_STEPS, model=TrainingStep),
+        rules=rules, write=write, table=Table(file=TRAINING_STEPS, model=TrainingStep), is_walked_together=True,
     )  # fmt: skip
 
 

@@ -35,6 +35,7 @@ from medvl_lib.training.recorder import Recorder
 from medvl_lib.training.rules import SUMMARY
 from medvl_lib.training.sigmoid_loss import ROWS, Matcher, loss_if_orthogonal, plain, relation
 from medvl_lib.training.steps import TRAINED_ON, TRAINING_STEPS, TrainingStep
+from medvl_lib.training.together import divided, on_one_device
 from medvl_lib.training.work import CHECKPOINTS_PER_RUN, Material, Work, pace, shared_arguments
 
 WEIGHTS = "model.safetensors"  # of a checkpoint, as the trainer calls it
@@ -169,12 +170,13 @@ def optimizer(matcher: Matcher, recipe: MatchRecipe) -> torch.optim.AdamW:
 def arguments(recipe: MatchRecipe, profile: Profile, num_pairs: int, output: Path, *, has_validation: bool) -> TrainingArguments:
     """The recipe and the profile as the trainer's arguments: no accumulation, since it would not enlarge the batch that is told apart."""
     total, validate_every = pace(recipe, num_pairs)
+    per_process = divided(recipe.effective_batch, recipe.effective_batch).per_process
     is_validated = has_validation and validate_every > 0
     common = shared_arguments(profile, output, recipe.seed)
-    return TrainingArguments(
+    made = TrainingArguments(
         **{**common, "adam_beta1": recipe.adam_beta1}, adam_beta2=recipe.adam_beta2,
-        max_steps=total, per_device_train_batch_size=recipe.effective_batch, gradient_accumulation_steps=1,
-        per_device_eval_batch_size=recipe.effective_batch, label_names=[ROWS],
+        max_steps=total, per_device_train_batch_size=per_process, gradient_accumulation_steps=1, per_device_eval_batch_size=per_process,
+        label_names=[ROWS],
         learning_rate=recipe.learning_rate, lr_scheduler_type="cosine", warmup_steps=math.ceil(total * recipe.warmup_share),
         weight_decay=recipe.weight_decay, max_grad_norm=recipe.max_gradient_norm,
         bf16=profile.weights_dtype == "bfloat16", fp16=profile.weights_dtype == "float16",  # of products; weights are in 32 bit
@@ -182,6 +184,8 @@ def arguments(recipe: MatchRecipe, profile: Profile, num_pairs: int, output: Pat
         metric_for_best_model="eval_loss" if is_validated else None, greater_is_better=False,
         save_steps=max(1, total // CHECKPOINTS_PER_RUN),
     )  # fmt: skip
+    on_one_device(made)
+    return made
 
 
 def _rows(indices: range) -> Dataset:

@@ -21,6 +21,7 @@ from medvl_lib.files import write_bytes
 from medvl_lib.step import Report
 from medvl_lib.training.checkpoints import is_complete, path_of, prune, seal
 from medvl_lib.training.steps import STEPS_WHILE_RUNNING, TrainingStep
+from medvl_lib.training.together import leads, wait_for_all
 
 
 @contextmanager
@@ -119,7 +120,7 @@ class Recorder(TrainerCallback):
     def resume(self, step: int) -> None:
         """Forget steps after ``step``: they are done again."""
         self._checkpoints.mkdir(parents=True, exist_ok=True)
-        for journal in self._journals():
+        for journal in self._journals() if leads() else ():
             journal.forget_after(step)
         self._first_step = step + 1
         self._started = time.perf_counter()
@@ -163,7 +164,7 @@ class Recorder(TrainerCallback):
         """Append a step when its loss is logged; put a held-out loss on the step it was measured after."""
         if "eval_loss" in logs:
             self._note_validation(logs)
-        if "loss" not in logs:
+        if "loss" not in logs or not leads():
             return
         now = time.perf_counter()
         tokens = logs["num_tokens"] if self._beside is None else self._beside.num_tokens()
@@ -185,12 +186,17 @@ class Recorder(TrainerCallback):
         })  # fmt: skip
 
     def _note_validation(self, logs: Mapping[str, float]) -> None:
+        if not leads():
+            return
         self._steps.amend_last({"validation_loss": logs["eval_loss"]})
         if self._beside is not None and self._noted is not None:
             self._noted.amend_last(self._beside.of_validation(logs))
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """A checkpoint counts from now on, the steps before it are on disk, and older ones can go."""
+        wait_for_all()  # each process has written its part
+        if not leads():
+            return
         for journal in self._journals():
             journal.sync()
         seal(path_of(self._checkpoints, state.global_step))

@@ -41,6 +41,7 @@ from medvl_lib.training.recorder import Recorder, stopping_at_the_next_step
 from medvl_lib.training.rules import FULLY_TRAINED, SUMMARY
 from medvl_lib.training.start import the_start
 from medvl_lib.training.steps import START_LOSS, TRAINED_ON, TRAINING_STEPS, TrainingStep
+from medvl_lib.training.together import Together, divided, leaders, leads, on_one_device
 from medvl_lib.training.watchdog import Watchdog
 from medvl_lib.training.work import CHECKPOINTS_PER_RUN, Material, Pace, Work, pace, shared_arguments
 
@@ -71,6 +72,8 @@ def train(
     before = frozen_hashes(work.trainer.model)
     at_the_start = the_start(work.trainer, checkpoints) if stage.handover is not None else None
     train_to_the_end(work.trainer, work.recorder, checkpoints, Watchdog(profile) if watchdog is None else watchdog)
+    if not leads():
+        return {}
     write_table(directory / FROZEN_TENSORS, FrozenTensor, compare(before, frozen_hashes(work.trainer.model)))
     kept = keep_the_best(work.trainer, checkpoints, work.put_back)
     told = {} if at_the_start is None else {START_LOSS: at_the_start.validation_loss}
@@ -137,7 +140,9 @@ def train_to_the_end(trainer: Trainer, recorder: Recorder, checkpoints: Path, wa
     settle(trainer)
     if watchdog is not None:
         trainer.add_callback(watchdog)
-    resumed = newest_complete(checkpoints, trainer.args.max_steps)
+    trainer.remove_callback(Together)
+    trainer.add_callback(Together())  # the last one: it passes on what the others wish
+    resumed = leaders(newest_complete(checkpoints, trainer.args.max_steps) if leads() else None)
     recorder.resume(0 if resumed is None else step_of(resumed))
     size = trainer.args.per_device_train_batch_size
     with stopping_at_the_next_step(recorder), serializing(checkpoints):
@@ -245,11 +250,10 @@ def arguments(
     recipe: Recipe, profile: Profile, num_pairs: int, output: Path, *, has_validation: bool, paced: Pace | None = None
 ) -> SFTConfig:
     """The recipe and the profile as the trainer's arguments: each one listed, none left to a default that decides weights."""
-    accumulation = recipe.effective_batch // math.gcd(recipe.effective_batch, profile.training_batch)
-    per_device = recipe.effective_batch // accumulation
+    per_device, accumulation = divided(recipe.effective_batch, profile.training_batch)
     total, validate_every = paced or pace(recipe, num_pairs)
     is_validated = has_validation and validate_every > 0
-    return SFTConfig(
+    made = SFTConfig(
         **shared_arguments(profile, output, recipe.seed), **CONVERSATIONS,
         max_steps=total, per_device_train_batch_size=per_device, gradient_accumulation_steps=accumulation,
         per_device_eval_batch_size=profile.training_batch,
@@ -263,6 +267,8 @@ def arguments(
         metric_for_best_model="eval_loss" if is_validated else None, greater_is_better=False,
         save_steps=max(1, total // CHECKPOINTS_PER_RUN),
     )  # fmt: skip
+    on_one_device(made)
+    return made
 
 
 class Thrifty(TrainerCallback):

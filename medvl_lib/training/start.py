@@ -17,6 +17,7 @@ from medvl_lib.files import read_json, write_json
 from medvl_lib.models.loading import serializing
 from medvl_lib.training.moved import MovedTensor
 from medvl_lib.training.steps import START_LOSS
+from medvl_lib.training.together import leaders, leads, wait_for_all
 
 START, START_TENSORS = "start.json", "start.safetensors"  # beside the checkpoints
 
@@ -44,13 +45,16 @@ def the_start(trainer: Trainer, checkpoints: Path) -> Start:
     A run that is resumed finds both beside its checkpoints. Random numbers are as they were, so the steps that follow are the same.
     """
     path = checkpoints / START
-    if not path.is_file():
+    if not leaders(path.is_file()):
         checkpoints.mkdir(parents=True, exist_ok=True)
         full = {name: item.detach().float().cpu().contiguous() for name, item in trainer.model.named_parameters() if _is_full(name, item)}
         with serializing(checkpoints), torch.random.fork_rng():
-            save_file(full, checkpoints / START_TENSORS)
+            if leads():
+                save_file(full, checkpoints / START_TENSORS)
             loss = trainer.evaluate()["eval_loss"] if trainer.eval_dataset is not None else None
-        write_json(path, {START_LOSS: loss})
+        if leads():
+            write_json(path, {START_LOSS: loss})
+        wait_for_all()
     return Start(validation_loss=read_json(path)[START_LOSS], tensors=load_file(checkpoints / START_TENSORS))
 
 

@@ -88,6 +88,7 @@ def shared_arguments(profile: Profile, output: Path, seed: int) -> dict[str, Any
         "use_cpu": torch_device(profile) == "cpu",
         # nothing is forked beside another engine, whose threads and GPU would come along
         "dataloader_num_workers": profile.num_workers if profile.engine == "torch" else 0, "dataloader_pin_memory": profile.pin_memory,
+        "ddp_find_unused_parameters": True,  # a conversation without a picture uses no projector: alone that is no error either
         "remove_unused_columns": False, "report_to": "none", "disable_tqdm": True, "logging_steps": 1, "logging_first_step": True,
         "save_strategy": "steps", "save_total_limit": None,  # the recorder removes old ones
     }  # fmt: skip

@@ -16,13 +16,14 @@ from medvl_lib.errors import HeavyStepFailed, MedVLError
 from medvl_lib.evaluation import footprint
 from medvl_lib.evaluation.answering import Speaker, Weights
 from medvl_lib.evaluation.footprint import Probe, measure_all
-from medvl_lib.evaluation.predict import Panel, in_rounds, longest, parts, write_predictions
+from medvl_lib.evaluation.predict import Panel, in_rounds, longest, parts, write_predictions, write_shard
 from medvl_lib.evaluation.prediction_rules import RULES
 from medvl_lib.evaluation.predictions import FLOORS, PREDICTIONS, VARIANTS, Prediction, VariantMeasurement
 from medvl_lib.evaluation.spec import EvaluationSpec
 from medvl_lib.models.loading import load
 from medvl_lib.models.merging import write_merged
 from medvl_lib.models.weights import MERGED_RULES, held_bytes
+from medvl_lib.parts import divide
 from medvl_lib.tables import read_table
 from medvl_lib.training.recipe import Stage
 from medvl_lib.training.route import train
@@ -100,6 +101,36 @@ def _alone(trial: Trial, item: Weights) -> dict[str, str]:
 def _answers(said: Path, variant: str, condition: str = "as_is") -> dict[str, str]:
     rows = read_table(said / PREDICTIONS, Prediction)
     return {row.pair_id: row.answer for row in rows if (row.variant, row.condition) == (variant, condition)}
+
+
+def test_in_parts_everyone_says_what_they_say_at_once_and_a_missing_part_is_seen(
+    trial: Trial, variants: list[Weights], said: Path, tmp_path: Path
+):
+    given = {
+        "weights": variants[1:3], "controlled": ("nf4", "adapter"), "spec": TINY, "evaluation": ASKED, "chat": trial.chat,
+        "images": trial.images, "profile": replace(trial.profile, prediction_batch=1), "report": lambda _: None,
+    }  # fmt: skip
+    shards = [tmp_path / part.name for part in divide(3, {})]
+    for part, shard in zip(divide(3, {}), shards, strict=True):
+        shard.mkdir()
+        write_shard(shard, part, **given)
+    for name, some in (("all", shards), ("two", shards[1:])):
+        (tmp_path / name).mkdir()
+        facts = write_predictions(tmp_path / name, audit=said.parent / "audit", shards=some, **given)
+        assert facts["num_shards"] == len(some)
+    for variant in ("nf4", "adapter"):
+        for condition in ("as_is", "blank_image"):
+            assert _answers(tmp_path / "all", variant, condition) == _answers(said, variant, condition)
+    batches = sorted(
+        (row.variant, row.condition, row.batch_id) for row in read_table(tmp_path / "all" / PREDICTIONS, Prediction) if row.batch_size
+    )
+    assert batches == sorted(
+        (variant, condition, number) for variant in ("nf4", "adapter") for condition in ("as_is", "blank_image") for number in range(4)
+    )
+    assert [rule.name for rule in RULES if not rule.holds(tmp_path / "all").passed and rule.is_blocking] == []
+    assert [rule.name for rule in RULES if not rule.holds(tmp_path / "two").passed and rule.is_blocking] == [
+        "every_variant_answers_every_pair_once"
+    ]
 
 
 def test_variants_that_share_their_weights_say_what_each_says_alone(trial: Trial, variants: list[Weights], said: Path):

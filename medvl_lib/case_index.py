@@ -117,6 +117,11 @@ def similarity_floor(directory: Path) -> float | None:
     return read_json(directory / COUNTS).get("similarity_floor")
 
 
+def is_alike(similarity: float, floor: float | None) -> bool:
+    """Whether a case is similar enough to be one; True where the index knows no floor."""
+    return floor is None or similarity >= floor
+
+
 def _case(item: CaptionedImage, vector: NDArray[np.float32]) -> IndexedCase:
     return IndexedCase(
         pair_id=item.pair_id, dataset=item.dataset, split=item.split, group_id=item.group_id, image_id=item.image_id, text=item.text,

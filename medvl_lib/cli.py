@@ -24,7 +24,6 @@ from medvl_lib.workspace import Workspace
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from medvl_lib.case_index import Neighbour
     from medvl_lib.doctor import Finding
     from medvl_lib.lines import Line
     from medvl_lib.provenance import Fact
@@ -337,6 +336,7 @@ def similar(arguments: argparse.Namespace) -> int:
     profile, path = profile_for(settings).profile, Path(arguments.image)
     for name, value in process_environment(profile).items():  # before torch is imported
         os.environ.setdefault(name, value)
+    from medvl_lib.case_index import is_alike
     from medvl_lib.serving.cases import floor_of
     from medvl_lib.serving.cases import similar as nearest_cases
     from medvl_lib.serving.describing import picture_in
@@ -345,13 +345,9 @@ def similar(arguments: argparse.Namespace) -> int:
     found = nearest_cases(workspace, line, profile, picture_in(path), str(path), arguments.count)
     floor = floor_of(workspace, line)
     for case in found:
-        print(f"{case.similarity:6.3f}  {'' if _is_alike(case, floor) else 'below the floor  '}{case.pair_id}  {case.text}")
+        print(f"{case.similarity:6.3f}  {'' if is_alike(case.similarity, floor) else 'below the floor  '}{case.pair_id}  {case.text}")
     print(_said_of_floor(floor), file=sys.stderr)
     return 0
-
-
-def _is_alike(case: "Neighbour", floor: float | None) -> bool:
-    return floor is None or case.similarity >= floor
 
 
 def _said_of_floor(floor: float | None) -> str:
@@ -376,13 +372,14 @@ def describe(arguments: argparse.Namespace) -> int:
     model, cases = served_model(workspace, line), list[str]()
     print(model.sentence, file=sys.stderr)
     if arguments.cases:
+        from medvl_lib.case_index import is_alike
         from medvl_lib.serving.cases import floor_of
         from medvl_lib.serving.cases import similar as nearest_cases
 
         count = line.evaluation.num_retrieved_cases
         found = nearest_cases(workspace, line, profile, picture_in(path), str(path), count, arguments.language)
         floor = floor_of(workspace, line)
-        cases = [case.text for case in found if _is_alike(case, floor)]  # the first ones: the most similar come first
+        cases = [case.text for case in found if is_alike(case.similarity, floor)]  # the first ones: the most similar come first
         num_fitting = before_it([picture_in(path)], arguments.language, cases, model=model, line=line).num_cases
         for place, case in enumerate(found):
             where = (

@@ -45,6 +45,8 @@ class Found(NamedTuple):
     cases: list[Neighbour]
     known_groups: frozenset[str]
     """The patients that the line knows, in whatever split."""
+    floor: float | None
+    """Below which similarity a case is like the picture in nothing; None where the index does not know."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,7 +154,7 @@ class Cases:
         def asked() -> Found:
             encoder = self._loaded(counter)
             cases = encoder.nearest(picture, count, language=language, not_of_groups=not_of_groups)
-            return Found(cases, encoder.known_groups)
+            return Found(cases, encoder.known_groups, case_index.similarity_floor(encoder.index.directory))
 
         return await self._ask(asked)
 

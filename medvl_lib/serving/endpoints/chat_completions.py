@@ -321,9 +321,7 @@ class Events(StreamingResponse):
             await super().__call__(scope, receive, send)
 
 
-async def _events(
-    first: str, pieces: Pieces, line: str, identifiers: Sequence[Identifier], *, wants_usage: bool
-) -> AsyncIterator[str]:
+async def _events(first: str, pieces: Pieces, line: str, identifiers: Sequence[Identifier], *, wants_usage: bool) -> AsyncIterator[str]:
     head = {**_head(pieces.resident, line), "object": "chat.completion.chunk"}
 
     def event(delta: dict[str, Any] | None, *, finish: str | None = None, **more: Any) -> str:

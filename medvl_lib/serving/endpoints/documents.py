@@ -11,11 +11,12 @@ from typing import Annotated, Literal, TypeVar
 from fastapi import APIRouter, File, Form, UploadFile
 from pydantic import BaseModel, Field
 
+from medvl_lib.case_index import is_alike
 from medvl_lib.datasets.descriptions import DESCRIBE
 from medvl_lib.retrieved_cases import before
 from medvl_lib.serving.cases import Cases
 from medvl_lib.serving.counter import Now
-from medvl_lib.serving.describing import before_it
+from medvl_lib.serving.describing import before_it, keeps_language
 from medvl_lib.serving.desk import Desk
 from medvl_lib.serving.endpoints.answers import ANSWERING, Answer, Extraction, fields_of, refusals
 from medvl_lib.serving.extraction import stated_facts
@@ -40,6 +41,9 @@ class Description(Answer):
 
     request: str = Field(description="The question.", examples=["Describe this medical image."])
     num_cases: int = Field(description="Similar training cases before it.", examples=[0])
+    is_in_language: bool = Field(
+        description="Whether it is told in the language that was asked for; an evaluation counts the others as failed."
+    )
 
 
 class OneOfBatch(BaseModel):
@@ -106,12 +110,13 @@ def documents_router(now: Now, desk: Desk, cases: Cases) -> APIRouter:  # noqa: 
         if with_cases:
             count = counter.line.evaluation.num_retrieved_cases
             near = await cases.nearest(counter, shown.pages[0], count, language=language)
-            found = [case.text for case in near.cases]
+            found = [case.text for case in near.cases if is_alike(case.similarity, near.floor)]
         fitting = await asyncio.to_thread(before_it, shown.pages, language, found, model=counter.model, line=counter.line)
         request = before(fitting.preface, DESCRIBE[language])
         resident, said = await desk.ask(Question.of(request, shown.pages))
         fields = fields_of(resident, said, _identifying(shown, "", said.answer))
-        return Description(**fields, request=DESCRIBE[language], num_cases=fitting.num_cases)
+        is_kept = keeps_language(said.answer, language)
+        return Description(**fields, request=DESCRIBE[language], num_cases=fitting.num_cases, is_in_language=is_kept)
 
     @router.post("/analyze/batch")
     async def analyze_batch(prompt: Prompt, file: Batch, by: Apart = "file") -> Analyzed:

@@ -84,7 +84,7 @@ def marker_id(root: Path) -> str:
     return str(read_json(path)["data_root_id"])
 
 
-def require_meant(root: Path, expected: str, where: str) -> None:
+def require_marked(root: Path, expected: str, where: str) -> None:
     """Refuse another data root than the settings mean: one that is not mounted looks empty, and would be filled anew."""
     if not expected:
         return

@@ -18,7 +18,7 @@ from typing import Literal
 
 from medvl_lib.benchmark.outlook import never_judged
 from medvl_lib.benchmark.terms import Terms, otherwise
-from medvl_lib.data_root import marker_id, require_durable, require_meant
+from medvl_lib.data_root import marker_id, require_durable, require_marked
 from medvl_lib.datasets import DATASETS
 from medvl_lib.errors import MedVLError
 from medvl_lib.files import read_json
@@ -189,7 +189,7 @@ def data_root(settings: Settings) -> Finding:
         do = f"make it writable, or name another folder as data_root in {settings.path}"
         return Finding(name="data root", level="wrong", found=f"{folder} takes no file ({error.strerror})", do=do)
     try:
-        require_meant(root, settings.machine.data_root_id, settings.where("machine"))
+        require_marked(root, settings.machine.data_root_id, settings.where("machine"))
         require_durable(folder)
     except MedVLError as error:
         return Finding(name="data root", level="wrong", found=f"{error.found} ({error.where})", do=error.do)

@@ -5,11 +5,12 @@ PLATFORM := $(shell uname -sm | sed -e 's/^Darwin /macos-/' -e 's/^Linux /linux-
 CONSTRAINTS := constraints/$(PLATFORM).txt
 BIN := .venv/bin
 LINE ?= documents
+NAMES ?=
 # A process per core, four at most: each loads torch. The tests of one file share what it sets up, and stay together.
 # One thread each, and memory kept instead of given back and taken again (docs/log.md).
 PYTEST := OMP_NUM_THREADS=1 MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=268435456 $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
 
-.PHONY: help install demo ui serve test slow lint soak clean-venv
+.PHONY: help install demo ui serve test slow lint soak bench clean-venv
 
 help:
 	@echo "make demo        install, run the whole graph on the embedded data, print the leaderboard"
@@ -18,6 +19,7 @@ help:
 	@echo "make serve       install, serve what was promoted on http://127.0.0.1:8000 (make serve LINE=documents)"
 	@echo "make slow        the tests that start real processes or train: before a change lands"
 	@echo "make soak        the tests that take many minutes: before a release"
+	@echo "make bench       measure speed and memory, one script after the other (make bench NAMES='intervals labeler_speed')"
 	@echo "make lint        what 'make test' checks before the tests"
 	@echo "make install     only .venv"
 	@echo "make clean-venv  remove .venv"
@@ -60,6 +62,9 @@ slow: install
 
 soak: install
 	$(BIN)/python -m pytest -m soak
+
+bench: install
+	@$(BIN)/python scripts/bench.py $(NAMES)
 
 clean-venv:
 	rm -rf .venv

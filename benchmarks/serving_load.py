@@ -7,7 +7,8 @@ and exit status 1 where a goal is missed.
 
 Four loads come from this process, none of which waits for the server's leave: one request at a time; as many as it takes, which is its
 capacity; Poisson arrivals at 0.8 of that; and at three times that. A latency counts from the arrival that was drawn, whenever it was sent.
-Every answer is held against the one that was given alone. What else runs on the machine counts as the server's slowness.
+Every answer is held against the one that was given alone. One core is left to this process and to the server's own work beside the model
+(``OMP_NUM_THREADS`` says otherwise). What else runs on the machine counts as the server's slowness, but for its processor seconds.
 """
 
 import argparse
@@ -90,13 +91,17 @@ class Load:
         seconds = [reply.seconds for reply in self.replies if reply.status == status]
         return statistics.quantiles(seconds, n=100, method="inclusive")[percent - 1] if len(seconds) > 1 else float("nan")
 
+    @property
+    def answered(self) -> list[Reply]:
+        """Every answer."""
+        return [reply for reply in self.replies if reply.status == 200]
+
     def row(self, name: str, arrivals: float | None) -> tuple[object, ...]:
         """The load in the table."""
-        others = sum(reply.status not in (200, 429) for reply in self.replies)
         refused = [reply.seconds for reply in self.replies if reply.status == 429]
         return (
-            name, arrivals, self.per_second, self.percentile(50), self.percentile(95), len(self.replies) - len(refused) - others,
-            len(refused), self.percentile(99, 429), max(refused, default=float("nan")), others,
+            name, arrivals, self.per_second, self.percentile(50), self.percentile(95), len(self.answered), len(refused),
+            self.percentile(99, 429), max(refused, default=float("nan")), len(self.replies) - len(self.answered) - len(refused),
         )  # fmt: skip
 
 
@@ -114,11 +119,10 @@ def write_project(root: Path) -> Path:
 @contextmanager
 def server(settings: Path) -> Iterator[tuple[int, psutil.Process]]:
     """The port of a server process that is ready, and the process."""
+    environment = {"OMP_NUM_THREADS": str(max(1, len(os.sched_getaffinity(0)) - 1)), **os.environ, "MEDVL_SETTINGS": str(settings)}
     command = [sys.executable, "-m", "medvl_lib.cli", "serve", "documents", "--port", "0", "--unchecked"]
     with (settings.parent / "server.log").open("w") as log:
-        process = subprocess.Popen(  # noqa: S603 (our own command)
-            command, text=True, stdout=subprocess.PIPE, stderr=log, env={**os.environ, "MEDVL_SETTINGS": str(settings)}
-        )
+        process = subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=log, env=environment)  # noqa: S603 (our own command)
     try:
         said = process.stdout.readline() if process.stdout else ""
         address = re.search(r"http://\S+?:(\d+)", said)
@@ -256,9 +260,11 @@ async def measure(port: int, process: psutil.Process, seconds: float) -> tuple[l
     client, rows, loads, memory = Client(port), list[tuple[object, ...]](), list[Load](), list[int]()
 
     async def take(name: str, arrivals: float | None, load: Awaitable[Load]) -> None:
+        before = sum(process.cpu_times()[:2])
         loads.append(await load)
-        rows.append((*loads[-1].row(name, arrivals), process.memory_info().rss / 1e6))
-        memory.append(process.memory_info().rss)
+        worked, held = sum(process.cpu_times()[:2]) - before, process.memory_info().rss
+        rows.append((*loads[-1].row(name, arrivals), worked / max(1, len(loads[-1].answered)), held / 1e6))
+        memory.append(held)
 
     await client.closed(min(5.0, seconds / 10), 2 * NUM_CLIENTS)  # threads, buffers and connections are there
     await take("one at a time", None, client.closed(seconds / 4, 1))
@@ -277,7 +283,8 @@ def main() -> int:
     with TemporaryDirectory(prefix="medvl-") as folder, server(write_project(Path(folder))) as (port, process):
         rows, loads, memory = asyncio.run(measure(port, process, asked.seconds))
     header = (
-        "load", "arrivals/s", "answers/s", "p50 s", "p95 s", "answered", "refused", "refusal p99 s", "longest s", "else", "memory MB"
+        "load", "arrivals/s", "answers/s", "p50 s", "p95 s", "answered", "refused", "refusal p99 s", "longest s", "else",
+        "processor s an answer", "memory MB",
     )  # fmt: skip
     print(render_table(header, rows))
     print()

@@ -30,7 +30,7 @@ from medvl_lib.serving.resident import Resident
 from medvl_lib.serving.uploads import Problem, require_picture, require_prompt
 
 LOG = logging.getLogger(__name__)
-MAX_BATCH = 8  # of more, each waits longer than the others save: docs/log.md of 2026-11-29
+MAX_BATCH = 12  # more answers a second with more, but each waits for the longest of them: docs/log.md, 2026-11-29
 MAX_WAITING = 64  # requests that are asked or wait
 MAX_WAITING_BYTES = 1 << 30  # of their pictures, which lie in memory
 ANSWER_SECONDS = 300.0  # from the whole request to the whole answer, the wait included
@@ -149,7 +149,7 @@ class Desk:
         """Send away whoever comes while too many wait, or nothing is there that answers: what is asked need not be read for it."""
         _ = self.resident
         if len(self._pending) >= MAX_WAITING or sum(slot.num_bytes for slot in tuple(self._pending)) >= MAX_WAITING_BYTES:
-            seconds = math.ceil(len(self._pending) * self._seconds_per_answer)
+            seconds = max(1, math.ceil(len(self._pending) * self._seconds_per_answer))
             raise Problem(
                 429, found=f"{len(self._pending)} requests that wait already", do=f"ask again in {seconds} seconds",
                 retry_after_seconds=seconds,

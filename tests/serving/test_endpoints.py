@@ -1,5 +1,5 @@
-"""The endpoints on a real server. If these passed wrongly, a client of the requirement documents would be turned away, a batch would mix its
-answers up, or a case of the same patient be shown.
+"""The endpoints on a real server. If these passed wrongly, a client of the requirement documents would be turned away, a batch would mix
+its answers up, or a case of the same patient be shown.
 """
 
 import io

@@ -177,6 +177,11 @@ def bombs(_: random.Random) -> Iterator[Hostile]:
     frames = [page((number, 0, 0), (8, 8)) for number in range(200)]
     for kind in ("GIF", "WEBP", "PNG"):
         yield upload(f"an animated {kind}", encoded((8, 8), kind, save_all=True, append_images=frames), (422,))
+    yield upload(
+        "as large as it may be: DICOM of 16 bit",
+        dicom(np.zeros((side, side), np.uint16), "1.2.3", BitsAllocated=16, BitsStored=12, HighBit=11),
+        OK,
+    )
     for side in (9, 5001, 60_000):
         film = dicom(np.zeros((8, 8), np.uint8), "1.2.3")
         for tag in (b"\x28\0\x10\0US\x02\0", b"\x28\0\x11\0US\x02\0"):  # Rows and Columns

@@ -58,7 +58,7 @@ class Identifier:
     """Something that may say who the patient is."""
 
     where: str
-    """``answer``, ``prompt``, or ``picture 2``."""
+    """``answer``, ``prompt``, ``turn 1`` of a chat, or ``picture 2``."""
     kind: Kind
     detail: str
     """The tags that are filled, or the words "characters 12 to 24"; never what they say."""
@@ -70,7 +70,7 @@ def of_text(text: str, where: str) -> Iterator[Identifier]:
     >>> [(found.kind, found.detail) for found in of_text("Sodium 139 mmol/L. MRN: 00412-7", "answer")]
     [('record_number', 'characters 19 to 31')]
     """
-    found = sorted(
+    found: list[tuple[int, int, Kind]] = sorted(
         (match.start(), match.end(), kind)
         for kind, pattern in PATTERNS.items() for match in pattern.finditer(text)
         if kind != "resident_number" or _is_resident_number(match[0])

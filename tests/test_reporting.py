@@ -17,7 +17,7 @@ from medvl_assets.reporting import result
 from medvl_assets.resources import workspace_resource
 from medvl_assets.step_assets import light_asset, step_checks
 from medvl_lib.audit import EXAMPLES, AuditExample
-from medvl_lib.datasets import DATASETS
+from medvl_lib.datasets import DATASETS, raw_folder
 from medvl_lib.exhibits import Exhibit, ShownColumn, ShownPicture, ShownTable
 from medvl_lib.hardware import PROFILES
 from medvl_lib.lines import dataset_runs, lines_of
@@ -54,6 +54,7 @@ def marked_forms(raw: Path) -> None:
             for fact in record["facts"][:1]:
                 fact["term"] = MARKER
         path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+    raw_folder.seal(raw)  # as if they had been invented so
 
 
 def project(root: Path, dataset: str, mark: Callable[[Path], None]) -> Settings:

@@ -28,7 +28,8 @@ def missing(dataset: str, root: Path, known_files: str) -> InputMissing:
 def seal(root: Path) -> None:
     """Note in a folder's README.md which files were invented: what anybody adds or changes later is not."""
     readme = root / README
-    readme.write_text(f"{readme.read_text(encoding='utf-8')}\n{_SEAL}{_files(root)}\n", encoding="utf-8")
+    text = readme.read_text(encoding="utf-8").partition(f"\n{_SEAL}")[0]
+    readme.write_text(f"{text}\n{_SEAL}{_files(root)}\n", encoding="utf-8")
 
 
 def is_invented(root: Path) -> bool:

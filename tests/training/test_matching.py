@@ -3,6 +3,7 @@ other weights, lose its temperature, or change where it should be frozen.
 """
 
 import math
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from safetensors.torch import load_file
 
 from medvl_lib.captions import captioned_images
 from medvl_lib.errors import HeavyStepFailed, MedVLError
-from medvl_lib.files import read_json, sha256_of_file
+from medvl_lib.files import read_json, sha256_of_file, write_json
 from medvl_lib.models.loading import load_encoder
 from medvl_lib.provenance import Fact
 from medvl_lib.tables import read_table
@@ -124,6 +125,14 @@ def test_the_encoder_of_the_lowest_held_out_loss_is_kept_and_not_the_last(galler
     assert read_json(tmp_path / "encoder" / SUMMARY)["kept_step"] == best < 9
     saved, of_best = load_file(tmp_path / "encoder" / WEIGHTS), load_file(tmp_path / f"checkpoints/checkpoint-{best}" / WEIGHTS)
     assert all(torch.equal(saved[name.removeprefix("encoder.")], tensor) for name, tensor in of_best.items())
+
+
+def test_texts_that_are_cut_are_told_by_exactly_their_rule(trained, tmp_path: Path):
+    directory, facts = trained
+    assert (facts["num_cut_texts"], facts["num_texts"] > 1) == (0, True)
+    cut = shutil.copytree(directory, tmp_path / "cut")
+    write_json(cut / SUMMARY, {**read_json(cut / SUMMARY), "num_cut_texts": 3})
+    assert _failing(cut) == ["texts_are_read_whole"]
 
 
 def test_a_low_rank_update_is_added_in_and_what_it_does_not_name_stays_byte_for_byte(gallery: Gallery, tmp_path: Path):

@@ -101,6 +101,12 @@ def test_every_link_between_the_documents_leads_somewhere():
     assert not broken
 
 
+def test_every_picture_of_the_ui_is_small_and_shown():
+    pictures = sorted((ROOT / "docs" / "images").iterdir())
+    assert pictures
+    assert not [path.name for path in pictures if path.stat().st_size > 250_000 or f"(docs/images/{path.name})" not in README]
+
+
 def test_nothing_under_data_is_committed_but_its_readme():
     listed = subprocess.run(["git", "ls-files", "data"], capture_output=True, text=True, check=False, cwd=ROOT)
     assert set(listed.stdout.split()) <= {"data/README.md"}

@@ -34,7 +34,7 @@ TRAINED = ("split", "near_duplicates", "chat", "audit", "base_model", "nf4_model
 PATIENCE_MS = 240_000
 MOST_BYTES = 250_000
 COLOURS = """
-name => [...document.querySelectorAll('div')].filter(found => found.textContent.trim() === name).map(found => {
+name => [...document.querySelectorAll('*')].filter(found => found.textContent.trim() === name).map(found => {
     for (let at = found, up = 0; at && up < 4; at = at.parentElement, up++) {
         const [r, g, b, a] = (getComputedStyle(at).backgroundColor.match(/[0-9.]+/g) || []).map(Number)
         if (a !== 0 && g - Math.max(r, b) >= 3) return 'green'

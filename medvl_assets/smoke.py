@@ -4,6 +4,7 @@ In: the settings. Out: nothing that anyone reads: invented data, small models, e
 very graph and processes that the real run has. What it takes is minutes; what it says is whether the route is whole on this machine.
 """
 
+import json
 import os
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from medvl_lib.errors import HeavyStepFailed
 from medvl_lib.files import write_bytes
 from medvl_lib.launch import stop_group
 from medvl_lib.lines import Line, lines_of
-from medvl_lib.settings import FILE, VARIABLE, Settings
+from medvl_lib.settings import FILE, VARIABLE, Changes, Settings
 from medvl_lib.workspace import Workspace
 
 SMOKE = "smoke"
@@ -24,14 +25,18 @@ STEPS = 8  # of a line: each of its stages has some, the first of two three
 
 
 def smoke_settings(settings: Settings, lines: Sequence[Line]) -> str:
-    """The settings of the small run: the datasets and lines of these with invented data, and the profile that this machine has."""
+    """The settings of the small run: the datasets and lines of these with invented data, and the profile that this machine has.
+
+    Of a line's own changes it keeps how it is split, which may decide whether anything is held out, and the family of its model.
+    """
     tables = [f'data_root = "data"\nscale = "tiny"\nprofile = "{settings.profile}"']
     tables += [f"[datasets.{name}]" for name in settings.enabled_datasets()]
     for line in lines:
         # each step sees all the pairs: so few batches of different ones would differ by more than what is learned, and loss_fell with them
         few = f"max_steps = {STEPS}\nmax_training_pairs = {PAIRS}\neffective_batch = {PAIRS}\nmax_validation_pairs = 4"
-        like = settings.line(line.name).like
-        if like is not None or settings.line(line.name).datasets is not None:
+        changed = settings.line(line.name)
+        like = changed.like
+        if like is not None or changed.datasets is not None:
             tables.append(
                 f"[lines.{line.name}]"
                 + (f'\nlike = "{like}"' if like else "")
@@ -39,10 +44,17 @@ def smoke_settings(settings: Settings, lines: Sequence[Line]) -> str:
                 + ", ".join(f'"{name}"' for name in line.datasets)
                 + "]"
             )
+        family = {key: value for key, value in changed.model.items() if key == "family"}
+        tables += [_table(f"lines.{line.name}.{part}", kept) for part, kept in (("split", changed.split), ("model", family)) if kept]
         tables.append(f"[lines.{line.name}.recipe]\n{few}")
         tables += [f"[lines.{line.name}.encoder]\n{few}"] if line.encoder is not None else []
         tables.append(f"[lines.{line.name}.evaluation]\nmax_pairs_per_dataset = 4\nmax_answer_tokens = {ANSWER_TOKENS}")
     return "\n\n".join(tables) + "\n"
+
+
+def _table(name: str, changes: Changes) -> str:
+    """A table of scalars and arrays of them, which TOML writes as JSON does."""
+    return f"[{name}]\n" + "\n".join(f"{key} = {json.dumps(value)}" for key, value in changes.items())
 
 
 def smoke_job(settings: Settings) -> dg.JobDefinition:

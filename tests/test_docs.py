@@ -101,6 +101,13 @@ def test_every_link_between_the_documents_leads_somewhere():
     assert not broken
 
 
+def test_every_picture_of_the_ui_is_small_and_shown():
+    pictures = sorted((ROOT / "docs" / "images").iterdir())
+    pages = "".join(page.read_text(encoding="utf-8") for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+    assert pictures
+    assert not [path.name for path in pictures if path.stat().st_size > 250_000 or f"images/{path.name})" not in pages]
+
+
 def test_nothing_under_data_is_committed_but_its_readme():
     listed = subprocess.run(["git", "ls-files", "data"], capture_output=True, text=True, check=False, cwd=ROOT)
     assert set(listed.stdout.split()) <= {"data/README.md"}

@@ -115,7 +115,8 @@ def test_old_runs_are_forgotten_but_for_those_that_an_asset_stands_on(settings: 
 
 
 def test_the_small_run_is_made_of_the_same_datasets_and_lines(settings: Settings, tmp_path: Path):
-    text = TOML + '[datasets.slake]\n[lines.five]\nlike = "documents"\ndatasets = ["clinical_documents"]\n'
+    text = TOML + '[datasets.slake]\n[datasets.mimic_cxr]\n[lines.five]\nlike = "documents"\ndatasets = ["clinical_documents"]\n'
+    text += '[lines.imaging.model]\nfamily = "qwen2_5_vl"\n[lines.radiology.split]\nvalidation_share = 0.25\n'
     (tmp_path / "dagster_project.toml").write_text(text, encoding="utf-8")
     real = read_settings(tmp_path / "dagster_project.toml")
     (tmp_path / "smoke").mkdir()
@@ -124,6 +125,10 @@ def test_the_small_run_is_made_of_the_same_datasets_and_lines(settings: Settings
     assert small.data_root == tmp_path / "smoke" / "data"
     assert [(line.name, line.datasets) for line in lines_of(small)] == [(line.name, line.datasets) for line in lines_of(real)]
     assert {stage.recipe.max_steps for line in lines_of(small) for stage in line.stages} == {8}
+    assert [line.model.family for line in lines_of(small)] == [line.model.family for line in lines_of(real)]
+    assert [line.split for line in lines_of(small)] == [line.split for line in lines_of(real)]
+    steps = [stage.share_of_steps * stage.recipe.max_steps for line in lines_of(small) for stage in line.stages]
+    assert min(steps) >= 2  # or its loss could not fall
     assert definitions(small).resolve_job_def("smoke")
 
 

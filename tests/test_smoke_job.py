@@ -1,5 +1,5 @@
-"""The smoke job, as the UI starts it. If this passed wrongly, the rehearsal before a long run would say that the route is whole, and have run
-nothing.
+"""The smoke job, as the UI starts it. If this passed wrongly, the rehearsal before a long run would say that the route is whole, and have
+run nothing.
 """
 
 from pathlib import Path

@@ -23,7 +23,9 @@ EVIDENCE = frozenset({
     "predictions", "scores", "benchmark", "promotion", "parity", "retrieval", "report", "served_model", "override", "rollback",
     "review_sheets", "reviews",
 })  # fmt: skip
-PLACES = frozenset({"raw", "images", "served", "downloads", "checkpoints", "requests", "locks", "runs", "dagster", "reports", "smoke"})
+PLACES = frozenset({
+    "raw", "images", "served", "downloads", "fetched", "checkpoints", "requests", "locks", "runs", "dagster", "reports", "smoke",
+})  # fmt: skip
 """What lies beside the steps' folders."""
 REMOVED = ".removed"
 """How the name of what is being removed ends."""

@@ -221,7 +221,7 @@ def reviews_sheet(arguments: argparse.Namespace) -> int:
 def reviews_read(arguments: argparse.Namespace) -> int:
     """Read filled-in sheets, and publish what they say."""
     from medvl_lib.benchmark.publish import publish
-    from medvl_lib.route.reviewing import read_reviews
+    from medvl_lib.reviews.reading import read_reviews
 
     workspace = Workspace(root=_checked_settings().data_root)
     for found in read_reviews(workspace, [Path(name) for name in arguments.files], is_replacing=arguments.replace):

@@ -24,6 +24,7 @@ from medvl_lib.evaluation.predictions import Prediction, Variant
 from medvl_lib.serving.desk import Desk, Status
 from medvl_lib.serving.extraction import StatedFact, stated_facts
 from medvl_lib.serving.guard import Guard, problem
+from medvl_lib.serving.question import Question
 from medvl_lib.serving.resident import Resident
 from medvl_lib.serving.served import ServedModel
 from medvl_lib.serving.uploads import MAX_BODY_BYTES, MAX_PICTURES, MAX_PROMPT_CHARACTERS, Problem
@@ -135,12 +136,12 @@ def make_app(counter: Counter) -> FastAPI:
     @app.post("/analyze")
     async def analyze(prompt: Prompt, image: MaybePictures) -> Answer:
         """Answer a question about pictures."""
-        return _answer(*await desk.ask(prompt, await _contents(image)))
+        return _answer(*await desk.ask(Question.of(prompt, await _contents(image))))
 
     @app.post("/extract")
     async def extract(image: Pictures) -> Extraction:
         """Ask the line's own question, and take the answer apart into terms, values and units."""
-        resident, said = await desk.ask(counter.extraction_request, await _contents(image))
+        resident, said = await desk.ask(Question.of(counter.extraction_request, await _contents(image)))
         answer = _answer(resident, said).model_dump()
         return Extraction(**answer, request=counter.extraction_request, facts=list(stated_facts(said.answer)))
 

@@ -9,13 +9,14 @@ its place here; it is not there yet.
 import asyncio
 import gc
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Literal
 
 from medvl_lib.errors import MedVLError
 from medvl_lib.evaluation.predictions import Prediction
 from medvl_lib.images import UnreadableImage
+from medvl_lib.serving.question import Question
 from medvl_lib.serving.resident import Resident
 from medvl_lib.serving.uploads import Problem, require_picture, require_prompt
 
@@ -85,21 +86,57 @@ class Desk:
             raise Problem(503, found=f"not ready, {self.reason}", do="ask /health, and again when it says ready")
         return self._loaded.result()
 
-    async def ask(self, prompt: str, pictures: Sequence[bytes]) -> tuple[Resident, Prediction]:
+    async def ask(self, question: Question) -> tuple[Resident, Prediction]:
         """Who answers, and an answer, when it is this request's turn; a Problem where question or pictures cannot be read."""
+        async with self.stream(question) as pieces:
+            async for _ in pieces:
+                pass
+        return pieces.resident, pieces.prediction
+
+    def stream(self, question: Question) -> "Pieces":
+        """The answer in pieces; a Problem at once where the question cannot be asked, or too many wait."""
         resident = self.resident
-        require_prompt(prompt, resident.speaker.loaded.prompts.added_tokens)
-        for data in pictures:
+        for text in question.texts:
+            require_prompt(text, resident.speaker.loaded.prompts.added_tokens)
+        for data in question.pictures:
             require_picture(data)
         if self._num_waiting >= MAX_WAITING:
             raise Problem(503, found=f"{self._num_waiting} requests that wait already", do="ask again later")
         self._num_waiting += 1
+        said = asyncio.get_running_loop().run_in_executor(self._thread, resident.answer, question.texts[-1], question.pictures)
+        return Pieces(resident, said, self._leave)
+
+    def _leave(self) -> None:
+        self._num_waiting -= 1
+
+
+class Pieces(AsyncIterator[str]):
+    """An answer as it is written; what it was in the end is known when it has ended."""
+
+    def __init__(self, resident: Resident, said: "asyncio.Future[Prediction]", leave: Callable[[], None]) -> None:
+        self.resident = resident
+        self._said, self._leave, self._is_told = said, leave, False
+
+    async def __aenter__(self) -> "Pieces":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._leave()
+
+    @property
+    def prediction(self) -> Prediction:
+        """The whole answer; raises asyncio.InvalidStateError before it has ended."""
+        return self._said.result()
+
+    async def __anext__(self) -> str:
+        if self._is_told:
+            raise StopAsyncIteration
         try:
-            return resident, await asyncio.get_running_loop().run_in_executor(self._thread, resident.answer, prompt, pictures)
+            said = await self._said
         except UnreadableImage as error:
             raise Problem(415, found="a picture that cannot be decoded to its end", do="send it whole") from error
-        finally:
-            self._num_waiting -= 1
+        self._is_told = True
+        return said.answer
 
 
 def _reason(loaded: Future[Resident] | None, *, says_where: bool) -> str | None:

@@ -8,13 +8,13 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from medvl_lib.chat import single_turn
 from medvl_lib.evaluation.answering import Speaker
 from medvl_lib.evaluation.predictions import Condition, Prediction
 from medvl_lib.hardware import Profile
 from medvl_lib.images import Pictures
 from medvl_lib.lines import Line
 from medvl_lib.models.loading import attach, load
+from medvl_lib.serving.question import Question
 from medvl_lib.serving.served import ServedModel
 
 ADAPTER = "served"  # what the one adapter is called on its weights
@@ -45,10 +45,13 @@ class Resident:
 
     def answer(self, request: str, pictures: Sequence[bytes]) -> Prediction:
         """What the model says to a question about these pictures; they must be readable by ``images.rgb_pixels``."""
-        ids = tuple(hashlib.sha256(data).hexdigest() for data in pictures)
-        conversation = single_turn("request", image_ids=ids, request=request, response="")
-        uploads = Uploads(dict(zip(ids, pictures, strict=True)))
-        [answered] = replace(self.speaker, images=uploads).answer([conversation], batch_id=0)
+        return self.say(Question.of(request, pictures))
+
+    def say(self, question: Question) -> Prediction:
+        """What the model says to a question; its pictures must be readable by ``images.rgb_pixels``."""
+        ids = tuple(hashlib.sha256(data).hexdigest() for data in question.pictures)
+        uploads = Uploads(dict(zip(ids, question.pictures, strict=True)))
+        [answered] = replace(self.speaker, images=uploads).answer([question.conversation(ids)], batch_id=0)
         return answered
 
 

@@ -267,9 +267,9 @@ def serve(arguments: argparse.Namespace) -> int:
     listening = listen(arguments.host, arguments.port)
     host, port = listening.getsockname()[:2]
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-    print(f"{model.sentence}; {compared}; {address}/health says when it is ready", flush=True)
+    print(f"{model.sentence}; {compared}; {address} is the page, {address}/health says when it is ready", flush=True)
     told = Serving(
-        model=model, compared=compared, line=line, profile=profile, workspace=workspace, api_key=key, compare=compare
+        model=model, compared=compared, line=line, profile=profile, workspace=workspace, api_key=key, compare=compare, has_page=True
     )  # fmt: skip
     run(told, listening)
     return 0

@@ -24,6 +24,7 @@ from medvl_lib.evaluation.predictions import Prediction, Variant
 from medvl_lib.serving.desk import Desk, Status
 from medvl_lib.serving.extraction import StatedFact, stated_facts
 from medvl_lib.serving.guard import Guard, problem
+from medvl_lib.serving.page.routes import Page, add_page
 from medvl_lib.serving.question import Question
 from medvl_lib.serving.resident import Resident
 from medvl_lib.serving.served import ServedModel
@@ -104,6 +105,8 @@ class Counter:
     """What the pointer names since, where it is another model; raises MedVLError where that may not be served."""
     api_key: str | None
     """What every request but ``/health`` must show; None on the loopback interface."""
+    page: Page | None = None
+    """What the page shows beside the model; None: there is no page."""
 
 
 def make_app(counter: Counter) -> FastAPI:
@@ -145,6 +148,7 @@ def make_app(counter: Counter) -> FastAPI:
         answer = _answer(resident, said).model_dump()
         return Extraction(**answer, request=counter.extraction_request, facts=list(stated_facts(said.answer)))
 
+    add_page(app, counter.page, desk, lambda: now.counter.model, counter.api_key)
     return app
 
 

@@ -103,7 +103,7 @@ class Desk:
         if self._num_waiting >= MAX_WAITING:
             raise Problem(503, found=f"{self._num_waiting} requests that wait already", do="ask again later")
         self._num_waiting += 1
-        said = asyncio.get_running_loop().run_in_executor(self._thread, resident.answer, question.texts[-1], question.pictures)
+        said = asyncio.get_running_loop().run_in_executor(self._thread, resident.say, question)
         return Pieces(resident, said, self._leave)
 
     def _leave(self) -> None:

@@ -2,7 +2,7 @@
 
 In: every request before anything else sees it. Out: the request passed on, or a problem; and one line of log with method, path, status and
 seconds, never a query, a header or a body. What nobody foresaw is a 500 whose log names its kind and place, not its words: they may
-quote a request.
+quote a request. A browser shows the key once, in the page's own form (``page.entry``).
 """
 
 import hmac
@@ -13,15 +13,22 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from pathlib import Path
 
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, RedirectResponse, Response
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from medvl_lib.serving.page import entry
 from medvl_lib.serving.uploads import MAX_BODY_BYTES
 
 LOG = logging.getLogger(__name__)
-PATHS = ("/health", "/analyze", "/extract", "/openapi.json")  # a path that nobody serves may hold anything: it is not written down
+PATHS = (
+    "/health",
+    "/analyze",
+    "/extract",
+    "/openapi.json",
+    *entry.PATHS,
+)  # a path that nobody serves may hold anything: it is not written down
 OPEN_PATHS = ("/health",)  # what a load balancer asks needs no key
 TOO_MUCH = f"a request of more than {MAX_BODY_BYTES} bytes: send smaller pictures, or fewer at a time"
 LOOPBACK_NAMES = ("127.0.0.1", "localhost", "[::1]")
@@ -70,14 +77,14 @@ class Guard:
                 time.perf_counter() - started,
             )
 
-    def _refusal(self, scope: Scope) -> JSONResponse | None:
+    def _refusal(self, scope: Scope) -> Response | None:
         headers = Headers(scope=scope)
         length = headers.get("content-length", "0")
         if not length.isdecimal() or int(length) > MAX_BODY_BYTES:
             return problem(413, TOO_MUCH)
         return self._stranger(scope, headers)
 
-    def _stranger(self, scope: Scope, headers: Headers) -> JSONResponse | None:
+    def _stranger(self, scope: Scope, headers: Headers) -> Response | None:
         if self._api_key is None:
             if not _is_this_machine(headers.get("host", "")):  # a page elsewhere whose name was pointed here
                 return problem(421, "not asked as this machine: use 127.0.0.1 or localhost")
@@ -87,6 +94,10 @@ class Guard:
         given = headers.get("authorization", "").removeprefix("Bearer ")
         if scope["path"] in OPEN_PATHS or hmac.compare_digest(given.encode(), self._api_key.encode()):
             return None
+        if entry.admits(entry.Asked(scope["method"], scope["path"], headers), self._api_key, time.time()):
+            return None
+        if entry.is_of_the_page(scope["path"]):
+            return RedirectResponse(entry.LOGIN, 303)
         return problem(401, "no or a wrong key: send 'Authorization: Bearer <key>'", {"WWW-Authenticate": "Bearer"})
 
 

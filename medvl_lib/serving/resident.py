@@ -51,7 +51,8 @@ class Resident:
         """What the model says to a question; its pictures must be readable by ``images.rgb_pixels``."""
         ids = tuple(hashlib.sha256(data).hexdigest() for data in question.pictures)
         uploads = Uploads(dict(zip(ids, question.pictures, strict=True)))
-        [answered] = replace(self.speaker, images=uploads).answer([question.conversation(ids)], batch_id=0)
+        speaker = replace(self.speaker, adapter=None, variant=self.model.weights_variant) if question.without_adapter else self.speaker
+        [answered] = replace(speaker, images=uploads).answer([question.conversation(ids)], batch_id=0)
         return answered
 
 

@@ -19,6 +19,7 @@ from medvl_lib.errors import MedVLError
 from medvl_lib.hardware import Profile
 from medvl_lib.lines import Line
 from medvl_lib.serving.app import Counter, make_app
+from medvl_lib.serving.page.routes import Page
 from medvl_lib.serving.resident import load_resident
 from medvl_lib.serving.served import ServedModel, is_current, served_model
 from medvl_lib.workspace import Workspace
@@ -42,6 +43,8 @@ class Serving:
     api_key: str | None
     compare: Callable[[ServedModel], str] | None = None
     """How what the pointer comes to name was compared; raises MedVLError where it may not be served. None: it is not followed."""
+    has_page: bool = False
+    """Whether people get the page as well; what only programs ask needs none."""
 
 
 def key_for(host: str) -> str | None:
@@ -96,6 +99,7 @@ def counter_of(serving: Serving) -> Counter:
         model=serving.model, compared=serving.compared, device=serving.profile.device, extraction_request=serving.line.extraction_request,
         load=partial(load_resident, serving.model, serving.line, serving.profile),
         is_current=partial(is_current, serving.workspace, serving.model), newer=partial(_newer, serving), api_key=serving.api_key,
+        page=Page(line=serving.line, workspace=serving.workspace) if serving.has_page else None,
     )  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from medvl_lib.serving.extraction import Span, StatedFact, stated_facts
 from medvl_lib.serving.page.samples import Sample
 from medvl_lib.serving.question import Question
 from medvl_lib.serving.resident import Resident
+from medvl_lib.serving.served import ServedModel
 from medvl_lib.serving.uploads import Problem
 
 SIDE_PIXELS = 900  # of what was asked about, as the page shows it
@@ -44,6 +45,7 @@ class Said:
     """One speaker's answer."""
 
     speaker: str
+    model: ServedModel
     prediction: Prediction
     facts: tuple[StatedFact, ...]
 
@@ -109,13 +111,16 @@ def require_some(pictures: Sequence[bytes]) -> None:
 
 async def answered(desk: Desk, questions: Iterable[Question]) -> tuple[Said, ...]:
     """What is said to each question, one after the other."""
-    return tuple([_said(*await desk.ask(question), question) for question in questions])
+    said = tuple([_said(*await desk.ask(question), question) for question in questions])
+    if len({one.model.data_version for one in said}) > 1:
+        raise Problem(503, found="another model was loaded between the answers", do="ask again")
+    return said
 
 
 def _said(resident: Resident, prediction: Prediction, question: Question) -> Said:
-    model = resident.model
-    speaker = f"{model.weights_variant}, without the adapter" if question.without_adapter else model.variant
-    return Said(speaker=speaker, prediction=prediction, facts=tuple(stated_facts(prediction.answer)))
+    weights = resident.model.weights_variant
+    speaker = f"Without the adapter ({weights})" if question.without_adapter else f"As served ({prediction.variant})"
+    return Said(speaker=speaker, model=resident.model, prediction=prediction, facts=tuple(stated_facts(prediction.answer)))
 
 
 def shown(pictures: Sequence[bytes]) -> tuple[Thumbnail, ...]:

@@ -73,7 +73,7 @@ def add_page(app: FastAPI, page: Page | None, desk: Desk, model: Callable[[], Se
         Route("/logout", shown.logout, methods=["POST"]), Route("/", _home),
         *(Route(f"/{name}", _file(name)) for name in entry.FILES),
     ]  # fmt: skip
-    app.mount(entry.PREFIX, Starlette(routes=routes, exception_handlers={HTTPException: shown.failed}))
+    app.mount(entry.PREFIX, Starlette(routes=routes, exception_handlers={HTTPException: shown.failed, Exception: shown.failed}))
     app.add_route(entry.HOME, _home, include_in_schema=False)
 
 

@@ -4,6 +4,7 @@ In: a line's datasets. Out: ``Sample``s in memory, the same for the same names. 
 that is gone before anything is shown, and read as any dataset is; nothing of a patient is near.
 """
 
+import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -12,7 +13,8 @@ from tempfile import TemporaryDirectory
 from threading import Lock
 
 from medvl_lib.datasets import DATASETS
-from medvl_lib.images import Thumbnail, thumbnail
+from medvl_lib.errors import WriteFailed
+from medvl_lib.images import Thumbnail, UnreadableImage, rgb_pixels, thumbnail
 from medvl_lib.pairs import Draft, Reading
 from medvl_lib.report.blocks import words
 from medvl_lib.sample_data import GENERATORS, write
@@ -23,6 +25,7 @@ NUM_SAMPLES, FEWEST = 8, 2  # over all datasets of a line, and of each one
 SIDE_PIXELS = 220
 LANGUAGES = {"en": "English", "zh": "Chinese"}
 ONE_AT_A_TIME = Lock()
+LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,9 +41,13 @@ class Sample:
 
 
 def samples(datasets: tuple[str, ...]) -> tuple[Sample, ...]:
-    """Some of every dataset; written once, by the first who asks."""
+    """Some of every dataset, written once, by the first who asks; none where the system has no temporary folder that can be written."""
     with ONE_AT_A_TIME:
-        return _samples(datasets)
+        try:
+            return _samples(datasets)
+        except (OSError, WriteFailed) as error:  # the page says so, and is of use without them
+            LOG.warning("no examples: %s", type(error).__name__)
+            return ()
 
 
 @cache
@@ -78,6 +85,7 @@ def _pictures(draft: Draft) -> tuple[bytes, ...]:
         pictures = tuple(source.data() for source in draft.images)
         for data in pictures:
             require_picture(data)
-    except (OSError, Problem):
+            rgb_pixels(data)
+    except (OSError, Problem, UnreadableImage):
         return ()
     return pictures

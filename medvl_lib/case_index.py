@@ -21,6 +21,7 @@ from medvl_lib.rules import columns_are_as_declared, no_rows, rule, stream
 from medvl_lib.tables import Column, Float32, num_rows, write_table
 
 REVISION = 1  # first version, with models.embedding
+STEP = "index"  # which writes it
 INDEX = "index.parquet"
 COUNTS = "counts.json"
 LONGEST_ERROR = 1e-4  # of a unit vector in 32 bits: its length is 1 to 1e-6

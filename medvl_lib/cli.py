@@ -269,7 +269,7 @@ def serve(arguments: argparse.Namespace) -> int:
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     print(f"{model.sentence}; {compared}; {address} is the page, {address}/health says when it is ready", flush=True)
     told = Serving(
-        model=model, compared=compared, line=line, profile=profile, workspace=workspace, api_key=key, compare=compare, has_page=True
+        model=model, compared=compared, line=line, profile=profile, workspace=workspace, api_key=key, compare=compare
     )  # fmt: skip
     run(told, listening)
     return 0
@@ -283,7 +283,7 @@ def similar(arguments: argparse.Namespace) -> int:
     profile, path = profile_for(settings).profile, Path(arguments.image)
     for name, value in process_environment(profile).items():  # before torch is imported
         os.environ.setdefault(name, value)
-    from medvl_lib.route.similar import similar as nearest_cases
+    from medvl_lib.serving.cases import similar as nearest_cases
     from medvl_lib.serving.describing import picture_in
 
     workspace = Workspace(root=settings.data_root)
@@ -308,12 +308,12 @@ def describe(arguments: argparse.Namespace) -> int:
     model, cases = served_model(workspace, line), list[str]()
     print(model.sentence, file=sys.stderr)
     if arguments.cases:
-        from medvl_lib.route.similar import similar as nearest_cases
+        from medvl_lib.serving.cases import similar as nearest_cases
 
         count = line.evaluation.num_retrieved_cases
         found = nearest_cases(workspace, line, profile, picture_in(path), str(path), count, arguments.language)
         cases = [case.text for case in found]
-        num_fitting = before_it(picture_in(path), arguments.language, cases, model=model, line=line).num_cases
+        num_fitting = before_it([picture_in(path)], arguments.language, cases, model=model, line=line).num_cases
         for place, case in enumerate(found):
             where = "before the question" if place < num_fitting else f"left out, beyond {line.audit.max_tokens} tokens"
             print(f"{where}: {case.similarity:6.3f}  {case.pair_id}  {case.text}", file=sys.stderr)

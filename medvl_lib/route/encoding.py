@@ -28,7 +28,7 @@ from medvl_lib.workspace import Workspace
 
 PROCESS = "encode"
 EVERY_PART: tuple[Split, ...] = ("train", "validation")  # what training asks of: its pairs, and those of the held-out loss
-INDEX, RETRIEVAL = "index", "retrieval"
+INDEX, RETRIEVAL = case_index.STEP, "retrieval"
 HELD_OUT: Split = "test"
 BESIDE = "served_encoder"  # fact of the ranks: fingerprint of the served encoder that was ranked, too; empty where none, or this one, was
 

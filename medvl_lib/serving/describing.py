@@ -15,9 +15,10 @@ from medvl_lib.hardware import Profile
 from medvl_lib.images import UnreadableImage
 from medvl_lib.lines import Line
 from medvl_lib.retrieved_cases import Fitting, before, fitting
+from medvl_lib.serving.problems import Problem
 from medvl_lib.serving.resident import Uploads, load_resident
 from medvl_lib.serving.served import ServedModel
-from medvl_lib.serving.uploads import MAX_BODY_BYTES, Problem, require_picture
+from medvl_lib.serving.uploads import MAX_BODY_BYTES, require_picture
 from medvl_lib.tokenization import open_reader
 
 
@@ -28,17 +29,17 @@ def describe(path: Path, language: str, *, model: ServedModel, line: Line, profi
     """
     data = picture_in(path)
     try:
-        preface = before_it(data, language, cases, model=model, line=line).preface
+        preface = before_it([data], language, cases, model=model, line=line).preface
         return load_resident(model, line, profile).answer(before(preface, DESCRIBE[language]), [data])
     except UnreadableImage as error:
         raise MedVLError(found="a picture that cannot be decoded to its end", where=str(path), do="take the whole file") from error
 
 
-def before_it(data: bytes, language: str, cases: Sequence[str], *, model: ServedModel, line: Line) -> Fitting:
-    """The words before the question about a picture: of as many cases as training and evaluation would leave there."""
-    image_id = hashlib.sha256(data).hexdigest()
-    reader = open_reader(model.weights.directory, Uploads({image_id: data}), max_pixels=line.model.max_pixels)
-    asked = single_turn("request", image_ids=(image_id,), request=DESCRIBE[language], response="")
+def before_it(pictures: Sequence[bytes], language: str, cases: Sequence[str], *, model: ServedModel, line: Line) -> Fitting:
+    """The words before the question about pictures: of as many cases as training and evaluation would leave there."""
+    uploads = {hashlib.sha256(data).hexdigest(): data for data in pictures}
+    reader = open_reader(model.weights.directory, Uploads(uploads), max_pixels=line.model.max_pixels)
+    asked = single_turn("request", image_ids=tuple(uploads), request=DESCRIBE[language], response="")
     return fitting(asked, cases, language, reader, line.audit.max_tokens)
 
 

@@ -5,50 +5,43 @@ seconds, never a query, a header or a body. What nobody foresaw is a 500 whose l
 quote a request. A browser shows the key once, in the page's own form (``page.entry``).
 """
 
+import asyncio
 import hmac
 import logging
 import time
 import traceback
-from collections.abc import Mapping
-from http import HTTPStatus
+from collections.abc import Collection
 from pathlib import Path
 
-from fastapi.responses import JSONResponse, RedirectResponse, Response
+from fastapi.responses import RedirectResponse, Response
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from medvl_lib.serving.page import entry
+from medvl_lib.serving.problems import problem
 from medvl_lib.serving.uploads import MAX_BODY_BYTES
 
 LOG = logging.getLogger(__name__)
-PATHS = (
-    "/health",
-    "/analyze",
-    "/extract",
-    "/openapi.json",
-    *entry.PATHS,
-)  # a path that nobody serves may hold anything: it is not written down
 OPEN_PATHS = ("/health",)  # what a load balancer asks needs no key
-TOO_MUCH = f"a request of more than {MAX_BODY_BYTES} bytes: send smaller pictures, or fewer at a time"
+MAX_JSON_BYTES = 24 << 20  # pictures in base64 are a third larger than they are
+MAX_SILENCE_SECONDS = 8.0  # while a request is sent
 LOOPBACK_NAMES = ("127.0.0.1", "localhost", "[::1]")
-
-
-def problem(status: int, detail: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
-    """A refusal as RFC 9457 describes it."""
-    body = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
-    return JSONResponse(body, status_code=status, headers=dict(headers or {}), media_type="application/problem+json")
 
 
 class Guard:
     """An ASGI middleware around the whole application."""
 
-    def __init__(self, app: ASGIApp, *, api_key: str | None) -> None:
+    def __init__(self, app: ASGIApp, *, api_key: str | None, paths: Collection[str]) -> None:
         self._app = app
         self._api_key = api_key
+        self._paths = frozenset([*paths, *entry.PATHS])  # a path that nobody serves may hold anything: it is not written down
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request through, or refuse it; then say what came of it."""
+        if scope["type"] == "websocket":  # nothing here speaks it, and nobody would ask for a key
+            await send({"type": "websocket.close", "code": 1008})
+            return
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -61,13 +54,13 @@ class Guard:
 
         try:
             answering = self._refusal(scope) or self._app
-            await answering(scope, bounded(receive), noting)
+            await answering(scope, bounded(receive, most_bytes(scope)), noting)
         except Exception as error:  # the log gets its kind and place alone
             LOG.error("%s", place(error))
             if status == 0:
-                await problem(500, "the server failed: its log says where")(scope, receive, noting)
+                await problem(scope["path"], 500, "the server failed: its log says where")(scope, receive, noting)
         finally:
-            path = scope["path"] if scope["path"] in PATHS else "(unknown path)"
+            path = scope["path"] if scope["path"] in self._paths else "(unknown path)"
             LOG.log(
                 logging.DEBUG if path in OPEN_PATHS else logging.INFO,
                 "%s %s %d %.3f s",
@@ -78,27 +71,27 @@ class Guard:
             )
 
     def _refusal(self, scope: Scope) -> Response | None:
-        headers = Headers(scope=scope)
+        headers, most = Headers(scope=scope), most_bytes(scope)
         length = headers.get("content-length", "0")
-        if not length.isdecimal() or int(length) > MAX_BODY_BYTES:
-            return problem(413, TOO_MUCH)
+        if not (length.isascii() and length.isdecimal()) or int(length[:20]) > most:
+            return problem(scope["path"], 413, too_much(most))
         return self._stranger(scope, headers)
 
     def _stranger(self, scope: Scope, headers: Headers) -> Response | None:
+        path: str = scope["path"]
         if self._api_key is None:
             if not _is_this_machine(headers.get("host", "")):  # a page elsewhere whose name was pointed here
-                return problem(421, "not asked as this machine: use 127.0.0.1 or localhost")
+                return problem(path, 421, "not asked as this machine: use 127.0.0.1 or localhost")
             if "origin" in headers and not _is_this_machine(headers["origin"].partition("://")[2]):
-                return problem(403, "asked by a page of another site: open one of this machine")
+                return problem(path, 403, "asked by a page of another site: open one of this machine")
             return None
         given = headers.get("authorization", "").removeprefix("Bearer ")
-        if scope["path"] in OPEN_PATHS or hmac.compare_digest(given.encode(), self._api_key.encode()):
+        if path in OPEN_PATHS or hmac.compare_digest(given.encode(), self._api_key.encode()):
             return None
-        if entry.admits(entry.Asked(scope["method"], scope["path"], headers), self._api_key, time.time()):
-            return None
-        if entry.is_of_the_page(scope["path"]):
-            return RedirectResponse(entry.LOGIN, 303)
-        return problem(401, "no or a wrong key: send 'Authorization: Bearer <key>'", {"WWW-Authenticate": "Bearer"})
+        if entry.is_of_the_page(path):
+            asked = entry.Asked(scope["method"], path, headers)
+            return None if entry.admits(asked, self._api_key, time.time()) else RedirectResponse(entry.LOGIN, 303)
+        return problem(path, 401, "no or a wrong key: send 'Authorization: Bearer <key>'", {"WWW-Authenticate": "Bearer"})
 
 
 def _is_this_machine(address: str) -> bool:
@@ -106,16 +99,31 @@ def _is_this_machine(address: str) -> bool:
     return address in LOOPBACK_NAMES or address.rpartition(":")[0] in LOOPBACK_NAMES
 
 
-def bounded(receive: Receive) -> Receive:
-    """What is received, up to the most that may be sent; then a refusal."""
-    num_bytes = 0
+def most_bytes(scope: Scope) -> int:
+    """What a request may send: JSON is held several times over while it is read, a form once."""
+    is_form = Headers(scope=scope).get("content-type", "").strip().lower().startswith("multipart/form-data")
+    return MAX_BODY_BYTES if is_form else MAX_JSON_BYTES
+
+
+def too_much(most: int) -> str:
+    """Why a request is refused that sends more."""
+    return f"a request of more than {most} bytes: send smaller pictures, or fewer at a time"
+
+
+def bounded(receive: Receive, most: int) -> Receive:
+    """What is received, up to the most that may be sent, and without a long silence before its end; else a refusal."""
+    num_bytes, is_whole = 0, False
 
     async def counting() -> Message:
-        nonlocal num_bytes
-        message = await receive()
+        nonlocal num_bytes, is_whole
+        try:
+            message = await asyncio.wait_for(receive(), None if is_whole else MAX_SILENCE_SECONDS)
+        except TimeoutError as error:
+            raise HTTPException(408, f"no byte for {MAX_SILENCE_SECONDS:g} s: send the request to its end") from error
         num_bytes += len(message.get("body", b""))
-        if num_bytes > MAX_BODY_BYTES:
-            raise HTTPException(413, TOO_MUCH)
+        is_whole = not message.get("more_body", False)
+        if num_bytes > most:
+            raise HTTPException(413, too_much(most))
         return message
 
     return counting

@@ -18,8 +18,9 @@ from fastapi import FastAPI
 from medvl_lib.errors import MedVLError
 from medvl_lib.hardware import Profile
 from medvl_lib.lines import Line
-from medvl_lib.serving.app import Counter, make_app
-from medvl_lib.serving.page.routes import Page
+from medvl_lib.serving.app import make_app
+from medvl_lib.serving.counter import Counter
+from medvl_lib.serving.page.routes import add_page
 from medvl_lib.serving.resident import load_resident
 from medvl_lib.serving.served import ServedModel, is_current, served_model
 from medvl_lib.workspace import Workspace
@@ -43,8 +44,6 @@ class Serving:
     api_key: str | None
     compare: Callable[[ServedModel], str] | None = None
     """How what the pointer comes to name was compared; raises MedVLError where it may not be served. None: it is not followed."""
-    has_page: bool = False
-    """Whether people get the page as well; what only programs ask needs none."""
 
 
 def key_for(host: str) -> str | None:
@@ -90,16 +89,15 @@ def run(serving: Serving, listening: socket.socket) -> None:
     """Serve until SIGTERM or Ctrl-C; the answer that is being written is finished."""
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s")
     logging.getLogger("medvl_lib.serving").setLevel(logging.INFO)
-    server(make_app(counter_of(serving))).run(sockets=[listening])
+    server(make_app(counter_of(serving), add_page)).run(sockets=[listening])
 
 
 def counter_of(serving: Serving) -> Counter:
     """What the application serves: this model, until the pointer names another."""
     return Counter(
-        model=serving.model, compared=serving.compared, device=serving.profile.device, extraction_request=serving.line.extraction_request,
+        model=serving.model, compared=serving.compared, line=serving.line, profile=serving.profile, workspace=serving.workspace,
         load=partial(load_resident, serving.model, serving.line, serving.profile),
         is_current=partial(is_current, serving.workspace, serving.model), newer=partial(_newer, serving), api_key=serving.api_key,
-        page=Page(line=serving.line, workspace=serving.workspace) if serving.has_page else None,
     )  # fmt: skip
 
 

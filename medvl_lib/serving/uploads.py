@@ -1,30 +1,60 @@
-"""What comes in over the wire: pictures by their contents, never by their names, and questions that are only text.
+"""What comes in over the wire: files by their contents, never by their names, and questions that are only text.
 
-In: uploaded bytes and a prompt. Out: the same, or a ``Problem`` with the status, what was found and what to do. No model and no wire here.
-A DICOM file is taken whoever it names: nothing of it is kept, and only its pixels are looked at. What may be *stored* is ``pairs``' to say.
+In: uploaded bytes and a prompt. Out: a ``Document``, whose pages are pictures, or a ``Problem`` with the status, what was found and what to
+do. No model and no wire here. A DICOM file is taken whoever it names: nothing of it is kept, and that it does is told (``identifiers``).
+
+A picture goes on as it came, byte by byte: what decodes it in the evaluation decodes it here. A PDF's pages are drawn by a process of their
+own (``pdf_process``), those of a TIFF are written apart, each with its pixels as they were.
 """
 
 import io
-from collections.abc import Collection
+import json
+import struct
+import subprocess
+import sys
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
-from PIL import Image
+from PIL import Image, ImageSequence
+from PIL.ExifTags import Base as ExifTag
 
 from medvl_lib import dicom, images
+from medvl_lib.serving.identifiers import Identifier, of_picture
+from medvl_lib.serving.problems import Problem
 from medvl_lib.vision_tokens import MAX_ASPECT_RATIO
 
 FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "GIF")  # not all that Pillow knows: some it hands to other programs
+TAKEN = ", ".join((*FORMATS, "DICOM", "PDF"))
 MAX_BODY_BYTES = 64 << 20  # a page of A4 at 600 dpi without compression, 100 MB, is too large; as PNG it is a few
-MAX_PICTURES = 8  # as many as a pair of the documents may have
+MAX_PICTURES = 8  # of one question: as many as a pair of the documents may have
+MAX_FILES = 32  # of one batch, and as many pages
+MAX_PIXELS = 25_000_000  # of one picture: as a whole in memory, several times over while it is decoded (docs/serving.md)
 MAX_PROMPT_CHARACTERS = 8000
+MAX_DRAWING_SECONDS = 9.0  # of one PDF; a page of text takes 0.1
+PDF = b"%PDF-"
+ANIMATED = frozenset(["GIF", "WEBP", "PNG"])
+WHOLE_PNG = frozenset(["1", "L", "LA", "P", "RGB", "RGBA", "I;16"])  # modes that PNG keeps as they are; the others stay TIFF
+DRAWER = Path(__file__).with_name("pdf_process.py")
 
 
-class Problem(Exception):
-    """A request that cannot be answered, as RFC 9457 describes problems: the status, what was found, and what to do about it."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Document:
+    """An uploaded file."""
 
-    def __init__(self, status: int, *, found: str, do: str) -> None:
-        self.status = status
-        self.detail = f"{found}: {do}"
-        super().__init__(status, found)
+    pages: tuple[bytes, ...]
+    """Pictures that ``images.rgb_pixels`` reads."""
+    identifiers: tuple[Identifier, ...] = ()
+    """What in the file, beside its pixels, may say who the patient is."""
+
+
+def read_document(data: bytes, *, most_pages: int = MAX_PICTURES) -> Document:
+    """The pages of a file; a Problem where it is none that is taken, is too large, or has more than ``most_pages``."""
+    if data.startswith(PDF):
+        return Document(pages=_drawn(data, most_pages))
+    require_picture(data)
+    return Document(pages=_apart(data, most_pages), identifiers=tuple(of_picture(data)))
 
 
 def require_picture(data: bytes) -> None:
@@ -33,7 +63,11 @@ def require_picture(data: bytes) -> None:
     A DICOM file may say who the patient is: here it stays in memory for one answer, and is neither stored nor logged.
     """
     width, height = _dicom_size(data) if dicom.is_dicom(data) else _size(data)
-    if width * height > images.MAX_PIXELS:
+    _require_size(width, height)
+
+
+def _require_size(width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
         raise _too_large()
     if max(width, height) > MAX_ASPECT_RATIO * min(width, height):
         found = f"a picture of {width} x {height} pixels"
@@ -43,18 +77,20 @@ def require_picture(data: bytes) -> None:
 def _size(data: bytes) -> tuple[int, int]:
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
+            if picture.format in ANIMATED and getattr(picture, "is_animated", False):
+                raise Problem(422, found=f"a {picture.format} of several frames, of which a model sees one", do="send one frame")
             return picture.size
     except Image.DecompressionBombError as error:
         raise _too_large() from error
     except images.DECODING_ERRORS as error:
-        raise Problem(415, found=f"{len(data)} bytes that are no picture", do=f"send one of {', '.join(FORMATS)}, DICOM") from error
+        raise Problem(415, found=f"{len(data)} bytes that are no picture", do=f"send one of {TAKEN}") from error
 
 
 def _dicom_size(data: bytes) -> tuple[int, int]:
     """Width and height; the reasons name tags and syntaxes, never what they hold."""
     try:
-        found = images.facts(data)
-    except images.UnreadableImage as error:
+        found = dicom.facts(data, MAX_PIXELS)
+    except dicom.DicomError as error:
         raise Problem(415, found=f"a DICOM file without a picture that can be shown: {error}", do="send one that can be decoded") from error
     if found.num_frames > 1:
         raise Problem(422, found=f"a DICOM file of {found.num_frames} frames, of which a model sees one", do="send one frame")
@@ -62,9 +98,102 @@ def _dicom_size(data: bytes) -> tuple[int, int]:
 
 
 def _too_large() -> Problem:
-    return Problem(413, found=f"a picture of more than {images.MAX_PIXELS} pixels", do="send a smaller one")
+    return Problem(413, found=f"a picture of more than {MAX_PIXELS} pixels", do="send a smaller one")
 
 
+# -- files of several pages --------------------------------------------------------------------------------------------
+def _too_many_pages(found: str, most_pages: int) -> Problem:
+    return Problem(422, found=found, do=f"send at most {most_pages} pages at a time")
+
+
+def _apart(data: bytes, most_pages: int) -> tuple[bytes, ...]:
+    """The pages of a TIFF, each as a picture; any other picture as it is."""
+    if dicom.is_dicom(data):
+        return (data,)
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
+            if picture.format != "TIFF" or not _has_another(picture):
+                return (data,)
+            pages: list[bytes] = []
+            for page in ImageSequence.Iterator(picture):
+                if len(pages) == most_pages:  # never counted: a file may have millions of them, or run in a circle
+                    raise _too_many_pages(f"a TIFF of more than {most_pages} pages", most_pages)
+                _require_size(*page.size)
+                pages.append(_written(page))
+            return tuple(pages)
+    except images.DECODING_ERRORS as error:
+        raise Problem(415, found="a TIFF with pages that cannot be decoded", do="send it whole, or its pages as pictures") from error
+
+
+def _has_another(picture: Image.Image) -> bool:
+    try:
+        picture.seek(1)
+    except EOFError:
+        return False
+    picture.seek(0)
+    return True
+
+
+def _written(page: Image.Image) -> bytes:
+    """One page as a file of its own, its pixels and its orientation as they were."""
+    page.load()
+    out, exif = io.BytesIO(), Image.Exif()
+    if orientation := page.getexif().get(ExifTag.Orientation):
+        exif[ExifTag.Orientation] = orientation
+    alone = page.copy()
+    alone.info = {name: value for name, value in page.info.items() if name == "transparency"}
+    if page.mode in WHOLE_PNG:
+        alone.save(out, "PNG", compress_level=1, exif=exif)
+    else:
+        alone.save(out, "TIFF", compression="tiff_adobe_deflate", exif=exif)
+    return out.getvalue()
+
+
+SAID = {
+    "unreadable": (415, "a PDF that cannot be read", "print it to a new PDF, or send its pages as pictures"),
+    "locked": (422, "a PDF that asks for a password", "send it without one"),
+    "empty": (422, "a PDF without pages", "send one that has some"),
+    "odd_page": (422, "a PDF with a page that is a line, or of no size", "send its pages as pictures"),
+    "too_large": (413, "a PDF whose pages are too large as pictures", "send fewer pages at a time"),
+    "slow": (422, f"a PDF that takes more than {MAX_DRAWING_SECONDS:g} s to draw", "send its pages as pictures"),
+}
+"""What became of a PDF -> status, what was found, what to do."""
+
+
+def _drawn(data: bytes, most_pages: int) -> tuple[bytes, ...]:
+    """A PNG of each page, by a process that a hostile file may bring down, hang or fill."""
+    try:
+        ran = subprocess.run(  # noqa: S603 (our own script; the file goes to its standard input)
+            [sys.executable, "-I", str(DRAWER), str(most_pages)], input=data, capture_output=True, timeout=MAX_DRAWING_SECONDS, check=False,
+            env={}, cwd="/",
+        )  # fmt: skip
+    except subprocess.TimeoutExpired as error:
+        raise _no_pages("slow") from error
+    if ran.returncode != 0 or not ran.stdout:
+        raise _no_pages("unreadable")
+    said, *pages = _parts(ran.stdout)
+    told: dict[str, Any] = json.loads(said)
+    if told["kind"] == "too_many_pages":
+        raise _too_many_pages(f"a PDF of {told['num_pages']} pages", most_pages)
+    if told["kind"] != "drawn":
+        raise _no_pages(told["kind"])
+    return tuple(pages)
+
+
+def _no_pages(kind: str) -> Problem:
+    status, found, do = SAID[kind]
+    return Problem(status, found=found, do=do)
+
+
+def _parts(written: bytes) -> Iterator[bytes]:
+    start = 0
+    while start < len(written):
+        (length,) = struct.unpack_from(">I", written, start)
+        start += 4 + length
+        yield written[start - length : start]
+
+
+# -- questions ---------------------------------------------------------------------------------------------------------
 def require_prompt(prompt: str, added_tokens: Collection[str]) -> None:
     """Refuse a question that says nothing, one that is too long, and one that holds the words by which a template steers the model."""
     if not prompt.strip():

@@ -18,7 +18,7 @@ from medvl_lib.retrieved_cases import RETRIEVED_CASES, RetrievedCases
 from medvl_lib.route.data import dataset_steps
 from medvl_lib.route.line import line_steps
 from medvl_lib.route.pointing import serve_anyway
-from medvl_lib.route.similar import served_index
+from medvl_lib.serving.cases import served_index
 from medvl_lib.settings import read_settings
 from medvl_lib.step import run_step
 from medvl_lib.tables import read_table

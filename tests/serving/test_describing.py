@@ -40,12 +40,12 @@ def test_as_many_cases_stand_before_the_question_as_in_the_evaluation(project: P
     """Words beyond what the line trains on were never read before a question: the least similar case goes first."""
     model, cases = project.model("base"), ["Radiograph of a knee, grade 2.", "Radiograph of a knee, grade 3.", "A knee."]
     (tmp_path / "page.png").write_bytes(PAGE)
-    whole = before_it(PAGE, "en", cases, model=model, line=project.line)
+    whole = before_it([PAGE], "en", cases, model=model, line=project.line)
     assert (whole.num_cases, whole.preface) == (3, worded(HEADINGS["en"], cases))
     line = replace(project.line, audit=replace(project.line.audit, max_tokens=whole.num_tokens - 1))
-    assert before_it(PAGE, "en", cases, model=model, line=line).preface == worded(HEADINGS["en"], cases[:2])
+    assert before_it([PAGE], "en", cases, model=model, line=line).preface == worded(HEADINGS["en"], cases[:2])
     none = replace(line, audit=replace(line.audit, max_tokens=1))
-    assert before_it(PAGE, "en", cases, model=model, line=none).preface == ""
+    assert before_it([PAGE], "en", cases, model=model, line=none).preface == ""
     said = [describe(tmp_path / "page.png", "en", model=model, line=one, profile=CPU, cases=cases) for one in (line, none)]
     asked = [before(worded(HEADINGS["en"], cases[:number]), DESCRIBE["en"]) for number in (2, 0)]
     resident = load_resident(model, line, CPU)

@@ -69,6 +69,6 @@ def test_a_server_whose_weights_cannot_be_loaded_is_told_and_does_not_wait_for_e
 def test_a_pair_that_the_server_refuses_is_named(asked: Question):
     first, *_ = asked.groups[0]
     many = replace(first, image_ids=first.image_ids * 9)
-    with pytest.raises(MedVLError, match="the server answered 400") as refused:
+    with pytest.raises(MedVLError, match="the server answered 422") as refused:
         FORMS["http"](replace(asked, groups=[[many]]))
     assert first.pair_id in refused.value.where

@@ -12,12 +12,15 @@ from starlette.datastructures import FormData, UploadFile
 from medvl_lib.evaluation.predictions import Prediction
 from medvl_lib.images import Thumbnail, thumbnail
 from medvl_lib.serving.desk import Desk
+from medvl_lib.serving.endpoints.documents import shown_together
 from medvl_lib.serving.extraction import Span, StatedFact, stated_facts
+from medvl_lib.serving.identifiers import Identifier, of_text
 from medvl_lib.serving.page.samples import Sample
+from medvl_lib.serving.problems import Problem
 from medvl_lib.serving.question import Question
 from medvl_lib.serving.resident import Resident
 from medvl_lib.serving.served import ServedModel
-from medvl_lib.serving.uploads import Problem
+from medvl_lib.serving.uploads import Document
 
 SIDE_PIXELS = 900  # of what was asked about, as the page shows it
 
@@ -29,7 +32,7 @@ class Sent:
     prompt: str
     sample: str
     """Number of an example; empty: none."""
-    pictures: tuple[bytes, ...]
+    document: Document
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +71,8 @@ class Answered:
     question: str
     pictures: tuple[Thumbnail, ...]
     """What the model's processor gets, scaled down."""
+    identifiers: tuple[Identifier, ...]
+    """What in question, document or answers may say who the patient is."""
     said: tuple[Said, ...]
 
 
@@ -79,11 +84,9 @@ def _spans(fact: StatedFact) -> Iterator[tuple[Span, str]]:
 
 
 async def sent(form: FormData) -> Sent:
-    """What a form holds; pictures stay in memory."""
+    """What a form holds; files stay in memory. A Problem where one cannot be read."""
     files = [file for file in form.getlist("image") if isinstance(file, UploadFile) and file.filename]  # an empty field has no name
-    return Sent(
-        prompt=text(form, "prompt"), sample=text(form, "sample"), pictures=tuple([await file.read() for file in files])
-    )  # fmt: skip
+    return Sent(prompt=text(form, "prompt"), sample=text(form, "sample"), document=await shown_together(files))
 
 
 def text(form: FormData, name: str) -> str:
@@ -92,20 +95,20 @@ def text(form: FormData, name: str) -> str:
     return value.replace("\r\n", "\n") if isinstance(value, str) else ""
 
 
-def pictures_of(sent: Sent, samples: Sequence[Sample]) -> tuple[bytes, ...]:
-    """What is asked about; a Problem where nothing was chosen, or two things."""
+def document_of(sent: Sent, samples: Sequence[Sample]) -> Document:
+    """What is asked about; a Problem where two things were chosen."""
     if not sent.sample:
-        return sent.pictures
-    if sent.pictures:
+        return sent.document
+    if sent.document.pages:
         raise Problem(422, found="a file and an example", do="take one of them")
-    if not sent.sample.isdecimal() or int(sent.sample) >= len(samples):
+    if not (sent.sample.isascii() and sent.sample.isdecimal()) or int(sent.sample[:9]) >= len(samples):
         raise Problem(422, found="an example that is not there", do="choose one of the page")
-    return samples[int(sent.sample)].pictures
+    return Document(pages=samples[int(sent.sample)].pictures)
 
 
-def require_some(pictures: Sequence[bytes]) -> None:
+def require_some(document: Document) -> None:
     """Refuse a question about a document without one."""
-    if not pictures:
+    if not document.pages:
         raise Problem(422, found="no document", do="choose a file or an example")
 
 
@@ -123,9 +126,14 @@ def _said(resident: Resident, prediction: Prediction, question: Question) -> Sai
     return Said(speaker=speaker, model=resident.model, prediction=prediction, facts=tuple(stated_facts(prediction.answer)))
 
 
-def shown(pictures: Sequence[bytes]) -> tuple[Thumbnail, ...]:
-    """Pictures as the page shows them; they were decoded before."""
-    return tuple(thumbnail(data, SIDE_PIXELS) for data in pictures)
+def shown(question: Question, document: Document, said: tuple[Said, ...]) -> Answered:
+    """What came of it, with the pages as the page shows them; they were decoded before."""
+    [asked] = question.texts
+    answers = [found for one in said for found in of_text(one.prediction.answer, "answer")]
+    return Answered(
+        question=asked, pictures=tuple(thumbnail(data, SIDE_PIXELS) for data in document.pages), said=said,
+        identifiers=(*document.identifiers, *of_text(asked, "prompt"), *answers),
+    )  # fmt: skip
 
 
 def without_adapter(question: Question) -> Question:

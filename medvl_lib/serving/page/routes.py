@@ -22,19 +22,18 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from medvl_lib.errors import MedVLError
-from medvl_lib.lines import Line
 from medvl_lib.report.html import environment
 from medvl_lib.report.pictures import STYLE
 from medvl_lib.reviews.sheet import COMMENT, CORRECTNESS, HARMFUL, ITEM, RATER
 from medvl_lib.reviews.tables import HARM, SCALE
+from medvl_lib.serving.counter import Now
 from medvl_lib.serving.desk import Desk
 from medvl_lib.serving.page import asking, entry, rating
 from medvl_lib.serving.page.measured import measured
 from medvl_lib.serving.page.samples import samples
+from medvl_lib.serving.problems import Problem
 from medvl_lib.serving.question import Question
-from medvl_lib.serving.served import ServedModel
-from medvl_lib.serving.uploads import FORMATS, MAX_PICTURES, MAX_PROMPT_CHARACTERS, Problem
-from medvl_lib.workspace import Workspace
+from medvl_lib.serving.uploads import MAX_PICTURES, MAX_PROMPT_CHARACTERS, TAKEN
 
 FOLDER = Path(__file__).parent
 HEADERS = {
@@ -54,19 +53,9 @@ Shown = Mapping[str, Any]
 Handler = Callable[[Request], Awaitable[Response]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Page:
-    """What the page shows beside the model."""
-
-    line: Line
-    workspace: Workspace
-
-
-def add_page(app: FastAPI, page: Page | None, desk: Desk, model: Callable[[], ServedModel], api_key: str | None) -> None:
-    """Put the page below ``/page``, and lead there from ``/``; nothing where there is none."""
-    if page is None:
-        return
-    shown = _Rooms(page=page, desk=desk, model=model, api_key=api_key)
+def add_page(app: FastAPI, now: Now, desk: Desk) -> None:
+    """Put the page below ``/page``, and lead there from ``/``."""
+    shown = _Rooms(now=now, desk=desk)
     routes = [
         *(Route(f"/{name}", tab, methods=["GET", "POST"]) for name, tab in shown.tabs.items()),
         Route("/status", shown.status), Route("/login", shown.login, methods=["GET", "POST"]),
@@ -105,10 +94,8 @@ def _templates() -> Environment:
 class _Rooms:
     """What is shown at each address."""
 
-    page: Page
+    now: Now
     desk: Desk
-    model: Callable[[], ServedModel]
-    api_key: str | None
 
     @property
     def tabs(self) -> dict[str, Handler]:
@@ -122,8 +109,8 @@ class _Rooms:
 
         def write() -> str:
             return _templates().get_template(f"{tab}.html.jinja").render(
-                tab=tab, tabs=entry.TABS, model=self.model(), status=self.desk.status, reason=self.desk.reason,
-                has_key=self.api_key is not None, **{"problem": None, **shown},
+                tab=tab, tabs=entry.TABS, model=self.now.counter.model, status=self.desk.status, reason=self.desk.reason,
+                has_key=self.now.counter.api_key is not None, **{"problem": None, **shown},
             )  # fmt: skip
 
         return HTMLResponse(await asyncio.to_thread(write), status, HEADERS)
@@ -152,10 +139,10 @@ class _Rooms:
 
     async def _asking(self, request: Request, tab: str, prompts: list[str]) -> Response:
         """A form, and below it what was answered; ``prompts`` are the tab's own where the form has none."""
-        line = self.page.line
+        line = self.now.counter.line
         offered = await asyncio.to_thread(samples, line.datasets)
         shown: dict[str, Any] = {
-            "samples": offered, "formats": FORMATS, "max_pictures": MAX_PICTURES, "max_characters": MAX_PROMPT_CHARACTERS, "answered": None,
+            "samples": offered, "taken": TAKEN, "max_pictures": MAX_PICTURES, "max_characters": MAX_PROMPT_CHARACTERS, "answered": None,
             "own": line.extraction_request, "prompt": line.extraction_request if tab == "compare" else "", "sample": "",
         }  # fmt: skip
         if request.method != "POST":
@@ -164,37 +151,39 @@ class _Rooms:
             async with request.form(**LIMITS) as form:
                 sent = await asking.sent(form)
             shown.update(prompt=sent.prompt, sample=sent.sample)
-            pictures = asking.pictures_of(sent, offered)
+            document = asking.document_of(sent, offered)
             if tab != "analyze":
-                asking.require_some(pictures)
-            question = Question.of(prompts[0] if prompts else sent.prompt, pictures)
+                asking.require_some(document)
+            question = Question.of(prompts[0] if prompts else sent.prompt, document.pages)
             said = await asking.answered(self.desk, self._questions(tab, question))
         except Problem as problem:
             return await self._render(tab, {**shown, "problem": problem.detail}, problem.status)
-        thumbnails = await asyncio.to_thread(asking.shown, pictures)
-        return await self._render(tab, {**shown, "answered": asking.Answered(question=question.texts[-1], pictures=thumbnails, said=said)})
+        return await self._render(tab, {**shown, "answered": await asyncio.to_thread(asking.shown, question, document, said)})
 
     def _questions(self, tab: str, question: Question) -> list[Question]:
         if tab != "compare":
             return [question]
-        if self.model().adapter is None:
+        if self.now.counter.model.adapter is None:
             raise Problem(
-                409, found=f"{self.model().variant} is served, without an adapter", do="compare what was measured in the benchmark"
+                409,
+                found=f"{self.now.counter.model.variant} is served, without an adapter",
+                do="compare what was measured in the benchmark",
             )
         return [asking.without_adapter(question), question]
 
     # -- the store -----------------------------------------------------------------------------------------------------
     async def benchmark(self, request: Request) -> Response:
         """What was measured of a line."""
+        counter = self.now.counter
         try:
-            found = await asyncio.to_thread(measured, self.page.workspace, request.query_params.get("line", self.page.line.name))
+            found = await asyncio.to_thread(measured, counter.workspace, request.query_params.get("line", counter.line.name))
         except MedVLError as error:
             return await self._render("failed", {"problem": f"{error.found}: {error.do}"}, 503)
         return await self._render("benchmark", {"measured": found})
 
     async def review(self, request: Request) -> Response:
         """The sheets of the line; from there one answer after the other."""
-        workspace, line = self.page.workspace, self.page.line.name
+        workspace, line = self.now.counter.workspace, self.now.counter.line.name
         shown: dict[str, Any] = {"desk": None, "saved": "", "scale": SCALE, "harm": HARM}
         said = dict.fromkeys((SHEET, RATER, ITEM, CORRECTNESS, HARMFUL, COMMENT, "doing"), "")
         try:
@@ -210,7 +199,7 @@ class _Rooms:
 
     def _rated(self, said: Mapping[str, str]) -> Shown:
         """Take what was said of an item, where something was, and go on to the next one, or to the one that was asked for."""
-        workspace, line = self.page.workspace, self.page.line.name
+        workspace, line = self.now.counter.workspace, self.now.counter.line.name
         if said["doing"] != "save":
             return {"desk": rating.seat(workspace, line, said[SHEET], said[RATER], said[ITEM])}
         seat = rating.seat(workspace, line, said[SHEET], said[RATER], said[ITEM])
@@ -223,17 +212,18 @@ class _Rooms:
     # -- the key -------------------------------------------------------------------------------------------------------
     async def login(self, request: Request) -> Response:
         """The form that takes the server's key; who has shown it gets a cookie."""
-        if self.api_key is None:
+        api_key = self.now.counter.api_key
+        if api_key is None:
             return await _home(request)
         if request.method != "POST":
             return await self._render("login", {})
         async with request.form(**LIMITS) as form:
             key = asking.text(form, "key")
-        if not hmac.compare_digest(key.encode(), self.api_key.encode()):
+        if not hmac.compare_digest(key.encode(), api_key.encode()):
             return await self._render("login", {"problem": "not the server's key: ask who runs it"}, 401)
         response = await _home(request)
         response.set_cookie(
-            entry.COOKIE, entry.session(self.api_key, time.time()), max_age=entry.SESSION_SECONDS, path="/", httponly=True,
+            entry.COOKIE, entry.session(api_key, time.time()), max_age=entry.SESSION_SECONDS, path="/", httponly=True,
             samesite="strict", secure=request.url.scheme == "https",
         )  # fmt: skip
         return response

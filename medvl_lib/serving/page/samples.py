@@ -18,7 +18,8 @@ from medvl_lib.images import Thumbnail, UnreadableImage, rgb_pixels, thumbnail
 from medvl_lib.pairs import Draft, Reading
 from medvl_lib.report.blocks import words
 from medvl_lib.sample_data import GENERATORS, write
-from medvl_lib.serving.uploads import Problem, require_picture
+from medvl_lib.serving.problems import Problem
+from medvl_lib.serving.uploads import require_picture
 
 RECORDS = 3  # of each kind: some are broken on purpose
 NUM_SAMPLES, FEWEST = 8, 2  # over all datasets of a line, and of each one

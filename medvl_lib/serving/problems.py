@@ -1,0 +1,101 @@
+"""Problems: what cannot be answered, in the shape that whoever asked can read.
+
+In: a status, what was found, and what to do. Out: a response as RFC 9457 describes it (``application/problem+json``); below ``/v1`` one as
+OpenAI's clients expect it. What was sent is never said back.
+"""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+
+OPENAI_PATHS = "/v1/"
+RETRY_SECONDS = "5"
+RETRIED = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
+"""What passes by itself: a full queue, and weights that are being loaded."""
+
+
+class Problem(Exception):
+    """A request that cannot be answered, as RFC 9457 describes problems: the status, what was found, and what to do about it."""
+
+    def __init__(self, status: int, *, found: str, do: str) -> None:
+        self.status = status
+        self.detail = f"{found}: {do}"
+        super().__init__(status, found)
+
+
+class ProblemDetails(BaseModel):
+    """A refusal, as RFC 9457 describes it."""
+
+    type: str = Field(description="Always about:blank: the status says what kind of problem it is.", examples=["about:blank"])
+    title: str = Field(description="The status in words.", examples=["Unsupported Media Type"])
+    status: int = Field(examples=[415])
+    detail: str = Field(description="What was found, and what to do.", examples=["22 bytes that are no picture: send one of PNG, ..."])
+
+
+class OpenAIError(BaseModel):
+    """What OpenAI's clients read of a refusal."""
+
+    message: str
+    type: str = Field(description="invalid_request_error, authentication_error, rate_limit_error or server_error.")
+    param: str | None
+    code: str | None
+
+
+class OpenAIRefusal(BaseModel):
+    """A refusal, as OpenAI's clients expect it."""
+
+    error: OpenAIError
+
+
+def problem(path: str, status: int, detail: str, headers: Mapping[str, str] | None = None, *, param: str | None = None) -> JSONResponse:
+    """A refusal of a request to this path, perhaps because of one parameter."""
+    said = dict(headers or {})
+    if status in RETRIED:
+        said.setdefault("Retry-After", RETRY_SECONDS)
+    if path.startswith(OPENAI_PATHS):
+        return JSONResponse(openai_error(status, detail, param).model_dump(), status_code=status, headers=said)
+    return JSONResponse(details(status, detail).model_dump(), status_code=status, headers=said, media_type="application/problem+json")
+
+
+def details(status: int, detail: str) -> ProblemDetails:
+    """A refusal as RFC 9457 describes it."""
+    return ProblemDetails(type="about:blank", title=HTTPStatus(status).phrase, status=status, detail=detail)
+
+
+def openai_error(status: int, detail: str, param: str | None = None) -> OpenAIRefusal:
+    """The same refusal in the words of OpenAI's clients."""
+    kinds = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
+    kind = kinds.get(status, "server_error" if status >= 500 else "invalid_request_error")
+    code = "model_not_found" if status == HTTPStatus.NOT_FOUND else None
+    return OpenAIRefusal(error=OpenAIError(message=detail, type=kind, param=param, code=code))
+
+
+def add_problems(app: FastAPI) -> None:
+    """Every refusal of the application in one of the two shapes."""
+
+    @app.exception_handler(Problem)
+    async def refused(request: Request, error: Problem) -> JSONResponse:
+        return problem(request.url.path, error.status, error.detail)
+
+    @app.exception_handler(HTTPException)
+    async def failed(request: Request, error: HTTPException) -> JSONResponse:
+        return problem(request.url.path, error.status_code, str(error.detail), error.headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        errors = error.errors()[:MOST_ERRORS]
+        said = [f"{_place(found['loc'])}: {found['msg']}" for found in errors]
+        return problem(request.url.path, 422, "; ".join(said), param=_place(errors[0]["loc"][1:]) or None)
+
+
+MOST_ERRORS = 8  # a list of a million wrong parts is told by its first ones
+
+
+def _place(parts: tuple[str | int, ...]) -> str:
+    """Where in a request: names that we know and numbers; a key that was sent may say anything."""
+    return ".".join(str(part) if isinstance(part, int) or (part.isidentifier() and len(part) <= 32) else "?" for part in parts)

@@ -6,7 +6,9 @@ desk's to say; what is wrong comes back as a ``Problem``, which the page shows a
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import cast
 
+import fastapi
 from starlette.datastructures import FormData, UploadFile
 
 from medvl_lib.evaluation.predictions import Prediction
@@ -86,7 +88,8 @@ def _spans(fact: StatedFact) -> Iterator[tuple[Span, str]]:
 async def sent(form: FormData) -> Sent:
     """What a form holds; files stay in memory. A Problem where one cannot be read."""
     files = [file for file in form.getlist("image") if isinstance(file, UploadFile) and file.filename]  # an empty field has no name
-    return Sent(prompt=text(form, "prompt"), sample=text(form, "sample"), document=await shown_together(files))
+    document = await shown_together(cast("list[fastapi.UploadFile]", files))
+    return Sent(prompt=text(form, "prompt"), sample=text(form, "sample"), document=document)
 
 
 def text(form: FormData, name: str) -> str:

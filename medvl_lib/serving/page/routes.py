@@ -127,7 +127,7 @@ class _Rooms:
     # -- the model -----------------------------------------------------------------------------------------------------
     async def extract(self, request: Request) -> Response:
         """The line's own question, and the answer taken apart."""
-        return await self._asking(request, "extract", [self.page.line.extraction_request])
+        return await self._asking(request, "extract", [self.now.counter.line.extraction_request])
 
     async def analyze(self, request: Request) -> Response:
         """Any question about a document, or about nothing."""

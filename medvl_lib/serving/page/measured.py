@@ -56,9 +56,11 @@ def _sections(workspace: Workspace, line: str) -> Iterator[Section]:
     decisions = _of_line(workspace, "promotion_decisions", line, "is_current")
     first = decisions[0]["primary_metric"] if decisions else board[0]["metric"]
     rows = _benchmark_rows(workspace, board)
+    as_is = [row for row in board if row["condition"] == "as_is"]
     yield Section(key="verdict", title="Verdict", blocks=tuple(_verdict(decisions)))
     yield from _by_metric(rows, first)
-    yield Section(key="leaderboard", title="Leaderboard", blocks=(_leaderboard(board, first),))
+    yield Section(key="leaderboard", title="Leaderboard", blocks=(_leaderboard("board", [row for row in as_is if row["metric"] == first]),))
+    yield Section(key="folded-board", title="Leaderboard, every metric", blocks=(_leaderboard("whole-board", as_is),))
     if ratings := _of_line(workspace, "expert_ratings", line, "is_current"):
         yield Section(key="ratings", title="Ratings by experts", blocks=(_ratings(ratings),))
 
@@ -85,26 +87,25 @@ def _verdict(decisions: Sequence[Row]) -> Iterator[Block]:
 
 
 def _by_metric(rows: Sequence[BenchmarkRow], first: str) -> Iterator[Section]:
-    """For each metric the three-way table and the picture; the deciding one first."""
+    """For each metric the three-way table and the picture; the deciding one first, the others folded."""
     mine = [row for row in whole(rows) if row.split == "test"]
     for group in by_metric(mine, first):
         row = group[0]
         variants = [one for one in group if one.condition == "as_is" and one.variant in THREE]
         blocks: list[Block] = [compared(variants)] if variants else []
         blocks.extend(interval_figures(group, first))
-        key = f"metric-{row.dataset}-{row.metric}-{row.slice}"
+        key = f"{'metric' if row.metric == first else 'folded'}-{row.dataset}-{row.metric}-{row.slice}"
         yield Section(key=key, title=f"{words(row.metric)}, {where_measured(row)}", blocks=tuple(blocks))
 
 
-def _leaderboard(board: Sequence[Row], first: str) -> Block:
-    ordered = sorted((row for row in board if row["condition"] == "as_is"), key=lambda row: row["metric"] != first)
+def _leaderboard(key: str, rows: Sequence[Row]) -> Block:
     columns = ("dataset", "metric", "slice", "variant", "mean", "from", "to", "pairs", "clusters", "seconds", "memory in 10^6 bytes")
-    return table("board", "Answers to the pictures as they are, best first, with 95 % intervals over patients or documents", columns, (
+    return table(key, "Answers to the pictures as they are, best first, with 95 % intervals over patients or documents", columns, (
         (
             row["dataset"], row["metric"], row["slice"], words(row["variant"]), share(row["mean"]), share(row["ci_low"]),
             share(row["ci_high"]), row["n"], row["num_clusters"], row["p50_seconds_per_answer"],
             NONE if row["memory_mb"] is None else round(row["memory_mb"], 1),
-        ) for row in ordered
+        ) for row in rows
     ))  # fmt: skip
 
 

@@ -167,7 +167,7 @@ class _Rooms:
             raise Problem(
                 409,
                 found=f"{self.now.counter.model.variant} is served, without an adapter",
-                do="compare what was measured in the benchmark",
+                do="look at the benchmark",
             )
         return [asking.without_adapter(question), question]
 

@@ -9,10 +9,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from peft import PeftModel
-from transformers import GenerationConfig
+from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
 
 from medvl_lib.batches import Reader, prompt_batch
 from medvl_lib.chat import Conversation
@@ -34,6 +35,18 @@ class Weights:
     adapter: Path | None
     data_version: str
     """Hash of the weights, the adapter's included."""
+
+
+class Hearer(Protocol):
+    """Who hears one answer while it is written."""
+
+    def begin(self, num_prompt_tokens: int) -> None:
+        """The question is read: so many tokens, without padding."""
+        ...
+
+    def goes_on(self, token: int) -> bool:
+        """The next token, and whether another one is wanted; after the end token, or a no, nothing more is heard."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,18 +79,32 @@ class Speaker:
         batch = self._prompts(conversations)
         output_BT = self._generate(batch, self.evaluation.max_answer_tokens)  # noqa: N806 (shape suffix)
         seconds = (time.perf_counter() - started) / len(conversations)
-        tokenizer = self.loaded.processor.tokenizer
         answers_BT = output_BT[:, batch["input_ids"].shape[1] :]  # noqa: N806
         for row, conversation in enumerate(conversations):
-            ids = answers_BT[row].tolist()
-            is_cut = tokenizer.eos_token_id not in ids
-            length = len(ids) if is_cut else ids.index(tokenizer.eos_token_id) + 1
-            yield Prediction(
-                pair_id=conversation.pair_id, variant=self.variant, condition=self.condition,
-                answer=tokenizer.decode(ids[:length], skip_special_tokens=True),
-                num_prompt_tokens=int(batch["attention_mask"][row].sum()), num_answer_tokens=length, is_cut=is_cut,
-                batch_id=batch_id, batch_size=len(conversations), latency_seconds=seconds,
+            yield self.prediction(
+                conversation, answers_BT[row].tolist(), num_prompt_tokens=int(batch["attention_mask"][row].sum()), batch_id=batch_id,
+                batch_size=len(conversations), seconds=seconds,
             )  # fmt: skip
+
+    def prediction(
+        self, conversation: Conversation, ids: Sequence[int], *, num_prompt_tokens: int, batch_id: int, batch_size: int, seconds: float
+    ) -> Prediction:
+        """What the tokens of an answer say, up to the end token where there is one."""
+        tokenizer = self.loaded.processor.tokenizer
+        is_cut = tokenizer.eos_token_id not in ids
+        length = len(ids) if is_cut else ids.index(tokenizer.eos_token_id) + 1
+        return Prediction(
+            pair_id=conversation.pair_id, variant=self.variant, condition=self.condition,
+            answer=tokenizer.decode(ids[:length], skip_special_tokens=True), num_prompt_tokens=num_prompt_tokens, num_answer_tokens=length,
+            is_cut=is_cut, batch_id=batch_id, batch_size=batch_size, latency_seconds=seconds,
+        )  # fmt: skip
+
+    def tell(self, conversations: Sequence[Conversation], hearers: Sequence[Hearer]) -> None:
+        """Write one batch as ``answer`` does, each row's tokens told to its hearer; it ends when nobody wants more of its own."""
+        batch = self._prompts(conversations)
+        for hearer, num_tokens in zip(hearers, batch["attention_mask"].sum(1).tolist(), strict=True):
+            hearer.begin(num_tokens)
+        self._generate(batch, self.evaluation.max_answer_tokens, hearers=hearers)
 
     def fill(self, conversations: Sequence[Conversation], num_tokens: int) -> None:
         """Read a batch and write exactly ``num_tokens`` tokens to each, whatever they say: what memory is measured with."""
@@ -96,7 +123,9 @@ class Speaker:
         model.set_adapter(self.adapter)
         return nullcontext()
 
-    def _generate(self, batch: Mapping[str, torch.Tensor], max_tokens: int, min_new_tokens: int | None = None) -> torch.Tensor:
+    def _generate(
+        self, batch: Mapping[str, torch.Tensor], max_tokens: int, min_new_tokens: int | None = None, hearers: Sequence[Hearer] = ()
+    ) -> torch.Tensor:
         """Tokens (B, T) of prompt and answer. Nothing is taken from the checkpoint's own generation settings: Qwen2.5-VL ships a
         repetition penalty, which punishes the exact transcription of a unit that stands on every line.
         """
@@ -109,10 +138,27 @@ class Speaker:
         device = self.profile.device
         dtype = DTYPES[self.profile.weights_dtype]
         with self._as_itself(), torch.inference_mode(), nullcontext() if dtype == torch.float32 else torch.autocast(device, dtype):
-            output = model.generate(**{name: tensor.to(device) for name, tensor in batch.items()}, generation_config=greedy)
+            output = model.generate(
+                **{name: tensor.to(device) for name, tensor in batch.items()}, generation_config=greedy,
+                stopping_criteria=StoppingCriteriaList([_Heard(hearers, tokenizer.eos_token_id)] if hearers else []),
+            )  # fmt: skip
         if device == "cuda":
             torch.cuda.synchronize()
         return output
+
+
+class _Heard(StoppingCriteria):
+    """Tells every row's hearer its tokens, and ends the rows of which no more is wanted; the others go on as if they were still there."""
+
+    def __init__(self, hearers: Sequence[Hearer], end_token_id: int) -> None:
+        self._hearers, self._end_token_id = hearers, end_token_id
+        self._is_over = [False] * len(hearers)
+
+    def __call__(self, input_ids: torch.Tensor, scores: object, **_: object) -> torch.Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        for row, token in enumerate(input_ids[:, -1].tolist()):
+            if not self._is_over[row]:
+                self._is_over[row] = not self._hearers[row].goes_on(token) or token == self._end_token_id
+        return torch.tensor(self._is_over, device=input_ids.device)
 
 
 def batches(groups: Iterable[Sequence[Conversation]], size: int) -> Iterator[Sequence[Conversation]]:

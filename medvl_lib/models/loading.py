@@ -357,6 +357,23 @@ def attach(loaded: Loaded, adapters: Mapping[str, Path]) -> Loaded:
     return replace(loaded, model=model)
 
 
+def swap(loaded: Loaded, old: str | None, new: str | None) -> Loaded:
+    """The same weights without the adapter ``old``, and ``new``, which lies on them beside it, in its place; None: no adapter at all."""
+    if not isinstance(loaded.model, PeftModel):
+        return loaded
+    if new is None:
+        return replace(loaded, model=loaded.model.unload())
+    loaded.model.set_adapter(new)  # before the other goes: the library would choose one by itself
+    if old is not None:
+        loaded.model.delete_adapter(old)
+    return loaded
+
+
+def free_bytes(profile: Profile) -> float:
+    """What other weights may take beside those that are loaded."""
+    return float(torch.cuda.mem_get_info()[0]) if profile.device == "cuda" else room_bytes(profile)
+
+
 def whole_modules(model: torch.nn.Module) -> dict[str, ModulesToSaveWrapper]:
     """The modules that adapters have whole beside the base's own, by their names in the base."""
     wrapped = ((name, module) for name, module in model.named_modules() if isinstance(module, ModulesToSaveWrapper))

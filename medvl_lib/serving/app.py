@@ -8,6 +8,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 
 from fastapi import FastAPI
 from starlette.formparsers import MultiPartParser
@@ -16,7 +17,8 @@ from starlette.routing import Route
 from medvl_lib.errors import MedVLError
 from medvl_lib.serving.cases import Cases
 from medvl_lib.serving.counter import Counter, Now
-from medvl_lib.serving.desk import Desk
+from medvl_lib.serving.desk import Coming, Desk
+from medvl_lib.serving.door import Door
 from medvl_lib.serving.endpoints.benchmark import benchmark_router
 from medvl_lib.serving.endpoints.cases import cases_router
 from medvl_lib.serving.endpoints.chat_completions import chat_router
@@ -44,7 +46,7 @@ def make_app(counter: Counter, add_page: Callable[[FastAPI, Now, Desk], None] = 
 
     ``add_page`` is the place for what people look at: it is called last, and may mount whatever asks the same desk.
     """
-    desk, cases, now = Desk(counter.load), Cases(), Now(counter)
+    desk, cases, now = Desk(counter.load, answer_seconds=counter.answer_seconds), Cases(), Now(counter, counter)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None, None]:
@@ -69,6 +71,7 @@ def make_app(counter: Counter, add_page: Callable[[FastAPI, Now, Desk], None] = 
         app.include_router(router)
     routes = [route for router in (app.router, *routers) for route in router.routes]
     paths = frozenset(route.path for route in routes if isinstance(route, Route))
+    app.add_middleware(Door, require_room=desk.require_room)
     app.add_middleware(Guard, api_key=counter.api_key, paths=paths)
     _describe(app)
     add_page(app, now, desk)
@@ -93,7 +96,7 @@ async def _follow_the_pointer(now: Now, desk: Desk) -> None:
     while True:
         await asyncio.sleep(FOLLOW_SECONDS)
         try:
-            newer = await asyncio.to_thread(now.counter.newer)
+            newer = await asyncio.to_thread(now.told.newer)
         except MedVLError as error:  # what was rolled back has its reasons: it does not go on answering
             desk.refuse(error)
             continue
@@ -102,5 +105,5 @@ async def _follow_the_pointer(now: Now, desk: Desk) -> None:
             continue
         desk.refuse(None)
         if newer is not None:
-            now.counter = newer
-            desk.exchange(newer.load)
+            now.told = newer
+            desk.exchange(Coming(load=newer.load, onto=newer.onto, fits=newer.fits, taken=partial(setattr, now, "counter", newer)))

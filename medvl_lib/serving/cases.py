@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +39,14 @@ class NoEncoder(MedVLError):
     """A line without a stage that matches pictures and texts."""
 
 
+class Found(NamedTuple):
+    """What is similar."""
+
+    cases: list[Neighbour]
+    known_groups: frozenset[str]
+    """The patients that the line knows, in whatever split."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResidentEncoder:
     """An encoder that can be asked, and the index that it made; not by two threads at once."""
@@ -48,6 +56,8 @@ class ResidentEncoder:
     loaded: LoadedEncoder
     groups: dict[str, list[str]]
     """Picture -> the patients whose it is, in whatever split, by the conversations that the index was made from."""
+    known_groups: frozenset[str]
+    """All of these patients."""
 
     def vector(self, picture: bytes) -> NDArray[np.float32]:
         """The unit vector (D,) of a picture; raises UnreadableImage."""
@@ -70,8 +80,10 @@ def load_resident_encoder(workspace: Workspace, line: Line, profile: Profile) ->
         )
     index = served_index(workspace, line)
     encoder = ancestor(workspace, index, stage.name, line.name)
+    groups = _groups(workspace, line, index)
     return ResidentEncoder(
-        index=index, encoder=encoder, loaded=load_encoder(encoder.directory, stage.model, profile), groups=_groups(workspace, line, index)
+        index=index, encoder=encoder, loaded=load_encoder(encoder.directory, stage.model, profile), groups=groups,
+        known_groups=frozenset(group for each in groups.values() for group in each),
     )  # fmt: skip
 
 
@@ -129,9 +141,15 @@ class Cases:
 
     async def nearest(
         self, counter: Counter, picture: bytes, count: int, *, language: str | None = None, not_of_groups: Iterable[str] = ()
-    ) -> list[Neighbour]:
+    ) -> Found:
         """The training cases nearest to a picture."""
-        return await self._ask(lambda: self._loaded(counter).nearest(picture, count, language=language, not_of_groups=not_of_groups))
+
+        def asked() -> Found:
+            encoder = self._loaded(counter)
+            cases = encoder.nearest(picture, count, language=language, not_of_groups=not_of_groups)
+            return Found(cases, encoder.known_groups)
+
+        return await self._ask(asked)
 
     def close(self) -> None:
         """Take no more."""

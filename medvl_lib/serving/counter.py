@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from medvl_lib.hardware import Profile
 from medvl_lib.lines import Line
+from medvl_lib.serving.desk import ANSWER_SECONDS
 from medvl_lib.serving.resident import Resident
 from medvl_lib.serving.served import ServedModel
 from medvl_lib.workspace import Workspace
@@ -26,6 +27,12 @@ class Counter:
     load: Callable[[], Resident]
     is_current: Callable[[], bool]
     """Whether the pointer still names ``model``."""
+    onto: Callable[[Resident], Resident | None] = lambda _: None
+    """The model made of another one's weights, where those are the same; see ``desk.Coming``."""
+    fits: Callable[[], bool] = lambda: False
+    """Whether it can be loaded while another one still answers."""
+    answer_seconds: float = ANSWER_SECONDS
+    """From a request to its whole answer, at most."""
     newer: Callable[[], "Counter | None"] = lambda: None
     """What the pointer names since, where it is another model; raises MedVLError where that may not be served."""
     api_key: str | None
@@ -34,6 +41,7 @@ class Counter:
 
 @dataclass(slots=True)
 class Now:
-    """What is served now."""
+    """What is served now, and what is to be."""
 
     counter: Counter
+    told: Counter

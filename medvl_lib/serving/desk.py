@@ -1,16 +1,25 @@
-"""The desk: one thread that loads the model and then answers, one request after the other.
+"""The desk: one thread that loads a model, and then answers what waits, some questions at a time.
 
-In: a function that loads, then questions. Out: answers, or the reason why there are none yet. One thread is the lock: a second request
-waits, and the one behind ``MAX_WAITING`` is sent away. An exchange of the model waits in the same line: what was asked before it is
-answered by the model of before, which is let go before the next one is loaded; whoever comes meanwhile is told to come again. Batching has
-its place here; it is not there yet.
+In: functions that load, then questions. Out: answers, whole or in pieces, or the reason why there are none.
+
+* Whatever waits when the model becomes free is asked together, at most ``MAX_BATCH`` and at most what the profile asks at a time. Nobody is
+  made to wait for others to come. A question that a batch fails at is found by halving: it alone is refused.
+* ``MAX_WAITING`` questions are asked or wait; the next is sent away with the seconds after which what waits now is answered, as measured.
+* Who goes away leaves the line, or is no longer written to; so does who waited for longer than allowed.
+* Another adapter on the same weights takes the place of the one before between two batches. Other weights are loaded beside those that
+  answer where both fit; where they do not, the line is answered to its end (``draining``) and the old weights are let go first.
 """
 
 import asyncio
 import gc
 import logging
-from collections.abc import AsyncIterator, Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 from medvl_lib.errors import MedVLError
@@ -21,35 +30,57 @@ from medvl_lib.serving.resident import Resident
 from medvl_lib.serving.uploads import Problem, require_picture, require_prompt
 
 LOG = logging.getLogger(__name__)
-MAX_WAITING = 32  # requests that are asked or wait; each holds its pictures in memory
-Status = Literal["loading", "ready", "failed"]
+MAX_BATCH = 8  # of more, each waits longer than the others save: docs/log.md of 2026-11-29
+MAX_WAITING = 64  # requests that are asked or wait
+MAX_WAITING_BYTES = 1 << 30  # of their pictures, which lie in memory
+ANSWER_SECONDS = 300.0  # from the whole request to the whole answer, the wait included
+MEASURED_SHARE = 0.2  # of the last batch in what an answer is taken to last
+NOT_READY_SECONDS = 5  # after which to ask again where nobody can say how long it takes
+Status = Literal["loading", "draining", "ready", "failed"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Coming:
+    """A model that is to answer."""
+
+    load: Callable[[], Resident]
+    onto: Callable[[Resident], Resident | None] = lambda _: None
+    """The model made of the weights of another one, which is used up by it; None where those are others."""
+    fits: Callable[[], bool] = lambda: False
+    """Whether it can be loaded while another one still answers."""
+    taken: Callable[[], None] = lambda: None
+    """Called when the one before answers no more."""
 
 
 class Desk:
-    """Where requests are answered."""
+    """Where requests are answered. What begins with an underscore and waits for nothing belongs to whoever holds ``_changed``."""
 
-    def __init__(self, load: Callable[[], Resident]) -> None:
-        self._load = load
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
-        self._loaded: Future[Resident] | None = None
+    def __init__(self, load: Callable[[], Resident], *, answer_seconds: float = ANSWER_SECONDS) -> None:
+        self._answer_seconds = answer_seconds
+        self._changed = threading.Condition()
+        self._line = deque[Slot]()
+        self._pending = set[Slot]()
+        self._coming: Coming | None = Coming(load=load)
+        self._beside: Resident | None = None  # what is coming, loaded while another one answers
+        self._is_beside = False  # whether it is being loaded so
+        self._resident: Resident | None = None
+        self._phase: Status = "loading"
+        self._failure: Exception | None = None
         self._refusal: MedVLError | None = None
-        self._num_waiting = 0  # of the event loop's thread alone
+        self._is_closed = False
+        self._seconds_per_answer = 1.0
+        self._thread = threading.Thread(target=self._work, name="model")
 
+    # -- what is served ------------------------------------------------------------------------------------------------
     def open(self) -> None:
         """Begin to load."""
-        self._loaded = self._thread.submit(self._load)
-        self._loaded.add_done_callback(_say)
+        self._thread.start()
 
-    def exchange(self, load: Callable[[], Resident]) -> None:
-        """Load another model, when what was asked so far is answered; the one of before is let go first."""
-
-        def load_next() -> Resident:
-            gc.collect()  # its modules refer to each other, and two models may not fit
-            return load()
-
-        self._load = load  # or the one of before would hold what it has bound
-        self._loaded = self._thread.submit(load_next)
-        self._loaded.add_done_callback(_say)
+    def exchange(self, coming: Coming) -> None:
+        """Let another model answer as soon as can be; whatever was coming comes no more."""
+        with self._changed:
+            self._coming, self._beside, self._is_beside = coming, None, False
+            self._changed.notify_all()
 
     def refuse(self, error: MedVLError | None) -> None:
         """Answer nothing for this reason, until there is none any more."""
@@ -59,95 +90,353 @@ class Desk:
 
     def close(self) -> None:
         """Take no more; what is being answered is finished."""
-        self._thread.shutdown(wait=True, cancel_futures=True)
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify_all()
+        self._thread.join()
 
     @property
     def status(self) -> Status:
         """Whether it can be asked."""
-        if self._refusal is not None:
-            return "failed"
-        if self._loaded is None or not self._loaded.done():
-            return "loading"
-        return "ready" if self._loaded.exception() is None else "failed"
+        return "failed" if self._refusal is not None else self._phase
 
     @property
     def reason(self) -> str | None:
         """Why it cannot be asked; the log says where, whoever may ask need not know this machine's folders."""
-        if self.status == "loading":
-            return "the weights are being loaded"
         if self._refusal is not None:
             return f"{self._refusal.found}: {self._refusal.do}"
-        return _reason(self._loaded, says_where=False)
+        reasons = {
+            "loading": "the weights are being loaded",
+            "draining": f"other weights are to be loaded: first the {len(self._pending)} requests that wait are answered",
+        }
+        return reasons.get(self._phase) or _reason(self._failure, says_where=False)
+
+    @property
+    def num_pending(self) -> int:
+        """Questions that wait or are being answered."""
+        return len(self._pending)
 
     @property
     def resident(self) -> Resident:
         """The model; a Problem where it is not there."""
-        if self._loaded is None or self.status != "ready":
-            raise Problem(503, found=f"not ready, {self.reason}", do="ask /health, and again when it says ready")
-        return self._loaded.result()
+        resident = self._resident
+        if resident is None or self.status != "ready":
+            raise Problem(
+                503,
+                found=f"not ready, {self.reason}",
+                do="ask /health, and again when it says ready",
+                retry_after_seconds=NOT_READY_SECONDS,
+            )
+        return resident
 
+    def _not_ready(self) -> Problem:
+        do = "ask /health, and again when it says ready"
+        return Problem(503, found=f"not ready, {self.reason}", do=do, retry_after_seconds=NOT_READY_SECONDS)
+
+    # -- who asks ------------------------------------------------------------------------------------------------------
     async def ask(self, question: Question) -> tuple[Resident, Prediction]:
         """Who answers, and an answer, when it is this request's turn; a Problem where question or pictures cannot be read."""
-        async with self.stream(question) as pieces:
+        async with self._take(question, is_streamed=False) as pieces:
             async for _ in pieces:
                 pass
         return pieces.resident, pieces.prediction
 
     def stream(self, question: Question) -> "Pieces":
         """The answer in pieces; a Problem at once where the question cannot be asked, or too many wait."""
+        return self._take(question, is_streamed=True)
+
+    def require_room(self) -> None:
+        """Send away whoever comes while too many wait, or nothing is there that answers: what is asked need not be read for it."""
+        _ = self.resident
+        if len(self._pending) >= MAX_WAITING or sum(slot.num_bytes for slot in tuple(self._pending)) >= MAX_WAITING_BYTES:
+            seconds = math.ceil(len(self._pending) * self._seconds_per_answer)
+            raise Problem(
+                429, found=f"{len(self._pending)} requests that wait already", do=f"ask again in {seconds} seconds",
+                retry_after_seconds=seconds,
+            )  # fmt: skip
+
+    def _take(self, question: Question, *, is_streamed: bool) -> "Pieces":
+        self.require_room()
         resident = self.resident
         for text in question.texts:
             require_prompt(text, resident.speaker.loaded.prompts.added_tokens)
         for data in question.pictures:
             require_picture(data)
-        if self._num_waiting >= MAX_WAITING:
-            raise Problem(503, found=f"{self._num_waiting} requests that wait already", do="ask again later")
-        self._num_waiting += 1
-        said = asyncio.get_running_loop().run_in_executor(self._thread, resident.say, question)
-        return Pieces(resident, said, self._leave)
+        if (num_tokens := resident.num_tokens(question)) > resident.max_tokens:
+            raise Problem(422, found=f"a question of {num_tokens} tokens", do=f"ask in at most {resident.max_tokens}, pictures included")
+        slot = Slot(question, is_streamed=is_streamed)
+        with self._changed:
+            self._pending.add(slot)
+            self._line.append(slot)
+            self._changed.notify_all()
+        return Pieces(slot, self._leave, self._answer_seconds)
 
-    def _leave(self) -> None:
-        self._num_waiting -= 1
+    def _leave(self, slot: "Slot") -> None:
+        """Its place is free: nobody waits there any more."""
+        slot.is_gone = True
+        with self._changed:
+            self._pending.discard(slot)
+            if slot in self._line:
+                self._line.remove(slot)
+                self._changed.notify_all()  # an empty line may be what an exchange waits for
+
+    # -- the model's thread --------------------------------------------------------------------------------------------
+    def _work(self) -> None:
+        while (work := self._next()) is not None:
+            work()
+        for slot in self._line:
+            slot.fail(Problem(503, found="a server that ends", do="ask again later", retry_after_seconds=NOT_READY_SECONDS))
+
+    def _next(self) -> Callable[[], None] | None:
+        """What is to be done next, when there is something; None at the end."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._is_closed or self._can_exchange() or (self._line and self._resident))
+            if self._is_closed:
+                return None
+            if self._can_exchange():
+                return self._exchange
+            return partial(self._answer_batch, self._gathered())
+
+    def _gathered(self) -> list["Slot"]:
+        """Who is asked next, and together; whoever went away without a word is left out."""
+        size, slots = min(MAX_BATCH, self._present().max_batch), list[Slot]()
+        while self._line and len(slots) < size:
+            if slots and self._line[0].question.without_adapter != slots[0].question.without_adapter:
+                break  # one batch has one speaker
+            slot = self._line.popleft()
+            if slot.is_gone:
+                self._pending.discard(slot)
+            else:
+                slots.append(slot)
+        return slots
+
+    def _present(self) -> Resident:
+        if self._resident is None:
+            raise RuntimeError("the desk answers, and no model is there")
+        return self._resident
+
+    def _can_exchange(self) -> bool:
+        if self._coming is None or (self._is_beside and self._beside is None):
+            return False
+        return self._phase != "draining" or not self._line
+
+    def _exchange(self) -> None:
+        """One step towards the model that is coming: at once, or its loading beside the other, or the wait for the end of the line."""
+        with self._changed:
+            coming, resident = self._coming, self._beside
+            is_beside = resident is not None
+        if coming is None:
+            return
+        try:
+            if resident is None and self._resident is not None and self._phase != "draining":
+                resident = coming.onto(self._resident)
+                if resident is None:
+                    self._make_room(coming)
+                    return
+            if resident is None:
+                self._become("loading")
+                self._resident = None
+                coming.taken()
+                gc.collect()  # as below, and two models may not fit
+                resident = coming.load()
+            resident.warm_up()
+        except Exception as error:  # the reason stands in /health until something else is to be served
+            self._settle(coming, None, error)
+        else:
+            self._settle(coming, resident, None)
+        if is_beside:
+            gc.collect()  # the weights of before: its modules refer to each other
+
+    def _make_room(self, coming: Coming) -> None:
+        """Load beside the model that answers, or let the line come to its end."""
+        if not coming.fits():
+            LOG.info("draining: other weights are to be loaded")
+            self._become("draining")
+            return
+        LOG.info("other weights are loaded beside those that answer")
+        with self._changed:
+            self._is_beside = True
+
+        def load() -> None:
+            try:
+                loaded: Resident | Exception = coming.load()
+            except Exception as error:
+                loaded = error
+            with self._changed:
+                if self._coming is not coming:  # the pointer has moved on meanwhile
+                    return
+                if isinstance(loaded, Exception):
+                    self._coming = Coming(load=_raising(loaded), taken=coming.taken)
+                    self._is_beside = False
+                    self._phase = "draining"
+                else:
+                    self._beside = loaded
+                self._changed.notify_all()
+
+        threading.Thread(target=load, name="loading", daemon=True).start()
+
+    def _become(self, phase: Status) -> None:
+        with self._changed:
+            self._phase = phase
+
+    def _settle(self, coming: Coming, resident: Resident | None, failure: Exception | None) -> None:
+        """This one answers from now on, or nobody does."""
+        coming.taken()
+        with self._changed:
+            if self._coming is coming:
+                self._coming, self._beside, self._is_beside = None, None, False
+            self._resident, self._failure = resident, failure
+            self._phase = "ready" if failure is None else "failed"
+            waiting = [] if failure is None else list(self._line)
+            for _ in waiting:
+                self._line.popleft()
+        for slot in waiting:
+            self._fail(slot, self._not_ready())
+        reason = _reason(failure, says_where=True)
+        LOG.log(logging.INFO if reason is None else logging.ERROR, "ready" if reason is None else f"not ready: {reason}")
+
+    def _answer_batch(self, slots: Sequence["Slot"]) -> None:
+        started = time.perf_counter()
+        self._answer(self._present(), slots)
+        seconds = (time.perf_counter() - started) / max(1, len(slots))
+        self._seconds_per_answer += MEASURED_SHARE * (seconds - self._seconds_per_answer)
+        with self._changed:
+            self._pending.difference_update(slots)
+
+    def _answer(self, resident: Resident, slots: Sequence["Slot"]) -> None:
+        """Ask together; where that fails, in halves, until the one that it fails at is alone."""
+        if not slots:
+            return
+        for slot in slots:
+            slot.begin(resident, self._free)
+        try:
+            resident.tell(slots)
+        except Exception as error:  # of whatever kind: whoever asked gets it, and the next batch is asked
+            left = [slot for slot in slots if not slot.is_over and not slot.is_gone]
+            alone = [slot for slot in left if slot.has_heard or len(left) == 1]  # what was told cannot be told again
+            for slot in alone:
+                self._fail(slot, error)
+            left = [slot for slot in left if slot not in alone]
+        else:
+            return
+        for half in (left[: len(left) // 2], left[len(left) // 2 :]):
+            self._answer(resident, half)
+
+    def _fail(self, slot: "Slot", error: Exception) -> None:
+        self._free(slot)
+        slot.fail(error)
+
+    def _free(self, slot: "Slot") -> None:
+        with self._changed:
+            self._pending.discard(slot)
+
+
+def _raising(error: Exception) -> Callable[[], Resident]:
+    def load() -> Resident:
+        raise error
+
+    return load
+
+
+class Slot:
+    """One question at the desk: a ``Listener`` of the model's thread, and news for the task that asked."""
+
+    def __init__(self, question: Question, *, is_streamed: bool) -> None:
+        self.question = question
+        self.num_bytes = sum(map(len, question.pictures))
+        self.is_gone = self.is_over = self.has_heard = False
+        self.resident: Resident | None = None
+        self.news = asyncio.Queue[str | Prediction | Exception]()
+        self._is_streamed, self._loop = is_streamed, asyncio.get_running_loop()
+        self._free: Callable[[Slot], None] = lambda _: None
+
+    def begin(self, resident: Resident, free: Callable[["Slot"], None]) -> None:
+        """This one is about to answer."""
+        self.resident, self._free = resident, free
+
+    def hear(self, piece: str) -> None:
+        """A piece of the answer."""
+        if self._is_streamed:
+            self.has_heard = True
+            self._send(piece)
+
+    def end(self, said: Prediction) -> None:
+        """The whole answer."""
+        self.is_over = True
+        self._free(self)
+        self._send(said)
+
+    def fail(self, error: Exception) -> None:
+        """There will be no answer."""
+        self.is_over = True
+        self._send(error)
+
+    def _send(self, item: str | Prediction | Exception) -> None:
+        try:
+            self._loop.call_soon_threadsafe(self.news.put_nowait, item)
+        except RuntimeError:  # the loop has ended, and with it whoever asked
+            self.is_gone = True
 
 
 class Pieces(AsyncIterator[str]):
     """An answer as it is written; what it was in the end is known when it has ended."""
 
-    def __init__(self, resident: Resident, said: "asyncio.Future[Prediction]", leave: Callable[[], None]) -> None:
-        self.resident = resident
-        self._said, self._leave, self._is_told = said, leave, False
+    def __init__(self, slot: Slot, leave: Callable[[Slot], None], answer_seconds: float) -> None:
+        self._slot, self._leave, self._answer_seconds = slot, leave, answer_seconds
+        self._deadline = asyncio.get_running_loop().time() + answer_seconds
+        self._prediction: Prediction | None = None
 
     async def __aenter__(self) -> "Pieces":
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._leave()
+        self._leave(self._slot)
+
+    def __del__(self) -> None:
+        self._slot.is_gone = True  # of whoever forgot ``async with``
+
+    @property
+    def num_pending(self) -> int:
+        """Questions that wait or are being answered."""
+        return len(self._pending)
+
+    @property
+    def resident(self) -> Resident:
+        """Who answers; raises ValueError before the first piece."""
+        if self._slot.resident is None:
+            raise ValueError("nobody answers yet: take the pieces first")
+        return self._slot.resident
 
     @property
     def prediction(self) -> Prediction:
-        """The whole answer; raises asyncio.InvalidStateError before it has ended."""
-        return self._said.result()
+        """The whole answer; raises ValueError before its last piece."""
+        if self._prediction is None:
+            raise ValueError("the answer has not ended: take all its pieces first")
+        return self._prediction
 
     async def __anext__(self) -> str:
-        if self._is_told:
+        if self._prediction is not None:
             raise StopAsyncIteration
         try:
-            said = await self._said
-        except UnreadableImage as error:
-            raise Problem(415, found="a picture that cannot be decoded to its end", do="send it whole") from error
-        self._is_told = True
-        return said.answer
+            async with asyncio.timeout_at(self._deadline):
+                news = await self._slot.news.get()
+        except TimeoutError as error:
+            self._leave(self._slot)
+            do = "ask for a shorter answer, or when fewer ask"
+            raise Problem(504, found=f"no whole answer within {self._answer_seconds:g} seconds", do=do) from error
+        if isinstance(news, UnreadableImage):
+            raise Problem(415, found="a picture that cannot be decoded to its end", do="send it whole") from news
+        if isinstance(news, Exception):
+            raise news
+        if isinstance(news, Prediction):
+            self._prediction = news
+            raise StopAsyncIteration
+        return news
 
 
-def _reason(loaded: Future[Resident] | None, *, says_where: bool) -> str | None:
-    error = None if loaded is None else loaded.exception()
+def _reason(error: Exception | None, *, says_where: bool) -> str | None:
     if error is None:
         return None
     if not isinstance(error, MedVLError):
         return type(error).__name__
     return f"{error.found} ({error.where}): {error.do}" if says_where else f"{error.found}: {error.do}"
-
-
-def _say(loaded: Future[Resident]) -> None:
-    reason = _reason(loaded, says_where=True)
-    LOG.log(logging.INFO if reason is None else logging.ERROR, "ready" if reason is None else f"not ready: {reason}")

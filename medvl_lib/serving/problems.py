@@ -22,8 +22,9 @@ RETRIED = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
 class Problem(Exception):
     """A request that cannot be answered, as RFC 9457 describes problems: the status, what was found, and what to do about it."""
 
-    def __init__(self, status: int, *, found: str, do: str) -> None:
+    def __init__(self, status: int, *, found: str, do: str, retry_after_seconds: int | None = None) -> None:
         self.status = status
+        self.retry_after_seconds = retry_after_seconds
         self.detail = f"{found}: {do}"
         super().__init__(status, found)
 
@@ -67,6 +68,12 @@ def details(status: int, detail: str) -> ProblemDetails:
     return ProblemDetails(type="about:blank", title=HTTPStatus(status).phrase, status=status, detail=detail)
 
 
+def refusal(path: str, error: Problem) -> JSONResponse:
+    """A problem as it goes out, with the seconds after which to try again where somebody knows them."""
+    seconds = error.retry_after_seconds
+    return problem(path, error.status, error.detail, None if seconds is None else {"Retry-After": str(seconds)})
+
+
 def openai_error(status: int, detail: str, param: str | None = None) -> OpenAIRefusal:
     """The same refusal in the words of OpenAI's clients."""
     kinds = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
@@ -80,7 +87,7 @@ def add_problems(app: FastAPI) -> None:
 
     @app.exception_handler(Problem)
     async def refused(request: Request, error: Problem) -> JSONResponse:
-        return problem(request.url.path, error.status, error.detail)
+        return refusal(request.url.path, error)
 
     @app.exception_handler(HTTPException)
     async def failed(request: Request, error: HTTPException) -> JSONResponse:

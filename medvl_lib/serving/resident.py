@@ -1,28 +1,63 @@
-"""A resident model: loaded once, asked one question at a time, by the very code that the evaluation asks with.
+"""A resident model: loaded once, asked some questions at a time, by the very code that the evaluation asks with.
 
-In: a ``ServedModel``, and pictures as they were uploaded. Out: a ``Prediction``. ``evaluation.answering`` renders, tokenizes and generates;
-here its pictures come from memory instead of the image store. The wire, and who may ask, are ``app``'s.
+In: a ``ServedModel``, and pictures as they were uploaded. Out: ``Prediction`` rows, or pieces of them as they are written.
+``evaluation.answering`` renders, tokenizes and generates; here its pictures come from memory instead of the image store. Which questions
+wait, and which of them are asked together, is ``desk``'s; the wire, and who may ask, are ``app``'s.
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+import io
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
+from PIL import Image
+
+from medvl_lib import dicom, images
+from medvl_lib.chat import Conversation
 from medvl_lib.evaluation.answering import Speaker
 from medvl_lib.evaluation.predictions import Condition, Prediction
 from medvl_lib.hardware import Profile
 from medvl_lib.images import Pictures
 from medvl_lib.lines import Line
-from medvl_lib.models.loading import attach, load
+from medvl_lib.models.loading import Loaded, attach, free_bytes, load, swap
+from medvl_lib.models.weights import held_bytes
+from medvl_lib.prompts import render_opening
 from medvl_lib.serving.question import Question
 from medvl_lib.serving.served import ServedModel
+from medvl_lib.tokenization import ModelReader, open_reader
 
-ADAPTER = "served"  # what the one adapter is called on its weights
+BESIDE_SHARE = 0.8  # of the free memory that a second model's weights may take while the first one still answers
+WARM_UP_SIDE_PIXELS = 56
+UNFINISHED = "\N{REPLACEMENT CHARACTER}"  # what a tokenizer writes for the first bytes of a character
+
+
+class Listener(Protocol):
+    """Who asked, while the answer is written; called by the model's own thread."""
+
+    @property
+    def question(self) -> Question:
+        """What was asked."""
+        ...
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether nobody waits for the answer any more."""
+        ...
+
+    def hear(self, piece: str) -> None:
+        """A piece of the answer; the pieces together are the answer."""
+        ...
+
+    def end(self, said: Prediction) -> None:
+        """The answer, when its own last token is there: others of its batch may still be written."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
 class Uploads:
-    """Pictures of one request, by their SHA-256: the image store's interface, and nothing on disk."""
+    """Pictures of some requests, by their SHA-256: the image store's interface, and nothing on disk."""
 
     by_id: Mapping[str, bytes]
 
@@ -37,33 +72,176 @@ class Resident:
 
     model: ServedModel
     speaker: Speaker
+    reader: ModelReader
+    """Counts tokens, with a tokenizer of its own: another thread asks it while the model's own is in use."""
+    max_tokens: int
+    """Of a question and its answer together: what the line's audit lets through, and so what was trained on and evaluated."""
 
     @property
     def precision(self) -> str:
         """What the weights really are: ``nf4+float32``."""
         return self.speaker.loaded.precision
 
+    @property
+    def max_batch(self) -> int:
+        """The most questions at a time: as many of the longest as the evaluation asks, and so what memory was planned for."""
+        return self.speaker.profile.prediction_batch
+
+    def num_tokens(self, question: Question) -> int:
+        """Tokens of a question, its pictures' included, by the pictures' own words about their size: nothing is decoded."""
+        text = render_opening(self.reader.prompt_format, question.turns)
+        num_tokens = len(self.reader.tokenizer.encode(text, add_special_tokens=False))
+        return num_tokens + sum(self.reader.sizing(*_size(data)).num_tokens - 1 for data in question.pictures)  # each has a place already
+
     def answer(self, request: str, pictures: Sequence[bytes]) -> Prediction:
         """What the model says to a question about these pictures; they must be readable by ``images.rgb_pixels``."""
-        return self.say(Question.of(request, pictures))
-
-    def say(self, question: Question) -> Prediction:
-        """What the model says to a question; its pictures must be readable by ``images.rgb_pixels``."""
-        ids = tuple(hashlib.sha256(data).hexdigest() for data in question.pictures)
-        uploads = Uploads(dict(zip(ids, question.pictures, strict=True)))
-        speaker = replace(self.speaker, adapter=None, variant=self.model.weights_variant) if question.without_adapter else self.speaker
-        [answered] = replace(speaker, images=uploads).answer([question.conversation(ids)], batch_id=0)
+        conversation, uploads = _taken([Question.of(request, pictures)])
+        [answered] = replace(self.speaker, images=uploads).answer(conversation, batch_id=0)
         return answered
 
+    def tell(self, listeners: Sequence[Listener]) -> None:
+        """Answer questions together. Each answer ends at its own limit, is told when it ends, and is no longer written once nobody waits.
 
+        All of them are asked with the adapter, or all without it.
+
+        Its ``latency_seconds`` are its own, from the pictures' bytes to its last token. Raises UnreadableImage for a picture of any of
+        them that cannot be decoded.
+        """
+        conversations, uploads = _taken([listener.question for listener in listeners])
+        speaker = replace(self._who_answers(listeners[0].question), images=uploads)
+        asked = zip(conversations, listeners, strict=True)
+        speaker.tell(conversations, [_Answer(speaker, conversation, listener, len(listeners)) for conversation, listener in asked])
+
+    def _who_answers(self, question: Question) -> Speaker:
+        """What is served, or the weights under its adapter as they are."""
+        return replace(self.speaker, adapter=None, variant=self.model.weights_variant) if question.without_adapter else self.speaker
+
+    def warm_up(self) -> None:
+        """A short answer about an empty page that fills caches and is not kept."""
+        stream = io.BytesIO()
+        Image.new("RGB", (WARM_UP_SIDE_PIXELS, WARM_UP_SIDE_PIXELS), "white").save(stream, "PNG")
+        conversations, uploads = _taken([Question.of("What is this?", [stream.getvalue()])])
+        replace(self.speaker, images=uploads).warm_up(conversations)
+
+
+def _size(data: bytes) -> tuple[int, int]:
+    """Height and width; of a turned picture the other way round, which fills as many tokens."""
+    if dicom.is_dicom(data):
+        found = images.facts(data)
+        return found.height_pixels, found.width_pixels
+    with Image.open(io.BytesIO(data)) as picture:
+        return picture.height, picture.width
+
+
+def _taken(questions: Iterable[Question]) -> tuple[list[Conversation], Uploads]:
+    """Questions as the evaluation has them, and their pictures."""
+    by_id: dict[str, bytes] = {}
+    conversations: list[Conversation] = []
+    for question in questions:
+        ids = tuple(hashlib.sha256(data).hexdigest() for data in question.pictures)
+        by_id.update(zip(ids, question.pictures, strict=True))
+        conversations.append(question.conversation(ids))
+    return conversations, Uploads(by_id)
+
+
+class _Answer:
+    """One answer of a batch while it is written."""
+
+    def __init__(self, speaker: Speaker, conversation: Conversation, listener: Listener, batch_size: int) -> None:
+        wanted, own = listener.question.max_answer_tokens, speaker.evaluation.max_answer_tokens
+        self._speaker, self._conversation, self._listener, self._batch_size = speaker, conversation, listener, batch_size
+        self._limit = own if wanted is None else min(wanted, own)
+        self._ids: list[int] = []
+        self._spelling = Spelling(speaker.loaded.processor.tokenizer)
+        self._num_prompt_tokens = 0
+        self._started = time.perf_counter()
+
+    def begin(self, num_prompt_tokens: int) -> None:
+        """The question is read."""
+        self._num_prompt_tokens = num_prompt_tokens
+
+    def goes_on(self, token: int) -> bool:
+        """Tell the token, and the whole answer with the last one."""
+        if self._listener.is_gone:
+            return False
+        self._ids.append(token)
+        if len(self._ids) < self._limit and token != self._speaker.loaded.processor.tokenizer.eos_token_id:
+            if piece := self._spelling.next(token):
+                self._listener.hear(piece)
+            return True
+        said = self._speaker.prediction(
+            self._conversation, self._ids, num_prompt_tokens=self._num_prompt_tokens, batch_id=0, batch_size=self._batch_size,
+            seconds=time.perf_counter() - self._started,
+        )  # fmt: skip
+        if rest := said.answer[self._spelling.num_characters :]:
+            self._listener.hear(rest)
+        self._listener.end(said)
+        return False
+
+
+class Spelling:
+    """Text of tokens that come one by one: what a tokenizer writes differently once it knows the next one is held back.
+
+    Source: ``decode_token`` of text-generation-inference, server/text_generation_server/models/model.py @ 9d10c5e.
+    """
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+        self._ids: list[int] = []
+        self._start = self._told = 0  # from where it is decoded, so that a blank before a word is seen; up to where it was told
+        self.num_characters = 0
+        """Told so far."""
+
+    def next(self, token: int) -> str:
+        """What one more token adds; empty where a character has just begun."""
+        self._ids.append(token)
+        before, now = self._text(self._ids[self._start : self._told]), self._text(self._ids[self._start :])
+        if len(now) <= len(before) or now.endswith(UNFINISHED):
+            return ""
+        self._start, self._told = self._told, len(self._ids)
+        self.num_characters += len(now) - len(before)
+        return now[len(before) :]
+
+    def _text(self, ids: Sequence[int]) -> str:
+        return self._tokenizer.decode(ids, skip_special_tokens=True)
+
+
+# -- what comes, stays and goes ----------------------------------------------------------------------------------------
 def load_resident(model: ServedModel, line: Line, profile: Profile, images: Pictures | None = None) -> Resident:
     """Load what is served, with its adapter on top where it has one; ``images`` are what conversations name by id, if any are asked."""
-    loaded = load(model.weights.directory, line.model, profile)
-    if model.adapter is not None:
-        loaded = attach(loaded, {ADAPTER: model.adapter.directory})
     as_is: Condition = "as_is"
+    loaded = load(model.weights.directory, line.model, profile)
     speaker = Speaker(
-        variant=model.variant, condition=as_is, loaded=loaded, evaluation=line.evaluation, images=Uploads({}) if images is None else images,
-        profile=profile, adapter=None if model.adapter is None else ADAPTER,
+        variant=model.variant, condition=as_is, loaded=_with_adapter(loaded, model), evaluation=line.evaluation,
+        images=Uploads({}) if images is None else images, profile=profile, adapter=_adapter_name(model),
     )  # fmt: skip
-    return Resident(model=model, speaker=speaker)
+    reader = open_reader(model.weights.directory, Uploads({}), max_pixels=line.model.max_pixels)
+    return Resident(model=model, speaker=speaker, reader=reader, max_tokens=line.audit.max_tokens)
+
+
+def _adapter_name(model: ServedModel) -> str | None:
+    """What an adapter is called on its weights: two of them lie there while one takes the other's place."""
+    return None if model.adapter is None else f"served_{model.adapter.fingerprint}"
+
+
+def _with_adapter(loaded: Loaded, model: ServedModel) -> Loaded:
+    name = _adapter_name(model)
+    return loaded if name is None or model.adapter is None else attach(loaded, {name: model.adapter.directory})
+
+
+def exchange_adapter(resident: Resident, model: ServedModel) -> Resident | None:
+    """The same weights with the adapter of ``model`` in place of theirs, or without any; None where it stands on other weights.
+
+    Between two answers only. What was ``resident`` before cannot be asked any more; where this fails, neither can what it was made of.
+    """
+    if resident.model.weights.directory != model.weights.directory:
+        return None
+    old, new = resident.speaker.adapter, _adapter_name(model)
+    loaded = resident.speaker.loaded if new == old else swap(_with_adapter(resident.speaker.loaded, model), old, new)
+    speaker = replace(resident.speaker, variant=model.variant, loaded=loaded, adapter=new)
+    return replace(resident, model=model, speaker=speaker)
+
+
+def fits_beside(model: ServedModel, profile: Profile) -> bool:
+    """Whether a model's weights fit into what is free now, while another one lies there and answers: by their bytes alone."""
+    return held_bytes(model.weights.directory, profile.weights_dtype) <= BESIDE_SHARE * free_bytes(profile)

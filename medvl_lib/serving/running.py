@@ -20,8 +20,9 @@ from medvl_lib.hardware import Profile
 from medvl_lib.lines import Line
 from medvl_lib.serving.app import make_app
 from medvl_lib.serving.counter import Counter
+from medvl_lib.serving.desk import ANSWER_SECONDS
 from medvl_lib.serving.page.routes import add_page
-from medvl_lib.serving.resident import load_resident
+from medvl_lib.serving.resident import exchange_adapter, fits_beside, load_resident
 from medvl_lib.serving.served import ServedModel, is_current, served_model
 from medvl_lib.workspace import Workspace
 
@@ -42,6 +43,8 @@ class Serving:
     profile: Profile
     workspace: Workspace
     api_key: str | None
+    answer_seconds: float = ANSWER_SECONDS
+    """From a request to its whole answer, the wait included; then the one who asked is told so, and the place is free."""
     compare: Callable[[ServedModel], str] | None = None
     """How what the pointer comes to name was compared; raises MedVLError where it may not be served. None: it is not followed."""
 
@@ -97,6 +100,8 @@ def counter_of(serving: Serving) -> Counter:
     return Counter(
         model=serving.model, compared=serving.compared, line=serving.line, profile=serving.profile, workspace=serving.workspace,
         load=partial(load_resident, serving.model, serving.line, serving.profile),
+        onto=partial(exchange_adapter, model=serving.model), fits=partial(fits_beside, serving.model, serving.profile),
+        answer_seconds=serving.answer_seconds,
         is_current=partial(is_current, serving.workspace, serving.model), newer=partial(_newer, serving), api_key=serving.api_key,
     )  # fmt: skip
 

@@ -10,7 +10,7 @@ import time
 import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import httpx2
 import numpy as np
@@ -19,13 +19,13 @@ from PIL import Image
 
 from medvl_lib.errors import InputRefused, MedVLError
 from medvl_lib.evaluation.answering import Speaker
-from medvl_lib.evaluation.predictions import Prediction
 from medvl_lib.images import ImageStore
 from medvl_lib.models.loading import load
 from medvl_lib.prompts import split_answer
 from medvl_lib.sample_data.custom_reports import dicom
 from medvl_lib.serving import app, desk
 from medvl_lib.serving.app import Counter
+from medvl_lib.serving.resident import Listener, Resident
 from medvl_lib.serving.running import Serving, counter_of
 from medvl_lib.serving.served import ServedModel
 from medvl_lib.serving.uploads import MAX_BODY_BYTES, MAX_PIXELS, MAX_PROMPT_CHARACTERS
@@ -75,6 +75,11 @@ def as_evaluated(project: Project, variant: str) -> dict[str, str]:
         adapter=None if adapter is None else "default",
     )  # fmt: skip
     return {row.pair_id: row.answer for row in speaker.answers([project.conversations])}
+
+
+def changed(resident: Resident, kind: type[Resident]) -> Resident:
+    """The same model, of a kind that does something otherwise."""
+    return kind(**{field.name: getattr(resident, field.name) for field in fields(Resident)})
 
 
 # -- answers -----------------------------------------------------------------------------------------------------------
@@ -259,23 +264,20 @@ def test_whoever_comes_behind_a_full_queue_is_sent_away(counter: Callable[..., C
     def slow():
         resident = told.load()
 
-        class Slow:
-            model = resident.model
-            speaker = resident.speaker
-            precision = resident.precision
-
-            def answer(self, request: str, pictures: Sequence[bytes]) -> Prediction:
+        class Slow(Resident):
+            def tell(self, listeners: Sequence[Listener]) -> None:
                 is_asked.set()
                 may_answer.wait(60)
-                return resident.answer(request, pictures)
+                resident.tell(listeners)
 
-        return Slow()
+        return changed(resident, Slow)
 
     with serving(replace(told, load=slow)) as client, ThreadPoolExecutor(1) as other:
         wait_until(client, "ready")
         first = other.submit(ask, client, PAGE)
         assert is_asked.wait(60)
-        assert refusal(ask(client, PAGE)) == (503, "1 requests that wait already: ask again later")
+        response = ask(client, PAGE)
+        assert refusal(response) == (429, f"1 requests that wait already: ask again in {response.headers['retry-after']} seconds")
         may_answer.set()
         assert first.result().status_code == 200
         assert ask(client, PAGE).status_code == 200
@@ -377,14 +379,11 @@ def test_an_error_that_nobody_foresaw_is_a_500_without_its_words(counter: Callab
     def broken():
         resident = told.load()
 
-        class Broken:
-            speaker = resident.speaker
-            precision = resident.precision
+        class Broken(Resident):
+            def tell(self, listeners: Sequence[Listener]) -> None:
+                raise ValueError(f"cannot read {listeners[0].question.texts}")
 
-            def answer(self, request: str, pictures: object) -> None:
-                raise ValueError(f"cannot read {request}")
-
-        return Broken()
+        return changed(resident, Broken)
 
     with caplog.at_level(logging.INFO), serving(replace(told, load=broken)) as client:
         wait_until(client, "ready")

@@ -1,6 +1,5 @@
 """``/embed`` and ``/similar``: a picture's place in the encoder's space, and the training cases nearest to it."""
 
-from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, File, Form, UploadFile
@@ -16,7 +15,7 @@ from medvl_lib.serving.problems import Problem
 
 MAX_COUNT = 50
 MAX_GROUPS = 32
-Files = Annotated[list[UploadFile], File(description="One picture.", default_factory=list)]
+Picture = Annotated[UploadFile, File(description="One picture, or a document of one page.")]
 Count = Annotated[int, Form(description="How many cases.", ge=1, le=MAX_COUNT)]
 Groups = Annotated[
     list[str],
@@ -52,6 +51,7 @@ class SimilarCases(BaseModel):
 
     cases: list[SimilarCase]
     line: str = Field(examples=["imaging"])
+    not_of_known: list[str] = Field(description="Of the patients that were named in not_of, those that the line knows.")
 
 
 def cases_router(now: Now, cases: Cases) -> APIRouter:
@@ -59,24 +59,33 @@ def cases_router(now: Now, cases: Cases) -> APIRouter:
     router = APIRouter(tags=["similar cases"], responses=refusals(*ANSWERING, 404))
 
     @router.post("/embed")
-    async def embed(image: Files) -> Embedding:
+    async def embed(image: Picture) -> Embedding:
         """The unit vector of a picture, by the encoder that is served."""
         counter = now.counter
         encoder, vector = await cases.vector(counter, await _one(image))
         return Embedding(embedding=vector.tolist(), encoder=encoder.encoder.fingerprint, line=counter.line.name)
 
     @router.post("/similar")
-    async def similar(image: Files, not_of: Groups, count: Count = 5, language: Language = None) -> SimilarCases:
+    async def similar(image: Picture, not_of: Groups, count: Count = 5, language: Language = None) -> SimilarCases:
         """The training cases whose pictures are nearest to this one, never one of the same patient, as far as the patient is known."""
         counter = now.counter
-        found = await cases.nearest(counter, await _one(image), count, language=language, not_of_groups=not_of)
-        return SimilarCases(cases=[_shown(case) for case in found], line=counter.line.name)
+        picture, named = await _one(image), {patient: _groups(patient) for patient in not_of}
+        groups = [group for each in named.values() for group in each]
+        found = await cases.nearest(counter, picture, count, language=language, not_of_groups=groups)
+        known = [patient for patient, each in named.items() if not found.known_groups.isdisjoint(each)]
+        return SimilarCases(cases=[_shown(case) for case in found.cases], line=counter.line.name, not_of_known=known)
 
     return router
 
 
-async def _one(files: Sequence[UploadFile]) -> bytes:
-    shown = await shown_together(files)
+def _groups(patient: str) -> tuple[str, str]:
+    """How a patient, or a document where no patient is known, is called in an index."""
+    dataset, _, name = patient.partition("/")
+    return patient, f"{dataset}/subject:{name}"
+
+
+async def _one(file: UploadFile) -> bytes:
+    shown = await shown_together([file])
     if len(shown.pages) != 1:
         raise Problem(422, found=f"{len(shown.pages)} pictures", do="send one, in the form field image")
     return shown.pages[0]

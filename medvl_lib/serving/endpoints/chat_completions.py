@@ -36,7 +36,10 @@ from medvl_lib.serving.resident import Resident
 from medvl_lib.serving.uploads import MAX_PICTURES, read_document
 
 MAX_MESSAGES = 64
-OPENAI_SEED = 2**63
+STREAMED: dict[str, Any] = {
+    "description": "The completion; with stream: its pieces as server-sent events, the last of them [DONE].",
+    "content": {"text/event-stream": {"schema": {"type": "string"}}},
+}
 
 
 def _as_judged(value: float, told: float) -> float:
@@ -131,7 +134,7 @@ class ChatRequest(Strict):
     frequency_penalty: Greedy | None = Field(default=None, description="0, or left out.")
     presence_penalty: Greedy | None = Field(default=None, description="0, or left out.")
     logprobs: Literal[False] | None = None
-    seed: int | None = Field(default=None, ge=-OPENAI_SEED, lt=OPENAI_SEED, description="Means nothing: nothing is sampled.")
+    seed: int | None = Field(default=None, description="Means nothing: nothing is sampled.")
     user: str | None = Field(default=None, description="Means nothing, and is not logged.")
     store: Literal[False] | None = Field(default=None, description="Nothing is stored.")
 
@@ -207,7 +210,7 @@ def chat_router(now: Now, desk: Desk) -> APIRouter:
         """The one model that is served: its line."""
         return Models(data=[Model(id=now.counter.line.name)])
 
-    @router.post("/chat/completions", response_model=Completion)
+    @router.post("/chat/completions", response_model=Completion, responses={200: STREAMED})
     async def complete(asked: ChatRequest) -> Any:
         """Answer the last turn of a chat, whole or, with ``stream``, as server-sent events."""
         line = now.counter.line.name
@@ -215,10 +218,11 @@ def chat_router(now: Now, desk: Desk) -> APIRouter:
             raise Problem(404, found="a model that is not served here", do=f"ask for {line}, as /v1/models says")
         question, identifiers = await _question(asked)
         if asked.stream:
-            stack = AsyncExitStack()
-            pieces = await stack.enter_async_context(desk.stream(question))
             wants_usage = asked.stream_options is not None and asked.stream_options.include_usage
-            return Events(_events(pieces, line, identifiers, wants_usage=wants_usage), stack)
+            async with AsyncExitStack() as stack:
+                pieces = await stack.enter_async_context(desk.stream(question))
+                first = await anext(pieces, "")  # what cannot be answered has its own status: nothing was sent yet
+                return Events(_events(first, pieces, line, identifiers, wants_usage=wants_usage), stack.pop_all())
         resident, said = await desk.ask(question)
         completion = Completion(
             **_head(resident, line), choices=[Choice(message=Said(content=said.answer), finish_reason=_finish(said))], usage=_usage(said),
@@ -317,14 +321,16 @@ class Events(StreamingResponse):
             await super().__call__(scope, receive, send)
 
 
-async def _events(pieces: Pieces, line: str, identifiers: Sequence[Identifier], *, wants_usage: bool) -> AsyncIterator[str]:
+async def _events(
+    first: str, pieces: Pieces, line: str, identifiers: Sequence[Identifier], *, wants_usage: bool
+) -> AsyncIterator[str]:
     head = {**_head(pieces.resident, line), "object": "chat.completion.chunk"}
 
     def event(delta: dict[str, Any] | None, *, finish: str | None = None, **more: Any) -> str:
         choices = [] if delta is None else [{"index": 0, "delta": delta, "finish_reason": finish, "logprobs": None}]
         return _event({**head, "choices": choices, **more})
 
-    yield event({"role": "assistant", "content": ""})
+    yield event({"role": "assistant", "content": first})
     try:
         async for piece in pieces:
             yield event({"content": piece})

@@ -106,7 +106,7 @@ def documents_router(now: Now, desk: Desk, cases: Cases) -> APIRouter:  # noqa: 
         if with_cases:
             count = counter.line.evaluation.num_retrieved_cases
             near = await cases.nearest(counter, shown.pages[0], count, language=language)
-            found = [case.text for case in near]
+            found = [case.text for case in near.cases]
         fitting = await asyncio.to_thread(before_it, shown.pages, language, found, model=counter.model, line=counter.line)
         request = before(fitting.preface, DESCRIBE[language])
         resident, said = await desk.ask(Question.of(request, shown.pages))

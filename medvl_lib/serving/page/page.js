@@ -101,7 +101,7 @@ function watch(inside) {
 /** Ask what is served until it can be asked. */
 async function wait() {
   const standing = document.getElementById("standing");
-  if (standing?.dataset.status !== "loading") return;
+  if (!["loading", "draining"].includes(standing?.dataset.status)) return;
   try {
     const page = new DOMParser().parseFromString(await (await fetch("/page/status")).text(), "text/html");
     const now = page.getElementById("standing");

@@ -104,7 +104,7 @@ class _Rooms:
             "extract": self.extract, "analyze": self.analyze, "compare": self.compare, "benchmark": self.benchmark, "review": self.review,
         }  # fmt: skip
 
-    async def _render(self, tab: str, shown: Shown, status: int = 200) -> Response:
+    async def _render(self, tab: str, shown: Shown, status: int = 200, retry_after_seconds: int | None = None) -> Response:
         """A whole page; what takes time to write is written beside the event loop."""
 
         def write() -> str:
@@ -113,7 +113,8 @@ class _Rooms:
                 has_key=self.now.counter.api_key is not None, **{"problem": None, **shown},
             )  # fmt: skip
 
-        return HTMLResponse(await asyncio.to_thread(write), status, HEADERS)
+        waiting = {} if retry_after_seconds is None else {"Retry-After": str(retry_after_seconds)}
+        return HTMLResponse(await asyncio.to_thread(write), status, {**HEADERS, **waiting})
 
     async def failed(self, request: Request, error: Exception) -> Response:
         """What the wire refused: an address that is not there, or a form that is too large."""
@@ -157,7 +158,7 @@ class _Rooms:
             question = Question.of(prompts[0] if prompts else sent.prompt, document.pages)
             said = await asking.answered(self.desk, self._questions(tab, question))
         except Problem as problem:
-            return await self._render(tab, {**shown, "problem": problem.detail}, problem.status)
+            return await self._render(tab, {**shown, "problem": problem.detail}, problem.status, problem.retry_after_seconds)
         return await self._render(tab, {**shown, "answered": await asyncio.to_thread(asking.shown, question, document, said)})
 
     def _questions(self, tab: str, question: Question) -> list[Question]:

@@ -1,0 +1,73 @@
+"""Files that a client may send, made in memory: PDFs and TIFFs of some pages."""
+
+import io
+from collections.abc import Sequence
+
+from PIL import Image
+
+
+def page(colour: tuple[int, int, int], size: tuple[int, int] = (200, 280)) -> Image.Image:
+    """A picture of one colour."""
+    return Image.new("RGB", size, colour)
+
+
+def pdf(pages: Sequence[Image.Image]) -> bytes:
+    """A PDF with a picture on each page."""
+    out = io.BytesIO()
+    first, *others = [one.copy() for one in pages]
+    first.save(out, "PDF", save_all=True, append_images=others, resolution=72)
+    return out.getvalue()
+
+
+def tiff(pages: Sequence[Image.Image], **more: object) -> bytes:
+    """A TIFF of these pages."""
+    out = io.BytesIO()
+    first, *others = [one.copy() for one in pages]
+    first.save(out, "TIFF", save_all=True, append_images=others, **more)
+    return out.getvalue()
+
+
+def objects(*bodies: bytes, trailer: bytes = b"") -> bytes:
+    """A PDF of these objects, numbered from 1; the first is the catalogue."""
+    out, places = bytearray(b"%PDF-1.7\n"), []
+    for number, body in enumerate(bodies, start=1):
+        places.append(len(out))
+        out += b"%d 0 obj\n" % number + body + b"\nendobj\n"
+    start = len(out)
+    out += b"xref\n0 %d\n0000000000 65535 f \n" % (len(bodies) + 1)
+    out += b"".join(b"%010d 00000 n \n" % place for place in places)
+    out += b"trailer\n<< /Size %d /Root 1 0 R %s >>\nstartxref\n%d\n%%%%EOF\n" % (len(bodies) + 1, trailer, start)
+    return bytes(out)
+
+
+def stream(data: bytes, entries: bytes = b"") -> bytes:
+    """A stream object."""
+    return b"<< /Length %d %s >>\nstream\n" % (len(data), entries) + data + b"\nendstream"
+
+
+def pdf_of_text(text: str, size: tuple[int, int], *, user_password: str | None = None) -> bytes:
+    """A PDF of one page with a line of print, perhaps one that asks for a password."""
+    content = stream(f"BT /F 24 Tf 72 100 Td ({text}) Tj ET".encode())
+    trailer = b""
+    bodies = [
+        b"<< /Type /Catalog /Pages 2 0 R >>", b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
+        b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 %d %d] /Contents 4 0 R /Resources << /Font << /F 5 0 R >> >> >>" % size,
+        content, b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>",
+    ]  # fmt: skip
+    if user_password is not None:  # keys of a password that nobody here knows
+        bodies.append(b"<< /Filter /Standard /V 1 /R 2 /P -4 /O <" + b"11" * 32 + b"> /U <" + b"22" * 32 + b"> >>")
+        trailer = b"/Encrypt 6 0 R /ID [<00112233445566778899aabbccddeeff> <00112233445566778899aabbccddeeff>]"
+    return objects(*bodies, trailer=trailer)
+
+
+def form_pdf(value: str) -> bytes:
+    """A PDF with one form field, filled in."""
+    return objects(
+        b"<< /Type /Catalog /Pages 2 0 R /AcroForm << /Fields [4 0 R] /NeedAppearances true /DR << /Font << /Helv 5 0 R >> >>"
+        b" /DA (/Helv 24 Tf 0 g) >> >>",
+        b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
+        b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 400 200] /Annots [4 0 R] /Resources << >> >>",
+        b"<< /Type /Annot /Subtype /Widget /FT /Tx /T (medicine) /Rect [20 80 380 120] /DA (/Helv 24 Tf 0 g) /F 4 /P 3 0 R"
+        b" /V (%s) >>" % value.encode(),
+        b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>",
+    )  # fmt: skip

@@ -1,0 +1,151 @@
+"""Five hundred hostile requests to a server process. If this passed wrongly, one upload could take a ward's server down, fill its memory or its
+disk, or read its files.
+"""
+
+import os
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.client import HTTPException, HTTPResponse
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.serving.conftest import PAGE, Project, wait_until
+from tests.serving.hostile import KINDS, Hostile, cases, chat, encoded, upload
+from tests.serving.test_app import ask
+from tests.serving.test_server import server, write_nothing
+
+pytestmark = pytest.mark.slow
+
+SEED = 10
+MAX_SECONDS = 10.0
+MAX_BYTES = 300_000_000  # above what the server holds when it idles
+SAMPLE_SECONDS = 0.02
+
+
+def sent(address: tuple[str, int], case: Hostile) -> tuple[int, float]:
+    """The status that a request got, and after how many seconds; written to the socket as it is, which no honest client would do."""
+    headers = {"host": f"{address[0]}:{address[1]}", "content-length": str(len(case.body)), **case.headers, "connection": "close"}
+    head = "".join([f"{case.method} {case.path} HTTP/1.1\r\n", *(f"{name}: {value}\r\n" for name, value in headers.items()), "\r\n"])
+    started = time.monotonic()
+    with socket.create_connection(address, timeout=MAX_SECONDS) as connection:
+        try:
+            connection.sendall(head.encode("utf-8", "surrogatepass") + case.body)
+        except (ConnectionResetError, BrokenPipeError):
+            pass  # it has seen enough: what it said before stands in the buffer
+        response = HTTPResponse(connection)
+        response.begin()
+        response.read()
+        return response.status, time.monotonic() - started
+
+
+@contextmanager
+def watched(process: psutil.Process) -> Iterator[list[int]]:
+    """The most memory, in bytes, that a process and its children took meanwhile."""
+    most, is_over = [0], threading.Event()
+
+    def watch() -> None:
+        while not is_over.wait(SAMPLE_SECONDS):
+            most[0] = max(most[0], held(process))
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield most
+    finally:
+        is_over.set()
+        thread.join()
+
+
+def held(process: psutil.Process) -> int:
+    total = process.memory_info().rss
+    for child in process.children(recursive=True):
+        try:
+            total += child.memory_info().rss
+        except psutil.NoSuchProcess:
+            continue
+    return total
+
+
+def listing(root: Path) -> set[str]:
+    return {str(path.relative_to(root)) for path in root.rglob("*")}
+
+
+def test_there_are_five_hundred_and_no_two_alike():
+    found = list(cases(SEED))
+    assert len(found) >= 500
+    assert len({(case.method, case.path, case.body, *sorted(case.headers.items())) for case in found}) >= 500
+    assert all(200 <= status < 500 for case in found for status in case.allowed)
+    assert sum(len(case.allowed) < 4 for case in found) > 250  # most are said exactly
+    assert {kind.__name__ for kind in KINDS} >= {"random_bytes", "damaged", "bombs", "polyglots", "names", "chats"}
+
+
+def test_none_of_them_takes_the_server_down(project: Project, tmp_path: Path, record_property):
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    before = {root: listing(root) for root in (project.workspace.root, Path.cwd())}
+    with server(project, TMPDIR=str(temporary), OMP_NUM_THREADS="2") as (client, _, process):
+        wait_until(client, "ready")
+        own = psutil.Process(process.pid)
+        address = (client.base_url.host, client.base_url.port or 80)
+        for _ in range(3):  # what is loaded with the first answer
+            wanted = ask(client, PAGE).json()["text"]
+            sent(address, chat("warm", {"model": "documents", "messages": [{"role": "user", "content": "What?"}]}, (200,)))
+            sent(address, upload("warm", encoded((1000, 1000), "PNG"), (200,)))
+        write_nothing(process)
+        idle, wrong, slowest, statuses, worst = held(own), [], ("", 0.0), Counter[int](), ("", 0)
+        for case in cases(SEED):
+            with watched(own) as most:
+                try:
+                    status, seconds = sent(address, case)
+                except (TimeoutError, HTTPException, OSError) as error:
+                    wrong.append(f"{case.name}: {type(error).__name__}")
+                    continue
+            statuses[status] += 1
+            slowest, worst = (
+                max(slowest, (case.name, seconds), key=lambda one: one[1]),
+                max(worst, (case.name, most[0]), key=lambda one: one[1]),
+            )
+            if status not in case.allowed or seconds > MAX_SECONDS:
+                wrong.append(f"{case.name}: {status} after {seconds:.1f} s, {case.allowed} allowed")
+            if most[0] - idle > MAX_BYTES:
+                wrong.append(f"{case.name}: {(most[0] - idle) / 1e6:.0f} MB above idle")
+        assert ask(client, PAGE).json()["text"] == wanted  # and it answers as before
+        record_property("statuses", dict(statuses))
+        print(f"{dict(statuses)}; slowest {slowest[1]:.1f} s ({slowest[0]}); most {(worst[1] - idle) / 1e6:.0f} MB ({worst[0]})")
+    assert not wrong, "\n".join(wrong)
+    assert not [status for status in statuses if status >= 500]
+    assert not listing(temporary)
+    assert {root: listing(root) for root in before} == before
+    assert process.stderr is not None
+    log = process.stderr.read()
+    assert "Traceback" not in log
+    assert not [name for name in ("passwd", "alert(1)", "evil.example", "What?") if name in log]
+
+
+def test_who_falls_silent_is_sent_away(project: Project):
+    with server(project) as (client, _, __):
+        wait_until(client, "ready")
+        address = (client.base_url.host, client.base_url.port or 80)
+        started = time.monotonic()
+        with socket.create_connection(address, timeout=MAX_SECONDS) as connection:
+            connection.sendall(
+                f"POST /analyze HTTP/1.1\r\nhost: {address[0]}\r\ncontent-type: multipart/form-data; boundary=b\r\ncontent-length: 999\r\n\r\n--b".encode()
+            )
+            response = HTTPResponse(connection)
+            response.begin()
+            assert response.status == 408
+        assert 5 < time.monotonic() - started < MAX_SECONDS
+        assert ask(client, PAGE).status_code == 200
+
+
+def test_a_websocket_gets_past_no_guard(project: Project):
+    with server(project) as (client, _, __):
+        headers = {"connection": "upgrade", "upgrade": "websocket", "sec-websocket-key": "eA==", "sec-websocket-version": "13"}
+        assert client.get("/health", headers=headers).status_code in (200, 400, 403, 426, 503)
+        assert os.getpid()  # the process of the test goes on

@@ -7,6 +7,7 @@ import io
 import re
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -126,6 +127,20 @@ def test_both_sides_of_a_comparison_are_the_same_weights_with_and_without_the_ad
         refused = post(client, "compare", PAGE, prompt=question)
     assert bare != adapted
     assert (refused.status_code, told(refused)) == (409, "Not done. nf4 is served, without an adapter: look at the benchmark")
+
+
+def test_questions_with_and_without_the_adapter_that_wait_together_get_their_own_answers(site: httpx2.Client):
+    question = "List every term with its value and unit."
+
+    def answers(tab: str) -> list[str]:
+        return answers_on(post(site, tab, PAGE, prompt=question))
+
+    alone = {tab: answers(tab) for tab in ("compare", "analyze")}
+    assert alone["compare"][1:] == alone["analyze"]
+    assert alone["compare"][0] != alone["analyze"][0]
+    with ThreadPoolExecutor(8) as pool:
+        tabs = ["compare", "analyze"] * 4
+        assert list(pool.map(answers, tabs)) == [alone[tab] for tab in tabs]
 
 
 @pytest.mark.parametrize(

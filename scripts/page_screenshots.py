@@ -1,7 +1,7 @@
 """Take the pictures of docs/images from a server that runs on a demo's data: ``python scripts/page_screenshots.py http://127.0.0.1:8000``.
 
-In: the address of ``medvl serve documents`` after ``make demo`` and ``medvl reviews sheet documents``, and the system's Chromium. Out: small
-PNGs of every tab, which show invented documents alone. Nothing is rated.
+In: the address of ``medvl serve documents`` after ``make demo`` and ``medvl reviews sheet documents``, and the system's Chromium. Out:
+small pictures of every tab, which show invented documents alone. Nothing is rated.
 """
 
 import io

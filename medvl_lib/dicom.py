@@ -15,9 +15,9 @@ Messages name tags, never what they hold.
 import io
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -26,6 +26,9 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from pydicom import Dataset
 
+STRIP_PIXELS = 1 << 18  # of what is turned into brightness at once: 2 MB as 64-bit numbers
+Shares = Callable[[NDArray[Any]], NDArray[Any]]
+"""Some rows of stored values -> their brightness, or colours, from 0 to 1."""
 PREAMBLE_BYTES, MARK = 128, b"DICM"
 BARE = (b"\x02\x00", b"\x08\x00")  # how a file without a preamble begins: group 0002 or 0008, little-endian; no picture format does
 
@@ -178,12 +181,12 @@ def _shown(dataset: "Dataset", max_pixels: int) -> NDArray[np.uint8]:
     photometric = str(dataset.get("PhotometricInterpretation"))
     try:
         if photometric in {"MONOCHROME1", "MONOCHROME2"}:
-            return _as_bytes(_gray(dataset, stored, is_inverted=photometric == "MONOCHROME1"))
+            return _in_strips(stored, _gray(dataset, stored, is_inverted=photometric == "MONOCHROME1"))
         if photometric == "PALETTE COLOR":
-            stored = _pydicom().pixels.apply_color_lut(stored, dataset)[..., :3]
-            return _as_bytes(stored / np.iinfo(stored.dtype).max)
+            return _in_strips(stored, lambda strip: _from_palette(dataset, strip))
         if stored.ndim == 3 and (photometric == "RGB" or photometric.startswith("YBR_")):
-            return _as_bytes(stored / (2 ** _whole(dataset, "BitsStored", 8) - 1))
+            most = 2 ** _whole(dataset, "BitsStored", 8) - 1
+            return _in_strips(stored, lambda strip: strip / most)
     except DicomError:
         raise
     except Exception as error:
@@ -205,23 +208,47 @@ def _first_frame(dataset: "Dataset") -> NDArray[Any]:
         raise DicomError(f"pixel data that cannot be decoded ({name}, {type(error).__name__})") from None
 
 
+def _in_strips(stored: NDArray[Any], shares: Shares) -> NDArray[np.uint8]:
+    """Stored values -> (H, W, 3), some rows at a time: as 64-bit numbers a large picture would be held eight times over."""
+    pixels = np.empty((*stored.shape[:2], 3), dtype=np.uint8)
+    for rows in _rows(stored):
+        pixels[rows] = _as_bytes(shares(stored[rows]))
+    return pixels
+
+
+def _rows(stored: NDArray[Any]) -> Iterator[slice]:
+    height = max(1, STRIP_PIXELS // stored.shape[1])
+    return (slice(top, top + height) for top in range(0, stored.shape[0], height))
+
+
+def _from_palette(dataset: "Dataset", strip: NDArray[Any]) -> NDArray[Any]:
+    looked_up = _pydicom().pixels.apply_color_lut(strip, dataset)[..., :3]
+    return looked_up / np.iinfo(looked_up.dtype).max
+
+
 def _as_bytes(shares: NDArray[Any]) -> NDArray[np.uint8]:
     """Brightness from 0 to 1 -> (H, W, 3) of uint8."""
     shown = np.rint(np.clip(shares, 0.0, 1.0) * 255.0).astype(np.uint8)
     return np.repeat(shown[:, :, None], 3, axis=2) if shown.ndim == 2 else np.ascontiguousarray(shown)
 
 
-def _gray(dataset: "Dataset", stored: NDArray[Any], *, is_inverted: bool) -> NDArray[np.float64]:
-    """Stored values of one channel -> brightness from 0 to 1."""
-    values = _rescaled(_nearest(dataset, "PixelValueTransformationSequence"), stored)
-    voi = _nearest(dataset, "FrameVOILUTSequence")
+def _gray(dataset: "Dataset", stored: NDArray[Any], *, is_inverted: bool) -> Shares:
+    """How stored values of one channel become brightness from 0 to 1."""
+    transformation, voi = _nearest(dataset, "PixelValueTransformationSequence"), _nearest(dataset, "FrameVOILUTSequence")
     if lookups := voi.get("VOILUTSequence"):
-        shown = _looked_up(lookups[0], values, is_share=True)
+        shown = partial(_looked_up, lookups[0], is_share=True)
     elif voi.get("WindowCenter") is not None and voi.get("WindowWidth") is not None:
-        shown = windowed(values, _first(voi.WindowCenter), _first(voi.WindowWidth), str(voi.get("VOILUTFunction") or "LINEAR"))
+        center, width, function = _first(voi.WindowCenter), _first(voi.WindowWidth), str(voi.get("VOILUTFunction") or "LINEAR")
+        shown = partial(windowed, center=center, width=width, function=function)
     else:
-        shown = _stretched(values, ~_is_padding(dataset, stored))
-    return 1.0 - shown if is_inverted else shown
+        low, high = _range(dataset, stored, transformation)
+        shown = partial(_stretched, low=low, high=high)
+
+    def shares(strip: NDArray[Any]) -> NDArray[np.float64]:
+        brightness = shown(_rescaled(transformation, strip))
+        return 1.0 - brightness if is_inverted else brightness
+
+    return shares
 
 
 def _nearest(dataset: Any, macro: str) -> "Dataset":
@@ -287,10 +314,21 @@ def _paddings(dataset: "Dataset") -> Iterator[float]:
             yield float(value)
 
 
-def _stretched(values: NDArray[np.float64], counted: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """From the darkest to the brightest value that counts; black where nothing can be told apart."""
-    kept = values[counted] if counted.any() else values
-    low, high = float(kept.min()), float(kept.max())
+def _range(dataset: "Dataset", stored: NDArray[Any], transformation: "Dataset") -> tuple[float, float]:
+    """The darkest and the brightest value that is no padding; of all values, where every one is."""
+    bounds: list[tuple[float, float]] = []
+    of_padding: list[tuple[float, float]] = []
+    for strip in (stored[rows] for rows in _rows(stored)):
+        values, is_padding = _rescaled(transformation, strip), _is_padding(dataset, strip)
+        for kept, into in ((values[~is_padding], bounds), (values[is_padding], of_padding)):
+            if kept.size:
+                into.append((float(kept.min()), float(kept.max())))
+    low, high = np.min([low for low, _ in bounds or of_padding]), np.max([high for _, high in bounds or of_padding])
     if not np.isfinite(high - low):
         raise DicomError("gray values that are infinite or no numbers")
+    return float(low), float(high)
+
+
+def _stretched(values: NDArray[np.float64], low: float, high: float) -> NDArray[np.float64]:
+    """From the darkest to the brightest value that counts; black where nothing can be told apart."""
     return np.zeros_like(values) if high <= low else np.clip((values - low) / (high - low), 0.0, 1.0)

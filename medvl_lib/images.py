@@ -8,6 +8,7 @@ import base64
 import hashlib
 import io
 import struct
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -26,6 +27,7 @@ REVISION = 2  # DICOM files are pictures, too
 # All of these are Pillow's words for damaged bytes: RuntimeError is AVIF's, struct.error that of an EXIF block.
 DECODING_ERRORS = (OSError, ValueError, SyntaxError, EOFError, TypeError, RuntimeError, struct.error)
 MAX_PIXELS = 100_000_000  # a 10,000 x 10,000 picture: larger ones are decompression bombs, not radiographs
+STRIP_PIXELS = 1 << 18  # of what is turned into colours at once: 2 MB as 64-bit gray
 JPEG_QUALITY = 85  # of a picture that a page shows
 UPRIGHT = {  # what undoes each EXIF orientation; Pillow's exif_transpose also rewrites all other tags, and fails on odd ones
     2: Transpose.FLIP_LEFT_RIGHT, 3: Transpose.ROTATE_180, 4: Transpose.FLIP_TOP_BOTTOM, 5: Transpose.TRANSPOSE,
@@ -134,21 +136,45 @@ def _rgb(image: Image.Image) -> NDArray[np.uint8]:
     except DECODING_ERRORS as error:
         raise UnreadableImage(f"{image.format} of {image.width} x {image.height} pixels cannot be decoded: {error}") from error
     upright = image.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else image
-    if upright.mode.startswith("I") or upright.mode == "F":
-        return _from_deep_gray(np.asarray(upright, dtype=np.float64))
-    if upright.mode in {"RGBA", "LA", "PA"} or "transparency" in upright.info:
-        layer = upright.convert("RGBA")
-        upright = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
-    return np.asarray(upright.convert("RGB"), dtype=np.uint8)
+    shown = _from_deep_gray(upright) if upright.mode.startswith("I") or upright.mode == "F" else _from_colours
+    pixels = np.empty((upright.height, upright.width, 3), dtype=np.uint8)
+    for rows, strip in _strips(upright):
+        pixels[rows] = shown(strip)
+    return pixels
 
 
-def _from_deep_gray(values: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """More than 8 bits of gray, scaled from the darkest to the brightest value found."""
-    low, high = float(values.min()), float(values.max())
+def _strips(image: Image.Image) -> Iterator[tuple[slice, Image.Image]]:
+    """A picture in strips: each colour becomes another one by itself, and a large picture is never held three times over."""
+    height = max(1, STRIP_PIXELS // image.width)
+    for top in range(0, image.height, height):
+        rows = slice(top, min(top + height, image.height))
+        yield rows, image.crop((0, rows.start, image.width, rows.stop))
+
+
+def _from_colours(strip: Image.Image) -> NDArray[np.uint8]:
+    if strip.mode in {"RGBA", "LA", "PA"} or "transparency" in strip.info:
+        layer = strip.convert("RGBA")
+        strip = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
+    return np.asarray(strip.convert("RGB"), dtype=np.uint8)
+
+
+def _from_deep_gray(image: Image.Image) -> Callable[[Image.Image], NDArray[np.uint8]]:
+    """More than 8 bits of gray, scaled from the darkest to the brightest value found in the whole picture."""
+    bounds = [(float(values.min()), float(values.max())) for values in (_gray(strip) for _, strip in _strips(image))]
+    low, high = float(np.min([low for low, _ in bounds])), float(np.max([high for _, high in bounds]))
     if not np.isfinite(high - low):
         raise UnreadableImage("gray values that are infinite or no numbers")
-    scaled = np.zeros_like(values) if high <= low else (values - low) * (255.0 / (high - low))
-    return np.repeat(np.rint(scaled).astype(np.uint8)[:, :, None], 3, axis=2)
+
+    def scaled(strip: Image.Image) -> NDArray[np.uint8]:
+        values = _gray(strip)
+        shown = np.zeros_like(values) if high <= low else (values - low) * (255.0 / (high - low))
+        return np.repeat(np.rint(shown).astype(np.uint8)[:, :, None], 3, axis=2)
+
+    return scaled
+
+
+def _gray(strip: Image.Image) -> NDArray[np.float64]:
+    return np.asarray(strip, dtype=np.float64)
 
 
 class Thumbnail(NamedTuple):

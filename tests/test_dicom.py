@@ -347,3 +347,15 @@ def test_the_real_radiograph_is_shown_bright_where_bone_is():
     stored = pydicom.dcmread(io.BytesIO(data)).pixel_array
     shown = rgb_pixels(data)[..., 0].astype(float)
     assert np.corrcoef(stored.flatten(), shown.flatten())[0, 1] < -0.95  # MONOCHROME1
+
+
+@pytest.mark.parametrize(
+    "tags", [{}, {"PixelPaddingValue": 17}, {"WindowCenter": 900, "WindowWidth": 1500}, {"PhotometricInterpretation": "MONOCHROME1"}]
+)
+def test_a_picture_in_strips_is_the_picture_as_a_whole(tags: dict[str, object], monkeypatch: pytest.MonkeyPatch):
+    values = np.random.RandomState(1).randint(17, 4000, (50, 30)).astype(np.uint16)
+    values[:9] = 17  # a strip of padding alone
+    data = dicom(values, "1.2.3", **tags)
+    whole = rgb_pixels(data)
+    monkeypatch.setattr("medvl_lib.dicom.STRIP_PIXELS", 7 * 30)
+    assert (rgb_pixels(data) == whole).all()

@@ -192,3 +192,19 @@ def test_a_full_disk_leaves_no_picture_in_the_store(tmp_path: Path):
 def test_an_unknown_id_is_not_found(tmp_path: Path):
     with pytest.raises(FileNotFoundError):
         ImageStore(tmp_path).read("0" * 64)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "P", "L", "1", "CMYK", "I;16", "F"])
+def test_a_picture_in_strips_is_the_picture_as_a_whole(mode: str, monkeypatch: pytest.MonkeyPatch):
+    drawn = np.random.RandomState(1).randint(0, 256, (50, 30, 4)).astype(np.uint8)
+    image = Image.fromarray(drawn)
+    image = (
+        Image.fromarray(drawn[..., 0].astype(np.uint16) * 256)
+        if mode == "I;16"
+        else image.convert("RGB" if mode == "P" else "RGBA").convert(mode)
+    )
+    written = io.BytesIO()
+    image.save(written, "TIFF")
+    whole = rgb_pixels(written.getvalue())
+    monkeypatch.setattr("medvl_lib.images.STRIP_PIXELS", 7 * 30)
+    assert (rgb_pixels(written.getvalue()) == whole).all()

@@ -58,7 +58,7 @@ class Identifier:
     """Something that may say who the patient is."""
 
     where: str
-    """``answer``, ``prompt``, or ``picture 2``."""
+    """``answer``, ``prompt``, ``turn 1`` of a chat, or ``picture 2``."""
     kind: Kind
     detail: str
     """The tags that are filled, or the words "characters 12 to 24"; never what they say."""

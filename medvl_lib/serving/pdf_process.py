@@ -17,14 +17,14 @@ DOTS_PER_INCH = 200  # small print of a form is 20 pixels high there
 MAX_PAGE_PIXELS = 4_000_000  # A4 at 200 dpi has 3.9 million
 MIN_SIDE_PIXELS = 8
 MAX_DRAWN_BYTES = 64 << 20  # as much as may be uploaded
-MAX_PROCESS_BYTES = 448 << 20  # of address space: Python, Pillow and PDFium take half of it, the bitmap of a page 16 MiB
+MAX_PROCESS_BYTES = 192 << 20  # of its own data: Python, Pillow and PDFium take 30 MiB, the bitmap of a page 16
 MAX_PROCESSOR_SECONDS = 8
 POINTS_PER_INCH = 72
 
 
 def bound() -> None:
     """No more memory, time or files than a page needs; what the system cannot bound (macOS: memory) is left as it is."""
-    limits = ((resource.RLIMIT_AS, MAX_PROCESS_BYTES), (resource.RLIMIT_CPU, MAX_PROCESSOR_SECONDS), (resource.RLIMIT_FSIZE, 0))
+    limits = ((resource.RLIMIT_DATA, MAX_PROCESS_BYTES), (resource.RLIMIT_CPU, MAX_PROCESSOR_SECONDS), (resource.RLIMIT_FSIZE, 0))
     for name, most in limits:
         try:
             resource.setrlimit(name, (most, most))

@@ -30,7 +30,8 @@ TAKEN = ", ".join((*FORMATS, "DICOM", "PDF"))
 MAX_BODY_BYTES = 64 << 20  # a page of A4 at 600 dpi without compression, 100 MB, is too large; as PNG it is a few
 MAX_PICTURES = 8  # of one question: as many as a pair of the documents may have
 MAX_FILES = 32  # of one batch, and as many pages
-MAX_PIXELS = 25_000_000  # of one picture: as a whole in memory, several times over while it is decoded (docs/serving.md)
+MAX_PIXELS = 25_000_000  # of one picture: as a whole in memory, twice over while it is decoded (docs/serving.md)
+MAX_WEBP_PIXELS = 12_500_000  # its decoder keeps two pictures more
 MAX_PROMPT_CHARACTERS = 8000
 MAX_DRAWING_SECONDS = 9.0  # of one PDF; a page of text takes 0.1
 PDF = b"%PDF-"
@@ -79,6 +80,8 @@ def _size(data: bytes) -> tuple[int, int]:
         with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
             if picture.format in ANIMATED and getattr(picture, "is_animated", False):
                 raise Problem(422, found=f"a {picture.format} of several frames, of which a model sees one", do="send one frame")
+            if picture.format == "WEBP" and picture.width * picture.height > MAX_WEBP_PIXELS:
+                raise Problem(413, found=f"a WebP of more than {MAX_WEBP_PIXELS} pixels", do="send a smaller one, or a PNG")
             return picture.size
     except Image.DecompressionBombError as error:
         raise _too_large() from error

@@ -277,3 +277,9 @@ def test_no_other_site_may_ask(base: httpx2.Client):
     asked = base.options("/analyze", headers={"origin": "http://localhost:3000", "access-control-request-method": "POST"})
     assert asked.status_code == 405
     assert not [name for name in (*asked.headers, *base.get("/health").headers) if name.startswith("access-control")]
+
+
+def test_the_documents_name_every_endpoint_and_no_other(base: httpx2.Client):
+    text = (Path(__file__).parents[2] / "docs" / "serving.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"127\.0\.0\.1:8000(/[a-z0-9/_.]+)", text)) - {"/docs", "/v1"}  # a page, and where a client finds the others
+    assert named == set(base.get("/openapi.json").json()["paths"])

@@ -216,17 +216,17 @@ def chat_router(now: Now, desk: Desk) -> APIRouter:
         line = now.counter.line.name
         if asked.model != line:
             raise Problem(404, found="a model that is not served here", do=f"ask for {line}, as /v1/models says")
-        question, identifiers = await _question(asked)
+        question, in_files = await _question(asked)
         if asked.stream:
             wants_usage = asked.stream_options is not None and asked.stream_options.include_usage
             async with AsyncExitStack() as stack:
                 pieces = await stack.enter_async_context(desk.stream(question))
                 first = await anext(pieces, "")  # what cannot be answered has its own status: nothing was sent yet
-                return Events(_events(first, pieces, line, identifiers, wants_usage=wants_usage), stack.pop_all())
+                return Events(_events(first, pieces, line, _identifying(question, in_files), wants_usage=wants_usage), stack.pop_all())
         resident, said = await desk.ask(question)
         completion = Completion(
             **_head(resident, line), choices=[Choice(message=Said(content=said.answer), finish_reason=_finish(said))], usage=_usage(said),
-            medvl=_served(resident, said, identifiers),
+            medvl=_served(resident, said, _identifying(question, in_files)),
         )  # fmt: skip
         return JSONResponse(completion.model_dump(mode="json"))
 
@@ -234,8 +234,14 @@ def chat_router(now: Now, desk: Desk) -> APIRouter:
 
 
 # -- what is asked -----------------------------------------------------------------------------------------------------
+def _identifying(question: Question, in_files: Sequence[Identifier]) -> list[Identifier]:
+    """What in a question may say who the patient is; asked once it was taken: then no text of it is endless."""
+    turns = [found for number, text in enumerate(question.texts, start=1) for found in of_text(text, f"turn {number}")]
+    return [*in_files, *turns]
+
+
 async def _question(asked: ChatRequest) -> tuple[Question, list[Identifier]]:
-    """The chat as the desk takes it, and what in it may say who the patient is."""
+    """The chat as the desk takes it, and what in its files may say who the patient is."""
     turns: list[Message] = []
     pictures: list[bytes] = []
     identifiers: list[Identifier] = []
@@ -245,7 +251,6 @@ async def _question(asked: ChatRequest) -> tuple[Question, list[Identifier]]:
         for part in parts:
             if isinstance(part, TextPart):
                 content.append({"type": "text", "text": part.text.strip()})
-                identifiers += of_text(part.text, "prompt")
                 continue
             url = part.image_url.url if isinstance(part, ImagePart) else part.file.file_data
             document = await asyncio.to_thread(read_document, _decoded(url))
@@ -321,9 +326,7 @@ class Events(StreamingResponse):
             await super().__call__(scope, receive, send)
 
 
-async def _events(
-    first: str, pieces: Pieces, line: str, identifiers: Sequence[Identifier], *, wants_usage: bool
-) -> AsyncIterator[str]:
+async def _events(first: str, pieces: Pieces, line: str, identifiers: Sequence[Identifier], *, wants_usage: bool) -> AsyncIterator[str]:
     head = {**_head(pieces.resident, line), "object": "chat.completion.chunk"}
 
     def event(delta: dict[str, Any] | None, *, finish: str | None = None, **more: Any) -> str:

@@ -79,17 +79,18 @@ class Guard:
 
     def _stranger(self, scope: Scope, headers: Headers) -> Response | None:
         path: str = scope["path"]
+        asked = entry.Asked(scope["method"], path, headers)
         if self._api_key is None:
             if not _is_this_machine(headers.get("host", "")):  # a page elsewhere whose name was pointed here
                 return problem(path, 421, "not asked as this machine: use 127.0.0.1 or localhost")
-            if "origin" in headers and not _is_this_machine(headers["origin"].partition("://")[2]):
+            is_elsewhere = "origin" in headers and not _is_this_machine(headers["origin"].partition("://")[2])
+            if is_elsewhere or (entry.is_of_the_page(path) and not entry.is_from_here(asked)):
                 return problem(path, 403, "asked by a page of another site: open one of this machine")
             return None
         given = headers.get("authorization", "").removeprefix("Bearer ")
         if path in OPEN_PATHS or hmac.compare_digest(given.encode(), self._api_key.encode()):
             return None
         if entry.is_of_the_page(path):
-            asked = entry.Asked(scope["method"], path, headers)
             return None if entry.admits(asked, self._api_key, time.time()) else RedirectResponse(entry.LOGIN, 303)
         return problem(path, 401, "no or a wrong key: send 'Authorization: Bearer <key>'", {"WWW-Authenticate": "Bearer"})
 

@@ -366,6 +366,13 @@ def test_whoever_shows_the_key_gets_a_cookie_that_opens_the_page_alone(locked: h
     assert 'medvl_page=""' in gone
 
 
+def test_a_page_of_another_port_of_this_machine_cannot_send_a_form(site: httpx2.Client):
+    form = {"data": {"sheet": "x"}}
+    assert site.post("/page/review", **form, headers={"origin": "http://127.0.0.1:1"}).status_code == 403
+    assert site.post("/page/review", **form, headers={"origin": "null"}).status_code == 403
+    assert site.post("/page/review", **form, headers={"origin": str(site.base_url).rstrip("/")}).status_code == 422
+
+
 def test_a_cookie_holds_for_a_working_day_and_for_one_key():
     def admits(cookie: str, key: str = KEY, later: float = 0.0) -> bool:
         asked = entry.Asked("GET", "/page/extract", Headers({"cookie": f"a=b; {entry.COOKIE}={cookie}"}))

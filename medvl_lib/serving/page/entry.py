@@ -1,8 +1,8 @@
 """Who may see the page: whoever has the server's key, shown once in a form and from then on by a cookie.
 
 In: a request's path and headers. Out: whether it may pass. The cookie holds no key: it says until when it holds, signed with the key, so
-that nothing is kept and another key ends it. It opens the page alone, not the endpoints of programs, and is sent by pages of this server
-alone (SameSite=Strict); what is sent by a page of another port of the same machine is refused by its origin.
+that nothing is kept and another key ends it. It opens the page alone, not the endpoints of programs, and is sent by pages of this machine
+alone (SameSite=Strict); what a page of another port sends is refused by its origin.
 """
 
 import hashlib
@@ -50,13 +50,13 @@ def is_of_the_page(path: str) -> bool:
 
 def admits(asked: Asked, api_key: str, now: float) -> bool:
     """Whether the page may be shown: the path needs no key, or the cookie holds."""
-    if not is_of_the_page(asked.path) or not _is_from_here(asked):
+    if not is_of_the_page(asked.path) or not is_from_here(asked):
         return False
     return asked.path in OPEN_PATHS or _holds(cookie_parser(asked.headers.get("cookie", "")).get(COOKIE, ""), api_key, now)
 
 
-def _is_from_here(asked: Asked) -> bool:
-    """Whether no page of another site sends this; browsers name the origin of whatever changes something."""
+def is_from_here(asked: Asked) -> bool:
+    """Whether no page of another site, or of another port, sends this: browsers name the origin of whatever changes something."""
     if asked.method in SAFE_METHODS or "origin" not in asked.headers:
         return True
     return asked.headers["origin"].partition("://")[2] == asked.headers.get("host", "")

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from medvl_lib.benchmark.publish import publish
+from medvl_lib.errors import MedVLError
 from medvl_lib.provenance import Artifact, read_artifact, require_intact
 from medvl_lib.reviews.filled import Rating, SheetRefused, rating_of, require_one_spelling
 from medvl_lib.reviews.handed_out import Given, given
@@ -32,7 +33,7 @@ class OpenSheet:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Desk:
+class Seat:
     """Where a rater is: a sheet, the item that is shown, and what they said of it before."""
 
     sheet_id: str
@@ -77,7 +78,7 @@ def _sheet(workspace: Workspace, line: str, sheet_id: str) -> Artifact:
     return made[sheet_id]
 
 
-def seat(workspace: Workspace, line: str, sheet_id: str, rater: str, item_id: str = "") -> Desk:
+def seat(workspace: Workspace, line: str, sheet_id: str, rater: str, item_id: str = "") -> Seat:
     """Where a rater goes on: at the named item, or else at the first that they have not rated."""
     items, name = given(_sheet(workspace, line, sheet_id).directory), unicodedata.normalize("NFC", " ".join(rater.split()))
     if not name or len(name) > MAX_RATER_CHARACTERS:
@@ -85,7 +86,7 @@ def seat(workspace: Workspace, line: str, sheet_id: str, rater: str, item_id: st
     so_far = ratings_so_far(workspace, sheet_id)
     require_one_spelling([*((rating.rater, rating.where) for rating in so_far), (name, HERE)])
     rated = {rating.item_id: rating for rating in so_far if rating.rater == name}
-    return Desk(sheet_id=sheet_id, rater=name, items=items, rated=rated, item=_shown(items, rated, item_id))
+    return Seat(sheet_id=sheet_id, rater=name, items=items, rated=rated, item=_shown(items, rated, item_id))
 
 
 def _shown(items: Sequence[Given], rated: Mapping[str, Rating], item_id: str) -> Given | None:
@@ -104,4 +105,8 @@ def take(workspace: Workspace, line: str, sheet_id: str, cells: Mapping[str, str
     if len(said[COMMENT]) > MAX_COMMENT_CHARACTERS:
         raise SheetRefused(found=f"a comment of {len(said[COMMENT])} characters", where=HERE, do=f"write at most {MAX_COMMENT_CHARACTERS}")
     rate(workspace, _sheet(workspace, line, sheet_id), rating_of(HERE, said), is_replacing=True)
-    publish(workspace)
+    try:
+        publish(workspace)
+    except MedVLError as error:
+        found = f"the rating is kept, and the store could not be published ({error.found})"
+        raise MedVLError(found=found, where=HERE, do=error.do) from error

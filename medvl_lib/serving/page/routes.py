@@ -185,7 +185,7 @@ class _Rooms:
     async def review(self, request: Request) -> Response:
         """The sheets of the line; from there one answer after the other."""
         workspace, line = self.now.counter.workspace, self.now.counter.line.name
-        shown: dict[str, Any] = {"desk": None, "saved": "", "scale": SCALE, "harm": HARM}
+        shown: dict[str, Any] = {"seat": None, "saved": "", "scale": SCALE, "harm": HARM}
         said = dict.fromkeys((SHEET, RATER, ITEM, CORRECTNESS, HARMFUL, COMMENT, "doing"), "")
         try:
             if request.method == "POST":
@@ -195,20 +195,20 @@ class _Rooms:
         except MedVLError as error:
             shown["problem"] = f"{error.found}: {error.do}"
         status = 422 if shown.get("problem") else 200
-        shown["sheets"] = () if shown["desk"] else await asyncio.to_thread(rating.sheets, workspace, line)
+        shown["sheets"] = () if shown["seat"] else await asyncio.to_thread(rating.sheets, workspace, line)
         return await self._render("review", {**shown, "said": said, "max_comment": rating.MAX_COMMENT_CHARACTERS}, status)
 
     def _rated(self, said: Mapping[str, str]) -> Shown:
         """Take what was said of an item, where something was, and go on to the next one, or to the one that was asked for."""
         workspace, line = self.now.counter.workspace, self.now.counter.line.name
         if said["doing"] != "save":
-            return {"desk": rating.seat(workspace, line, said[SHEET], said[RATER], said[ITEM])}
+            return {"seat": rating.seat(workspace, line, said[SHEET], said[RATER], said[ITEM])}
         seat = rating.seat(workspace, line, said[SHEET], said[RATER], said[ITEM])
         try:
             rating.take(workspace, line, said[SHEET], {**said, RATER: seat.rater})
         except MedVLError as error:  # the item stays, with what was said of it
-            return {"desk": seat, "problem": f"{error.found}: {error.do}"}
-        return {"desk": rating.seat(workspace, line, said[SHEET], seat.rater), "saved": said[ITEM]}
+            return {"seat": seat, "problem": f"{error.found}: {error.do}"}
+        return {"seat": rating.seat(workspace, line, said[SHEET], seat.rater), "saved": said[ITEM]}
 
     # -- the key -------------------------------------------------------------------------------------------------------
     async def login(self, request: Request) -> Response:

@@ -256,7 +256,7 @@ def reviews_sheet(arguments: argparse.Namespace) -> int:
 def reviews_read(arguments: argparse.Namespace) -> int:
     """Read filled-in sheets, and publish what they say."""
     from medvl_lib.benchmark.publish import publish
-    from medvl_lib.route.reviewing import read_reviews
+    from medvl_lib.reviews.reading import read_reviews
 
     workspace = Workspace(root=_checked_settings().data_root)
     for found in read_reviews(workspace, [Path(name) for name in arguments.files], is_replacing=arguments.replace):
@@ -302,7 +302,7 @@ def serve(arguments: argparse.Namespace) -> int:
     listening = listen(arguments.host, arguments.port)
     host, port = listening.getsockname()[:2]
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-    print(f"{model.sentence}; {compared}; {address}/health says when it is ready", flush=True)
+    print(f"{model.sentence}; {compared}; {address} is the page, {address}/health says when it is ready", flush=True)
     told = Serving(
         model=model, compared=compared, line=line, profile=profile, workspace=workspace, api_key=key, compare=compare,
         answer_seconds=arguments.answer_seconds,

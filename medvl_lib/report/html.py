@@ -20,13 +20,19 @@ TEMPLATE = "report.html.jinja"
 Value = str | float | None
 
 
+def environment(*folders: Path) -> Environment:
+    """Templates that escape what comes from data, and know blocks: those of these folders, and ``blocks.html.jinja``."""
+    found = Environment(
+        loader=FileSystemLoader([*folders, Path(__file__).parent]), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
+    found.filters["kind"] = _kind
+    return found
+
+
 @cache
 def _template() -> Template:
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["kind"] = _kind
-    return environment.get_template(TEMPLATE)
+    return environment().get_template(TEMPLATE)
 
 
 def _kind(block: Block) -> str:

@@ -151,7 +151,7 @@ def _yes_or_no(answer: bool | None) -> str:
 def comparison(report: Report) -> Iterator[Block]:
     """The three-way table of base, NF4 and adapter, with further variants, for each dataset and metric."""
     rows = [row for row in whole(_test_rows(report)) if row.condition == "as_is" and not row.variant.startswith("floor_")]
-    yield from map(_compared, by_metric(rows, report.decision.primary_metric))
+    yield from map(compared, by_metric(rows, report.decision.primary_metric))
     yield (
         "Intervals are 95 %, by bootstrap over patients or documents. Whether two of them overlap is no test: the gate compares pair by "
         "pair. A percentage is shown for reading only."
@@ -177,7 +177,8 @@ def goals(report: Report) -> Iterator[Block]:
     yield table("goals-defined", "What exactly is measured for each", ("hoped for", "definition"), meant)
 
 
-def _compared(rows: Sequence[BenchmarkRow]) -> Table:
+def compared(rows: Sequence[BenchmarkRow]) -> Table:
+    """The as-is rows of one metric on one dataset, each beside that of base."""
     first, base = rows[0], next((row.mean for row in rows if row.variant == "base"), None)
     key = f"compared-{first.dataset}-{first.metric}" + ("" if first.slice == ALL else f"-{first.slice}")
     return table(

@@ -72,7 +72,7 @@ def read_filled(path: Path) -> Filled:
     for where, cells in _rows(text, delimiter, header, path):
         texts.extend((where, cells[ITEM], name, cells[name]) for name in (QUESTION, ANSWER) if cells.get(name))
         if any(cells[name] for name in (CORRECTNESS, HARMFUL, COMMENT)):
-            ratings.append(_rating(where, cells))
+            ratings.append(rating_of(where, cells))
         else:
             empty.append((where, cells[ITEM]))
     return Filled(path=path, ratings=tuple(one_for_each(ratings)), empty=tuple(empty), texts=tuple(texts))
@@ -169,7 +169,8 @@ def _rows(text: str, delimiter: str, header: Sequence[str], path: Path) -> Itera
             yield where, dict(placed)
 
 
-def _rating(where: str, cells: Mapping[str, str]) -> Rating:
+def rating_of(where: str, cells: Mapping[str, str]) -> Rating:
+    """What the cells of a row mean, by column; raises SheetRefused for one that cannot be meant."""
     for name in (ITEM, RATER):
         if not cells[name]:
             raise SheetRefused(

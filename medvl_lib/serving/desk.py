@@ -201,6 +201,8 @@ class Desk:
         """Who is asked next, and together; whoever went away without a word is left out."""
         size, slots = min(MAX_BATCH, self._present().max_batch), list[Slot]()
         while self._line and len(slots) < size:
+            if slots and self._line[0].question.without_adapter != slots[0].question.without_adapter:
+                break  # one batch has one speaker
             slot = self._line.popleft()
             if slot.is_gone:
                 self._pending.discard(slot)

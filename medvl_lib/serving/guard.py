@@ -2,7 +2,7 @@
 
 In: every request before anything else sees it. Out: the request passed on, or a problem; and one line of log with method, path, status and
 seconds, never a query, a header or a body. What nobody foresaw is a 500 whose log names its kind and place, not its words: they may
-quote a request.
+quote a request. A browser shows the key once, in the page's own form (``page.entry``).
 """
 
 import asyncio
@@ -13,11 +13,12 @@ import traceback
 from collections.abc import Collection
 from pathlib import Path
 
-from fastapi.responses import JSONResponse
+from fastapi.responses import RedirectResponse, Response
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from medvl_lib.serving.page import entry
 from medvl_lib.serving.problems import problem
 from medvl_lib.serving.uploads import MAX_BODY_BYTES
 
@@ -34,7 +35,7 @@ class Guard:
     def __init__(self, app: ASGIApp, *, api_key: str | None, paths: Collection[str]) -> None:
         self._app = app
         self._api_key = api_key
-        self._paths = paths  # a path that nobody serves may hold anything: it is not written down
+        self._paths = frozenset([*paths, *entry.PATHS])  # a path that nobody serves may hold anything: it is not written down
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request through, or refuse it; then say what came of it."""
@@ -69,24 +70,28 @@ class Guard:
                 time.perf_counter() - started,
             )
 
-    def _refusal(self, scope: Scope) -> JSONResponse | None:
+    def _refusal(self, scope: Scope) -> Response | None:
         headers, most = Headers(scope=scope), most_bytes(scope)
         length = headers.get("content-length", "0")
         if not (length.isascii() and length.isdecimal()) or int(length[:20]) > most:
             return problem(scope["path"], 413, too_much(most))
         return self._stranger(scope, headers)
 
-    def _stranger(self, scope: Scope, headers: Headers) -> JSONResponse | None:
+    def _stranger(self, scope: Scope, headers: Headers) -> Response | None:
         path: str = scope["path"]
+        asked = entry.Asked(scope["method"], path, headers)
         if self._api_key is None:
             if not _is_this_machine(headers.get("host", "")):  # a page elsewhere whose name was pointed here
                 return problem(path, 421, "not asked as this machine: use 127.0.0.1 or localhost")
-            if "origin" in headers and not _is_this_machine(headers["origin"].partition("://")[2]):
+            is_elsewhere = "origin" in headers and not _is_this_machine(headers["origin"].partition("://")[2])
+            if is_elsewhere or (entry.is_of_the_page(path) and not entry.is_from_here(asked)):
                 return problem(path, 403, "asked by a page of another site: open one of this machine")
             return None
         given = headers.get("authorization", "").removeprefix("Bearer ")
         if path in OPEN_PATHS or hmac.compare_digest(given.encode(), self._api_key.encode()):
             return None
+        if entry.is_of_the_page(path):
+            return None if entry.admits(asked, self._api_key, time.time()) else RedirectResponse(entry.LOGIN, 303)
         return problem(path, 401, "no or a wrong key: send 'Authorization: Bearer <key>'", {"WWW-Authenticate": "Bearer"})
 
 

@@ -47,6 +47,8 @@ class Question:
     """Files as they were uploaded, in the order of their places."""
     max_answer_tokens: int | None = None
     """The most tokens of the answer; None, and whatever is more, is the evaluation's own limit."""
+    without_adapter: bool = False
+    """Whether the weights are to answer as they are, whatever is served on them."""
 
     def __post_init__(self) -> None:
         """Refuse what no template can write."""

@@ -102,13 +102,19 @@ class Resident:
     def tell(self, listeners: Sequence[Listener]) -> None:
         """Answer questions together. Each answer ends at its own limit, is told when it ends, and is no longer written once nobody waits.
 
+        All of them are asked with the adapter, or all without it.
+
         Its ``latency_seconds`` are its own, from the pictures' bytes to its last token. Raises UnreadableImage for a picture of any of
         them that cannot be decoded.
         """
         conversations, uploads = _taken([listener.question for listener in listeners])
-        speaker = replace(self.speaker, images=uploads)
+        speaker = replace(self._who_answers(listeners[0].question), images=uploads)
         asked = zip(conversations, listeners, strict=True)
         speaker.tell(conversations, [_Answer(speaker, conversation, listener, len(listeners)) for conversation, listener in asked])
+
+    def _who_answers(self, question: Question) -> Speaker:
+        """What is served, or the weights under its adapter as they are."""
+        return replace(self.speaker, adapter=None, variant=self.model.weights_variant) if question.without_adapter else self.speaker
 
     def warm_up(self) -> None:
         """A short answer about an empty page that fills caches and is not kept."""

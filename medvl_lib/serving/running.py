@@ -21,6 +21,7 @@ from medvl_lib.lines import Line
 from medvl_lib.serving.app import make_app
 from medvl_lib.serving.counter import Counter
 from medvl_lib.serving.desk import ANSWER_SECONDS
+from medvl_lib.serving.page.routes import add_page
 from medvl_lib.serving.resident import exchange_adapter, fits_beside, load_resident
 from medvl_lib.serving.served import ServedModel, is_current, served_model
 from medvl_lib.workspace import Workspace
@@ -91,7 +92,7 @@ def run(serving: Serving, listening: socket.socket) -> None:
     """Serve until SIGTERM or Ctrl-C; the answer that is being written is finished."""
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s")
     logging.getLogger("medvl_lib.serving").setLevel(logging.INFO)
-    server(make_app(counter_of(serving))).run(sockets=[listening])
+    server(make_app(counter_of(serving), add_page)).run(sockets=[listening])
 
 
 def counter_of(serving: Serving) -> Counter:

@@ -4,6 +4,7 @@ In: a workspace and a line. Out: a ``ServedModel`` whose files are those that we
 """
 
 from dataclasses import dataclass
+from typing import get_args
 
 from medvl_lib.errors import InputRefused
 from medvl_lib.evaluation.predictions import Variant
@@ -29,6 +30,12 @@ class ServedModel:
     def weights(self) -> Artifact:
         """The weights that it stands on."""
         return self.parts.weights
+
+    @property
+    def weights_variant(self) -> Variant:
+        """What these weights are by themselves: ``base`` or ``nf4``, whatever adapter is on them."""
+        variants: tuple[Variant, ...] = get_args(Variant)
+        return next(variant for variant in variants if f"{variant}_model" == self.weights.step)
 
     @property
     def adapter(self) -> Artifact | None:

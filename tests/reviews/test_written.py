@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from medvl_lib.reviews.reading import read_reviews
 from medvl_lib.reviews.summaries import summaries
 from medvl_lib.reviews.tables import ITEMS, RATING_SUMMARIES, REVIEWS, Item, RatingSummary, Review
 from medvl_lib.reviews.written import RULES, _on_the_scale
-from medvl_lib.route.reviewing import read_reviews
 from medvl_lib.tables import write_table
 from tests.damages import Damage, added_column, at, repeated, rewritten
 from tests.reviews.sheets import blank, filled_in, rated_by

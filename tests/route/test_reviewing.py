@@ -18,9 +18,10 @@ from medvl_lib.report.gather import find, gather
 from medvl_lib.report.html import read_table_of, render_html
 from medvl_lib.report.markdown import render_markdown
 from medvl_lib.reviews.filled import SheetRefused
+from medvl_lib.reviews.reading import Read, read_reviews
 from medvl_lib.reviews.sheet import SheetRequest
 from medvl_lib.reviews.tables import ITEMS, Item
-from medvl_lib.route.reviewing import Read, hand_out, make_sheet, read_reviews
+from medvl_lib.route.reviewing import hand_out, make_sheet
 from medvl_lib.tables import read_table
 from medvl_lib.workspace import Workspace
 from tests.report.reported import NOW, SHOWN, reported

@@ -20,6 +20,7 @@ from medvl_lib.pointer import Contender, Served, move_pointer
 from medvl_lib.provenance import Artifact, judge, write_step
 from medvl_lib.route.models import model_steps
 from medvl_lib.serving.app import Counter, make_app
+from medvl_lib.serving.page.routes import add_page
 from medvl_lib.serving.resident import load_resident
 from medvl_lib.serving.running import server
 from medvl_lib.serving.served import ServedModel, is_current, served_model
@@ -114,7 +115,7 @@ def project(trial: Trial, tmp_path_factory: pytest.TempPathFactory) -> Project:
 @contextmanager
 def serving(counter: Counter) -> Iterator[httpx2.Client]:
     """A real server on the loopback interface, in a thread of this process, and a client of it."""
-    with listening(make_app(counter)) as client:
+    with listening(make_app(counter, add_page)) as client:
         yield client
 
 

@@ -71,6 +71,9 @@ def test_a_promoted_adapter_answers_as_it_was_evaluated_and_nothing_is_written_t
             assert said_now == wanted
             large = PAGE + bytes(3 << 20)  # behind the end of a PNG: more than Starlette keeps in memory by itself
             assert ask(client, large).status_code == 200
+            files = [("image", ("page.png", large, "image/png"))]
+            of_the_page = client.post("/page/analyze", data={"prompt": PAIR_PROMPT, "sample": ""}, files=files)
+            assert (of_the_page.status_code, "No examples" in of_the_page.text) == (200, True)
             project.demote()
             assert client.get("/health").json()["is_current"] is False
         assert process.returncode in (0, -signal.SIGTERM)
@@ -79,6 +82,7 @@ def test_a_promoted_adapter_answers_as_it_was_evaluated_and_nothing_is_written_t
     finally:
         project.demote()
     assert log.count("POST /analyze 200") == len(images) + 1
+    assert "POST /page/analyze 200" in log
     assert "Traceback" not in log
 
 

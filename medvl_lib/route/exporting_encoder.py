@@ -4,6 +4,7 @@ In: a line, and the root of an export. Out: the folder ``encoder`` in it, and wh
 the packages of the extra are not installed.
 """
 
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -43,8 +44,7 @@ def write_encoder(workspace: Workspace, line: Line, profile: Profile, root: Path
     held_out = list(captions.captioned_images(chat.directory, HELD_OUT))[:MOST_PAIRS]
     if not held_out:
         return "encoder: not exported: the test set has no captioned picture to compare it on", ()
-    loaded = load_encoder(found.directory, spec, profile)
-    loaded.model.to("cpu")
+    loaded = load_encoder(found.directory, spec, replace(profile, device="cpu"))  # a graph is written and asked there
     batch = {
         "pixel_values": picture_tensor(loaded.processor, [rgb_pixels(stored.read(item.image_id)) for item in held_out]),
         "input_ids": text_tensor(loaded.processor, [item.text for item in held_out]),

@@ -53,6 +53,7 @@ lint: install
 	$(BIN)/basedpyright --level error --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
 	$(BIN)/typos
+	$(BIN)/hadolint Dockerfile
 
 test: lint
 	$(PYTEST)

@@ -75,8 +75,9 @@ POSTGRES = """
 storage:
   postgres:
     postgres_db:
+      scheme: postgresql+psycopg2  # the driver that comes with dagster-postgres; without its name SQLAlchemy 2.1 looks for another
       hostname: {env: MEDVL_PG_HOST}
-      port: 5432
+      port: {env: MEDVL_PG_PORT}
       username: {env: MEDVL_PG_USER}
       password: {env: MEDVL_PG_PASSWORD}
       db_name: medvl

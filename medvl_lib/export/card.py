@@ -6,6 +6,7 @@ scores and settings alone: no picture, text or id of a pair, whatever its data c
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, cast
 
 from medvl_lib.benchmark.promotion import winner_of
 from medvl_lib.benchmark.tables import BenchmarkRow
@@ -98,13 +99,16 @@ def front_matter(spec: ModelSpec, data: Sequence[DataUsed], *, library: str, tas
     from huggingface_hub import ModelCardData
 
     licence = strictest(one for _, _, one in licences(spec, data))
-    named = {"license_name": "-".join(licence.name.lower().split()), "license_link": "README.md"} if licence.hub == "other" else {}
-    based = {"base_model": spec.hub_id, "base_model_relation": relation} if spec.source == "hub" else {}
-    languages = sorted({language for used in data for language in used.languages}) or ["en"]
+    said: dict[str, Any] = {
+        "license": licence.hub, "library_name": library, "pipeline_tag": task, "tags": list(TAGS), "model_name": name,
+        "language": sorted({language for used in data for language in used.languages}) or ["en"],
+    }  # fmt: skip
+    if licence.hub == "other":
+        said |= {"license_name": "-".join(licence.name.lower().split()), "license_link": "README.md"}
+    if spec.source == "hub":
+        said |= {"base_model": spec.hub_id, "base_model_relation": relation}
     yield "---"
-    yield ModelCardData(
-        license=licence.hub, **named, **based, library_name=library, pipeline_tag=task, language=languages, tags=list(TAGS), model_name=name
-    ).to_yaml()  # fmt: skip
+    yield str(cast("Any", ModelCardData(**said)).to_yaml())
     yield "---"
 
 

@@ -50,7 +50,7 @@ UNKNOWN = Licence(hub="other", name="not stated or not confirmed", rank=11, cond
 
 PATTERNS: tuple[tuple[str, Licence], ...] = (  # the first that matches; doubt was asked before
     (r"physionet", PHYSIONET), (r"cc[ -]by[ -]nc[ -]sa", CC_BY_NC_SA), (r"cc[ -]by[ -]nc", CC_BY_NC), (r"cc[ -]by[ -]sa", CC_BY_SA),
-    (r"cc[ -]by[ -]nd", UNKNOWN), (r"cc[ -]by([ -]\d|$|\b)", CC_BY), (r"cc0|cc[ -]zero|public domain", PUBLIC), (r"odbl", ODBL),
+    (r"cc[ -]by[ -]no?d", UNKNOWN), (r"cc[ -]by([ -]\d|$|\b)", CC_BY), (r"cc0|cc[ -]zero|public domain", PUBLIC), (r"odbl", ODBL),
     (r"apache-2", APACHE), (r"\bmit\b", MIT),
 )  # fmt: skip
 HUB_MODELS: Mapping[str, Licence] = {

@@ -48,8 +48,9 @@ def lines(what: Loadable, variant: Variant, num_tokens: int) -> Iterator[str]:
     yield ""
     if what.is_adapter:
         yield (
-            "* This puts the adapter on the base in 16 bits, and it was trained on four: that is what the folder `merged` holds, and what "
-            "its card compares. In vLLM `medvl` is the model to ask for. mlx-vlm has adapters of its own kind: serve `merged` there."
+            f"* This puts the adapter on the base in 16 bits{', and it was trained on four' if what.is_packed else ''}: that is what the "
+            "folder `merged` holds, and what its card compares. In vLLM `medvl` is the model to ask for. mlx-vlm has adapters of its own "
+            "kind: serve `merged` there."
         )
     elif variant in PACKED:
         yield "* These weights are packed by bitsandbytes, which mlx-vlm does not read."

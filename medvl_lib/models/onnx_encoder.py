@@ -17,7 +17,6 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.functional import normalize
 
-from medvl_lib.errors import MedVLError
 from medvl_lib.models.loading import LoadedEncoder, serializing
 
 OPSET = 20  # what torch's exporter writes without conversion
@@ -59,15 +58,13 @@ def towers(encoder: LoadedEncoder) -> tuple[Tower, Tower]:
     )  # fmt: skip
 
 
-def require_onnx() -> None:
-    """Raise MedVLError where a package of the extra is missing."""
-    if missing := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
-        raise MedVLError(found=f"no {', '.join(missing)}", where="this environment", do="pip install 'medvl[export]'")
+def missing_packages() -> list[str]:
+    """What of the extra ``export`` is not installed."""
+    return [name for name in NEEDED if importlib.util.find_spec(name) is None]
 
 
 def write_onnx(directory: Path, encoder: LoadedEncoder, examples: Mapping[str, torch.Tensor]) -> None:
     """Write both graphs; ``examples`` are a batch of at least two by input name. Weights stand in the file itself."""
-    require_onnx()
     with torch.no_grad(), serializing(directory):
         for tower in towers(encoder):
             torch.onnx.export(

@@ -26,7 +26,7 @@ from medvl_lib.images import ImageStore
 from medvl_lib.lines import Line
 from medvl_lib.models.spec import LAYOUT_REVISIONS
 from medvl_lib.pointer import Contender
-from medvl_lib.provenance import PROVENANCE, Artifact, ancestor
+from medvl_lib.provenance import PROVENANCE, Artifact, Fact, ancestor
 from medvl_lib.report import gather
 from medvl_lib.report.content import Report
 from medvl_lib.route.exported_data import data_behind
@@ -263,6 +263,6 @@ def _recipe(source: _Source) -> tuple[dict[str, object], str]:
     return asdict(stage.recipe), f"Stage `{stage.name}`{before}, {stage.share_of_steps:.0%} of the line's optimizer steps."
 
 
-def _training(source: _Source) -> dict[str, object]:
+def _training(source: _Source) -> dict[str, Fact]:
     adapter = source.model.adapter
     return {} if adapter is None else {name: adapter.facts[name] for name in TRAINED if name in adapter.facts}

@@ -4,11 +4,12 @@ In: a line, and the root of an export. Out: the folder ``encoder`` in it, and wh
 the packages of the extra are not installed.
 """
 
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
 from medvl_lib import captions
-from medvl_lib.errors import InputMissing, MedVLError
+from medvl_lib.errors import InputMissing
 from medvl_lib.export.card import DataUsed
 from medvl_lib.export.encoder_card import DescribedEncoder, render
 from medvl_lib.files import write_json
@@ -32,16 +33,18 @@ def write_encoder(workspace: Workspace, line: Line, profile: Profile, root: Path
     from medvl_lib.models.loading import load_encoder
     from medvl_lib.models.siglip import picture_tensor, text_tensor
 
+    if missing := onnx_encoder.missing_packages():
+        return f"encoder: not exported: {', '.join(missing)} is not installed (pip install 'medvl[export]')", ()
     try:
-        onnx_encoder.require_onnx()
         found = _encoder(workspace, line, line.encoder.name)
-    except (MedVLError, InputMissing) as error:
+    except InputMissing as error:  # it was never trained
         return f"encoder: not exported: {error.found}; {error.do}", ()
     spec, stored = line.encoder.model, ImageStore(workspace.images)
     chat = ancestor(workspace, found, "chat", line.name)
     held_out = list(captions.captioned_images(chat.directory, HELD_OUT))[:MOST_PAIRS]
-    loaded = load_encoder(found.directory, spec, profile)
-    loaded.model.to("cpu")
+    if not held_out:
+        return "encoder: not exported: the test set has no captioned picture to compare it on", ()
+    loaded = load_encoder(found.directory, spec, replace(profile, device="cpu"))  # a graph is written and asked there
     batch = {
         "pixel_values": picture_tensor(loaded.processor, [rgb_pixels(stored.read(item.image_id)) for item in held_out]),
         "input_ids": text_tensor(loaded.processor, [item.text for item in held_out]),
@@ -49,7 +52,7 @@ def write_encoder(workspace: Workspace, line: Line, profile: Profile, root: Path
     folder = root / FOLDER
     folder.mkdir()
     exporting.copy_weights(folder, found.directory)
-    onnx_encoder.write_onnx(folder, loaded, {name: tensor[:2] for name, tensor in batch.items()})
+    onnx_encoder.write_onnx(folder, loaded, {name: tensor[[0, -1]] for name, tensor in batch.items()})
     data: tuple[DataUsed, ...] = tuple(data_behind(workspace, line, found))
     described = DescribedEncoder(
         line=line.name, spec=spec, is_trained=True, data=data, differences=onnx_encoder.largest_differences(folder, loaded, batch),

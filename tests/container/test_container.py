@@ -7,8 +7,10 @@ import os
 import re
 import shlex
 import shutil
+import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -165,6 +167,53 @@ def test_dagster_takes_the_template_with_postgres(tmp_path: Path, monkeypatch: p
     assert (storage.module_name, storage.class_name) == ("dagster_postgres", "DagsterPostgresStorage")
     given = yaml.safe_load(storage.config_yaml)["postgres_db"]
     assert (given["hostname"], given["password"]) == ({"env": "MEDVL_PG_HOST"}, {"env": "MEDVL_PG_PASSWORD"})
+
+
+def _postgres() -> Path:
+    """Where a Postgres server's commands are; the test that needs them skips where there are none."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb")) or [Path(name) for name in [shutil.which("initdb")] if name]
+    if not found:
+        pytest.skip("no Postgres server is installed (Debian: postgresql)")
+    return found[-1].parent
+
+
+@pytest.mark.slow
+def test_the_instance_lives_in_a_real_postgres(tmp_path: Path) -> None:
+    """The template on a server of this machine: SQLAlchemy's default driver changed, and nothing but a connection shows it."""
+    commands, home, port = _postgres(), Path(tempfile.mkdtemp(prefix="medvl-pg-", dir="/tmp")), str(_free_port())
+    user = ["su", "postgres", "-s", "/bin/bash", "-c"] if os.geteuid() == 0 else ["bash", "-c"]
+    home.chmod(0o777)
+    environment = {
+        **os.environ, "MEDVL_PG_HOST": "127.0.0.1", "MEDVL_PG_PORT": port, "MEDVL_PG_USER": "medvl", "MEDVL_PG_PASSWORD": "p@ss w/rd",
+        "PGPASSWORD": "p@ss w/rd", "MEDVL_SETTINGS": str(tmp_path / "dagster_project.toml"), "PYTHONPATH": str(ROOT),
+    }  # fmt: skip
+    (home / "password").write_text("p@ss w/rd")
+    (tmp_path / "dagster_project.toml").write_text('data_root = "data"\nscale = "tiny"\nprofile = "cpu"\n[datasets.clinical_documents]\n')
+
+    def shell(line: str) -> None:
+        subprocess.run([*user, line], check=True, capture_output=True, cwd="/")
+
+    shell(f"{commands}/initdb -D {home}/data -A scram-sha-256 -U medvl --pwfile={home}/password")
+    shell(f"{commands}/pg_ctl -D {home}/data -o '-p {port} -c listen_addresses=127.0.0.1 -k {home}' -l {home}/log -w start")
+    try:
+        to_it = ["-h", "127.0.0.1", "-p", port, "-U", "medvl"]
+        subprocess.run([commands / "createdb", *to_it, "medvl"], env=environment, check=True)
+        made = subprocess.run(
+            [sys.executable, "-m", "medvl_assets.instance"], env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert (made.returncode, made.stdout) == (0, f"{tmp_path}/data/dagster\n"), made.stderr
+        asked = ["-d", "medvl", "-tAc", "select count(*) from information_schema.tables where table_name in ('runs', 'event_logs', 'jobs')"]
+        said = subprocess.run([commands / "psql", *to_it, *asked], env=environment, capture_output=True, text=True, check=True)
+        assert said.stdout == "3\n"
+        assert not list((tmp_path / "data" / "dagster").rglob("*.db"))  # nothing went into SQLite
+    finally:
+        shell(f"{commands}/pg_ctl -D {home}/data -m immediate stop")
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        return found.getsockname()[1]
 
 
 @pytest.mark.slow

@@ -1,5 +1,5 @@
 """The engine mlx against torch on the same weights. If these passed wrongly, a Mac would answer, or learn, something else under the same
-names: from other masks or positions, with an adapter that torch reads differently, or from four bits that are called something they are not.
+names: from other masks or positions, with an adapter that torch reads differently, or from four bits by another name than theirs.
 
 On Linux MLX computes on the CPU; what its GPU makes of the same operations is not shown here.
 """
@@ -60,7 +60,9 @@ class Bench:
         """Three with pictures of theirs, and with questions of unequal length."""
         held = list(read_conversations(conversations_path(self.chat, split)))[:3]
         return [
-            single_turn(item.pair_id, image_ids=item.image_ids, request="What is seen?" + " Say all." * place, response="Sodium " * place + ".")
+            single_turn(
+                item.pair_id, image_ids=item.image_ids, request="What is seen?" + " Say all." * place, response="Sodium " * place + ".",
+            )
             for place, item in enumerate(held, 1)
         ]  # fmt: skip
 
@@ -266,7 +268,9 @@ def test_affine_four_bits_are_called_so_and_load_again_as_they_were(benches: dic
     assert loaded.precision == "mlx-affine4+float32"
     _, packed = num_parameters(loaded.model)
     assert packed == 4 * (256 * 256 * 2 + 256 * 128 * 2 + 3 * 256 * 704)  # the seven linears of four layers
-    assert tensors(affine).keys() - {name for name in tensors(affine) if name.endswith((".scales", ".biases"))} == tensors(bench.base).keys()
+    assert (
+        tensors(affine).keys() - {name for name in tensors(affine) if name.endswith((".scales", ".biases"))} == tensors(bench.base).keys()
+    )
     batch = bench.batch(loaded, prompt_batch)
     assert torch.equal(logits(loaded, batch), logits(again, batch))
     write_quantized(tmp_path, bench.base, "affine4", TINY, MLX)

@@ -16,6 +16,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 DIRECT = [Requirement(line) for line in [*PROJECT["project"]["dependencies"], *PROJECT["project"]["optional-dependencies"]["dev"]]]
+MLX = [Requirement(line) for line in PROJECT["project"]["optional-dependencies"]["mlx"]]
 PLATFORMS = ("linux-x86_64", "linux-aarch64", "macos-arm64")
 
 
@@ -44,6 +45,17 @@ def test_every_dependency_is_pinned_within_its_bounds(platform: str):
     pinned = pins(platform)
     outside = [str(wanted) for wanted in DIRECT if not wanted.specifier.contains(pinned[canonicalize_name(wanted.name)])]
     assert not outside
+
+
+@pytest.mark.parametrize(("platform", "system", "machine", "count"), [
+    ("linux-x86_64", "linux", "x86_64", 2), ("linux-aarch64", "linux", "aarch64", 0), ("macos-arm64", "darwin", "arm64", 2),
+])  # fmt: skip
+def test_the_engine_of_apple_silicon_is_pinned_where_it_can_be_installed(platform: str, system: str, machine: str, count: int):
+    here = {"sys_platform": system, "platform_machine": machine}
+    wanted = [each for each in MLX if each.marker is not None and each.marker.evaluate(here)]
+    pinned = pins(platform)
+    assert [each.name for each in wanted if not each.specifier.contains(pinned[canonicalize_name(each.name)])] == []
+    assert (len(wanted), "mlx" in pinned) == (count, bool(count))
 
 
 @pytest.mark.parametrize("platform", PLATFORMS)

@@ -5,6 +5,7 @@ On Linux MLX computes on the CPU; what its GPU makes of the same operations is n
 """
 
 import importlib.util
+import shutil
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 from peft import PeftModel
+from safetensors.torch import load_file, save_file
 
 from medvl_lib.batches import Reader, prompt_batch, training_batch
 from medvl_lib.chat import Conversation, conversations_path, read_conversations, single_turn
@@ -33,6 +35,7 @@ from medvl_lib.training.recipe import Recipe, Stage
 from medvl_lib.training.route import adapt, train
 from medvl_lib.training.rules import RULES
 from medvl_lib.training.steps import TRAINING_STEPS, TrainingStep
+from tests.damages import AFFINE4
 from tests.llava_fixtures import Small
 from tests.torch_fixtures import RECIPE, TINY, Trial
 
@@ -255,6 +258,7 @@ def test_a_run_that_is_resumed_ends_where_it_would_have(benches: dict[Family, Be
 
     with pytest.raises(KeyboardInterrupt):
         bench.train(tmp_path / "cut", recipe, MLX, report=stop)
+    assert [path.name for path in (tmp_path / "cut-checkpoints").glob("checkpoint-*")] == ["checkpoint-1"]
     resumed = bench.train(tmp_path / "cut", recipe, MLX)
     losses = [[step.loss for step in read_table(directory / TRAINING_STEPS, TrainingStep)] for directory in (whole, resumed)]
     assert losses[0] == pytest.approx(losses[1], abs=1e-6)
@@ -275,6 +279,17 @@ def test_affine_four_bits_are_called_so_and_load_again_as_they_were(benches: dic
     assert torch.equal(logits(loaded, batch), logits(again, batch))
     write_quantized(tmp_path, bench.base, "affine4", TINY, MLX)
     assert (tmp_path / "model.safetensors").read_bytes() == (affine / "model.safetensors").read_bytes()
+
+
+def test_every_rule_of_it_has_its_damage():
+    assert {rule.name for rule in AFFINE4_RULES} == set(AFFINE4)
+
+
+@pytest.mark.parametrize("rule", AFFINE4)
+def test_damage_to_it_is_found_by_exactly_its_rule(affine: Path, tmp_path: Path, rule: str):
+    directory = shutil.copytree(affine, tmp_path / "damaged")
+    AFFINE4[rule](directory)
+    assert [each.name for each in AFFINE4_RULES if not each.holds(directory).passed] == [rule]
 
 
 def test_packing_costs_what_four_bits_cost(benches: dict[Family, Bench], affine: Path):
@@ -301,16 +316,17 @@ def test_another_engines_four_bits_are_refused(trial: Trial, affine: Path):
 
 
 def test_a_tensor_that_is_not_there_is_named(benches: dict[Family, Bench], tmp_path: Path):
-    import shutil
-
-    from safetensors.torch import load_file, save_file
-
     shutil.copytree(benches["qwen2_5_vl"].base, tmp_path / "cut")
     held = load_file(tmp_path / "cut" / "model.safetensors")
     del held["model.layers.1.mlp.up_proj.weight"]
     save_file(held, tmp_path / "cut" / "model.safetensors")
     with pytest.raises(MedVLError, match=r"language_model\.model\.layers\.1\.mlp\.up_proj\.weight"):
         load(tmp_path / "cut", TINY, MLX)
+
+
+def test_weights_that_mlx_packed_elsewhere_are_no_base(affine: Path, tmp_path: Path):
+    with pytest.raises(MedVLError, match=r"weights that are quantized already \(mlx\)"):
+        write_base(tmp_path, replace(TINY, source="directory", path=str(affine)))
 
 
 def test_other_families_stay_on_torch():

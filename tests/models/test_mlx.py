@@ -44,7 +44,7 @@ pytestmark = pytest.mark.skipif(
 )
 TORCH = replace(PROFILES["cpu"], quantization="none")
 MLX = replace(PROFILES["cpu"], engine="mlx", quantization="mlx-affine4")
-LOGITS = 1e-3  # bound on any logit, of up to 17; found on two machines: 2e-5
+LOGITS = 1e-3  # bound on any logit, of up to 17; found: 2e-5
 LOSSES = 1e-4  # bound on a step's loss and gradient norm; found: 2e-6
 ASKED = EvaluationSpec(
     splits=("test",), max_pairs_per_dataset=0, max_answer_tokens=24, controls=(), seed=1, datasets=(), further_variants=(),
@@ -130,6 +130,18 @@ def test_the_logits_are_torchs(bench: Bench, make: Callable[..., Any]):
     batch = bench.batch(ours, make)
     assert not batch["attention_mask"].bool().all()  # rows of unequal length
     assert (logits(ours, batch) - logits(theirs, batch)).abs().max() < LOGITS
+
+
+@pytest.mark.slow
+def test_sixteen_bits_are_as_near_as_torchs_own(benches: dict[Family, Bench]):
+    bench = benches["qwen2_5_vl"]
+    wide, theirs, ours = (
+        bench.load(how) for how in (TORCH, replace(TORCH, weights_dtype="bfloat16"), replace(MLX, weights_dtype="bfloat16"))
+    )
+    batch = bench.batch(wide, prompt_batch)
+    exact, torchs, mlxs = (logits(loaded, batch).float() for loaded in (wide, theirs, ours))
+    assert (mlxs - exact).norm() < 1.5 * (torchs - exact).norm()  # found: 1.14 times
+    assert (mlxs - exact).abs().max() > LOGITS  # it did compute in 16 bits
 
 
 def test_both_say_the_same(bench: Bench):
@@ -297,7 +309,7 @@ def test_packing_costs_what_four_bits_cost(benches: dict[Family, Bench], affine:
 
     errors = round_trip_error(benches["qwen2_5_vl"].base, MLX)
     assert len(errors) == 28
-    assert 0.05 < min(errors.values()) < max(errors.values()) < 0.12  # 16 levels over the range of 64 numbers: found 0.08 to 0.10
+    assert 0.08 < min(errors.values()) < max(errors.values()) < 0.1  # 16 levels over the range of 64 numbers: found 0.090 to 0.092
     assert held_bytes(affine, "float32") < 0.62 * held_bytes(benches["qwen2_5_vl"].base, "float32")
 
 

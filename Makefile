@@ -4,8 +4,11 @@
 PLATFORM := $(shell uname -sm | sed -e 's/^Darwin /macos-/' -e 's/^Linux /linux-/' | tr ' ' -)
 CONSTRAINTS := constraints/$(PLATFORM).txt
 BIN := .venv/bin
+COMMA := ,
 LINE ?= documents
 NAMES ?=
+# What is installed beside MedVL. On a Mac the engine mlx is; elsewhere its tests say that it is not: make test EXTRAS=dev,mlx in a new .venv.
+EXTRAS ?= $(if $(findstring macos,$(PLATFORM)),dev$(COMMA)mlx,dev)
 # A process per core, four at most: each loads torch. The tests of one file share what it sets up, and stay together.
 # One thread each, and memory kept instead of given back and taken again (docs/log.md).
 PYTEST := OMP_NUM_THREADS=1 MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=268435456 $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
@@ -32,7 +35,7 @@ install: .venv/installed
 		python=$$(sh scripts/find_python.sh) && \
 		echo "installing MedVL into .venv with $$python: once, for a few minutes" && \
 		$$python -m venv --clear .venv; }
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c $(CONSTRAINTS) -e '.[dev]'
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c $(CONSTRAINTS) -e '.[$(EXTRAS)]'
 	@touch $@
 
 constraints/%.txt:

@@ -576,7 +576,7 @@ def parser() -> argparse.ArgumentParser:
 
     verb = verbs.add_parser("override", help="serve a variant of the current evaluation against the gate's verdict; recorded")
     verb.add_argument("line", metavar="LINE", help="which line")
-    verb.add_argument("variant", metavar="VARIANT", help="who is to be served: base, nf4, int8, adapter or merged")
+    verb.add_argument("variant", metavar="VARIANT", help="who is to be served: base, nf4, affine4, int8, adapter or merged")
     verb.add_argument("--by", metavar="NAME", required=True, help="who decides")
     verb.add_argument("--reason", metavar="TEXT", required=True, help="why")
     verb.set_defaults(run=override)

@@ -24,7 +24,7 @@ from medvl_lib.errors import MedVLError
 from medvl_lib.files import read_json
 from medvl_lib.hardware import Machine, Profile, look, profile_for, why
 from medvl_lib.lines import Line, dataset_runs, lines_of
-from medvl_lib.models.spec import ModelSpec
+from medvl_lib.models.spec import ModelSpec, on_its_engine
 from medvl_lib.notifications import require_meant
 from medvl_lib.settings import Settings, read_settings
 from medvl_lib.workspace import Workspace
@@ -72,6 +72,8 @@ def examine() -> Iterator[Finding]:
     yield device(detection.profile, look())
     for field, reason in why(detection):
         yield Finding(name="profile", level="ok", found=f"{field} = {getattr(detection.profile, field)}: {reason}")
+    for line in lines:
+        yield from engines(line, detection.profile)
     yield data_root(settings)
     workspace = Workspace(root=settings.data_root)
     for spec in dict.fromkeys(line.model for line in lines if line.model.source == "hub"):
@@ -234,6 +236,19 @@ def device(profile: Profile, machine: Machine) -> Finding:
     return Finding(
         name="device", level="wrong", found=found, do='set profile = "auto" in the settings, or install a build of torch for the GPU'
     )
+
+
+def engines(line: Line, profile: Profile) -> Iterator[Finding]:
+    """Which models of a line the profile's engine does not run, and what they run on instead."""
+    specs = (line.model, *(stage.model for stage in line.stages if stage.model is not None))
+    for spec in specs:
+        actual = on_its_engine(profile, spec.family)
+        if actual != profile:
+            found = (
+                f"{spec.hub_id} of {line.name} runs on {actual.engine} ({actual.device}), quantization {actual.quantization}: the engine "
+                f"{profile.engine} does not run {spec.family}"
+            )
+            yield Finding(name="engine", level="note", found=found)
 
 
 def _of_warnings(machine: Machine) -> str:

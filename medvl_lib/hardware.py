@@ -104,6 +104,10 @@ class Profile:
             raise ValueError(f"utilisation = {self.utilisation!r} must be above 0 and at most 1")
         if not 0 <= self.memory_margin_share < 1:
             raise ValueError(f"memory_margin_share = {self.memory_margin_share!r} must be at least 0 and below 1")
+        self._require_engine()
+
+    def _require_engine(self) -> None:
+        """Refuse four bits of another engine, and an engine that the device does not have."""
         if self.quantization not in ENGINE_QUANTIZATIONS[self.engine]:
             raise ValueError(
                 f"quantization = {self.quantization!r} and engine = {self.engine!r}: it packs weights as "
@@ -148,6 +152,8 @@ class Machine:
     """Of the installed torch, its local label included (``2.13.0+cpu``); empty where there is none."""
     flash_attention_version: str = ""
     """Of the installed flash-attn; empty where there is none."""
+    mlx_version: str = ""
+    """Of the installed mlx-vlm; empty where there is none."""
 
 
 ENVIRONMENT = {"TOKENIZERS_PARALLELISM": "false"}  # the tokenizers' threads and worker processes that fork do not mix
@@ -176,7 +182,7 @@ PROFILES: Mapping[str, Profile] = {
         utilisation=0.3, environment=ENVIRONMENT,
     ),
     "m3_ultra": Profile(
-        name="m3_ultra", device="mps", engine="torch", weights_dtype="bfloat16", quantization="none", attention="sdpa",
+        name="m3_ultra", device="mps", engine="mlx", weights_dtype="bfloat16", quantization="mlx-affine4", attention="sdpa",
         maps_weights=False, gradient_checkpointing=True, training_batch=2, prediction_batch=4, num_workers=2, pin_memory=False,
         num_threads=0, memory_budget_bytes=0, memory_margin_share=0.15, compute_per_second=28e12, bandwidth_bytes_per_second=819e9,
         utilisation=0.3,
@@ -187,7 +193,7 @@ PROFILES: Mapping[str, Profile] = {
 
 _EVERYWHERE: Mapping[str, str] = {
     "device": "where tensors live; every load names it, since device_map 'auto' would split a model on unified memory",
-    "engine": "the one that is built so far",
+    "engine": "bitsandbytes and its kernels are torch's",
     "quantization": "bitsandbytes, language linears alone",
     "attention": "the kernel that torch chooses",
     "maps_weights": "a mapped file is dropped again by the kernel when memory is short",
@@ -237,7 +243,9 @@ _OF_PROFILE: Mapping[str, Mapping[str, str]] = {
     "m3_ultra": {
         "weights_dtype": "native there; float16 trains to NaN. weights_dtype = 'float16' in [profiles.m3_ultra] is what the requirement "
         "documents used",
-        "quantization": "bitsandbytes has no kernels for training on MPS, and 512 GB hold a 16-bit LoRA",
+        "engine": "made for unified memory, with four bits that can be trained on; Llama 3.2 Vision and encoders stay on torch (MPS)",
+        "quantization": "MLX's affine four bits, language linears alone: not NF4, whose kernels MPS lacks. 'none' trains in 16 bits, which "
+        "512 GB hold",
         "attention": "training composes it from products there and keeps tokens x tokens numbers of each head: plans count that",
         "maps_weights": "CPU and GPU share one memory, and the mapped file would lie in it beside the copy",
         "num_workers": "two processes feed it; the trainer makes them by fork, and more gain nothing",
@@ -303,7 +311,8 @@ def profile_for(settings: Settings) -> Detection:
     if settings.profile == "auto":
         chosen = choose(machine)
     else:
-        chosen = _measured(PROFILES[settings.profile], machine, {"name": f"profile = {settings.profile!r} in {settings.path}"})
+        named = _measured(PROFILES[settings.profile], machine, {"name": f"profile = {settings.profile!r} in {settings.path}"})
+        chosen = _with_its_engine(named, machine)
     name = chosen.profile.name
     if name not in settings.profiles:
         return chosen
@@ -320,7 +329,7 @@ def detect() -> Detection:
 def choose(machine: Machine) -> Detection:
     """The profile of a machine; a GPU that the installed torch cannot use does not count."""
     if machine.system == "Darwin" and machine.architecture == "arm64":
-        return _measured(PROFILES["m3_ultra"], machine, {"name": f"Apple silicon ({machine.chip})"})
+        return _with_its_engine(_measured(PROFILES["m3_ultra"], machine, {"name": f"Apple silicon ({machine.chip})"}), machine)
     if machine.gpu is None:
         return _measured(PROFILES["cpu"], machine, {"name": "no NVIDIA driver answers, and this is no Apple silicon"})
     if machine.torch_version.endswith("+cpu"):
@@ -342,6 +351,15 @@ def _with_flash_attention(found: Detection, machine: Machine) -> Detection:
         return found
     reason = f"flash-attn {machine.flash_attention_version} is installed"
     return Detection(replace(found.profile, attention="flash_attention_2"), {**found.reasons, "attention": reason})
+
+
+def _with_its_engine(found: Detection, machine: Machine) -> Detection:
+    """Torch, and no four bits, where the profile's engine is an extra that is not installed."""
+    if found.profile.engine == "torch" or machine.mlx_version:
+        return found
+    why = "mlx-vlm is not installed (pip install -c constraints/macos-arm64.txt -e '.[mlx]')"
+    reasons = {**found.reasons, "engine": why, "quantization": f"{why}, and bitsandbytes has no kernels for training on MPS"}
+    return Detection(replace(found.profile, engine="torch", quantization="none"), reasons)
 
 
 def _measured(profile: Profile, machine: Machine, reasons: Mapping[str, str]) -> Detection:
@@ -389,6 +407,7 @@ def look() -> Machine:
         gpu=None if is_mac else _gpu(),
         torch_version=_version("torch"),
         flash_attention_version=_version("flash-attn"),
+        mlx_version=_version("mlx-vlm"),
     )
 
 

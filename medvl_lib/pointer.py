@@ -23,7 +23,7 @@ class Served:
 
     line: str
     variant: Variant
-    """Who it was in the evaluation that it won: base, nf4, int8, adapter or merged."""
+    """Who it was in the evaluation that it won: base, nf4, affine4, int8, adapter or merged."""
     weights_step: str
     """The step that wrote the weights."""
     weights_fingerprint: str

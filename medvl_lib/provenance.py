@@ -42,7 +42,8 @@ PROVENANCE = "provenance.json"
 VERDICTS = "verdicts.json"
 FINGERPRINT_CHARACTERS = 16  # 64 bits: a collision among a million directories has a chance below 1e-7
 LIBRARIES = ("medvl", "dagster", "torch", "transformers", "trl", "peft", "accelerate", "bitsandbytes", "tokenizers",
-             "polars", "pyarrow", "duckdb", "great_expectations", "pillow", "numpy", "datasketch", "ijson")  # fmt: skip
+             "polars", "pyarrow", "duckdb", "great_expectations", "pillow", "numpy", "datasketch", "ijson",
+             "mlx", "mlx-vlm")  # fmt: skip
 
 Fact = int | float | str | bool | None
 """A number or a word that a step reports about what it wrote."""

@@ -26,7 +26,8 @@ from medvl_lib.hardware import Profile, process_environment
 from medvl_lib.images import ImageStore
 from medvl_lib.lines import Line, tiny_model
 from medvl_lib.models.loading import Loaded, load, parameters_by_part, write_base, write_quantized
-from medvl_lib.models.spec import MODEL_TYPES, ModelSpec
+from medvl_lib.models.spec import MODEL_TYPES, ModelSpec, on_its_engine
+from medvl_lib.models.weights import FOUR_BITS
 from medvl_lib.pairs import PAIRS, Pair, Split
 from medvl_lib.provenance import Rule
 from medvl_lib.split import SplitSpec, write_split
@@ -110,14 +111,16 @@ def set_up(line: Line, profile: Profile, root: Path) -> Bench:
     for name in ("base", "four_bits", "validated", "split", "chat", "audit"):
         (root / name).mkdir()
     write_base(root / "base", spec)
-    if profile.quantization == "nf4":
-        write_quantized(root / "four_bits", root / "base", "nf4", spec, profile)
+    profile = on_its_engine(profile, spec.family)
+    form = FOUR_BITS.get(profile.quantization)
+    if form is not None:
+        write_quantized(root / "four_bits", root / "base", form, spec, profile)
     write_table(root / "validated" / PAIRS, Pair, list(invented(line.answering, images)))
     write_split(root / "split", {DATASET: root / "validated"}, SplitSpec(seed=1, validation_share=0.1, test_share=0.1))
     chat.write_chat(root / "chat", root / "split", {DATASET: root / "validated"})
     audit.write_audit(root / "audit", root / "chat", root / "base", images, line.audit, max_pixels=spec.max_pixels)
     return Bench(
-        line=line, profile=profile, spec=spec, weights=root / ("four_bits" if profile.quantization == "nf4" else "base"),
+        line=line, profile=profile, spec=spec, weights=root / ("base" if form is None else "four_bits"),
         chat=root / "chat", audit=root / "audit", images=images, root=root,
     )  # fmt: skip
 

@@ -19,6 +19,11 @@ PLATFORMS = {
     "linux-aarch64": "aarch64-manylinux_2_28",
     "macos-arm64": "aarch64-apple-darwin",
 }
+WITH_MLX = {
+    "linux-x86_64": "x86_64-manylinux_2_35",  # MLX has no wheels for older ones; nothing else needs so new a system
+    "linux-aarch64": "aarch64-manylinux_2_28",  # the extra is empty there
+    "macos-arm64": "aarch64-apple-darwin",
+}
 PYTHONS = ("3.11", "3.12", "3.13")
 TORCH = "torch==2.13.0"  # the release whose CUDA wheels know every machine of the README, and that exists as a CPU build
 BUILT = ("rouge-score",)  # has no wheel: a few lines of Python that pip builds
@@ -32,11 +37,11 @@ HEADER = """\
 """
 
 
-def resolve(platform: str, python: str, bounds: list[str]) -> list[str]:
+def resolve(platform: str, python: str, bounds: list[str], *more: str) -> list[str]:
     """The ``name==version`` lines of one resolution within ``bounds``; a failure of uv is told in its own words."""
     command = [
-        sys.executable, "-m", "uv", "pip", "compile", "pyproject.toml", "--extra", "dev", "--constraints", "-",
-        "--python-platform", PLATFORMS[platform], "--python-version", python,
+        sys.executable, "-m", "uv", "pip", "compile", "pyproject.toml", "--extra", "dev", *more, "--constraints", "-",
+        "--python-platform", (WITH_MLX if more else PLATFORMS)[platform], "--python-version", python,
         "--only-binary", ":all:", *(part for name in BUILT for part in ("--no-binary", name)), "--no-header", "--no-annotate", "--quiet",
     ]  # fmt: skip
     environment = {**os.environ, "MACOSX_DEPLOYMENT_TARGET": MACOS_TARGET}
@@ -49,9 +54,10 @@ def resolve(platform: str, python: str, bounds: list[str]) -> list[str]:
 def compile_platform(platform: str) -> list[str]:
     """One set that holds for every Python: a later one keeps the versions of the first and may only add packages."""
     lines = [TORCH]
-    for python in PYTHONS:
-        known = {name_of(line) for line in lines}
-        lines += [line for line in resolve(platform, python, lines) if name_of(line) not in known]
+    for more in ((), ("--extra", "mlx")):
+        for python in PYTHONS:
+            known = {name_of(line) for line in lines}
+            lines += [line for line in resolve(platform, python, lines, *more) if name_of(line) not in known]
     return sorted(line for line in lines if not BROUGHT_BY_TORCH.match(line))
 
 

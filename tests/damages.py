@@ -23,7 +23,7 @@ from medvl_lib.evaluation.predictions import FLOORS, PREDICTIONS, REFERENCES, VA
 from medvl_lib.files import read_json, write_json
 from medvl_lib.image_facts import IMAGE_FACTS, ImageRow
 from medvl_lib.models.shipped import ORIGIN, RANDOM
-from medvl_lib.models.weights import INT8_MARK, MERGED_TENSORS, NF4_MARK, MergedTensor
+from medvl_lib.models.weights import AFFINE_MARK, INT8_MARK, MERGED_TENSORS, NF4_MARK, MergedTensor
 from medvl_lib.pairs import PAIRS, REJECTIONS, Pair, Rejection
 from medvl_lib.report import written
 from medvl_lib.report.content import from_json
@@ -278,6 +278,8 @@ WEIGHTS: dict[str, Damage] = {
     "weights_are_whole": without("preprocessor_config.json"),
     "weights_are_trained": changed_json(ORIGIN, weights=RANDOM),
 }
+AFFINE4: dict[str, Damage] = {**WEIGHTS, "only_language_linears_are_in_affine_four_bits": outside_the_language_model(AFFINE_MARK)}
+"""Of ``affine4_model``, which only a profile with the engine mlx has: done in tests/models/test_mlx.py."""
 TRAINED: dict[str, Damage] = {
     "every_step_was_done_once": one_step_more_planned,
     "loss_is_finite": rewritten(TRAINING_STEPS, TrainingStep, lambda rows: at(len(rows) // 2, loss=float("nan"))(rows)),

@@ -10,11 +10,22 @@ import pytest
 
 from medvl_lib.benchmark.publish import ask
 from medvl_lib.benchmark.terms import Terms, write_terms
-from medvl_lib.doctor import data_root, decision, device, hub_model, raw_records, requirement_name, store, torchvision, tried_together
+from medvl_lib.doctor import (
+    data_root,
+    decision,
+    device,
+    engines,
+    hub_model,
+    raw_records,
+    requirement_name,
+    store,
+    torchvision,
+    tried_together,
+)
 from medvl_lib.errors import InputRefused
 from medvl_lib.files import write_json
 from medvl_lib.hardware import PROFILES, Gpu, Machine
-from medvl_lib.lines import DOCUMENTS
+from medvl_lib.lines import DOCUMENTS, IMAGING
 from medvl_lib.provenance import Outcome, Rule, judge, write_step
 from medvl_lib.settings import Settings, read_settings
 from medvl_lib.workspace import Workspace
@@ -26,6 +37,15 @@ def settings(folder: Path, dataset: str = "") -> Settings:
     path = folder / "dagster_project.toml"
     path.write_text(f'data_root = "data"\nscale = "tiny"\nprofile = "cpu"\n[datasets.mtsamples]\n{dataset}')
     return read_settings(path)
+
+
+def test_models_that_the_engine_does_not_run_are_named():
+    studio = PROFILES["m3_ultra"]
+    assert list(engines(DOCUMENTS, studio)) == []
+    found = list(engines(IMAGING, studio))
+    assert [finding.level for finding in found] == ["note", "note"]  # decoder and encoder
+    assert all("runs on torch (mps), quantization none: the engine mlx does not run" in finding.found for finding in found)
+    assert list(engines(IMAGING, PROFILES["gb10"])) == []
 
 
 def test_a_decision_under_other_settings_is_noted_with_their_names(tmp_path: Path):

@@ -13,10 +13,12 @@ import pytest
 
 from medvl_lib.hardware import (
     PROFILES,
+    Engine,
     Gpu,
     Machine,
     Numerics,
     Profile,
+    Quantization,
     available_bytes,
     choose,
     numerics,
@@ -24,6 +26,7 @@ from medvl_lib.hardware import (
     profile_for,
     profile_named,
     room_bytes,
+    torch_device,
     why,
 )
 from medvl_lib.settings import read_settings
@@ -34,7 +37,10 @@ LAPTOP = Machine(
 )
 SERVER = replace(LAPTOP, gpu=Gpu(name="NVIDIA H200", memory_bytes=140 * GIB, compute_capability=9.0), torch_version="2.13.0+cu130")
 SPARK = replace(SERVER, architecture="aarch64", gpu=Gpu(name="NVIDIA GB10", memory_bytes=None, compute_capability=12.1))
-STUDIO = replace(LAPTOP, system="Darwin", architecture="arm64", chip="Apple M3 Ultra", available_bytes=500 * GIB, torch_version="2.13.0")
+STUDIO = replace(
+    LAPTOP, system="Darwin", architecture="arm64", chip="Apple M3 Ultra", available_bytes=500 * GIB, torch_version="2.13.0",
+    mlx_version="0.7.10",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize(("machine", "name"), [(LAPTOP, "cpu"), (SERVER, "cuda"), (SPARK, "gb10"), (STUDIO, "m3_ultra")])
@@ -106,6 +112,30 @@ def test_only_type_engine_and_quantization_bear_identity():
 def test_a_profile_refuses_what_no_machine_can_do():
     with pytest.raises(ValueError, match="training_batch = 0 must be at least 1"):
         replace(PROFILES["cpu"], training_batch=0)
+
+
+@pytest.mark.parametrize(("engine", "quantization"), [("mlx", "nf4"), ("torch", "mlx-affine4")])
+def test_an_engine_packs_weights_in_its_own_way(engine: Engine, quantization: Quantization):
+    with pytest.raises(ValueError, match=f"quantization = '{quantization}' and engine = '{engine}'"):
+        replace(PROFILES["cpu"], engine=engine, quantization=quantization)
+
+
+def test_mlx_has_no_place_beside_cuda():
+    with pytest.raises(ValueError, match="engine = 'mlx' and device = 'cuda'"):
+        replace(PROFILES["cuda"], engine="mlx", quantization="none")
+
+
+def test_a_mac_without_mlx_trains_on_torch_and_says_why():
+    profile, reasons = choose(STUDIO)
+    assert (profile.engine, profile.quantization) == ("mlx", "mlx-affine4")
+    profile, reasons = choose(replace(STUDIO, mlx_version=""))
+    assert (profile.engine, profile.quantization) == ("torch", "none")
+    assert reasons["engine"].startswith("mlx-vlm is not installed")
+
+
+def test_torchs_own_tensors_stay_where_the_engine_hands_them_over():
+    assert [torch_device(PROFILES[name]) for name in ("cpu", "cuda", "m3_ultra")] == ["cpu", "cuda", "cpu"]
+    assert torch_device(replace(PROFILES["m3_ultra"], engine="torch", quantization="none")) == "mps"
 
 
 def test_every_profile_is_named_after_itself_and_none_trains_in_float16_or_without_a_limit_on_mps():

@@ -321,11 +321,25 @@ def test_another_objective_moves_the_adapter():
     assert moved_by_line(stages=(replace(stage, objective="classify"),)) == TRAINED
 
 
-@pytest.mark.parametrize("name", NUMERICS)
+@pytest.mark.parametrize("name", NUMERICS.keys() - {"engine"})
 def test_numerics_that_hardware_decides_move_what_was_computed_with_them(name: str):
     changed = versions(DOCUMENTS, replace(CPU, **{name: NUMERICS[name]}))
     assert moved(versions(DOCUMENTS), changed) == {"nf4_model", "predictions"} | TRAINED
     assert ("nf4_model" in changed) == (name != "quantization")
+
+
+def test_another_engine_moves_what_it_computes_and_has_four_bits_by_another_name():
+    wide = replace(CPU, quantization="none")
+    assert moved(versions(DOCUMENTS, wide), versions(DOCUMENTS, replace(wide, engine="mlx"))) == {"predictions"} | TRAINED
+    packed = versions(DOCUMENTS, replace(CPU, engine="mlx", quantization="mlx-affine4"))
+    assert ("affine4_model" in packed, "nf4_model" in packed) == (True, False)
+
+
+def test_a_line_whose_models_another_engine_does_not_run_is_as_on_torch():
+    ours, theirs = (
+        versions(IMAGING, replace(CPU, engine=engine, quantization=how)) for engine, how in (("mlx", "mlx-affine4"), ("torch", "none"))
+    )
+    assert ours == theirs
 
 
 @pytest.mark.parametrize("name", ELSEWHERE)

@@ -18,7 +18,12 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 EXTRAS: list[str] = [line for extra in PROJECT["project"]["optional-dependencies"].values() for line in extra]
 DIRECT = [wanted for line in [*PROJECT["project"]["dependencies"], *EXTRAS] if (wanted := Requirement(line)).name != "medvl"]
 OF_ANOTHER_NUMBERING = "dagster-postgres"  # 0.29.27 is the one of Dagster 1.13.27
-PLATFORMS = ("linux-x86_64", "linux-aarch64", "macos-arm64")
+MLX = [Requirement(line) for line in PROJECT["project"]["optional-dependencies"]["mlx"]]
+PLATFORMS = {
+    "linux-x86_64": {"sys_platform": "linux", "platform_machine": "x86_64"},
+    "linux-aarch64": {"sys_platform": "linux", "platform_machine": "aarch64"},
+    "macos-arm64": {"sys_platform": "darwin", "platform_machine": "arm64"},
+}
 
 
 def pins(platform: str) -> dict[str, str]:
@@ -44,8 +49,17 @@ def find_python(environment: dict[str, str]) -> subprocess.CompletedProcess[str]
 @pytest.mark.parametrize("platform", PLATFORMS)
 def test_every_dependency_is_pinned_within_its_bounds(platform: str):
     pinned = pins(platform)
-    outside = [str(wanted) for wanted in DIRECT if not wanted.specifier.contains(pinned[canonicalize_name(wanted.name)])]
+    wanted_here = [wanted for wanted in DIRECT if wanted.marker is None or wanted.marker.evaluate(PLATFORMS[platform])]
+    outside = [str(wanted) for wanted in wanted_here if not wanted.specifier.contains(pinned[canonicalize_name(wanted.name)])]
     assert not outside
+
+
+@pytest.mark.parametrize(("platform", "count"), [("linux-x86_64", 2), ("linux-aarch64", 0), ("macos-arm64", 2)])
+def test_the_engine_of_apple_silicon_is_pinned_where_it_can_be_installed(platform: str, count: int):
+    wanted = [each for each in MLX if each.marker is not None and each.marker.evaluate(PLATFORMS[platform])]
+    pinned = pins(platform)
+    assert [each.name for each in wanted if not each.specifier.contains(pinned[canonicalize_name(each.name)])] == []
+    assert (len(wanted), "mlx" in pinned) == (count, bool(count))
 
 
 @pytest.mark.parametrize("platform", PLATFORMS)

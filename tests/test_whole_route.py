@@ -1,6 +1,7 @@
 """The README's picture, run: from raw files to a leaderboard by real processes. If these passed wrongly, the main job would not be done."""
 
 import csv
+import importlib.util
 import os
 import resource
 import subprocess
@@ -59,6 +60,19 @@ def _the_graph_shows_what_the_store_holds(workspace: Workspace) -> None:
     assert found["promotion"]["reasons"][0]["number"] == 1
     assert all("](data:image/svg+xml;base64," in text for text in (found["adapter"]["loss"], found["benchmark"]["intervals"]))
     assert Path(found["report"]["page"]).is_file()
+
+
+@pytest.mark.skipif(importlib.util.find_spec("mlx_vlm") is None, reason="mlx is not installed: the extra mlx of pyproject.toml")
+def test_the_same_graph_computes_by_mlx(tmp_path: Path) -> None:
+    more = '[profiles.cpu]\nengine = "mlx"\nquantization = "mlx-affine4"\n'
+    status, said = demo_runs.run(demo_runs.project(tmp_path, more=more))
+    assert status == 0, said
+    workspace = Workspace(root=tmp_path / "data")
+    stored = ask(workspace, "select variant, precision from evaluations where precision is not null").rows
+    assert dict(stored) == {"base": "float32", "affine4": "mlx-affine4+float32", "adapter": "mlx-affine4+float32"}
+    assert "nf4" not in said.replace("nf4_model", "")
+    assert workspace.step("affine4_model", "documents").is_dir()
+    assert not workspace.step("nf4_model", "documents").exists()
 
 
 def test_a_misspelt_setting_is_refused_with_the_nearest_name(tmp_path: Path) -> None:

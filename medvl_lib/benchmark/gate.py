@@ -36,7 +36,7 @@ class Candidate:
     def __post_init__(self) -> None:
         """Refuse a floor, the champion itself, and a margin below 0; how wide one may be depends on the metric, which ``Gate`` knows."""
         if self.variant in (*FLOORS, "champion"):
-            raise ValueError(f"variant = {self.variant!r} cannot be a candidate: name base, nf4, int8, adapter or merged")
+            raise ValueError(f"variant = {self.variant!r} cannot be a candidate: name base, nf4, affine4, int8, adapter or merged")
         if self.margin < 0:
             raise ValueError(f"margin = {self.margin!r} of {self.variant} must be 0 or more")
         if self.variant == "base" and self.margin == 0:

@@ -57,7 +57,8 @@ REVISION = 9  # settings stand beside the decision; so few clusters that none co
 REVISIONS = (REVISION, costs_room.REVISION, looks.REVISION, leaks_room.REVISION, statistics.REVISION, SCHEMA_VERSION)
 PROMOTION_DECISIONS = "promotion_decisions.parquet"
 GATE = "gate"  # who decides, where no person does
-PLAIN: tuple[Variant, ...] = ("base", "nf4", "int8")  # a model as it came, at whatever width
+FOUR_BITS: tuple[Variant, ...] = ("nf4", "affine4")
+PLAIN: tuple[Variant, ...] = ("base", *FOUR_BITS, "int8")  # a model as it came, at whatever width
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,8 +158,8 @@ def decide(scores: Sequence[Score], gate: Gate, line: str, known: Circumstances)
 
 def _rivals(comparisons: Comparisons, candidate: Candidate, standing: Variant) -> tuple[Answers, ...]:
     """What would be served without the candidate, and base; where that is base, also four bits for one that has to be better."""
-    has_nf4 = candidate.claim == "superiority" and standing in {"base", candidate.variant} and comparisons.has("nf4")
-    four_bits: tuple[Variant, ...] = ("nf4",) if has_nf4 else ()
+    is_first = candidate.claim == "superiority" and standing in {"base", candidate.variant}
+    four_bits: tuple[Variant, ...] = tuple(form for form in FOUR_BITS if is_first and comparisons.has(form))
     names: tuple[Variant, ...] = (standing, "base", *four_bits)
     return tuple(Answers(name) for name in dict.fromkeys(names) if name != candidate.variant)
 

@@ -22,7 +22,7 @@ comment on column evaluations.line is 'the line that was evaluated';
 comment on column evaluations.variant is 'who answered';
 comment on column evaluations.model is 'hub id or name, and the commit or the hash of the contents; null for a floor';
 comment on column evaluations.weights_data_version is 'hash of the weights: base, and adapter where there is one; null for a floor';
-comment on column evaluations.precision is 'what the weights really were: float32, bfloat16, nf4+float32, ...; null for a floor';
+comment on column evaluations.precision is 'what the weights really were: float32, bfloat16, nf4+float32, mlx-affine4+bfloat16, ...; null for a floor';
 comment on column evaluations.num_parameters is 'parameters, 4-bit ones counted unpacked; null for a floor';
 comment on column evaluations.num_quantized_parameters is 'of these, parameters held in 4 bit; null for a floor';
 comment on column evaluations.predictions_fingerprint is 'directory of the answers below predictions/<line>/';
@@ -579,9 +579,9 @@ select
 from model_rows v
 join model_rows base on base.evaluation_id = v.evaluation_id and base.line = v.line and base.dataset = v.dataset and base.metric = v.metric
     and base.slice = v.slice and base.variant = 'base'
-where v.variant in ('base', 'nf4', 'int8', 'adapter', 'merged')
-order by v.line, v.dataset, v.metric, v.slice, list_position(['base', 'nf4', 'int8', 'adapter', 'merged'], v.variant);
-comment on view quantization_cost is 'What do four or eight bits and the adapter cost, and what do they bring? Base, NF4, int8, adapter and merged of one evaluation, with changes against base.';
+where v.variant in ('base', 'nf4', 'affine4', 'int8', 'adapter', 'merged')
+order by v.line, v.dataset, v.metric, v.slice, list_position(['base', 'nf4', 'affine4', 'int8', 'adapter', 'merged'], v.variant);
+comment on view quantization_cost is 'What do four or eight bits and the adapter cost, and what do they bring? Base, NF4 (or affine4 of MLX), int8, adapter and merged of one evaluation, with changes against base.';
 comment on column quantization_cost.memory_change_percent is 'change against base; a percentage for display';
 comment on column quantization_cost.seconds_per_answer_change_percent is 'change against base at this batch_size; a percentage for display';
 comment on column quantization_cost.score_change_points is 'difference of the means in hundredths of the metric''s range; its interval is in promotion_decisions';
@@ -766,7 +766,7 @@ select
 from rating_summaries s
 left join (select distinct evaluation_id, is_current from evaluations) e using (evaluation_id)
 order by s.line, is_current desc, s.evaluation_id, s.sheet_id, s.question, s.variant = 'all',
-    list_position(['base', 'nf4', 'int8', 'adapter', 'merged', 'champion'], s.variant), s.variant;
+    list_position(['base', 'nf4', 'affine4', 'int8', 'adapter', 'merged', 'champion'], s.variant), s.variant;
 comment on view expert_ratings is 'What do blinded experts say of the answers, and do they agree? Every rated sheet by question and variant; all: every answer of it.';
 comment on column expert_ratings.n is 'answers with one rating or more';
 comment on column expert_ratings.mean is 'correctness 1 to 5, more is better; harmful: share of yes, less is better';

@@ -30,7 +30,9 @@ class EvaluationRow:
     variant: Annotated[Variant, Column("who answered")]
     model: Annotated[str | None, Column("hub id or name, and the commit or the hash of the contents; null for a floor")]
     weights_data_version: Annotated[str | None, Column("hash of the weights: base, and adapter where there is one; null for a floor")]
-    precision: Annotated[str | None, Column("what the weights really were: float32, bfloat16, nf4+float32, ...; null for a floor")]
+    precision: Annotated[
+        str | None, Column("what the weights really were: float32, bfloat16, nf4+float32, mlx-affine4+bfloat16, ...; null for a floor")
+    ]
     num_parameters: Annotated[int | None, Column("parameters, 4-bit ones counted unpacked; null for a floor")]
     num_quantized_parameters: Annotated[int | None, Column("of these, parameters held in 4 bit; null for a floor")]
     predictions_fingerprint: Annotated[str, Column("directory of the answers below predictions/<line>/")]

@@ -15,8 +15,11 @@ PREDICTIONS = "predictions.parquet"
 VARIANTS = "variants.parquet"
 ANSWER_TYPE = "answer_type"  # the slice that tells closed questions from open ones, and both from reports
 
-Variant = Literal["base", "nf4", "int8", "adapter", "merged", "champion", "floor_empty", "floor_constant", "floor_random", "floor_majority"]
-"""``merged``: the adapter added into the 16-bit base weights; ``champion``: what was served before."""
+Variant = Literal[
+    "base", "nf4", "affine4", "int8", "adapter", "merged", "champion", "floor_empty", "floor_constant", "floor_random", "floor_majority"
+]  # fmt: skip
+"""``nf4`` and ``affine4``: the base in four bits, bitsandbytes' or MLX's; ``merged``: the adapter added into the 16-bit base weights;
+``champion``: what was served before."""
 FLOORS: tuple[Variant, ...] = ("floor_empty", "floor_constant", "floor_random", "floor_majority")
 Condition = Literal["as_is", "blank_image", "noise_image", "shuffled_image", "retrieved_cases"]
 """What was done to the question: nothing; gray or noise of the pictures' sizes; those of another pair; similar training cases before it."""
@@ -85,7 +88,7 @@ class VariantMeasurement:
     variant: Annotated[Variant, Column("who answered")]
     model: Annotated[str, Column("hub id or name, and the commit or the hash of the contents")]
     weights_data_version: Annotated[str, Column("hash of the weights: base, and adapter where there is one")]
-    precision: Annotated[str, Column("what the weights really were: float32, bfloat16, nf4+float32, ...")]
+    precision: Annotated[str, Column("what the weights really were: float32, bfloat16, nf4+float32, mlx-affine4+bfloat16, ...")]
     num_parameters: Annotated[int, Column("parameters, 4-bit ones counted unpacked")]
     num_quantized_parameters: Annotated[int, Column("of these, parameters held in 4 bit")]
     load_seconds: LoadSeconds

@@ -72,6 +72,7 @@ LAYOUTS: Mapping[Family, Layout] = {
 """Of families whose publisher's layout is not the one that the library loads."""
 AS_PUBLISHED = "as_published"  # where a checkpoint lies until it is converted
 DISK_WORDS = re.compile(r"I/O error|PytorchStreamWriter|unexpected pos|No space left|File too large", re.IGNORECASE)
+MLX_QUANTIZATION = "quantization"  # key of config.json where MLX packed the weights
 GB = 1e9
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -193,8 +194,8 @@ def _require_family(directory: Path, spec: ModelSpec) -> None:
             found="no config.json", where=spec.path or f"{spec.hub_id} at {spec.revision}", do="name a checkpoint in the hub's layout"
         )
     config = json.loads((directory / "config.json").read_text())
-    if packed := config.get("quantization_config"):
-        method = packed.get("quant_method", "unknown")
+    if packed := config.get("quantization_config") or config.get(MLX_QUANTIZATION):
+        method = packed.get("quant_method", "mlx" if MLX_QUANTIZATION in config else "unknown")
         raise MedVLError(
             found=f"weights that are quantized already ({method})", where=f"config.json of {spec.path or spec.hub_id}",
             do="name the checkpoint in 16 bit: MedVL makes NF4 and int8 of it, and trains adapters on these",
@@ -358,13 +359,14 @@ def _by_mlx(directory: Path, profile: Profile) -> PreTrainedModel:
 
 
 BUILDERS: Mapping[Engine, Callable[[Path, Profile], PreTrainedModel]] = {"torch": _from_pretrained, "mlx": _by_mlx}
+"""Who builds a model of a directory in full width or packed."""
 PACKED_FOR: Mapping[str, Engine] = {"nf4": "torch", "int8": "torch", "mlx-affine4": "mlx"}
 
 
 def _packed_as(directory: Path) -> str:
     """How a directory's weights are packed, as its config.json says; empty where they are not."""
     config = json.loads((directory / "config.json").read_text())
-    if "quantization" in config:
+    if MLX_QUANTIZATION in config:
         return "mlx-affine4"
     packed = config.get("quantization_config")
     return "" if packed is None else "nf4" if packed.get("load_in_4bit") else "int8"

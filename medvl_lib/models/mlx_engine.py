@@ -248,6 +248,7 @@ class Engine:
             if is_trained:
                 found, gradients = nn.value_and_grad(self._module, scored)()
                 mx.eval(found, gradients)
+                mx.clear_cache()  # batches differ in length, and MLX keeps every size of buffer that it ever had
                 by_name = dict(tree_flatten(gradients))
                 back = [_tensor(by_name[item.name], item) for item in trained]
             else:

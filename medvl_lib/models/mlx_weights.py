@@ -67,7 +67,9 @@ def _build_llava(config: Any) -> nn.Module:
     text, vision = config.text_config, config.vision_config
     kind = llava.config
     return llava.Model(kind.ModelConfig(
-        text_config=kind.TextConfig(**_alike(text, kind.TextConfig), rope_theta=text.rope_parameters["rope_theta"], tie_word_embeddings=_is_tied(config)),
+        text_config=kind.TextConfig(
+            **_alike(text, kind.TextConfig), rope_theta=text.rope_parameters["rope_theta"], tie_word_embeddings=_is_tied(config),
+        ),
         vision_config=kind.VisionConfig(**{**_alike(vision, kind.VisionConfig), "model_type": "clip_vision_model"}),
         model_type="llava", vocab_size=text.vocab_size, image_token_index=config.image_token_index,
         vision_feature_layer=config.vision_feature_layer, vision_feature_select_strategy=config.vision_feature_select_strategy,
@@ -214,7 +216,11 @@ def _save_in_shards(directory: Path, held: Mapping[str, mx.array]) -> None:
             size = 0
         shards[-1][name] = item
         size += item.nbytes
-    names = ["model.safetensors"] if len(shards) == 1 else [f"model-{i:05d}-of-{len(shards):05d}.safetensors" for i in range(1, len(shards) + 1)]
+    names = (
+        ["model.safetensors"]
+        if len(shards) == 1
+        else [f"model-{i:05d}-of-{len(shards):05d}.safetensors" for i in range(1, len(shards) + 1)]
+    )
     for name, shard in zip(names, shards, strict=True):
         mx.save_safetensors(str(directory / name), shard, metadata={"format": "mlx"})
     if len(shards) > 1:

@@ -31,7 +31,7 @@ from medvl_lib.models import llava_med, mllama, qwen2_5_vl, shipped, siglip
 from medvl_lib.models.loading import DTYPES, LAYOUTS, Loaded, parameters_by_part
 from medvl_lib.models.published import CONFIGS
 from medvl_lib.models.spec import LAYER_LISTS, PARTS, SKIP_MODULES, Family, ModelSpec
-from medvl_lib.models.weights import PACKED_WIDTH
+from medvl_lib.models.weights import FOUR_BITS, PACKED_WIDTH
 from medvl_lib.training.matching import adapted
 from medvl_lib.training.recipe import MatchRecipe, Recipe
 from medvl_lib.training.route import adapt, leave_inputs_alone
@@ -206,7 +206,7 @@ def config_of(spec: ModelSpec, directory: Path | None = None) -> Any:
 
 
 def is_packed(name: str, module: torch.nn.Module, family: Family) -> bool:
-    """Whether NF4 packs a linear: all but those that its family keeps."""
+    """Whether four bits pack a linear: all but those that its family keeps."""
     return isinstance(module, torch.nn.Linear) and not any(name == kept or name.startswith(f"{kept}.") for kept in SKIP_MODULES[family])
 
 
@@ -232,7 +232,8 @@ class Walk:
         """Parameters and bytes of each part, the adapter's included."""
         model, family = self._model(), self.spec.family
         packed = {f"{name}.weight" for name, module in model.named_modules() if self.is_packed and is_packed(name, module, family)}
-        widths = {name: PACKED_WIDTH["nf4"] if name in packed else item.element_size() for name, item in model.named_parameters()}
+        width = PACKED_WIDTH[FOUR_BITS[self.profile.quantization]] if packed else 0.0
+        widths = {name: width if name in packed else item.element_size() for name, item in model.named_parameters()}
         sizes = {name: item.numel() for name, item in model.named_parameters()}
         trained = self._trained(model)
         held = {part: 0.0 for part, _ in PARTS[family]}

@@ -15,8 +15,8 @@ from medvl_lib.audit import AUDIT, AuditRow
 from medvl_lib.errors import MedVLError
 from medvl_lib.evaluation.spec import EvaluationSpec
 from medvl_lib.hardware import Profile, room_bytes
-from medvl_lib.models.spec import ModelSpec
-from medvl_lib.models.weights import PACKED_WIDTH
+from medvl_lib.models.spec import ModelSpec, on_its_engine
+from medvl_lib.models.weights import FOUR_BITS, PACKED_WIDTH
 from medvl_lib.pairs import Split
 from medvl_lib.plan.speed import Speed, training_speed
 from medvl_lib.tables import read_table
@@ -118,13 +118,14 @@ class Planner:
         self, stage: Stage, spec: ModelSpec, profile: Profile, length: Length, directory: Path | None = None, room: float | None = None
     ) -> None:
         """``room``: of another machine, in bytes; without it what this one grants and has."""
-        self.stage, self.spec, self.profile, self.length, self._directory = stage, spec, profile, length, directory
+        self.stage, self.spec, self.length, self._directory = stage, spec, length, directory
+        self.profile = on_its_engine(profile, spec.family)
         self._room = room_bytes(profile) if room is None else room
 
     @property
     def is_packed(self) -> bool:
         """Whether the base is trained on in four bits."""
-        return self.profile.quantization == "nf4" and not isinstance(self.stage.recipe, MatchRecipe)
+        return self.profile.quantization in FOUR_BITS and not isinstance(self.stage.recipe, MatchRecipe)
 
     @cached_property
     def _walk(self) -> "Walk":
@@ -181,7 +182,9 @@ class Planner:
                     -(-recipe.effective_batch // micro_batch) if is_matching else 1
                 ), accumulation=accumulation, num_trained=trained,
             ),
-            disk=_disk(self._shape, is_packed=self.is_packed, is_matching=is_matching),
+            disk=_disk(
+                self._shape, packed_width=PACKED_WIDTH[FOUR_BITS[profile.quantization]] if self.is_packed else 0.0, is_matching=is_matching
+            ),
         )  # fmt: skip
 
     def fitting(self) -> Plan:
@@ -219,11 +222,11 @@ def activations(walked: "Walked") -> Iterable[Part]:
             yield Part(f"activations: {maker}", max(own, 0.0), words.get(maker, f"alive at the peak, made by the {maker}"))
 
 
-def _disk(shape: Any, *, is_packed: bool, is_matching: bool) -> Disk:
+def _disk(shape: Any, *, packed_width: float, is_matching: bool) -> Disk:
     """Downloads and the base model, its packed form, checkpoints with the optimizer's state, and what is kept."""
     total, trained = (sum(counts[i] for counts in shape.parameters.values()) for i in (0, 1))
     published = (total if is_matching else total - trained) * (4 if is_matching else PUBLISHED_WIDTH)
-    packed = shape.num_packed * PACKED_WIDTH["nf4"] + (total - trained - shape.num_packed) * PUBLISHED_WIDTH if is_packed else 0.0
+    packed = shape.num_packed * packed_width + (total - trained - shape.num_packed) * PUBLISHED_WIDTH if packed_width else 0.0
     state = trained * (4 + STATE_WIDTH)
     return Disk(
         num_bytes=2 * published + packed + CHECKPOINTS_ON_DISK * state + 4 * trained,
@@ -244,17 +247,18 @@ def plan_predictions(
     from medvl_lib.evaluation.predict import SHARE_FOR_WEIGHTS
     from medvl_lib.plan.dry_run import Walk, config_of
 
+    profile = on_its_engine(profile, spec.family)
     config, room = config_of(spec, directory), room_bytes(profile) if room is None else room
     walk = Walk(config, spec, profile, None, packed=False)
     shape = walk.shape()
     wide = sum(shape.weight_bytes.values())
     weights = [Part("weights: base", wide, f"{sum(all_ for all_, _ in shape.parameters.values()):,} parameters")]
-    if profile.quantization == "nf4" and packed is not False:
+    if packed is not False and (form := FOUR_BITS.get(profile.quantization)) is not None:
         narrow = sum(Walk(config, spec, profile, None, packed=True).shape().weight_bytes.values())
         if packed:
-            weights = [Part("weights: nf4", narrow, "language linears in four bits")]
+            weights = [Part(f"weights: {form}", narrow, "language linears in four bits")]
         elif wide + narrow <= room * SHARE_FOR_WEIGHTS:
-            weights.append(Part("weights: nf4", narrow, "beside the base: both answer in turns"))
+            weights.append(Part(f"weights: {form}", narrow, "beside the base: both answer in turns"))
     walked = walk.walk(_sizes(batch, length._replace(num_tokens=length.num_tokens + evaluation.max_answer_tokens)))
     return Plan(
         step="predictions", model=spec.hub_id, profile=profile.name, is_training=False, parameters=shape.parameters,

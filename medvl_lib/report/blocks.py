@@ -10,7 +10,9 @@ from medvl_lib.benchmark.terminal import render_cell
 from medvl_lib.report.content import Example
 
 NONE = "–"  # what stands in a cell where there is no number
-VARIANTS = ("base", "nf4", "adapter", "int8", "merged", "champion", "floor_empty", "floor_constant", "floor_random", "floor_majority")
+VARIANTS = (
+    "base", "nf4", "affine4", "adapter", "int8", "merged", "champion", "floor_empty", "floor_constant", "floor_random", "floor_majority",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,18 +14,18 @@ from medvl_lib.provenance import PROVENANCE, Artifact, ancestor, read_artifact
 from medvl_lib.step import Inputs
 from medvl_lib.workspace import Workspace
 
-PLAIN = ("base_model", "nf4_model", "int8_model", "merged_model")  # steps that write weights which stand alone
+FOUR_BITS: tuple[Variant, ...] = ("nf4", "affine4")  # a line's weights in four bits are one of these, as its profile's engine packs them
+PLAIN = ("base_model", "nf4_model", "affine4_model", "int8_model", "merged_model")  # steps that write weights which stand alone
 JUDGED_AGAINST = "champion"  # fact of predictions: identity of what was served then and is none of the other variants; empty otherwise
 
 
 def contenders(line: Line, inputs: Inputs) -> dict[Variant, Contender]:
     """Who answers in an evaluation besides the champion, in the order of their loading: ``inputs`` are those of its predictions."""
     base, trained = inputs[f"base_model/{line.name}"], inputs[f"{line.stages[-1].name}/{line.name}"]
-    tuned = inputs.get(f"nf4_model/{line.name}")
-    found: dict[Variant, Contender] = {"base": Contender(base)}
-    if tuned is not None:
-        found["nf4"] = Contender(tuned)
-    found["adapter"] = Contender(tuned or base, trained)
+    places: dict[Variant, str] = {form: f"{form}_model/{line.name}" for form in FOUR_BITS}
+    packed = {form: inputs[place] for form, place in places.items() if place in inputs}
+    found: dict[Variant, Contender] = {"base": Contender(base), **{form: Contender(weights) for form, weights in packed.items()}}
+    found["adapter"] = Contender(next(iter(packed.values()), base), trained)
     for form in line.evaluation.further_variants:
         found[form] = Contender(inputs[f"{form}_model/{line.name}"])
     return found
@@ -71,5 +71,5 @@ def adapter_in(workspace: Workspace, line: Line, contender: Contender) -> Artifa
 
 def _weights_of(workspace: Workspace, adapter: Artifact, line: Line) -> Artifact:
     """The weights that an adapter was trained on."""
-    [step] = {key.split("/")[0] for key in adapter.inputs} & {"nf4_model", "base_model"}
+    [step] = {key.split("/")[0] for key in adapter.inputs} & {"base_model", *(f"{form}_model" for form in FOUR_BITS)}
     return ancestor(workspace, adapter, step, line.name)

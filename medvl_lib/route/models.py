@@ -6,7 +6,6 @@ In: a line and a profile. Out: steps that run in heavy processes. Torch is impor
 import dataclasses
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Literal
 
 from medvl_lib import audit, chat, images, models, prompts, raw_records, retrieved_cases, training
 from medvl_lib.errors import MedVLError
@@ -18,7 +17,7 @@ from medvl_lib.lines import Line
 from medvl_lib.models import shipped
 from medvl_lib.models import spec as model_spec
 from medvl_lib.models.spec import ModelSpec
-from medvl_lib.models.weights import BASE_RULES, INT8_RULES, MERGED_RULES, NF4_RULES
+from medvl_lib.models.weights import AFFINE4_RULES, BASE_RULES, FOUR_BITS, INT8_RULES, MERGED_RULES, NF4_RULES, Quantization
 from medvl_lib.plan.memory import Length, Planner, longest
 from medvl_lib.provenance import Fact, Rule, code_version
 from medvl_lib.ranks import ranks_here
@@ -32,6 +31,7 @@ from medvl_lib.training.steps import TRAINING_STEPS, TrainingStep
 from medvl_lib.workspace import Workspace
 
 CASES = "retrieved_cases"  # the step whose cases stand before a line's questions
+PACKED_RULES: Mapping[Quantization, tuple[Rule, ...]] = {"nf4": NF4_RULES, "affine4": AFFINE4_RULES, "int8": INT8_RULES}
 FURTHER_RULES: Mapping[FurtherVariant, tuple[Rule, ...]] = {"int8": INT8_RULES, "merged": MERGED_RULES}
 
 
@@ -42,7 +42,7 @@ def model_steps(line: Line, profile: Profile) -> tuple[Step, ...]:
     """
     name, spec, identity = line.name, line.model, _identity(line.model)
 
-    def quantized(form: Literal["nf4", "int8"], rules: tuple[Rule, ...]) -> Step:
+    def quantized(form: Quantization) -> Step:
         def write(call: Call) -> Mapping[str, Fact]:
             from medvl_lib.models.loading import write_quantized
 
@@ -52,19 +52,19 @@ def model_steps(line: Line, profile: Profile) -> tuple[Step, ...]:
             name=f"{form}_model", owner=name, description=sign(models.__name__), process="prepare",
             reads=(source("base_model", name, BASE_RULES),),
             version=code_version(model_spec.REVISION, name, identity, model_spec.SKIP_MODULES[spec.family], numerics(profile)),
-            rules=rules, write=write,
+            rules=PACKED_RULES[form], write=write,
         )  # fmt: skip
 
-    base = base_step(line, "base_model", spec)
-    int8 = (quantized("int8", INT8_RULES),) if "int8" in line.evaluation.further_variants else ()
-    if profile.quantization == "none":
+    base, four_bits = base_step(line, "base_model", spec), FOUR_BITS.get(profile.quantization)
+    int8 = (quantized("int8"),) if "int8" in line.evaluation.further_variants else ()
+    if four_bits != "nf4":
         if int8:
             raise MedVLError(
                 found=f"further_variants names int8 on the profile {profile.name}, whose engine has no eight bits",
                 where=f"the evaluation of the line {name}", do="take it out, or run on a profile with bitsandbytes (cpu, cuda, gb10)",
             )  # fmt: skip
-        return (base,)
-    return (base, quantized("nf4", NF4_RULES), *int8)
+        return (base,) if four_bits is None else (base, quantized(four_bits))
+    return (base, quantized(four_bits), *int8)
 
 
 def further_models(line: Line) -> tuple[Source, ...]:
@@ -122,9 +122,8 @@ def _observed(line: Line, step: str, spec: ModelSpec) -> Callable[[Workspace, In
 
 def trained_on(line: Line, profile: Profile) -> Source:
     """The weights that adapters are trained on: in four bits where the profile has them."""
-    if profile.quantization == "none":
-        return source("base_model", line.name, BASE_RULES)
-    return source("nf4_model", line.name, NF4_RULES)
+    form = FOUR_BITS.get(profile.quantization)
+    return source("base_model", line.name, BASE_RULES) if form is None else source(f"{form}_model", line.name, PACKED_RULES[form])
 
 
 def stage_steps(line: Line, profile: Profile) -> tuple[Step, ...]:

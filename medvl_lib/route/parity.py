@@ -22,6 +22,7 @@ from medvl_lib.evaluation.spec import first_asked
 from medvl_lib.files import write_json
 from medvl_lib.hardware import Profile, numerics
 from medvl_lib.lines import Line
+from medvl_lib.models.spec import on_its_engine
 from medvl_lib.pointer import Served, in_words, pointer_id, read_pointer
 from medvl_lib.provenance import (
     Artifact,
@@ -48,7 +49,7 @@ from medvl_lib.tables import read_table
 from medvl_lib.workspace import Workspace
 
 CIRCUMSTANCES = "circumstances"  # fact of a parity: what its answers depend on
-ANSWERING = ("python", "torch", "transformers", "peft", "bitsandbytes", "tokenizers", "pillow", "numpy", "fastapi")
+ANSWERING = ("python", "torch", "transformers", "peft", "bitsandbytes", "tokenizers", "pillow", "numpy", "fastapi", "mlx", "mlx-vlm")
 """Libraries that an answer goes through: after an update of one of them the question is open again."""
 
 
@@ -93,7 +94,7 @@ def parity_step(line: Line, profile: Profile) -> Step:
 
 def circumstances(line: Line, profile: Profile, model: ServedModel) -> dict[str, str]:
     """What an answer depends on, by what it is called where it has become something else."""
-    versions = library_versions()
+    versions, profile = library_versions(), on_its_engine(profile, line.model.family)
     asked = digest([line.evaluation, line.model.max_pixels, prompts.REVISION, images.REVISION, numerics(profile), profile.attention])
     return {
         "weights": model.data_version, "device": profile.device, "prediction_batch": str(profile.prediction_batch),

@@ -64,6 +64,7 @@ def train(
     questions. ``watchdog`` looks after the memory: without one, the profile's margin.
     """
     make_repeatable(stage.recipe.seed)
+    profile = on_its_engine(profile, spec.family)
     work = OBJECTIVES[stage.objective](Material(
         stage=stage, spec=spec, weights=weights, chat=chat, images=images, profile=profile, previous=previous, checkpoints=checkpoints,
         report=report, cases=cases,
@@ -84,8 +85,7 @@ def train(
 
 def answering(material: Material) -> Work:
     """Learn to answer: conversations through TRL's trainer, an adapter out."""
-    recipe, spec, checkpoints = material.stage.recipe, material.spec, material.checkpoints
-    profile = on_its_engine(material.profile, spec.family)
+    recipe, spec, profile, checkpoints = material.stage.recipe, material.spec, material.profile, material.checkpoints
     if not isinstance(recipe, Recipe):
         raise TypeError(f"{material.stage.name} is trained by a {type(recipe).__name__}: answers need a Recipe")
     loaded = load(material.weights, spec, profile, adapter=material.previous, is_trainable=True)

@@ -34,7 +34,7 @@ class Health(BaseModel):
     reason: str | None = Field(description="Why it cannot be asked; null when it can.")
     line: str = Field(examples=["documents"])
     model: str = Field(description="The model that the line stands on.", examples=["Qwen/Qwen2.5-VL-7B-Instruct"])
-    variant: Variant = Field(description="base, nf4, int8, adapter or merged.")
+    variant: Variant = Field(description="base, nf4, affine4, int8, adapter or merged.")
     says: str = Field(description="What is served and why, in words.")
     compared: str = Field(description="How its answers were compared with those that were judged, in words.")
     is_promoted: bool = Field(description="False where nothing was promoted yet: then the base model answers.")

@@ -71,6 +71,8 @@ class DatasetSettings(BaseModel):
     """Whether the lines read it."""
     raw_path: FilePath | None = None
     """The folder as the publisher ships it; None: ``raw/<name>`` below the data root."""
+    raw_url: str = ""
+    """Where it lies instead, as fsspec calls it: ``s3://hospital/mtsamples``. It is mirrored below the data root when raw records are."""
     rejected_share_budget: float | None = Field(default=None, ge=0, le=1)
     """The largest share of rows (0-1) that may be left out before the dataset is blocked; None: the dataset's own."""
     limits: Changes = {}
@@ -206,6 +208,8 @@ class Settings(BaseModel):
     """When the graph looks for something to do."""
     notifications: NotificationSettings = NotificationSettings()
     """Who is told of failed runs and regressions; nobody, unless it says so."""
+    benchmark_url: str = ""
+    """Where a copy of the published benchmark is sent: ``s3://hospital/medvl``. Empty: nowhere."""
     machine: MachineSettings = MachineSettings()
     """Which of several machines this is."""
 
@@ -241,7 +245,9 @@ class Settings(BaseModel):
         return self.automation.crons.get(name, self.automation.cron)
 
     def raw_folder(self, name: str) -> Path:
-        """Where a dataset's raw files lie."""
+        """Where a dataset's raw files lie, or their mirror."""
+        if self.dataset(name).raw_url:
+            return Workspace(root=self.data_root).mirror(name)
         return self.dataset(name).raw_path or Workspace(root=self.data_root).raw(name)
 
 

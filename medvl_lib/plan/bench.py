@@ -1,9 +1,9 @@
 """A line's steps with random weights: what memory and time a machine really takes for them, before anything is fetched.
 
 In: a line, a profile, and the sizes that a plan is asked for. Out: ``Measured`` for each stage and form of weights, with the plan's numbers
-beside it. The shapes are those of the published configs (or the small ones' at the scale ``tiny``), weights are drawn on the device, in four
-bits where the profile trains so; what goes through is as long as the line lets through and says nothing. Memory and speed do not depend on
-what weights say. The loss is the one that a plan walks; the trainer's own bookkeeping, reading pictures and checkpoints are not in it.
+beside it. The shapes are those of the published configs (or the small ones' at the scale ``tiny``); weights are drawn on the device, in
+four bits where the profile trains so. What goes through is as long as the line lets through and says nothing: memory and speed do not depend
+on what weights and texts say. The loss is the one that a plan walks; the trainer's bookkeeping, pictures and checkpoints are not in it.
 """
 
 import gc
@@ -311,8 +311,8 @@ def render(found: Sequence[Measured]) -> str:
 def _row(item: Measured) -> tuple[str, ...]:
     return (
         item.step, str(item.micro_batch), f"{item.num_tokens:,}", f"{item.weights_bytes / GB:.3f}",
-        f"{item.planned_weights_bytes / GB:.3f}", f"{item.peak_bytes / GB:.2f}", f"{item.planned_peak_bytes / GB:.2f}", f"{item.seconds:.2f}",
-        "" if item.planned_seconds is None else f"{item.planned_seconds:.2f}", f"{item.tokens_per_second:,.1f}",
+        f"{item.planned_weights_bytes / GB:.3f}", f"{item.peak_bytes / GB:.2f}", f"{item.planned_peak_bytes / GB:.2f}",
+        f"{item.seconds:.2f}", "" if item.planned_seconds is None else f"{item.planned_seconds:.2f}", f"{item.tokens_per_second:,.1f}",
     )  # fmt: skip
 
 

@@ -377,7 +377,12 @@ def override(value: Value, changes: Mapping[str, object], where: str) -> Value:
     for key in changes:
         if key not in valid:
             raise unknown_key(key, valid, where)
-    checked = {key: _checked(hints[key], key, change, where) for key, change in changes.items()}
+    checked = {
+        key: override(getattr(value, key), change, f"{where.removesuffix(']')}.{key}]")
+        if dataclasses.is_dataclass(hints[key]) and isinstance(change, Mapping)  # a table below this one
+        else _checked(hints[key], key, change, where)
+        for key, change in changes.items()
+    }  # fmt: skip
     try:
         return dataclasses.replace(value, **checked)  # pyright: ignore[reportArgumentType, reportUnknownVariableType, reportReturnType]
     except ValueError as error:

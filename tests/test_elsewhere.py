@@ -1,14 +1,11 @@
-"""Raw files behind a URL, and files that are sent to one. If these passed wrongly, a line would be trained on half an upload, on a file that
-was damaged on its way, or on one that its publisher has taken back.
+"""Raw files behind a URL, and files that are sent to one. If these passed wrongly, a line would be trained on half an upload, on a file
+that was damaged on its way, or on one that its publisher has taken back.
 """
 
-import contextlib
 import os
 import shutil
 import subprocess
 import sys
-import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,6 +21,7 @@ from medvl_lib.settings import read_settings
 from medvl_lib.step import reuse_step, run_step
 from medvl_lib.workspace import Workspace
 from tests import demo_runs
+from tests.test_two_machines import answers, free_port
 
 
 @pytest.fixture
@@ -103,9 +101,7 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A bucket of a server on this machine that speaks S3."""
     pytest.importorskip("moto", reason="no local S3 server: pip install 'moto[server]'")
     pytest.importorskip("s3fs", reason="s3:// is an optional extra: pip install -e '.[s3]'")
-    from tests.test_two_machines import _free_port
-
-    port = _free_port()
+    port = free_port()
     address = f"http://127.0.0.1:{port}"
     for name, value in {
         "AWS_ENDPOINT_URL": address,
@@ -117,11 +113,7 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     server = subprocess.Popen(
         [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    for _ in range(600):
-        with contextlib.suppress(OSError):
-            urllib.request.urlopen(f"{address}/moto-api/", timeout=5)
-            break
-        time.sleep(0.2)
+    demo_runs.wait_for(lambda: answers(port))
     import s3fs
 
     s3fs.S3FileSystem.clear_instance_cache()

@@ -1,5 +1,5 @@
-"""Two machines, one instance: two code locations on this machine that share a data root and an instance. If these passed wrongly, the second
-machine would show the first one's assets as its own, make data anew, or write where nobody looks.
+"""Two machines, one instance: two code locations here that share a data root and an instance. If these passed wrongly, the second machine
+would show the first one's assets as its own, make data anew, or write where nobody looks.
 """
 
 import json
@@ -48,7 +48,7 @@ def _settings(root: Path, machine: str, data_root_id: str) -> Path:
     return path
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         return found.getsockname()[1]
@@ -66,14 +66,14 @@ class Site:
         self.settings = {machine: _settings(root, machine, marker_id(self.workspace.root)) for machine in MACHINES}
         with dg.DagsterInstance.from_config(str(self.home)) as instance:
             instance.all_instigator_state()  # two services on an empty instance would race
-        ports = {machine: _free_port() for machine in MACHINES}
+        ports = {machine: free_port() for machine in MACHINES}
         self.servers = [self._start(machine, port) for machine, port in ports.items()]
         self.yaml = root / "workspace.yaml"
         self.yaml.write_text(json.dumps({"load_from": [
             {"grpc_server": {"host": "127.0.0.1", "port": port, "location_name": machine}} for machine, port in ports.items()
         ]}))  # fmt: skip
         for port in ports.values():
-            demo_runs.wait_for(lambda port=port: _answers(port), 200)
+            demo_runs.wait_for(lambda port=port: answers(port), 200)
 
     def _environment(self, machine: str) -> dict[str, str]:
         return {**os.environ, "DAGSTER_HOME": str(self.home), "MEDVL_SETTINGS": str(self.settings[machine])}
@@ -117,7 +117,7 @@ class Site:
             server.wait(30)
 
 
-def _answers(port: int) -> bool:
+def answers(port: int) -> bool:
     with socket.socket() as found:
         return found.connect_ex(("127.0.0.1", port)) == 0
 

@@ -84,8 +84,13 @@ def automation(settings: Settings, lines: Sequence[Line]) -> tuple[list[dg.Senso
     )  # fmt: skip
     if not settings.machine.has_datasets:  # the other machine looks after data, and tells people
         return [*retraining, store], []
-    sensors = [*retraining, store, *(raw_records_arrived(run, seconds) for run in runs), model_regressed(settings), run_failed(settings)]
+    sensors = [*retraining, store, *arrivals_of(runs, seconds), model_regressed(settings), run_failed(settings)]
     return sensors, [data_schedule(settings, line, runs) for line in lines]
+
+
+def arrivals_of(runs: Sequence[DatasetRun], seconds: int) -> list[dg.SensorDefinition]:
+    """Who looks at raw folders; what lies behind a URL is looked at by the clock's runs, or by hand."""
+    return [raw_records_arrived(run, seconds) for run in runs if not run.raw_url]
 
 
 def retrains(line: str, target: dg.AssetSelection, seconds: int) -> dg.AutomationConditionSensorDefinition:
@@ -137,7 +142,7 @@ def data_schedule(settings: Settings, line: Line, runs: Sequence[DatasetRun]) ->
         description=f"Brings the datasets of {line.name} up to date. Trains nothing.",
     )  # fmt: skip
     def due(workspace: dg.ResourceParam[Workspace]) -> dg.RunRequest | dg.SkipReason:
-        answers = {run.dataset.name: arrivals.single_answer(arrivals.look(run.raw_folder), _difference(workspace, run)) for run in mine}
+        answers = {run.dataset.name: _answer(workspace, run) for run in mine}
         new = [name for name, answer in answers.items() if answer.is_new]
         said = "; ".join(f"{name}: {answer.reason}" for name, answer in answers.items())
         if not new:
@@ -146,6 +151,12 @@ def data_schedule(settings: Settings, line: Line, runs: Sequence[DatasetRun]) ->
         return dg.RunRequest(asset_selection=keys, tags={BECAUSE: said})
 
     return due
+
+
+def _answer(workspace: Workspace, run: DatasetRun) -> arrivals.Answer:
+    if run.raw_url:  # listing it is the run's work, which reuses what has not changed
+        return arrivals.Answer(arrivals.Memory(), is_new=True, reason=f"{run.raw_url} is looked at")
+    return arrivals.single_answer(arrivals.look(run.raw_folder), _difference(workspace, run))
 
 
 def _difference(workspace: Workspace, run: DatasetRun) -> Callable[[], str | None]:

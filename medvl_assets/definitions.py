@@ -28,7 +28,7 @@ def definitions(settings: Settings) -> dg.Definitions:
     made = [
         *(item for run in runs for item in dataset_assets(run)),
         *(item for line in lines for item in line_assets(line, profile, settings.automation.served_model_fresh_days, keys)),
-        benchmark_store(lines, keys),
+        benchmark_store(lines, keys, settings.benchmark_url),
     ]
     made_of = dg.Definitions(
         assets=[item for item in made if not isinstance(item, dg.AssetChecksDefinition)],

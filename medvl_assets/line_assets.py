@@ -44,8 +44,8 @@ def served_model(
     @dg.multi_asset(
         name=f"{line.name}__served_model",
         specs=[dg.AssetSpec(
-            key=key, deps=[keys.of(line.name, "promotion"), keys.of(line.name, "parity")], group_name=line.name, kinds={"pointer"}, skippable=True,
-            automation_condition=when, freshness_policy=fresh,
+            key=key, deps=[keys.of(line.name, "promotion"), keys.of(line.name, "parity")], group_name=line.name, kinds={"pointer"},
+            skippable=True, automation_condition=when, freshness_policy=fresh,
             description="The pointer that says what is served; it moves only on a promote verdict whose winner answers as it was judged.",
         )],
         check_specs=[dg.AssetCheckSpec(SERVED_RULE, asset=key, blocking=True, description=served_sentence(line))],

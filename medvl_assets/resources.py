@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import dagster as dg
 
 from medvl_assets.runs import end_dead_runs, run_lock
-from medvl_lib.data_root import require_fit, require_marked
+from medvl_lib.data_root import require_fit, require_mounted
 from medvl_lib.settings import Settings
 from medvl_lib.workspace import Workspace
 
@@ -25,7 +25,7 @@ def workspace_resource(settings: Settings) -> dg.ResourceDefinition:
         if init_context.run_id is None:
             yield workspace
             return
-        require_marked(settings.data_root, settings.machine.data_root_id, settings.where("machine"))
+        require_mounted(settings.data_root, settings.machine.data_root_id, settings.where("machine"))
         require_fit(settings.data_root)
         with run_lock(workspace, init_context.run_id):
             if init_context.instance is not None:

@@ -7,11 +7,12 @@ import dagster as dg
 from medvl_assets.automation import STORE_FOLLOWS
 from medvl_assets.keys import HERE, Keys
 from medvl_lib.benchmark.publish import publish
+from medvl_lib.elsewhere import send
 from medvl_lib.lines import Line
 from medvl_lib.workspace import Workspace
 
 
-def benchmark_store(lines: Sequence[Line], keys: Keys = HERE) -> dg.AssetsDefinition:
+def benchmark_store(lines: Sequence[Line], keys: Keys = HERE, url: str = "") -> dg.AssetsDefinition:
     """The asset that publishes: downstream of every line's decision."""
 
     @dg.asset(
@@ -20,6 +21,7 @@ def benchmark_store(lines: Sequence[Line], keys: Keys = HERE) -> dg.AssetsDefini
     )  # fmt: skip
     def published(workspace: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
         counts = publish(workspace)
-        return dg.MaterializeResult(metadata={**counts, "dagster/uri": dg.MetadataValue.path(str(workspace.store))})
+        sent = {"sent_to": send(workspace.store, url)} if url else {}
+        return dg.MaterializeResult(metadata={**counts, **sent, "dagster/uri": dg.MetadataValue.path(str(workspace.store))})
 
     return published

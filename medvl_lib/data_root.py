@@ -1,8 +1,8 @@
 """The data root's file system: whether it keeps the promises that everything here is built on, and whether it is the one that was meant.
 
-In: the data root. Out: nothing, or an error that names the promise: a rename replaces a file whole, a folder is renamed, what was written is
-synced, a lock that one process holds keeps another out. A bucket that is mounted as a folder, and some network shares, keep none or all of
-them. Several machines that share a data root know it by the marker in it. What is written below it is not known here.
+In: the data root. Out: nothing, or an error that names the promise: a rename replaces a file whole, a folder is renamed, what was written
+is synced, a lock that one process holds keeps another out. A bucket that is mounted as a folder, and some network shares, keep none or not
+all of them. Several machines that share a data root know it by the marker in it. What is written below it is not known here.
 """
 
 import os
@@ -84,7 +84,7 @@ def marker_id(root: Path) -> str:
     return str(read_json(path)["data_root_id"])
 
 
-def require_marked(root: Path, expected: str, where: str) -> None:
+def require_mounted(root: Path, expected: str, where: str) -> None:
     """Refuse another data root than the settings mean: one that is not mounted looks empty, and would be filled anew."""
     if not expected:
         return

@@ -18,7 +18,7 @@ from typing import Literal
 
 from medvl_lib.benchmark.outlook import never_judged
 from medvl_lib.benchmark.terms import Terms, otherwise
-from medvl_lib.data_root import marker_id, require_durable, require_marked
+from medvl_lib.data_root import marker_id, require_durable, require_mounted
 from medvl_lib.datasets import DATASETS
 from medvl_lib.errors import MedVLError
 from medvl_lib.files import read_json
@@ -191,15 +191,16 @@ def data_root(settings: Settings) -> Finding:
         do = f"make it writable, or name another folder as data_root in {settings.path}"
         return Finding(name="data root", level="wrong", found=f"{folder} takes no file ({error.strerror})", do=do)
     try:
-        require_marked(root, settings.machine.data_root_id, settings.where("machine"))
+        require_mounted(root, settings.machine.data_root_id, settings.where("machine"))
         require_durable(folder)
     except MedVLError as error:
         return Finding(name="data root", level="wrong", found=f"{error.found} ({error.where})", do=error.do)
     free = shutil.disk_usage(folder).free / GIB
     needed = NEEDED_GIB[settings.scale]
     is_enough = free >= needed
+    found = f"{root}, {free:.0f} GiB free; renames, syncs and locks hold{_called(root)}"
     return Finding(
-        name="data root", level="ok" if is_enough else "note", found=f"{root}, {free:.0f} GiB free; renames, syncs and locks hold{_called(root)}",
+        name="data root", level="ok" if is_enough else "note", found=found,
         do="" if is_enough else f"scale {settings.scale} wants about {needed} GiB",
     )  # fmt: skip
 

@@ -113,6 +113,8 @@ class DatasetRun:
 
     dataset: Dataset
     raw_folder: Path
+    raw_url: str = ""
+    """Where they come from, where the folder is their mirror."""
     limits: Limits
 
 
@@ -513,7 +515,7 @@ def dataset_runs(settings: Settings) -> tuple[DatasetRun, ...]:
     require_known_names(settings, datasets=DATASETS, lines=LINES, profiles=PROFILES)
     return tuple(
         DatasetRun(
-            dataset=_dataset(name, settings), raw_folder=settings.raw_folder(name),
+            dataset=_dataset(name, settings), raw_folder=settings.raw_folder(name), raw_url=settings.dataset(name).raw_url,
             limits=override(PAGES, settings.dataset(name).limits, settings.where("datasets", name, "limits")),
         ) for name in settings.enabled_datasets()
     )  # fmt: skip

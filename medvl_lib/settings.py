@@ -72,6 +72,8 @@ class DatasetSettings(BaseModel):
     """Whether the lines read it."""
     raw_path: FilePath | None = None
     """The folder as the publisher ships it; None: ``raw/<name>`` below the data root."""
+    raw_url: str = ""
+    """Where it lies instead, as fsspec calls it: ``s3://hospital/mtsamples``. It is mirrored below the data root when raw records are."""
     rejected_share_budget: float | None = Field(default=None, ge=0, le=1)
     """The largest share of rows (0-1) that may be left out before the dataset is blocked; None: the dataset's own."""
     limits: Changes = {}
@@ -207,6 +209,8 @@ class Settings(BaseModel):
     """When the graph looks for something to do."""
     notifications: NotificationSettings = NotificationSettings()
     """Who is told of failed runs and regressions; nobody, unless it says so."""
+    benchmark_url: str = ""
+    """Where a copy of the published benchmark is sent: ``s3://hospital/medvl``. Empty: nowhere."""
     machine: MachineSettings = MachineSettings()
     """Which of several machines this is."""
 
@@ -242,7 +246,9 @@ class Settings(BaseModel):
         return self.automation.crons.get(name, self.automation.cron)
 
     def raw_folder(self, name: str) -> Path:
-        """Where a dataset's raw files lie."""
+        """Where a dataset's raw files lie, or their mirror."""
+        if self.dataset(name).raw_url:
+            return Workspace(root=self.data_root).mirror(name)
         return self.dataset(name).raw_path or Workspace(root=self.data_root).raw(name)
 
 
@@ -372,7 +378,12 @@ def override(value: Value, changes: Mapping[str, object], where: str) -> Value:
     for key in changes:
         if key not in valid:
             raise unknown_key(key, valid, where)
-    checked = {key: _checked(hints[key], key, change, where) for key, change in changes.items()}
+    checked = {
+        key: override(getattr(value, key), change, f"{where.removesuffix(']')}.{key}]")
+        if dataclasses.is_dataclass(hints[key]) and isinstance(change, Mapping)  # a table below this one
+        else _checked(hints[key], key, change, where)
+        for key, change in changes.items()
+    }  # fmt: skip
     try:
         return dataclasses.replace(value, **checked)  # pyright: ignore[reportArgumentType, reportUnknownVariableType, reportReturnType]
     except ValueError as error:

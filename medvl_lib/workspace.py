@@ -1,6 +1,7 @@
 """Where files live: the only room that spells a path below the data root. It knows no format.
 
     <data>/raw/<dataset>/                      the user's files, never written by a step
+    <data>/mirrors/<dataset>/                  raw files that lie behind a URL, as they were listed last
     <data>/images/<2 hex>/<sha256>             every picture once, the publisher's bytes unchanged
     <data>/<step>/<name>/<fingerprint>/        what a step wrote: complete, or absent
     <data>/<step>/<name>/latest.json           the newest one written, judged or not
@@ -35,6 +36,10 @@ class Workspace:
     def raw(self, dataset: str) -> Path:
         """Where a dataset's raw files lie unless the settings name another folder."""
         return self.root / "raw" / dataset
+
+    def mirror(self, dataset: str) -> Path:
+        """Where a dataset's raw files are brought that lie behind a URL."""
+        return self.root / "mirrors" / dataset
 
     @property
     def images(self) -> Path:

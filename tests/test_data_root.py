@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from medvl_lib import data_root
-from medvl_lib.data_root import marker_id, require_durable, require_marked
+from medvl_lib.data_root import marker_id, require_durable, require_mounted
 from medvl_lib.errors import MedVLError
 
 
@@ -58,10 +58,10 @@ def test_a_data_root_is_known_by_its_marker_wherever_it_is_mounted(tmp_path: Pat
     called = marker_id(first)
     assert called == marker_id(first)
     first.rename(tmp_path / "elsewhere")
-    require_marked(tmp_path / "elsewhere", called, "settings")
-    require_marked(empty, "", "settings")  # the only machine says nothing
+    require_mounted(tmp_path / "elsewhere", called, "settings")
+    require_mounted(empty, "", "settings")  # the only machine says nothing
     with pytest.raises(MedVLError, match="nothing is mounted there, or it is another folder"):
-        require_marked(empty, called, "settings")
+        require_mounted(empty, called, "settings")
     marker_id(empty)
     with pytest.raises(MedVLError, match="medvl.json says [0-9a-f]{32}"):
-        require_marked(empty, called, "settings")
+        require_mounted(empty, called, "settings")

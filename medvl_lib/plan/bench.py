@@ -1,9 +1,10 @@
 """A line's steps with random weights: what memory and time a machine really takes for them, before anything is fetched.
 
 In: a line, a profile, and the sizes that a plan is asked for. Out: ``Measured`` for each stage and form of weights, with the plan's numbers
-beside it. The shapes are those of the published configs (or the small ones' at the scale ``tiny``), weights are drawn on the device, in four
-bits where the profile trains so; what goes through is as long as the line lets through and says nothing. Memory and speed do not depend on
-what weights say. The loss is the one that a plan walks; the trainer's own bookkeeping, reading pictures and checkpoints are not in it.
+beside it. The shapes are those of the published configs (or the small ones' at the scale ``tiny``); weights are drawn on the device, in
+four bits where the profile trains so. What goes through is as long as the line lets through and says nothing: memory and speed do not
+depend on what weights and texts say. The loss is the one that a plan walks; the trainer's bookkeeping is not in it, nor are pictures and
+checkpoints.
 """
 
 import gc
@@ -13,14 +14,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import bitsandbytes as bnb
 import torch
 from accelerate import init_empty_weights
-from transformers import AutoModel, AutoModelForImageTextToText, GenerationConfig
+from transformers import AutoModel, AutoModelForImageTextToText, GenerationConfig, LogitsProcessor, LogitsProcessorList
 from trl.trainer.utils import add_fused_lm_head
 
 from medvl_lib.evaluation.footprint import live_tensor_bytes
@@ -192,9 +192,8 @@ def _packed(linear: torch.nn.Linear, dtype: torch.dtype, device: str) -> torch.n
     return made
 
 
-def _batch(case: Case, model: Any, num_pairs: int, num_tokens: int) -> dict[str, torch.Tensor]:
-    sizes = {**case.plan.length._asdict(), "num_tokens": num_tokens}
-    made = BATCHES[case.spec.family](model.config, num_pairs=num_pairs, **sizes)
+def _batch(case: Case, model: Any, num_pairs: int) -> dict[str, torch.Tensor]:
+    made = BATCHES[case.spec.family](model.config, num_pairs=num_pairs, **case.plan.length._asdict())
     return {
         name: (torch.randn(item.shape) if item.is_meta else item).to(case.profile.device) for name, item in made.items()
     }  # fmt: skip
@@ -205,18 +204,19 @@ def _trains(case: Case, model: Any) -> tuple[int, float, float]:
     stage, profile, plan = case.stage, case.profile, case.plan
     if stage is None:
         raise ValueError(f"{case.name} trains nothing")
-    recipe, length = stage.recipe, plan.length
-    whole = recipe.effective_batch if isinstance(recipe, MatchRecipe) else plan.micro_batch
-    batch = _batch(case, model, whole, length.num_tokens)
-    loss = _matching_loss(case, model, batch) if isinstance(recipe, MatchRecipe) else _answering_loss(case, model, recipe, batch)
-    held = loss.keywords["model"]
-    trained = [item for item in held.parameters() if item.requires_grad]
+    is_matching = isinstance(stage.recipe, MatchRecipe)
+    whole = stage.recipe.effective_batch if is_matching else plan.micro_batch
+    ready = _matcher(plan, model, stage.recipe) if is_matching else _adapted(case, model, stage.recipe)
+    trained = [item for item in ready.parameters() if item.requires_grad]
     for item in trained:
         item.data = item.data.float()
     weights, optimizer = live_tensor_bytes(profile.device), torch.optim.AdamW(trained)
+    batch = _batch(case, model, whole)
 
     def micro() -> None:
-        loss().backward()
+        with _autocast(profile):
+            loss = _loss_of_matching(ready, batch) if is_matching else _loss_of_answers(ready, batch)
+        loss.backward()
 
     micro()  # gradients and the optimizer's state exist from here on
     optimizer.step()
@@ -225,50 +225,63 @@ def _trains(case: Case, model: Any) -> tuple[int, float, float]:
     return weights, seconds, plan.accumulation * batch["input_ids"].numel() / seconds
 
 
-def _answering_loss(case: Case, model: Any, recipe: Recipe, batch: dict[str, torch.Tensor]) -> Any:
-    profile = case.profile
-    adapted_ = adapt(Loaded(model=model, processor=None, prompts=None, precision="", load_seconds=0.0), case.spec, recipe)
-    base = adapted_.get_base_model()
+def _adapted(case: Case, model: Any, recipe: Recipe) -> Any:
+    ready = adapt(Loaded(model=model, processor=None, prompts=None, precision="", load_seconds=0.0), case.spec, recipe)
+    base = ready.get_base_model()
     add_fused_lm_head(base, outputs=("log_probs", "entropy", "is_top1"))  # as TRL's trainer does
-    if profile.gradient_checkpointing:
+    if case.profile.gradient_checkpointing:
         base.activation_checkpointing_enable({"use_reentrant": False})
         leave_inputs_alone(base)
-    adapted_.train()
+    return ready.train()
+
+
+def _loss_of_answers(ready: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
     given = {**batch, "attention_mask": torch.ones_like(batch["input_ids"]), "labels": batch["input_ids"]}
-
-    def loss(model: Any) -> torch.Tensor:
-        with _autocast(profile):
-            return -model(**given, fused_lm_head=True, use_cache=False).log_probs.sum()
-
-    return partial(loss, model=adapted_)
+    return -ready(**given, fused_lm_head=True, use_cache=False).log_probs.sum()
 
 
-def _matching_loss(case: Case, model: Any, batch: dict[str, torch.Tensor]) -> Any:
-    recipe, chunk = case.stage and case.stage.recipe, case.plan.micro_batch
-    num_pairs = len(batch["input_ids"])
-    matcher = Matcher(adapted(model, recipe), chunk=chunk if chunk < num_pairs else 0).train()
-    numbers = torch.arange(num_pairs, device=case.profile.device)
+def _matcher(plan: Plan, model: Any, recipe: MatchRecipe) -> Matcher:
+    return Matcher(adapted(model, recipe), chunk=plan.micro_batch if plan.micro_batch < recipe.effective_batch else 0).train()
 
-    def loss(model: Any) -> torch.Tensor:
-        with _autocast(case.profile):
-            return model(**batch, texts=numbers, groups=numbers, pictures=numbers)["loss"]
 
-    return partial(loss, model=matcher)
+def _loss_of_matching(ready: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    numbers = torch.arange(len(batch["input_ids"]), device=batch["input_ids"].device)
+    return ready(**batch, texts=numbers, groups=numbers, pictures=numbers)["loss"]
+
+
+class _Clock(LogitsProcessor):
+    """Notes when each token is chosen."""
+
+    def __init__(self, profile: Profile) -> None:
+        self._profile = profile
+        self.times: list[float] = []
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """The scores as they are."""
+        _wait(self._profile)
+        self.times.append(time.perf_counter())
+        return scores
 
 
 def _answers(case: Case, model: Any) -> tuple[int, float, float]:
     """Weights held, seconds to the first tokens, tokens a second after them."""
-    batch = _batch(case, model.eval(), case.plan.micro_batch, case.plan.length.num_tokens)
     weights = live_tensor_bytes(case.profile.device)
+    batch = _batch(case, model.eval(), case.plan.micro_batch)
 
-    def write(count: int) -> None:
+    def write(count: int) -> list[float]:
         greedy = GenerationConfig(max_new_tokens=count, min_new_tokens=count, do_sample=False, use_cache=True, pad_token_id=0)
+        clock = _Clock(case.profile)
         with torch.inference_mode(), _autocast(case.profile):
-            model.generate(**batch, attention_mask=torch.ones_like(batch["input_ids"]), generation_config=greedy)
+            model.generate(
+                **batch, attention_mask=torch.ones_like(batch["input_ids"]), generation_config=greedy,
+                logits_processor=LogitsProcessorList([clock]),
+            )  # fmt: skip
+        return clock.times
 
     write(1)
-    first, all_of_them = (_timed(case.profile, partial(write, count), 1) for count in (1, NEW_TOKENS))
-    return weights, first, case.plan.micro_batch * (NEW_TOKENS - 1) / max(all_of_them - first, 1e-9)
+    started = time.perf_counter()
+    times = write(NEW_TOKENS)
+    return weights, times[0] - started, case.plan.micro_batch * (NEW_TOKENS - 1) / (times[-1] - times[0])
 
 
 def _autocast(profile: Profile) -> Any:
@@ -311,8 +324,8 @@ def render(found: Sequence[Measured]) -> str:
 def _row(item: Measured) -> tuple[str, ...]:
     return (
         item.step, str(item.micro_batch), f"{item.num_tokens:,}", f"{item.weights_bytes / GB:.3f}",
-        f"{item.planned_weights_bytes / GB:.3f}", f"{item.peak_bytes / GB:.2f}", f"{item.planned_peak_bytes / GB:.2f}", f"{item.seconds:.2f}",
-        "" if item.planned_seconds is None else f"{item.planned_seconds:.2f}", f"{item.tokens_per_second:,.1f}",
+        f"{item.planned_weights_bytes / GB:.3f}", f"{item.peak_bytes / GB:.2f}", f"{item.planned_peak_bytes / GB:.2f}",
+        f"{item.seconds:.2f}", "" if item.planned_seconds is None else f"{item.planned_seconds:.2f}", f"{item.tokens_per_second:,.1f}",
     )  # fmt: skip
 
 

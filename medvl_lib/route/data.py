@@ -8,7 +8,20 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from medvl_lib import audit, chat, images, near_duplicates, pairs, prompts, raw_records, split, tokenization, validation, vision_tokens
+from medvl_lib import (
+    audit,
+    chat,
+    elsewhere,
+    images,
+    near_duplicates,
+    pairs,
+    prompts,
+    raw_records,
+    split,
+    tokenization,
+    validation,
+    vision_tokens,
+)
 from medvl_lib.benchmark.outlook import outlook
 from medvl_lib.datasets import DATASETS, SHOWN_LICENCES
 from medvl_lib.examples import Examples
@@ -31,6 +44,12 @@ def dataset_steps(run: DatasetRun) -> tuple[Step, ...]:
             f"or run `medvl sample-data {name}`"
         )
         return raw_records.observe(run.raw_folder, workspace.observed("raw_records", name), cure=cure)
+
+    def current(workspace: Workspace) -> str:
+        """What the raw files are now; those behind a URL are brought first."""
+        if run.raw_url:
+            elsewhere.mirror(run.raw_url, run.raw_folder)
+        return raw_records.contents(seen(workspace))
 
     def observe(call: Call) -> Mapping[str, Fact]:
         facts = raw_records.write_manifest(call.directory, seen(call.workspace))
@@ -59,7 +78,7 @@ def dataset_steps(run: DatasetRun) -> tuple[Step, ...]:
         Step(
             name="raw_records", owner=name, description=f"{dataset.title}. {sign(raw_records.__name__)}", reads=(),
             version=code_version(raw_records.REVISION, name), rules=raw_records.RULES,
-            observe=lambda workspace, _: raw_records.contents(seen(workspace)),
+            observe=lambda workspace, _: current(workspace),
             write=observe,
             table=Table(file=raw_records.MANIFEST, model=raw_records.RawFile),
         ),

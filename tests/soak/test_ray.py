@@ -5,9 +5,11 @@ Ray is an optional extra: ``pip install -c constraints/linux-x86_64.txt -e '.[de
 """
 
 import os
+import re
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -55,6 +57,27 @@ raise SystemExit(not done.success)
 """
 
 
+def _ports(first: int) -> dict[str, int]:
+    """Of the helpers of a node: fixed, so that they are known before the helpers have started."""
+    names = ("metrics_agent_port", "metrics_export_port", "dashboard_agent_listen_port", "runtime_env_agent_port")
+    return {name: first + place for place, name in enumerate(names)}
+
+
+def _tell_ports(folder: Path, ports: dict[str, int], known: set[str]) -> None:
+    """Write down where a node's helpers will listen as soon as the node has a name.
+
+    Ray waits for that file for 15 seconds, a constant, and gives up where a busy machine takes longer to start them.
+    """
+    while True:
+        for log in folder.glob("session_*/logs/raylet*.out"):
+            for name in set(re.findall(r"node_id=([0-9a-f]{40,})", log.read_text(errors="replace"))) - known:
+                known.add(name)
+                for what, port in ports.items():
+                    (log.parents[1] / f"{what}_{name}").write_text(str(port))
+                return
+        time.sleep(0.1)
+
+
 @pytest.fixture
 def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """A head with room for a driver and one part; its processes find this Python and this checkout."""
@@ -67,10 +90,17 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     folder = Path("/tmp") / f"medvl-{os.getpid()}" / "ray"  # noqa: S108 (the paths of its sockets have to be short)
     folder.mkdir(parents=True)
     monkeypatch.setenv("RAY_TMPDIR", str(folder.parent))
+    known: set[str] = set()
+
+    def telling(first: int) -> dict[str, int]:
+        threading.Thread(target=_tell_ports, args=(folder, _ports(first), known), daemon=True).start()
+        return _ports(first)
+
     made = Cluster(initialize_head=True, head_node_args={
         "node_ip_address": "127.0.0.1", "include_dashboard": True, "dashboard_host": "127.0.0.1", "dashboard_port": 18265, "num_cpus": 4,
-        "resources": {"place": 2}, "temp_dir": str(folder),
+        "resources": {"place": 2}, "temp_dir": str(folder), **telling(18301),
     })  # fmt: skip
+    made.telling = telling
     yield made
     made.shutdown()
     shutil.rmtree(folder.parent, ignore_errors=True)
@@ -107,7 +137,9 @@ def test_a_node_that_dies_in_the_middle_of_predictions_takes_none_along(cluster:
     started = time.monotonic()
     run = subprocess.Popen([sys.executable, "-c", MATERIALIZE], env={**os.environ, "MEDVL_SETTINGS": str(path)})
     demo_runs.wait_for(lambda: _parts_under_way(workspace, cluster.head_node.all_processes["raylet"][0].process.pid), 400)
-    second = cluster.add_node(node_ip_address="127.0.0.1", num_cpus=2, resources={"place": 1})  # the driver is on the other one
+    second = cluster.add_node(
+        node_ip_address="127.0.0.1", num_cpus=2, resources={"place": 1}, **cluster.telling(18311)
+    )  # the driver is on the other one
     raylet = second.all_processes["raylet"][0].process.pid
     demo_runs.wait_for(lambda: _parts_under_way(workspace, raylet), 400)
     lost = _parts_under_way(workspace, raylet)

@@ -529,7 +529,7 @@ def parser() -> argparse.ArgumentParser:
     verb.set_defaults(run=sample_data)
 
     verb = verbs.add_parser("fetch", help="bring a dataset's raw files from their publisher, or say what to put where")
-    verb.add_argument("dataset", metavar="DATASET", type=dataset, help="such as mtsamples; a name that is none is answered with all of them")
+    verb.add_argument("dataset", metavar="DATASET", type=dataset, help="such as mtsamples; a wrong name is answered with all of them")
     verb.add_argument("--by-hand", action="store_true", help="fetch nothing: say where the files are, under which terms, and where they go")
     verb.add_argument("--only", action="append", default=[], metavar="SOURCE", help="of several sources this one; may be repeated")
     verb.add_argument("--max-patients", type=positive, metavar="N", help="the first N patients, where the publisher's paths name them")

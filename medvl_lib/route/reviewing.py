@@ -4,7 +4,7 @@ In: a line's evaluation. Out: a directory written and judged like any step's, an
 data root. What a sheet is stands in ``reviews.sheet``, how ratings come back in ``reviews.reading``.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from medvl_lib.errors import MedVLError

@@ -396,11 +396,6 @@ class Pieces(AsyncIterator[str]):
         self._slot.is_gone = True  # of whoever forgot ``async with``
 
     @property
-    def num_pending(self) -> int:
-        """Questions that wait or are being answered."""
-        return len(self._pending)
-
-    @property
     def resident(self) -> Resident:
         """Who answers; raises ValueError before the first piece."""
         if self._slot.resident is None:

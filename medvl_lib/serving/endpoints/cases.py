@@ -98,7 +98,7 @@ async def _one(file: UploadFile) -> bytes:
 
 
 def _shown(case: Neighbour, floor: float | None) -> SimilarCase:
-    may_be_shown = SHOWN_LICENCES.get(case.dataset) == case.licence
+    may_be_shown = case.licence in SHOWN_LICENCES.get(case.dataset, ())
     return SimilarCase(
         similarity=case.similarity, is_below_floor=not is_alike(case.similarity, floor), pair_id=case.pair_id, dataset=case.dataset,
         language=case.language, text=case.text if may_be_shown else None, licence=case.licence,

@@ -599,6 +599,24 @@ def test_where_both_fit_the_one_answers_while_the_other_is_loaded(resident: Resi
     run(story())
 
 
+@pytest.mark.parametrize("fits", [True, False])
+def test_what_comes_while_room_is_made_for_another_takes_its_place(resident: Resident, project: Project, fits: bool):
+    last = replace(resident, model=project.model("nf4"))
+
+    async def story() -> None:
+        async with opened(lambda: resident) as at:
+
+            def moved_on() -> bool:
+                at.exchange(Coming(load=lambda: last))
+                return fits
+
+            at.exchange(Coming(load=lambda: resident, fits=moved_on))
+            await until(lambda: at.status == "ready" and at.resident.model.variant == "nf4")
+            assert (await at.ask(QUESTIONS[1]))[0].model.variant == "nf4"
+
+    run(story())
+
+
 def test_what_cannot_take_the_place_leaves_nobody_there_and_says_why(resident: Resident, project: Project):
     def fail(*_: object) -> Resident:
         raise MedVLError(found="3 missing tensors", where="/data/adapter", do="bring them")

@@ -477,7 +477,7 @@ def _wait(is_so: Callable[[], bool]) -> None:
 
 
 # -- another model -----------------------------------------------------------------------------------------------------
-def test_an_adapter_takes_anothers_place_and_goes_without_a_trace(project: Project):
+def test_an_adapter_takes_the_place_of_another_and_goes_without_a_trace(project: Project):
     adapter, plain = project.model("adapter"), project.model("nf4")
     fresh = {model.variant: load_resident(model, project.line, CPU).answer(PROMPT, [PAGE]).answer for model in (adapter, plain)}
     assert fresh["adapter"] != fresh["nf4"]

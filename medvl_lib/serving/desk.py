@@ -80,6 +80,7 @@ class Desk:
         """Let another model answer as soon as can be; whatever was coming comes no more."""
         with self._changed:
             self._coming, self._beside, self._is_beside = coming, None, False
+            self._phase = "ready" if self._phase == "draining" else self._phase  # it may stand on the weights that are still there
             self._changed.notify_all()
 
     def refuse(self, error: MedVLError | None) -> None:
@@ -121,12 +122,7 @@ class Desk:
         """The model; a Problem where it is not there."""
         resident = self._resident
         if resident is None or self.status != "ready":
-            raise Problem(
-                503,
-                found=f"not ready, {self.reason}",
-                do="ask /health, and again when it says ready",
-                retry_after_seconds=NOT_READY_SECONDS,
-            )
+            raise self._not_ready()
         return resident
 
     def _not_ready(self) -> Problem:
@@ -166,6 +162,8 @@ class Desk:
             raise Problem(422, found=f"a question of {num_tokens} tokens", do=f"ask in at most {resident.max_tokens}, pictures included")
         slot = Slot(question, is_streamed=is_streamed)
         with self._changed:
+            if self._phase != "ready":  # since it was looked at
+                raise self._not_ready()
             self._pending.add(slot)
             self._line.append(slot)
             self._changed.notify_all()
@@ -184,6 +182,7 @@ class Desk:
     def _work(self) -> None:
         while (work := self._next()) is not None:
             work()
+            del work  # or it would hold the pictures of a batch until the next one comes
         for slot in self._line:
             slot.fail(Problem(503, found="a server that ends", do="ask again later", retry_after_seconds=NOT_READY_SECONDS))
 
@@ -198,17 +197,17 @@ class Desk:
             return partial(self._answer_batch, self._gathered())
 
     def _gathered(self) -> list["Slot"]:
-        """Who is asked next, and together; whoever went away without a word is left out."""
-        size, slots = min(MAX_BATCH, self._present().max_batch), list[Slot]()
-        while self._line and len(slots) < size:
-            if slots and self._line[0].question.without_adapter != slots[0].question.without_adapter:
-                break  # one batch has one speaker
-            slot = self._line.popleft()
-            if slot.is_gone:
-                self._pending.discard(slot)
-            else:
-                slots.append(slot)
-        return slots
+        """Who is asked next, and together: the first of the line, and who is like it. Whoever went away without a word is left out.
+
+        With pictures and without are not asked together: not every family takes both in one batch. Nor are two speakers.
+        """
+        gone = [slot for slot in self._line if slot.is_gone]
+        self._pending.difference_update(gone)
+        here = [slot for slot in self._line if not slot.is_gone]
+        alike = [slot for slot in here if slot.question.company == here[0].question.company]
+        taken = alike[: min(MAX_BATCH, self._present().max_batch)]
+        self._line = deque(slot for slot in here if slot not in taken)
+        return taken
 
     def _present(self) -> Resident:
         if self._resident is None:
@@ -234,8 +233,8 @@ class Desk:
                     self._make_room(coming)
                     return
             if resident is None:
-                self._become("loading")
-                self._resident = None
+                with self._changed:
+                    self._phase, self._resident = "loading", None
                 coming.taken()
                 gc.collect()  # as below, and two models may not fit
                 resident = coming.load()
@@ -249,13 +248,16 @@ class Desk:
 
     def _make_room(self, coming: Coming) -> None:
         """Load beside the model that answers, or let the line come to its end."""
-        if not coming.fits():
+        fits = coming.fits()
+        with self._changed:
+            if self._coming is not coming:  # the pointer has moved on meanwhile
+                return
+            self._is_beside = fits
+            self._phase = "ready" if fits else "draining"
+        if not fits:
             LOG.info("draining: other weights are to be loaded")
-            self._become("draining")
             return
         LOG.info("other weights are loaded beside those that answer")
-        with self._changed:
-            self._is_beside = True
 
         def load() -> None:
             try:
@@ -263,7 +265,7 @@ class Desk:
             except Exception as error:
                 loaded = error
             with self._changed:
-                if self._coming is not coming:  # the pointer has moved on meanwhile
+                if self._coming is not coming:  # as above
                     return
                 if isinstance(loaded, Exception):
                     self._coming = Coming(load=_raising(loaded), taken=coming.taken)
@@ -274,10 +276,6 @@ class Desk:
                 self._changed.notify_all()
 
         threading.Thread(target=load, name="loading", daemon=True).start()
-
-    def _become(self, phase: Status) -> None:
-        with self._changed:
-            self._phase = phase
 
     def _settle(self, coming: Coming, resident: Resident | None, failure: Exception | None) -> None:
         """This one answers from now on, or nobody does."""

@@ -146,6 +146,21 @@ def test_no_more_are_asked_at_once_than_the_profile_asks(resident: Resident, mon
         assert gate.batches == sizes
 
 
+def test_with_pictures_and_without_are_not_asked_together(resident: Resident):
+    gate = Gate()
+
+    async def story() -> None:
+        async with opened(lambda: gate.before(resident)) as at:
+            asked = await behind(
+                at, gate, QUESTIONS[1], Question.of("What is sodium?"), QUESTIONS[2], Question.of("And urea?"), QUESTIONS[3]
+            )
+            gate.let()
+            await asyncio.gather(*asked)
+        assert gate.batches == [1, 3, 2]
+
+    run(story())
+
+
 def test_an_answer_ends_at_its_own_limit_and_the_others_go_on(resident: Resident, alone: list[Prediction]):
     gate = Gate()
 
@@ -462,7 +477,7 @@ def _wait(is_so: Callable[[], bool]) -> None:
 
 
 # -- another model -----------------------------------------------------------------------------------------------------
-def test_an_adapter_takes_anothers_place_and_goes_without_a_trace(project: Project):
+def test_an_adapter_takes_the_place_of_another_and_goes_without_a_trace(project: Project):
     adapter, plain = project.model("adapter"), project.model("nf4")
     fresh = {model.variant: load_resident(model, project.line, CPU).answer(PROMPT, [PAGE]).answer for model in (adapter, plain)}
     assert fresh["adapter"] != fresh["nf4"]
@@ -543,6 +558,27 @@ def test_other_weights_wait_until_the_line_is_answered_and_who_comes_then_is_tol
     run(story())
 
 
+def test_back_to_the_weights_that_are_still_there_nothing_is_loaded(resident: Resident):
+    gate = Gate()
+
+    def load() -> Resident:
+        raise AssertionError("loaded what nobody wants any more")
+
+    async def story() -> None:
+        async with opened(lambda: gate.before(resident)) as at:
+            asked = await behind(at, gate, QUESTIONS[1])
+            at.exchange(Coming(load=load))
+            gate.let(1)
+            await until(lambda: at.status == "draining" and gate.batches == [1, 1])
+            at.exchange(Coming(load=load, onto=gate.before))
+            asked += [asyncio.create_task(at.ask(QUESTIONS[2]))]
+            gate.let()
+            assert [one[0].model.variant for one in await asyncio.gather(*asked)] == ["base"] * 3
+            assert at.status == "ready"
+
+    run(story())
+
+
 def test_where_both_fit_the_one_answers_while_the_other_is_loaded(resident: Resident, project: Project):
     may_load = threading.Event()
 
@@ -559,6 +595,24 @@ def test_where_both_fit_the_one_answers_while_the_other_is_loaded(resident: Resi
             may_load.set()
             while (await at.ask(QUESTIONS[1]))[0].model.variant == "base":
                 assert at.status == "ready"
+
+    run(story())
+
+
+@pytest.mark.parametrize("fits", [True, False])
+def test_what_comes_while_room_is_made_for_another_takes_its_place(resident: Resident, project: Project, fits: bool):
+    last = replace(resident, model=project.model("nf4"))
+
+    async def story() -> None:
+        async with opened(lambda: resident) as at:
+
+            def moved_on() -> bool:
+                at.exchange(Coming(load=lambda: last))
+                return fits
+
+            at.exchange(Coming(load=lambda: resident, fits=moved_on))
+            await until(lambda: at.status == "ready" and at.resident.model.variant == "nf4")
+            assert (await at.ask(QUESTIONS[1]))[0].model.variant == "nf4"
 
     run(story())
 

@@ -1,7 +1,7 @@
 """Slack: memory that a request has freed and the allocator keeps, given back to the system.
 
-In: nothing. Out: nothing. glibc keeps what many threads have freed in heaps of their own; after a large picture that is hundreds of megabytes,
-which the next large thing comes on top of. Where there is no glibc nothing is done.
+In: nothing. Out: nothing. glibc keeps what many threads have freed in heaps of their own; after a large picture that is a hundred
+megabytes, which the next large thing comes on top of. Where there is no glibc nothing is done.
 """
 
 import asyncio

@@ -80,6 +80,7 @@ class Desk:
         """Let another model answer as soon as can be; whatever was coming comes no more."""
         with self._changed:
             self._coming, self._beside, self._is_beside = coming, None, False
+            self._phase = "ready" if self._phase == "draining" else self._phase  # it may stand on the weights that are still there
             self._changed.notify_all()
 
     def refuse(self, error: MedVLError | None) -> None:
@@ -198,15 +199,17 @@ class Desk:
             return partial(self._answer_batch, self._gathered())
 
     def _gathered(self) -> list["Slot"]:
-        """Who is asked next, and together; whoever went away without a word is left out."""
-        size, slots = min(MAX_BATCH, self._present().max_batch), list[Slot]()
-        while self._line and len(slots) < size:
-            slot = self._line.popleft()
-            if slot.is_gone:
-                self._pending.discard(slot)
-            else:
-                slots.append(slot)
-        return slots
+        """Who is asked next, and together: the first of the line, and who is like it. Whoever went away without a word is left out.
+
+        With pictures and without are not asked together: not every family takes both in one batch.
+        """
+        gone = [slot for slot in self._line if slot.is_gone]
+        self._pending.difference_update(gone)
+        here = [slot for slot in self._line if not slot.is_gone]
+        alike = [slot for slot in here if bool(slot.question.pictures) == bool(here[0].question.pictures)]
+        taken = alike[: min(MAX_BATCH, self._present().max_batch)]
+        self._line = deque(slot for slot in here if slot not in taken)
+        return taken
 
     def _present(self) -> Resident:
         if self._resident is None:
@@ -392,11 +395,6 @@ class Pieces(AsyncIterator[str]):
 
     def __del__(self) -> None:
         self._slot.is_gone = True  # of whoever forgot ``async with``
-
-    @property
-    def num_pending(self) -> int:
-        """Questions that wait or are being answered."""
-        return len(self._pending)
 
     @property
     def resident(self) -> Resident:

@@ -146,6 +146,21 @@ def test_no_more_are_asked_at_once_than_the_profile_asks(resident: Resident, mon
         assert gate.batches == sizes
 
 
+def test_with_pictures_and_without_are_not_asked_together(resident: Resident):
+    gate = Gate()
+
+    async def story() -> None:
+        async with opened(lambda: gate.before(resident)) as at:
+            asked = await behind(
+                at, gate, QUESTIONS[1], Question.of("What is sodium?"), QUESTIONS[2], Question.of("And urea?"), QUESTIONS[3]
+            )
+            gate.let()
+            await asyncio.gather(*asked)
+        assert gate.batches == [1, 3, 2]
+
+    run(story())
+
+
 def test_an_answer_ends_at_its_own_limit_and_the_others_go_on(resident: Resident, alone: list[Prediction]):
     gate = Gate()
 
@@ -539,6 +554,27 @@ def test_other_weights_wait_until_the_line_is_answered_and_who_comes_then_is_tol
             await until(lambda: at.status == "ready")
             assert taken[0] == "loading"
             assert (await at.ask(QUESTIONS[1]))[0].model.variant == "nf4"
+
+    run(story())
+
+
+def test_back_to_the_weights_that_are_still_there_nothing_is_loaded(resident: Resident):
+    gate = Gate()
+
+    def load() -> Resident:
+        raise AssertionError("loaded what nobody wants any more")
+
+    async def story() -> None:
+        async with opened(lambda: gate.before(resident)) as at:
+            asked = await behind(at, gate, QUESTIONS[1])
+            at.exchange(Coming(load=load))
+            gate.let(1)
+            await until(lambda: at.status == "draining" and gate.batches == [1, 1])
+            at.exchange(Coming(load=load, onto=gate.before))
+            asked += [asyncio.create_task(at.ask(QUESTIONS[2]))]
+            gate.let()
+            assert [one[0].model.variant for one in await asyncio.gather(*asked)] == ["base"] * 3
+            assert at.status == "ready"
 
     run(story())
 

@@ -178,6 +178,8 @@ def _shown(dataset: "Dataset", max_pixels: int) -> NDArray[np.uint8]:
     if not 0 < width * height <= max_pixels:
         raise DicomError(f"{width} x {height} pixels, at most {max_pixels} are read")
     stored = _first_frame(dataset)
+    for tag in ("PixelData", "FloatPixelData", "DoubleFloatPixelData"):  # a large picture is not held twice
+        dataset.pop(tag, None)
     photometric = str(dataset.get("PhotometricInterpretation"))
     try:
         if photometric in {"MONOCHROME1", "MONOCHROME2"}:

@@ -41,6 +41,7 @@ IDENTIFYING = (
 they are empty does not make a file anonymous."""
 DRAWN_ON = frozenset(["US", "SC"])
 """Ultrasound and secondary capture: names are often burned into the picture, whatever the tag says."""
+PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 NOTHING = " ^=\0"  # what an emptied name is made of
 
 
@@ -172,7 +173,7 @@ def _whole(dataset: "Dataset", tag: str, otherwise: int) -> int:
 
 
 def _shown(dataset: "Dataset", max_pixels: int) -> NDArray[np.uint8]:
-    if not any(tag in dataset for tag in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
+    if not any(tag in dataset for tag in PIXELS):
         raise DicomError("a DICOM file without pixel data")
     height, width = _whole(dataset, "Rows", 0), _whole(dataset, "Columns", 0)
     if not 0 < width * height <= max_pixels:
@@ -201,7 +202,10 @@ def _first_frame(dataset: "Dataset") -> NDArray[Any]:
     try:
         if not _pydicom().pixels.get_decoder(syntax).is_available:
             raise DicomError(f"{name}: no decoder for it is installed")
-        return _pydicom().pixels.pixel_array(dataset, index=0)
+        values = _pydicom().pixels.pixel_array(dataset, index=0)
+        for tag in PIXELS:  # a large picture is not held twice
+            dataset.pop(tag, None)
+        return values
     except DicomError:
         raise
     except Exception as error:

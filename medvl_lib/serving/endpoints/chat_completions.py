@@ -17,11 +17,11 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse, StreamingResponse
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
 from starlette.types import Receive, Scope, Send
 
 from medvl_lib.chat import Content, Message
@@ -36,6 +36,8 @@ from medvl_lib.serving.resident import Resident
 from medvl_lib.serving.uploads import MAX_PICTURES, read_document
 
 MAX_MESSAGES = 64
+MAX_PARTS = 64  # of a message
+MAX_KEYS = 64  # of an object
 STREAMED: dict[str, Any] = {
     "description": "The completion; with stream: its pieces as server-sent events, the last of them [DONE].",
     "content": {"text/event-stream": {"schema": {"type": "string"}}},
@@ -56,6 +58,14 @@ class Strict(BaseModel):
     """A part of a request: what it does not know is refused, since it may mean something."""
 
     model_config = ConfigDict(extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def has_few_keys(cls, value: Any) -> Any:
+        """Refuse an object of thousands of keys at once, and not each of them."""
+        if isinstance(value, dict) and (num_keys := len(cast("dict[str, Any]", value))) > MAX_KEYS:
+            raise ValueError(f"an object of {num_keys} keys, at most {MAX_KEYS} are read")
+        return value
 
 
 class ImageUrl(Strict):
@@ -100,7 +110,7 @@ class ChatMessage(Strict):
     """One turn. A system message is refused: the model was judged without one."""
 
     role: Literal["user", "assistant"]
-    content: str | list[Part]
+    content: str | Annotated[list[Part], Field(max_length=MAX_PARTS)]
     name: str | None = Field(default=None, description="Means nothing.")
     refusal: None = Field(default=None, description="As an answer has it when it is sent back.")
 

@@ -269,7 +269,8 @@ def serve(arguments: argparse.Namespace) -> int:
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     print(f"{model.sentence}; {compared}; {address} is the page, {address}/health says when it is ready", flush=True)
     told = Serving(
-        model=model, compared=compared, line=line, profile=profile, workspace=workspace, api_key=key, compare=compare
+        model=model, compared=compared, line=line, profile=profile, workspace=workspace, api_key=key, compare=compare,
+        answer_seconds=arguments.answer_seconds,
     )  # fmt: skip
     run(told, listening)
     return 0
@@ -484,6 +485,9 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--host", metavar="ADDRESS", default="127.0.0.1", help="where to listen; one that others reach needs MEDVL_API_KEY")
     verb.add_argument("--port", type=int, metavar="PORT", default=8000, help="8000 unless said otherwise; 0 for any that is free")
     verb.add_argument("--unchecked", action="store_true", help="serve it although nobody compared its answers with those that were judged")
+    verb.add_argument(
+        "--answer-seconds", type=positive, default=300, metavar="N", help="who waits longer is told so, and waits no more (default: 300)"
+    )
     verb.set_defaults(run=serve)
 
     verb = verbs.add_parser("similar", help="find the training cases of a line whose pictures are nearest to one")

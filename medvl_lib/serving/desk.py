@@ -30,7 +30,7 @@ from medvl_lib.serving.resident import Resident
 from medvl_lib.serving.uploads import Problem, require_picture, require_prompt
 
 LOG = logging.getLogger(__name__)
-MAX_BATCH = 8  # of more, each waits longer than the others save: docs/log.md of 2026-11-29
+MAX_BATCH = 12  # more answers a second with more, but each waits for the longest of them: docs/log.md, 2026-11-29
 MAX_WAITING = 64  # requests that are asked or wait
 MAX_WAITING_BYTES = 1 << 30  # of their pictures, which lie in memory
 ANSWER_SECONDS = 300.0  # from the whole request to the whole answer, the wait included
@@ -80,6 +80,7 @@ class Desk:
         """Let another model answer as soon as can be; whatever was coming comes no more."""
         with self._changed:
             self._coming, self._beside, self._is_beside = coming, None, False
+            self._phase = "ready" if self._phase == "draining" else self._phase  # it may stand on the weights that are still there
             self._changed.notify_all()
 
     def refuse(self, error: MedVLError | None) -> None:
@@ -149,7 +150,7 @@ class Desk:
         """Send away whoever comes while too many wait, or nothing is there that answers: what is asked need not be read for it."""
         _ = self.resident
         if len(self._pending) >= MAX_WAITING or sum(slot.num_bytes for slot in tuple(self._pending)) >= MAX_WAITING_BYTES:
-            seconds = math.ceil(len(self._pending) * self._seconds_per_answer)
+            seconds = max(1, math.ceil(len(self._pending) * self._seconds_per_answer))
             raise Problem(
                 429, found=f"{len(self._pending)} requests that wait already", do=f"ask again in {seconds} seconds",
                 retry_after_seconds=seconds,
@@ -198,17 +199,17 @@ class Desk:
             return partial(self._answer_batch, self._gathered())
 
     def _gathered(self) -> list["Slot"]:
-        """Who is asked next, and together; whoever went away without a word is left out."""
-        size, slots = min(MAX_BATCH, self._present().max_batch), list[Slot]()
-        while self._line and len(slots) < size:
-            if slots and self._line[0].question.without_adapter != slots[0].question.without_adapter:
-                break  # one batch has one speaker
-            slot = self._line.popleft()
-            if slot.is_gone:
-                self._pending.discard(slot)
-            else:
-                slots.append(slot)
-        return slots
+        """Who is asked next, and together: the first of the line, and who is like it. Whoever went away without a word is left out.
+
+        With pictures and without are not asked together: not every family takes both in one batch. Nor are two speakers.
+        """
+        gone = [slot for slot in self._line if slot.is_gone]
+        self._pending.difference_update(gone)
+        here = [slot for slot in self._line if not slot.is_gone]
+        alike = [slot for slot in here if slot.question.company == here[0].question.company]
+        taken = alike[: min(MAX_BATCH, self._present().max_batch)]
+        self._line = deque(slot for slot in here if slot not in taken)
+        return taken
 
     def _present(self) -> Resident:
         if self._resident is None:
@@ -394,11 +395,6 @@ class Pieces(AsyncIterator[str]):
 
     def __del__(self) -> None:
         self._slot.is_gone = True  # of whoever forgot ``async with``
-
-    @property
-    def num_pending(self) -> int:
-        """Questions that wait or are being answered."""
-        return len(self._pending)
 
     @property
     def resident(self) -> Resident:

@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from medvl_lib.serving.page import entry
 from medvl_lib.serving.problems import problem
+from medvl_lib.serving.slack import Slack
 from medvl_lib.serving.uploads import MAX_BODY_BYTES
 
 LOG = logging.getLogger(__name__)
@@ -35,6 +36,7 @@ class Guard:
     def __init__(self, app: ASGIApp, *, api_key: str | None, paths: Collection[str]) -> None:
         self._app = app
         self._api_key = api_key
+        self._slack = Slack()
         self._paths = frozenset([*paths, *entry.PATHS])  # a path that nobody serves may hold anything: it is not written down
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -69,6 +71,7 @@ class Guard:
                 status,
                 time.perf_counter() - started,
             )
+            await self._slack.give_back()
 
     def _refusal(self, scope: Scope) -> Response | None:
         headers, most = Headers(scope=scope), most_bytes(scope)

@@ -70,7 +70,7 @@ def of_text(text: str, where: str) -> Iterator[Identifier]:
     >>> [(found.kind, found.detail) for found in of_text("Sodium 139 mmol/L. MRN: 00412-7", "answer")]
     [('record_number', 'characters 19 to 31')]
     """
-    found = sorted(
+    found: list[tuple[int, int, Kind]] = sorted(
         (match.start(), match.end(), kind)
         for kind, pattern in PATTERNS.items() for match in pattern.finditer(text)
         if kind != "resident_number" or _is_resident_number(match[0])

@@ -38,7 +38,7 @@ def drawn(data: bytes, most_pages: int) -> tuple[dict[str, Any], list[bytes]]:
     from pypdfium2.raw import FPDF_ERR_PASSWORD
 
     try:
-        document = pypdfium2.PdfDocument(data)
+        document: Any = pypdfium2.PdfDocument(data)
     except pypdfium2.PdfiumError as error:
         return {"kind": "locked" if getattr(error, "err_code", None) == FPDF_ERR_PASSWORD else "unreadable"}, []
     num_pages = len(document)

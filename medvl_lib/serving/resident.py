@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from PIL import Image
 
-from medvl_lib import dicom, images
+from medvl_lib import dicom
 from medvl_lib.chat import Conversation
 from medvl_lib.evaluation.answering import Speaker
 from medvl_lib.evaluation.predictions import Condition, Prediction
@@ -26,6 +26,7 @@ from medvl_lib.models.weights import held_bytes
 from medvl_lib.prompts import render_opening
 from medvl_lib.serving.question import Question
 from medvl_lib.serving.served import ServedModel
+from medvl_lib.serving.uploads import dicom_size
 from medvl_lib.tokenization import ModelReader, open_reader
 
 BESIDE_SHARE = 0.8  # of the free memory that a second model's weights may take while the first one still answers
@@ -127,8 +128,8 @@ class Resident:
 def _size(data: bytes) -> tuple[int, int]:
     """Height and width; of a turned picture the other way round, which fills as many tokens."""
     if dicom.is_dicom(data):
-        found = images.facts(data)
-        return found.height_pixels, found.width_pixels
+        width, height = dicom_size(data)
+        return height, width
     with Image.open(io.BytesIO(data)) as picture:
         return picture.height, picture.width
 

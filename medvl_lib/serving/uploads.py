@@ -7,6 +7,7 @@ A picture goes on as it came, byte by byte: what decodes it in the evaluation de
 own (``pdf_process``), those of a TIFF are written apart, each with its pixels as they were.
 """
 
+import hashlib
 import io
 import json
 import struct
@@ -30,8 +31,8 @@ TAKEN = ", ".join((*FORMATS, "DICOM", "PDF"))
 MAX_BODY_BYTES = 64 << 20  # a page of A4 at 600 dpi without compression, 100 MB, is too large; as PNG it is a few
 MAX_PICTURES = 8  # of one question: as many as a pair of the documents may have
 MAX_FILES = 32  # of one batch, and as many pages
-MAX_PIXELS = 25_000_000  # of one picture: as a whole in memory, twice over while it is decoded (docs/serving.md)
-MAX_WEBP_PIXELS = 12_500_000  # its decoder keeps two pictures more
+MAX_PIXELS = 16_000_000  # of one picture: as a whole in memory, twice over while it is decoded (docs/serving.md)
+MAX_WEBP_PIXELS = 8_000_000  # its decoder keeps two pictures more
 MAX_PROMPT_CHARACTERS = 8000
 MAX_DRAWING_SECONDS = 9.0  # of one PDF; a page of text takes 0.1
 PDF = b"%PDF-"
@@ -63,7 +64,7 @@ def require_picture(data: bytes) -> None:
 
     A DICOM file may say who the patient is: here it stays in memory for one answer, and is neither stored nor logged.
     """
-    width, height = _dicom_size(data) if dicom.is_dicom(data) else _size(data)
+    width, height = dicom_size(data) if dicom.is_dicom(data) else _size(data)
     _require_size(width, height)
 
 
@@ -89,8 +90,24 @@ def _size(data: bytes) -> tuple[int, int]:
         raise Problem(415, found=f"{len(data)} bytes that are no picture", do=f"send one of {TAKEN}") from error
 
 
+SIZES: dict[bytes, tuple[int, int]] = {}
+"""Width and height of the DICOM files that came last, by their contents: to know them the whole picture is decoded."""
+MOST_SIZES = 256
+
+
+def dicom_size(data: bytes) -> tuple[int, int]:
+    """Width and height of a DICOM file that can be shown; a Problem for one that cannot."""
+    digest = hashlib.sha256(data).digest()
+    found = SIZES.get(digest)
+    if found is None:
+        found = SIZES[digest] = _dicom_size(data)
+        if len(SIZES) > MOST_SIZES:
+            SIZES.pop(next(iter(SIZES)), None)
+    return found
+
+
 def _dicom_size(data: bytes) -> tuple[int, int]:
-    """Width and height; the reasons name tags and syntaxes, never what they hold."""
+    """The reasons name tags and syntaxes, never what they hold."""
     try:
         found = dicom.facts(data, MAX_PIXELS)
     except dicom.DicomError as error:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
+from fastapi import FastAPI
 
 from medvl_lib import pages
 from medvl_lib.chat import Conversation, conversations_path, read_conversations
@@ -114,17 +115,24 @@ def project(trial: Trial, tmp_path_factory: pytest.TempPathFactory) -> Project:
 @contextmanager
 def serving(counter: Counter) -> Iterator[httpx2.Client]:
     """A real server on the loopback interface, in a thread of this process, and a client of it."""
-    listening = socket.create_server(("127.0.0.1", 0))
-    uvicorn = server(make_app(counter, add_page))
-    thread = threading.Thread(target=lambda: uvicorn.run(sockets=[listening]), name="uvicorn")
+    with listening(make_app(counter, add_page)) as client:
+        yield client
+
+
+@contextmanager
+def listening(app: FastAPI) -> Iterator[httpx2.Client]:
+    """An application on a real server in a thread of this process, and a client of it."""
+    listens = socket.create_server(("127.0.0.1", 0))
+    uvicorn = server(app)
+    thread = threading.Thread(target=lambda: uvicorn.run(sockets=[listens]), name="uvicorn")
     thread.start()
     try:
-        with httpx2.Client(base_url=f"http://127.0.0.1:{listening.getsockname()[1]}", timeout=120, trust_env=False) as client:
+        with httpx2.Client(base_url=f"http://127.0.0.1:{listens.getsockname()[1]}", timeout=120, trust_env=False) as client:
             yield client
     finally:
         uvicorn.should_exit = True
         thread.join(60)
-        listening.close()
+        listens.close()
     assert not thread.is_alive()
 
 

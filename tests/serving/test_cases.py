@@ -17,8 +17,8 @@ from medvl_lib.lines import DOCUMENTS, ENCODER
 from medvl_lib.models.embedding import embed_stored
 from medvl_lib.models.loading import load_encoder
 from medvl_lib.provenance import judge, write_step
-from medvl_lib.serving.cases import similar
 from medvl_lib.sample_data.captioned_pictures import draw_picture
+from medvl_lib.serving.cases import similar
 from medvl_lib.workspace import Workspace
 from tests.matching_fixtures import SPEC, Gallery
 

@@ -14,6 +14,8 @@ from dataclasses import replace
 
 import httpx2
 import pytest
+from fastapi import FastAPI
+from fastapi.responses import StreamingResponse
 from peft import PeftModel
 
 from medvl_lib import pages
@@ -25,11 +27,12 @@ from medvl_lib.prompts import render_opening
 from medvl_lib.serving import app, desk
 from medvl_lib.serving.app import Counter
 from medvl_lib.serving.desk import Coming, Desk
+from medvl_lib.serving.door import Door
 from medvl_lib.serving.question import Question, assistant, user
 from medvl_lib.serving.resident import Listener, Resident, Spelling, exchange_adapter, fits_beside, load_resident
 from medvl_lib.serving.running import Serving, counter_of
 from medvl_lib.serving.uploads import Problem
-from tests.serving.conftest import CPU, PAGE, Project, serving, wait_until
+from tests.serving.conftest import CPU, PAGE, Project, listening, serving, wait_until
 from tests.serving.test_app import PROMPT, ask, changed, refusal
 from tests.torch_fixtures import STYLE
 
@@ -143,6 +146,21 @@ def test_no_more_are_asked_at_once_than_the_profile_asks(resident: Resident, mon
         assert gate.batches == sizes
 
 
+def test_with_pictures_and_without_are_not_asked_together(resident: Resident):
+    gate = Gate()
+
+    async def story() -> None:
+        async with opened(lambda: gate.before(resident)) as at:
+            asked = await behind(
+                at, gate, QUESTIONS[1], Question.of("What is sodium?"), QUESTIONS[2], Question.of("And urea?"), QUESTIONS[3]
+            )
+            gate.let()
+            await asyncio.gather(*asked)
+        assert gate.batches == [1, 3, 2]
+
+    run(story())
+
+
 def test_an_answer_ends_at_its_own_limit_and_the_others_go_on(resident: Resident, alone: list[Prediction]):
     gate = Gate()
 
@@ -191,6 +209,28 @@ def test_one_that_cannot_be_read_is_refused_and_its_company_is_answered(resident
         assert none.status == 415
         assert [said[1].answer for said in (first, one, two, three)] == [alone[number].answer for number in (0, 1, 2, 3)]
         assert at.num_pending == 0
+
+    run(story())
+
+
+def test_a_batch_that_does_not_fit_is_asked_in_parts(resident: Resident, alone: list[Prediction]):
+    asked: list[int] = []
+
+    class Narrow(Resident):
+        def tell(self, listeners: Sequence[Listener]) -> None:
+            asked.append(len(listeners))
+            if len(listeners) > 2:
+                raise MemoryError
+            resident.tell(listeners)
+
+    gate = Gate()
+
+    async def story() -> None:
+        async with opened(lambda: gate.before(changed(resident, Narrow))) as at:
+            all_of_them = await behind(at, gate, *QUESTIONS[1:])
+            gate.let()
+            assert [(await one)[1].answer for one in all_of_them] == [one.answer for one in alone]
+        assert asked == [1, 5, 2, 3, 1, 2]
 
     run(story())
 
@@ -371,6 +411,50 @@ def test_a_client_that_hangs_up_frees_its_place(counter: Callable[..., Counter])
             assert gate.batches == [1, 1]
 
 
+def test_a_client_that_leaves_a_stream_is_written_to_no_further(project: Project, resident: Resident):
+    steps: list[int] = []
+    long = replace(resident, speaker=replace(resident.speaker, evaluation=replace(project.line.evaluation, max_answer_tokens=4000)))
+    at = Desk(lambda: long)
+    application = FastAPI(lifespan=lifespan_of(at))
+    application.add_middleware(Door, require_room=at.require_room)
+
+    @application.post("/analyze")
+    async def streamed() -> StreamingResponse:
+        async def said() -> AsyncIterator[str]:
+            async with at.stream(QUESTIONS[5]) as pieces:
+                async for piece in pieces:
+                    yield piece
+                    await asyncio.sleep(0.05)  # as slow as a large model
+
+        return StreamingResponse(said())
+
+    counting = resident.speaker.loaded.model.register_forward_pre_hook(lambda *_: (steps.append(1), time.sleep(0.05))[1])
+    try:
+        with listening(application) as client:
+            _wait(lambda: at.status == "ready")
+            steps.clear()
+            with client.stream("POST", "/analyze") as response:
+                next(response.iter_text())
+            _wait(lambda: at.num_pending == 0)
+            num_steps = len(steps)
+            time.sleep(0.5)
+            assert len(steps) <= num_steps + 1
+            whole = resident.answer(PROMPT, QUESTIONS[5].pictures)
+            assert num_steps < whole.num_answer_tokens
+    finally:
+        counting.remove()
+
+
+def lifespan_of(at: Desk) -> Callable[[FastAPI], contextlib.AbstractAsyncContextManager[None]]:
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        at.open()
+        yield
+        await asyncio.to_thread(at.close)
+
+    return lifespan
+
+
 def test_who_is_sent_away_is_so_before_the_request_is_read(counter: Callable[..., Counter], monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(desk, "MAX_WAITING", 0)
     with serving(counter()) as client:
@@ -470,6 +554,27 @@ def test_other_weights_wait_until_the_line_is_answered_and_who_comes_then_is_tol
             await until(lambda: at.status == "ready")
             assert taken[0] == "loading"
             assert (await at.ask(QUESTIONS[1]))[0].model.variant == "nf4"
+
+    run(story())
+
+
+def test_back_to_the_weights_that_are_still_there_nothing_is_loaded(resident: Resident):
+    gate = Gate()
+
+    def load() -> Resident:
+        raise AssertionError("loaded what nobody wants any more")
+
+    async def story() -> None:
+        async with opened(lambda: gate.before(resident)) as at:
+            asked = await behind(at, gate, QUESTIONS[1])
+            at.exchange(Coming(load=load))
+            gate.let(1)
+            await until(lambda: at.status == "draining" and gate.batches == [1, 1])
+            at.exchange(Coming(load=load, onto=gate.before))
+            asked += [asyncio.create_task(at.ask(QUESTIONS[2]))]
+            gate.let()
+            assert [one[0].model.variant for one in await asyncio.gather(*asked)] == ["base"] * 3
+            assert at.status == "ready"
 
     run(story())
 

@@ -1,5 +1,5 @@
-"""The endpoints on a real server. If these passed wrongly, a client of the requirement documents would be turned away, a batch would mix its
-answers up, or a case of the same patient be shown.
+"""The endpoints on a real server. If these passed wrongly, a client of the requirement documents would be turned away, a batch would mix
+its answers up, or a case of the same patient be shown.
 """
 
 import io
@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
+import duckdb
 import httpx2
 import numpy as np
 import pytest
@@ -87,9 +88,12 @@ def test_extract_refuses_what_is_no_picture(base: httpx2.Client):
 @pytest.fixture
 def published(tmp_path: Path) -> Workspace:
     """A store with the columns of the real view, and two rows."""
-    import duckdb
-
     workspace = Workspace(root=tmp_path)
+    publish_two_rows(workspace)
+    return workspace
+
+
+def publish_two_rows(workspace: Workspace) -> None:
     with duckdb.connect(str(workspace.store)) as store:
         store.execute(
             """create view leaderboard as select 'documents' as line, 'clinical_documents' as dataset, metric, 'all' as slice,
@@ -98,7 +102,6 @@ def published(tmp_path: Path) -> Workspace:
             true as is_higher_better, 1.0 as highest, null as signature, now() as evaluated_at, 'e' as evaluation_id
             from (values ('pair_accuracy', 0.5), ('term_recall', 0.9)) _(metric, mean) order by metric"""
         )
-    return workspace
 
 
 def test_the_row_of_the_benchmark_has_the_columns_of_the_view():

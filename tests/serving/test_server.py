@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import httpx2
+import openai
 import pytest
 
 from medvl_lib.errors import InputRefused, MedVLError
@@ -19,7 +20,10 @@ from medvl_lib.images import ImageStore
 from medvl_lib.serving.running import key_for, listen
 from medvl_lib.serving.served import is_current, served_model
 from tests.serving.conftest import PAGE, Project, wait_until
+from tests.serving.files import pdf
 from tests.serving.test_app import PROMPT, as_evaluated, ask
+from tests.serving.test_endpoints import SCAN, publish_two_rows, upload
+from tests.serving.test_openai_client import shown
 
 EVERYWHERE = "0.0.0.0"  # noqa: S104 (a test that it is refused)
 PAIR_PROMPT = "List every term with its value and unit."  # of every pair in torch_fixtures
@@ -89,6 +93,39 @@ def test_where_nothing_was_promoted_the_process_serves_base_and_says_so(project:
         assert wait_until(client, "ready")["is_promoted"] is False
         assert ask(client, PAGE, prompt=PROMPT).status_code == 200
         assert client.get("/benchmark").status_code == 404  # nothing was published yet
+
+
+@pytest.mark.slow
+def test_the_five_of_the_requirement_documents_and_the_others_pass_against_a_process(project: Project):
+    """Their fifth wants 400 for what is no picture; 415 says which kind of bad request it is."""
+    publish_two_rows(project.workspace)
+    served = project.promote("adapter")
+    try:
+        with server(project, "documents") as (client, _, __):
+            health = wait_until(client, "ready")
+            assert (health["variant"], health["adapter"], health["decision"]["fingerprint"]) == (
+                "adapter", {"step": served.adapter_step, "fingerprint": served.adapter_fingerprint}, served.decision,
+            )  # fmt: skip
+            assert health["memory"]["resident_bytes"] > 100_000_000
+            extracted = upload(client, "/extract", PAGE, field="file")
+            assert extracted.status_code == 200
+            for fact in extracted.json()["facts"]:
+                assert extracted.json()["text"][fact["value_span"]["start"] : fact["value_span"]["end"]] == fact["value"]
+            assert upload(client, "/analyze", PAGE, field="file", prompt=PROMPT).json()["variant"] == "adapter"
+            assert [row["mean"] for row in client.get("/benchmark").json()["rows"]] == [0.5, 0.9]
+            assert upload(client, "/extract", b"not a picture", field="file").status_code == 415
+            told = upload(client, "/extract/batch", pdf([SCAN, SCAN]), PAGE, field="file", by="page").json()["answers"]
+            assert [(one["file"], one["page"], one["problem"]) for one in told] == [(1, 1, None), (1, 2, None), (2, 1, None)]
+            assert upload(client, "/describe", PAGE, language="zh").status_code == 200
+            assert upload(client, "/similar", PAGE).status_code == 404
+            with openai.OpenAI(base_url=f"{str(client.base_url).rstrip('/')}/v1", api_key="none", max_retries=0) as openai_client:
+                whole = openai_client.chat.completions.create(model="documents", messages=shown(PAGE))
+                streamed = openai_client.chat.completions.create(model="documents", messages=shown(PAGE), stream=True)
+                said = "".join(piece.choices[0].delta.content or "" for piece in streamed if piece.choices)
+            assert said == whole.choices[0].message.content == ask(client, PAGE, prompt=PROMPT).json()["text"]
+    finally:
+        project.demote()
+        project.workspace.store.unlink()
 
 
 def _refused(project: Project, *arguments: str, **environment: str) -> str:

@@ -53,7 +53,7 @@ class Benchmark(BaseModel):
 
 def benchmark_router(now: Now) -> APIRouter:
     """The endpoint."""
-    router = APIRouter(tags=["benchmark"], responses=refusals(*AT_THE_DOOR, 404, 503))
+    router = APIRouter(tags=["benchmark"], responses=refusals(*AT_THE_DOOR, 404, 422, 503))
 
     @router.get("/benchmark")
     async def benchmark(line: Name = None, metric: Name = None, variant: Name = None, condition: Name = None) -> Benchmark:

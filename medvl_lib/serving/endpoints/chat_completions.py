@@ -257,7 +257,8 @@ async def _question(asked: ChatRequest) -> tuple[Question, list[Identifier]]:
             place = len(pictures) + 1
             identifiers += [Identifier(where=f"picture {place}", kind=each.kind, detail=each.detail) for each in document.identifiers]
             pictures += document.pages
-            content += [{"type": "image"} for _ in document.pages]
+            places: list[Content] = [{"type": "image"} for _ in document.pages]
+            content += places
             if len(pictures) > MAX_PICTURES:
                 raise Problem(422, found=f"more than {MAX_PICTURES} pages in one chat", do="send fewer")
         turns.append(_turn(message.role, content))
@@ -272,7 +273,8 @@ def _turn(role: Literal["user", "assistant"], content: Sequence[Content]) -> Mes
     joined: list[Content] = []
     for part in content:
         if part["type"] == "text" and joined and joined[-1]["type"] == "text":
-            joined[-1] = {"type": "text", "text": f"{joined[-1].get('text', '')}\n{part.get('text', '')}"}
+            together: Content = {"type": "text", "text": f"{joined[-1].get('text', '')}\n{part.get('text', '')}"}
+            joined[-1] = together
         else:
             joined.append(part)
     return {"role": role, "content": joined}

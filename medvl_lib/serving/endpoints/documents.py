@@ -144,6 +144,7 @@ async def shown_together(files: Sequence[UploadFile]) -> Document:
 async def _read(file: UploadFile, most_pages: int) -> Document:
     """What was uploaded, read beside the event loop: drawing or decoding takes its time."""
     data = await file.read()
+    await file.close()  # or it would be held twice until the answer is there
     return await asyncio.to_thread(read_document, data, most_pages=most_pages)
 
 

@@ -70,6 +70,11 @@ class Question:
         return cls(turns=(turn,), pictures=tuple(pictures), max_answer_tokens=max_answer_tokens)
 
     @property
+    def company(self) -> tuple[bool, bool]:
+        """What has to be alike of questions that are asked together: whether there are pictures, and who is asked."""
+        return bool(self.pictures), self.without_adapter
+
+    @property
     def texts(self) -> tuple[str, ...]:
         """What was said so far, turn by turn."""
         return tuple("".join(part.get("text", "") for part in turn["content"]) for turn in self.turns)

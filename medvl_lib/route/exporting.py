@@ -5,7 +5,7 @@ or a refusal that says what differs. How a folder is loaded, compared and descri
 ``models.exporting``'s.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -128,33 +128,34 @@ def _write_parts(source: _Source, root: Path) -> Iterator[_Part]:
     from medvl_lib.models import exporting
 
     model, spec, base = source.model, source.line.model, source.base.directory
+    adapter = None if model.adapter is None else model.adapter.directory
 
-    def made(kind: str, write: str, *arguments: object) -> None:
+    def made(kind: str, write: Callable[[Path], None]) -> None:
         (root / kind).mkdir()
-        getattr(exporting, write)(root / kind, *arguments)
+        write(root / kind)
         exporting.write_how_it_is_asked(root / kind, base, spec, source.line.evaluation.max_answer_tokens)
 
-    if model.adapter is None:
-        made("model", "copy_weights", model.weights.directory)
+    if adapter is None:
+        made("model", lambda folder: exporting.copy_weights(folder, model.weights.directory))
         yield _Part(
             kind="model", loadable=_loadable(source, "model"), asked=model, is_judged=True,
             what=f"The {model.variant} weights of the line {source.line.name} as they are served: whole weights, without an adapter.",
         )  # fmt: skip
         return
     if not source.is_on_the_hub:
-        made(BASE, "copy_weights", base)
+        made(BASE, lambda folder: exporting.copy_weights(folder, base))
     named, revision = (spec.hub_id, spec.revision) if source.is_on_the_hub else (BASE, None)
-    made("adapter", "write_adapter", model.adapter.directory, base, named, revision)
+    made("adapter", lambda folder: exporting.write_adapter(folder, adapter, base, named, revision))
     yield _Part(
         kind="adapter", asked=model, is_judged=True,
         loadable=replace(
             _loadable(source, "adapter"), weights=named, revision=revision or "", is_adapter=True,
-            is_packed=model.weights.step == "nf4_model", lora_rank=int(read_json(model.adapter.directory / ADAPTER_CONFIG)["r"]),
+            is_packed=model.weights.step == "nf4_model", lora_rank=int(read_json(adapter / ADAPTER_CONFIG)["r"]),
         ),
         what=f"The adapter of the line {source.line.name} (PEFT), as it is served: it belongs on its base model, in the width that the "
         "lines below load.",
     )  # fmt: skip
-    made("merged", "write_merged_16bit", base, model.adapter.directory, spec, source.profile)
+    made("merged", lambda folder: exporting.write_merged_16bit(folder, base, adapter, spec, source.profile))
     merged = Contender(replace(source.base, directory=root / "merged"))
     yield _Part(
         kind="merged", loadable=_loadable(source, "merged"), asked=replace(model, variant="merged", parts=merged), is_judged=False,
@@ -208,7 +209,9 @@ def _own(source: _Source, model: ServedModel, groups: Sequence[Sequence[Conversa
 
 
 def _plain(source: _Source, part: _Part, root: Path, asked: Sequence[Conversation]) -> Answers:
-    return plain_answers(root, part.loadable, asked, ImageStore(source.workspace.images), source.profile)
+    """By the lines of the card; a base of the hub is read from here, where the same commit lies, checked byte by byte."""
+    what = replace(part.loadable, weights=str(source.base.directory), revision="") if part.loadable.revision else part.loadable
+    return plain_answers(root, what, asked, ImageStore(source.workspace.images), source.profile)
 
 
 def _asked_in(chosen: Sequence[Reference], groups: Sequence[Sequence[Conversation]]) -> list[Reference]:

@@ -21,7 +21,7 @@ from medvl_lib.workspace import Workspace
 
 INSTANCE = """\
 # Written by MedVL for one machine; yours to change. SQLite, in this folder. https://docs.dagster.io/deployment/oss/dagster-yaml
-# Several containers or machines need Postgres instead of SQLite: docs/automation.md.
+# Several machines need Postgres instead of SQLite: docs/two-machines.md.
 telemetry:
   enabled: false
 nux:

@@ -9,6 +9,7 @@ which reads messages from the end of a log and waits without being asked: progre
 import os
 import shlex
 import time
+import uuid
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -37,8 +38,8 @@ def run_job(
     node, Unreachable where the cluster does not answer, HeavyStepFailed with the exit status.
     """
     client = _client(launcher)
-    job = client.submit_job(
-        entrypoint=shlex.join(["python", "-m", "medvl_lib.launch", str(request)]), entrypoint_num_cpus=launcher.num_cpus,
+    job = _submitted(
+        client, launcher, entrypoint=shlex.join(["python", "-m", "medvl_lib.launch", str(request)]), entrypoint_num_cpus=launcher.num_cpus,
         entrypoint_num_gpus=launcher.num_gpus, entrypoint_resources=dict(launcher.resources) or None,
         runtime_env={"env_vars": {**environment, "RAY_JOB_STOP_WAIT_TIME_S": str(round(grace_seconds))}},
     )  # fmt: skip
@@ -53,6 +54,20 @@ def run_job(
         raise
     if status.value != "SUCCEEDED":
         raise _ended(client, job, request)
+
+
+def _submitted(client: Any, launcher: Launcher, **asked: Any) -> str:
+    """The job's name; raises Unreachable where the cluster did not take it in time: it is taken back, if it was taken after all."""
+    job = f"medvl-{uuid.uuid4().hex[:12]}"
+    try:
+        return client.submit_job(submission_id=job, **asked)
+    except RuntimeError as error:
+        with suppress(RuntimeError):
+            client.stop_job(job)
+        raise Unreachable(
+            found=f"the cluster did not take the job: {str(error).splitlines()[0]}", where=launcher.address,
+            do="read the cluster's logs where it does so again",
+        ) from error  # fmt: skip
 
 
 def _client(launcher: Launcher) -> Any:

@@ -24,6 +24,7 @@ WITH_MLX = {
     "linux-aarch64": "aarch64-manylinux_2_28",  # the extra is empty there
     "macos-arm64": "aarch64-apple-darwin",
 }
+EXTRAS = [part for extra in ("dev", "ray", "kubernetes", "s3", "postgres") for part in ("--extra", extra)]
 PYTHONS = ("3.11", "3.12", "3.13")
 TORCH = "torch==2.13.0"  # the release whose CUDA wheels know every machine of the README, and that exists as a CPU build
 BUILT = ("rouge-score",)  # has no wheel: a few lines of Python that pip builds
@@ -40,7 +41,7 @@ HEADER = """\
 def resolve(platform: str, python: str, bounds: list[str], *more: str) -> list[str]:
     """The ``name==version`` lines of one resolution within ``bounds``; a failure of uv is told in its own words."""
     command = [
-        sys.executable, "-m", "uv", "pip", "compile", "pyproject.toml", "--extra", "dev", *more, "--constraints", "-",
+        sys.executable, "-m", "uv", "pip", "compile", "pyproject.toml", *EXTRAS, *more, "--constraints", "-",
         "--python-platform", (WITH_MLX if more else PLATFORMS)[platform], "--python-version", python,
         "--only-binary", ":all:", *(part for name in BUILT for part in ("--no-binary", name)), "--no-header", "--no-annotate", "--quiet",
     ]  # fmt: skip

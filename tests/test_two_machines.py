@@ -166,7 +166,8 @@ def test_the_same_with_postgres(tmp_path: Path):
     pytest.importorskip("dagster_postgres", reason="dagster-postgres is not installed: pip install -e '.[postgres]'")
     server = postgres.get_server(tmp_path / "postgres")
     try:
-        site = Site(tmp_path, f'storage: {{postgres: {{postgres_url: "{server.get_uri()}"}}}}\n')
+        address = server.get_uri().replace("postgresql://", "postgresql+psycopg2://")  # SQLAlchemy 2.1 takes psycopg 3 without it
+        site = Site(tmp_path, f'storage: {{postgres: {{postgres_url: "{address}"}}}}\n')
         try:
             _one_line_on_either_machine(site)
             assert "split" in server.psql("select distinct asset_key from event_logs where asset_key like '%split%';")

@@ -33,6 +33,7 @@ from medvl_lib.step import run_step
 from medvl_lib.tables import read_table
 from medvl_lib.workspace import Workspace
 from tests import demo_runs
+from tests.test_two_machines import answers
 
 ray = pytest.importorskip("ray", reason="Ray is an optional extra and not installed: pip install -e '.[ray]'")
 pytestmark = pytest.mark.soak
@@ -101,6 +102,7 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         "resources": {"place": 2}, "temp_dir": str(folder), **telling(18301),
     })  # fmt: skip
     made.telling = telling
+    demo_runs.wait_for(lambda: answers(_ports(18301)["dashboard_agent_listen_port"]))  # who takes jobs
     yield made
     made.shutdown()
     shutil.rmtree(folder.parent, ignore_errors=True)

@@ -160,7 +160,6 @@ def test_a_click_makes_the_data_and_the_curve_and_the_checks_of_a_training_are_s
     page.get_by_text("Launched run").wait_for()
     page.get_by_role("link", name="View", exact=True).or_(page.get_by_role("button", name="View", exact=True)).last.click()
     page.get_by_text("Success", exact=True).first.wait_for()
-    shown.picture("run")
     shown.open("/locations/medvl/asset-groups/mtsamples/lineage", until="validated_pairs")
     shown.wait_until_green("Materialized")
     shown.picture("data")
@@ -181,9 +180,10 @@ def test_a_click_makes_the_data_and_the_curve_and_the_checks_of_a_training_are_s
     page.get_by_text("Hide navigation").click()
     page.keyboard.press("Alt+e")  # expand all groups: remembered, and fitted into the window when the page is loaded again
     page.get_by_text("served_model").first.wait_for()
+    page.set_viewport_size({"width": 1400, "height": 960})
     page.reload()
     page.get_by_text("served_model").first.wait_for()
-    assert shown.is_green("adapter")
+    shown.wait_until_green("adapter")
     assert not shown.is_green("promotion")
     shown.picture("graph")
     assert shown.foreign == []

@@ -434,15 +434,19 @@ def attach(loaded: Loaded, adapters: Mapping[str, Path]) -> Loaded:
     return replace(loaded, model=model)
 
 
-def swap(loaded: Loaded, old: str | None, new: str | None) -> Loaded:
-    """The same weights without the adapter ``old``, and ``new``, which lies on them beside it, in its place; None: no adapter at all."""
-    if not isinstance(loaded.model, PeftModel):
-        return loaded
-    if new is None:
-        return replace(loaded, model=loaded.model.unload())
-    loaded.model.set_adapter(new)  # before the other goes: the library would choose one by itself
-    if old is not None:
-        loaded.model.delete_adapter(old)
+def take_instead(loaded: Loaded, name: str, directory: Path) -> Loaded:
+    """The same weights with this adapter alone on them, whichever lay there before.
+
+    To have none speak, let the one that is there be silent, as ``answering`` does: taken off by the library, it leaves the modules that
+    it has whole in the base's place.
+    """
+    others = [other for other in loaded.model.peft_config if other != name] if isinstance(loaded.model, PeftModel) else []
+    if not isinstance(loaded.model, PeftModel) or name not in loaded.model.peft_config:
+        loaded = attach(loaded, {name: directory})
+    if isinstance(loaded.model, PeftModel):
+        loaded.model.set_adapter(name)  # before the others go: the library would choose one by itself
+        for other in others:
+            loaded.model.delete_adapter(other)
     return loaded
 
 

@@ -21,7 +21,7 @@ from medvl_lib.evaluation.predictions import Condition, Prediction
 from medvl_lib.hardware import Profile
 from medvl_lib.images import Pictures
 from medvl_lib.lines import Line
-from medvl_lib.models.loading import Loaded, attach, free_bytes, load, swap
+from medvl_lib.models.loading import attach, free_bytes, load, take_instead
 from medvl_lib.models.weights import held_bytes
 from medvl_lib.prompts import render_opening
 from medvl_lib.serving.question import Question
@@ -211,10 +211,12 @@ class Spelling:
 def load_resident(model: ServedModel, line: Line, profile: Profile, images: Pictures | None = None) -> Resident:
     """Load what is served, with its adapter on top where it has one; ``images`` are what conversations name by id, if any are asked."""
     as_is: Condition = "as_is"
-    loaded = load(model.weights.directory, line.model, profile)
+    loaded, name = load(model.weights.directory, line.model, profile), _adapter_name(model)
+    if name is not None and model.adapter is not None:
+        loaded = attach(loaded, {name: model.adapter.directory})
     speaker = Speaker(
-        variant=model.variant, condition=as_is, loaded=_with_adapter(loaded, model), evaluation=line.evaluation,
-        images=Uploads({}) if images is None else images, profile=profile, adapter=_adapter_name(model),
+        variant=model.variant, condition=as_is, loaded=loaded, evaluation=line.evaluation,
+        images=Uploads({}) if images is None else images, profile=profile, adapter=name,
     )  # fmt: skip
     reader = open_reader(model.weights.directory, Uploads({}), max_pixels=line.model.max_pixels)
     return Resident(model=model, speaker=speaker, reader=reader, max_tokens=line.audit.max_tokens)
@@ -225,21 +227,17 @@ def _adapter_name(model: ServedModel) -> str | None:
     return None if model.adapter is None else f"served_{model.adapter.fingerprint}"
 
 
-def _with_adapter(loaded: Loaded, model: ServedModel) -> Loaded:
-    name = _adapter_name(model)
-    return loaded if name is None or model.adapter is None else attach(loaded, {name: model.adapter.directory})
-
-
 def exchange_adapter(resident: Resident, model: ServedModel) -> Resident | None:
-    """The same weights with the adapter of ``model`` in place of theirs, or without any; None where it stands on other weights.
+    """The same weights with the adapter of ``model`` in place of theirs; without one, theirs is silent. None where it stands on others.
 
     Between two answers only. What was ``resident`` before cannot be asked any more; where this fails, neither can what it was made of.
     """
     if resident.model.weights.directory != model.weights.directory:
         return None
-    old, new = resident.speaker.adapter, _adapter_name(model)
-    loaded = resident.speaker.loaded if new == old else swap(_with_adapter(resident.speaker.loaded, model), old, new)
-    speaker = replace(resident.speaker, variant=model.variant, loaded=loaded, adapter=new)
+    loaded, name = resident.speaker.loaded, _adapter_name(model)
+    if name is not None and model.adapter is not None:
+        loaded = take_instead(loaded, name, model.adapter.directory)
+    speaker = replace(resident.speaker, variant=model.variant, loaded=loaded, adapter=name)
     return replace(resident, model=model, speaker=speaker)
 
 

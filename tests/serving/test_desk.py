@@ -477,13 +477,17 @@ def _wait(is_so: Callable[[], bool]) -> None:
 
 
 # -- another model -----------------------------------------------------------------------------------------------------
-def test_an_adapter_takes_the_place_of_another_and_goes_without_a_trace(project: Project):
+def test_an_adapter_takes_the_place_of_another_and_is_silent_where_none_is_served(project: Project):
     adapter, plain = project.model("adapter"), project.model("nf4")
     fresh = {model.variant: load_resident(model, project.line, CPU).answer(PROMPT, [PAGE]).answer for model in (adapter, plain)}
     assert fresh["adapter"] != fresh["nf4"]
     resident = load_resident(adapter, project.line, CPU)
     other = replace(adapter, parts=adapter.parts._replace(adapter=replace(project.adapter, fingerprint="0123456789abcdef")))
-    for model, names in ((other, ["served_0123456789abcdef"]), (adapter, [f"served_{project.adapter.fingerprint}"]), (plain, [])):
+    for model, names in (
+        (other, ["served_0123456789abcdef"]),
+        (adapter, [f"served_{project.adapter.fingerprint}"]),
+        (plain, [f"served_{project.adapter.fingerprint}"]),
+    ):
         exchanged = exchange_adapter(resident, model)
         assert exchanged is not None
         resident = exchanged

@@ -122,12 +122,7 @@ class Desk:
         """The model; a Problem where it is not there."""
         resident = self._resident
         if resident is None or self.status != "ready":
-            raise Problem(
-                503,
-                found=f"not ready, {self.reason}",
-                do="ask /health, and again when it says ready",
-                retry_after_seconds=NOT_READY_SECONDS,
-            )
+            raise self._not_ready()
         return resident
 
     def _not_ready(self) -> Problem:
@@ -167,6 +162,8 @@ class Desk:
             raise Problem(422, found=f"a question of {num_tokens} tokens", do=f"ask in at most {resident.max_tokens}, pictures included")
         slot = Slot(question, is_streamed=is_streamed)
         with self._changed:
+            if self._phase != "ready":  # since it was looked at
+                raise self._not_ready()
             self._pending.add(slot)
             self._line.append(slot)
             self._changed.notify_all()
@@ -185,6 +182,7 @@ class Desk:
     def _work(self) -> None:
         while (work := self._next()) is not None:
             work()
+            del work  # or it would hold the pictures of a batch until the next one comes
         for slot in self._line:
             slot.fail(Problem(503, found="a server that ends", do="ask again later", retry_after_seconds=NOT_READY_SECONDS))
 
@@ -235,8 +233,8 @@ class Desk:
                     self._make_room(coming)
                     return
             if resident is None:
-                self._become("loading")
-                self._resident = None
+                with self._changed:
+                    self._phase, self._resident = "loading", None
                 coming.taken()
                 gc.collect()  # as below, and two models may not fit
                 resident = coming.load()
@@ -250,13 +248,16 @@ class Desk:
 
     def _make_room(self, coming: Coming) -> None:
         """Load beside the model that answers, or let the line come to its end."""
-        if not coming.fits():
+        fits = coming.fits()
+        with self._changed:
+            if self._coming is not coming:  # the pointer has moved on meanwhile
+                return
+            self._is_beside = fits
+            self._phase = "ready" if fits else "draining"
+        if not fits:
             LOG.info("draining: other weights are to be loaded")
-            self._become("draining")
             return
         LOG.info("other weights are loaded beside those that answer")
-        with self._changed:
-            self._is_beside = True
 
         def load() -> None:
             try:
@@ -264,7 +265,7 @@ class Desk:
             except Exception as error:
                 loaded = error
             with self._changed:
-                if self._coming is not coming:  # the pointer has moved on meanwhile
+                if self._coming is not coming:  # as above
                     return
                 if isinstance(loaded, Exception):
                     self._coming = Coming(load=_raising(loaded), taken=coming.taken)
@@ -275,10 +276,6 @@ class Desk:
                 self._changed.notify_all()
 
         threading.Thread(target=load, name="loading", daemon=True).start()
-
-    def _become(self, phase: Status) -> None:
-        with self._changed:
-            self._phase = phase
 
     def _settle(self, coming: Coming, resident: Resident | None, failure: Exception | None) -> None:
         """This one answers from now on, or nobody does."""

@@ -477,7 +477,7 @@ def _wait(is_so: Callable[[], bool]) -> None:
 
 
 # -- another model -----------------------------------------------------------------------------------------------------
-def test_an_adapter_takes_anothers_place_and_goes_without_a_trace(project: Project):
+def test_an_adapter_takes_the_place_of_another_and_goes_without_a_trace(project: Project):
     adapter, plain = project.model("adapter"), project.model("nf4")
     fresh = {model.variant: load_resident(model, project.line, CPU).answer(PROMPT, [PAGE]).answer for model in (adapter, plain)}
     assert fresh["adapter"] != fresh["nf4"]
@@ -595,6 +595,24 @@ def test_where_both_fit_the_one_answers_while_the_other_is_loaded(resident: Resi
             may_load.set()
             while (await at.ask(QUESTIONS[1]))[0].model.variant == "base":
                 assert at.status == "ready"
+
+    run(story())
+
+
+@pytest.mark.parametrize("fits", [True, False])
+def test_what_comes_while_room_is_made_for_another_takes_its_place(resident: Resident, project: Project, fits: bool):
+    last = replace(resident, model=project.model("nf4"))
+
+    async def story() -> None:
+        async with opened(lambda: resident) as at:
+
+            def moved_on() -> bool:
+                at.exchange(Coming(load=lambda: last))
+                return fits
+
+            at.exchange(Coming(load=lambda: resident, fits=moved_on))
+            await until(lambda: at.status == "ready" and at.resident.model.variant == "nf4")
+            assert (await at.ask(QUESTIONS[1]))[0].model.variant == "nf4"
 
     run(story())
 

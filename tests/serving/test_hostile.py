@@ -12,10 +12,13 @@ from contextlib import contextmanager, suppress
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 
+from medvl_lib.sample_data.custom_reports import dicom
 from tests.serving.conftest import PAGE, Project, wait_until
+from tests.serving.files import pdf_of_text
 from tests.serving.hostile import KINDS, Hostile, cases, chat, encoded, upload
 from tests.serving.test_app import ask
 from tests.serving.test_server import server, write_nothing
@@ -94,7 +97,8 @@ def test_none_of_them_takes_the_server_down(project: Project, tmp_path: Path, ca
         for _ in range(3):  # what is loaded with the first answer
             wanted = ask(client, PAGE).json()["text"]
             sent(address, chat("warm", {"model": "documents", "messages": [{"role": "user", "content": "What?"}]}, (200,)))
-            sent(address, upload("warm", encoded((1000, 1000), "PNG"), (200,)))
+            for data in (encoded((1000, 1000), "PNG"), dicom(np.zeros((500, 500), np.uint8), "1.2.3"), pdf_of_text("x", (200, 200))):
+                sent(address, upload("warm", data, (200,)))
         write_nothing(process)
         idle, wrong, slowest, statuses, worst = held(own), [], ("", 0.0), Counter[int](), ("", 0)
         for case in cases(SEED):

@@ -142,12 +142,12 @@ def test_medvl_cannot_be_imported_there() -> None:
 
 
 def test_a_part_of_the_adapter_that_is_lost_is_seen(shop: Shop, judged: Answers) -> None:
-    """The damage that the comparison is there for: PEFT loads what is left, and says nothing that stops anybody."""
+    """The damage that the comparison is there for: it loads, and nothing stops anybody."""
     path = shop.root / "adapter" / "adapter_model.safetensors"
     whole: Mapping[str, torch.Tensor] = load_file(path)
     part = "multi_modal_projector" if shop.line.stages[-1].recipe.fully_trained else "lora_B"
-    left = {name: tensor for name, tensor in whole.items() if part not in name}
-    assert len(left) < len(whole)
+    left = {name: torch.zeros_like(tensor) if part in name else tensor for name, tensor in whole.items()}
+    assert any(part in name for name in whole)
     try:
         save_file(left, path, metadata={"format": "pt"})
         assert shop.plain("adapter") != judged

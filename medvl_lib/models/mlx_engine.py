@@ -5,7 +5,7 @@ are computed by mlx-vlm's. PEFT puts adapters on the shell, the trainer trains t
 optimizer and one format of adapters for both engines. Before each pass the adapter's values go to MLX, after it their gradients come back;
 that is small beside the pass. Masks and token ids are those that ``batches`` made.
 
-Legend: B batch, T tokens, V vocabulary, N scored tokens, D width.
+Legend: B batch, T tokens, V vocabulary, N scored tokens, F tokens of pictures, D width.
 """
 
 import gc
@@ -262,8 +262,8 @@ class Engine:
         language = self._module.language_model.model
         hidden_BTD = language.embed_tokens(mx.array(ids))  # noqa: N806
         if "pixel_values" in batch:
-            features_ND = FEATURES[self._family](self._module, batch)  # noqa: N806
-            hidden_BTD = _with_pictures(hidden_BTD, features_ND, ids == self._image_token)  # noqa: N806
+            features_FD = FEATURES[self._family](self._module, batch)  # noqa: N806
+            hidden_BTD = _with_pictures(hidden_BTD, features_FD, ids == self._image_token)  # noqa: N806
         length = ids.shape[1]
         # causal, and no padding; a row of padding sees itself, or it would be no number
         sees = np.tril(np.ones((length, length), bool)) & seen[:, None, :] | np.eye(length, dtype=bool)
@@ -335,7 +335,7 @@ def _later_on_the_grid(positions: NDArray[np.int64]) -> dict[str, mx.array]:
 
 
 FEATURES: Mapping[Family, Callable[[Any, Batch], mx.array]] = {"qwen2_5_vl": _qwen_features, "llava_med": _llava_features}
-"""Pictures of a batch -> what stands in the place of their tokens (N, D), in their order."""
+"""Pictures of a batch -> what stands in the place of their tokens (F, D), in their order."""
 POSITIONS: Mapping[Family, Callable[[Any, Batch], Any]] = {"qwen2_5_vl": _grid_positions, "llava_med": _plain_positions}
 LATER_POSITIONS: Mapping[Family, Callable[[NDArray[np.int64]], dict[str, mx.array]]] = {
     "qwen2_5_vl": _later_on_the_grid, "llava_med": lambda _: {},
@@ -359,11 +359,11 @@ def _tensor(gradient: mx.array, item: Worn) -> torch.Tensor:
     return found.to(item.parameter.dtype)
 
 
-def _with_pictures(hidden_BTD: mx.array, features_ND: mx.array, is_picture: NDArray[np.bool_]) -> mx.array:  # noqa: N803 (shape suffix)
-    if is_picture.sum() != features_ND.shape[0]:
-        raise ValueError(f"{is_picture.sum()} tokens of pictures in the text, and {features_ND.shape[0]} in the pictures")
+def _with_pictures(hidden_BTD: mx.array, features_FD: mx.array, is_picture: NDArray[np.bool_]) -> mx.array:  # noqa: N803 (shape suffix)
+    if is_picture.sum() != features_FD.shape[0]:
+        raise ValueError(f"{is_picture.sum()} tokens of pictures in the text, and {features_FD.shape[0]} in the pictures")
     order = np.maximum(np.cumsum(is_picture.reshape(-1)) - 1, 0).reshape(is_picture.shape)
-    return mx.where(mx.array(is_picture)[..., None], features_ND[mx.array(order)].astype(hidden_BTD.dtype), hidden_BTD)
+    return mx.where(mx.array(is_picture)[..., None], features_FD[mx.array(order)].astype(hidden_BTD.dtype), hidden_BTD)
 
 
 def _picked(hidden_BTD: mx.array, mask: NDArray[np.bool_]) -> mx.array:  # noqa: N803

@@ -24,7 +24,8 @@ def contenders(line: Line, inputs: Inputs) -> dict[Variant, Contender]:
     base, trained = inputs[f"base_model/{line.name}"], inputs[f"{line.stages[-1].name}/{line.name}"]
     places: dict[Variant, str] = {form: f"{form}_model/{line.name}" for form in FOUR_BITS}
     packed: dict[Variant, Artifact] = {form: inputs[place] for form, place in places.items() if place in inputs}
-    found: dict[Variant, Contender] = {"base": Contender(base), **{form: Contender(weights) for form, weights in packed.items()}}
+    found: dict[Variant, Contender] = {"base": Contender(base)}
+    found.update((form, Contender(weights)) for form, weights in packed.items())
     found["adapter"] = Contender(next(iter(packed.values()), base), trained)
     for form in line.evaluation.further_variants:
         found[form] = Contender(inputs[f"{form}_model/{line.name}"])

@@ -49,7 +49,8 @@ def mirror(url: str, folder: Path) -> int:
     places, root = _place(url)
     listed = _list(places, root, url)
     memory = folder.with_name(f".{folder.name}-{LISTED}")
-    known = {name: Brought(**entry) for name, entry in (read_json(memory) if memory.is_file() else {}).items()}
+    remembered: dict[str, dict[str, Any]] = read_json(memory) if memory.is_file() else {}
+    known = {name: Brought(**entry) for name, entry in remembered.items()}
     brought, num_brought = dict[str, Brought](), 0
     for name, entry in sorted(listed.items()):
         path = folder / name
@@ -87,12 +88,12 @@ def _place(url: str) -> tuple[Any, str]:
     import fsspec
 
     try:
-        places, root = fsspec.core.url_to_fs(url, use_listings_cache=False)
+        found: tuple[Any, Any] = fsspec.core.url_to_fs(url, use_listings_cache=False)  # pyright: ignore[reportUnknownMemberType]
     except (ImportError, ValueError) as error:
         raise MedVLError(
             found=str(error), where=url, do="pip install 'medvl[s3]' for s3:// (other places: the fsspec package that the message names)"
         ) from error
-    return places, str(root).rstrip("/")
+    return found[0], str(found[1]).rstrip("/")
 
 
 def _list(places: Any, root: str, url: str) -> Mapping[str, Listed]:

@@ -13,7 +13,7 @@ import re
 import tomllib
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, cast, get_args, get_type_hints
 from zoneinfo import available_timezones
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, PrivateAttr, TypeAdapter, ValidationError, ValidationInfo
@@ -379,7 +379,7 @@ def override(value: Value, changes: Mapping[str, object], where: str) -> Value:
         if key not in valid:
             raise unknown_key(key, valid, where)
     checked = {
-        key: override(getattr(value, key), change, f"{where.removesuffix(']')}.{key}]")
+        key: override(getattr(value, key), cast("Mapping[str, object]", change), f"{where.removesuffix(']')}.{key}]")
         if dataclasses.is_dataclass(hints[key]) and isinstance(change, Mapping)  # a table below this one
         else _checked(hints[key], key, change, where)
         for key, change in changes.items()

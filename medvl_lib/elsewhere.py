@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, cast
 
 from medvl_lib.errors import InputMissing, MedVLError, Unreachable
 from medvl_lib.files import CHUNK_BYTES, read_json, sha256_of_file, write_json, write_whole
@@ -88,12 +88,12 @@ def _place(url: str) -> tuple[Any, str]:
     import fsspec
 
     try:
-        found: tuple[Any, Any] = fsspec.core.url_to_fs(url, use_listings_cache=False)  # pyright: ignore[reportUnknownMemberType]
+        places, root = cast(Any, fsspec).core.url_to_fs(url, use_listings_cache=False)
     except (ImportError, ValueError) as error:
         raise MedVLError(
             found=str(error), where=url, do="pip install 'medvl[s3]' for s3:// (other places: the fsspec package that the message names)"
         ) from error
-    return found[0], str(found[1]).rstrip("/")
+    return places, str(root).rstrip("/")
 
 
 def _list(places: Any, root: str, url: str) -> Mapping[str, Listed]:

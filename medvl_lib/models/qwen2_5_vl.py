@@ -70,10 +70,12 @@ def sized_batch(
     vision, merge = config.vision_config, config.vision_config.spatial_merge_size
     cells = max(1, num_pixels // (vision.patch_size * merge) ** 2)
     rows = max(1, math.isqrt(cells))
-    grid, seen = (1, rows * merge, cells // rows * merge), rows * (cells // rows) * num_pictures
+    grid, seen = (1, rows * merge, cells // rows * merge), rows * (cells // rows)
+    # a word after each picture, as in a template: places are counted from runs of image tokens
+    pictures = torch.tensor(([config.image_token_id] * seen + [0]) * num_pictures + [0])
     # bounds of different conversations: the most pictures and the largest one may not stand in the longest
-    input_ids = torch.zeros(num_pairs, max(num_tokens, seen + 1), dtype=torch.long)
-    input_ids[:, :seen] = config.image_token_id
+    input_ids = torch.zeros(num_pairs, max(num_tokens, len(pictures)), dtype=torch.long)
+    input_ids[:, : len(pictures)] = pictures
     patch_values = vision.in_channels * vision.temporal_patch_size * vision.patch_size**2
     if not num_pictures:
         return {"input_ids": input_ids}

@@ -210,3 +210,12 @@ def test_the_small_models_are_planned_as_they_are_shipped(family: Family):
     spec = tiny_model(family)
     shape = Walk(config_of(spec), spec, PROFILES["cpu"], ENCODER.recipe if family == "siglip" else None, packed=False).shape()
     assert 1e6 < sum(total for total, _ in shape.parameters.values()) < 1e7
+
+
+@pytest.mark.parametrize("family", ["qwen2_5_vl", "mllama", "llava_med"])
+@pytest.mark.parametrize("num_tokens", [40, 600], ids=["pictures longer than the text", "text longer"])
+def test_a_batch_of_several_pictures_each_is_walked(family: Family, num_tokens: int):
+    spec = tiny_model(family)
+    walk = Walk(config_of(spec), spec, PROFILES["cpu"], None, packed=False)
+    one, several = (walk.walk(Sizes(2, num_tokens, count, 112 * 112)).peak_bytes for count in (1, 3))
+    assert one < several

@@ -15,7 +15,7 @@ from medvl_lib.workspace import Workspace
 TOML = 'data_root = "data"\nscale = "tiny"\nprofile = "cpu"\n[datasets.clinical_documents]\n'
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_the_whole_route_is_made_small_in_a_data_root_of_its_own(tmp_path: Path):
     (tmp_path / "dagster_project.toml").write_text(TOML, encoding="utf-8")
     settings = read_settings(tmp_path / "dagster_project.toml")

@@ -24,7 +24,7 @@ from medvl_lib.sample_data import write
 from medvl_lib.workspace import Workspace
 from tests import demo_runs
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.soak
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: make install")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

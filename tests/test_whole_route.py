@@ -18,11 +18,11 @@ from medvl_lib.workspace import Workspace
 from tests import demo_runs
 from tests.ui import shown
 
-pytestmark = pytest.mark.slow
 REAL = Path(__file__).resolve().parents[2] / "shared" / "data" / "mtsamples"
 REAL_QUESTIONS = REAL.parent / "vqa-rad" / "hf"
 
 
+@pytest.mark.slow
 def test_a_second_demo_imports_no_torch_and_writes_nothing_but_the_report_of_what_is_served_since(tmp_path: Path) -> None:
     settings = demo_runs.project(tmp_path, more='further_variants = ["int8", "merged"]\n')
     status, said = demo_runs.run(settings)
@@ -62,6 +62,7 @@ def _the_graph_shows_what_the_store_holds(workspace: Workspace) -> None:
     assert Path(found["report"]["page"]).is_file()
 
 
+@pytest.mark.soak
 @pytest.mark.skipif(importlib.util.find_spec("mlx_vlm") is None, reason="mlx is not installed: the extra mlx of pyproject.toml")
 def test_the_same_graph_computes_by_mlx(tmp_path: Path) -> None:
     more = '[profiles.cpu]\nengine = "mlx"\nquantization = "mlx-affine4"\n'
@@ -75,6 +76,7 @@ def test_the_same_graph_computes_by_mlx(tmp_path: Path) -> None:
     assert not workspace.step("nf4_model", "documents").exists()
 
 
+@pytest.mark.slow
 def test_a_misspelt_setting_is_refused_with_the_nearest_name(tmp_path: Path) -> None:
     settings = demo_runs.project(tmp_path, more="learning_rat = 1e-4\n".replace("learning_rat", "max_answer_token"))
     status, said = demo_runs.run(settings)
@@ -84,6 +86,7 @@ def test_a_misspelt_setting_is_refused_with_the_nearest_name(tmp_path: Path) -> 
     assert f"{settings}, [lines.documents.evaluation]" in said
 
 
+@pytest.mark.slow
 def test_a_missing_raw_folder_is_named_with_its_setting(tmp_path: Path) -> None:
     settings = demo_runs.project(tmp_path, raw='raw_path = "nowhere"')
     status, said = demo_runs.run(settings)
@@ -93,6 +96,7 @@ def test_a_missing_raw_folder_is_named_with_its_setting(tmp_path: Path) -> None:
     assert "[datasets.clinical_documents] raw_path" in said
 
 
+@pytest.mark.slow
 def test_a_corrupt_picture_in_the_store_is_named(tmp_path: Path) -> None:
     settings = demo_runs.project(tmp_path)
     assert demo_runs.run(settings)[0] == 0
@@ -104,6 +108,7 @@ def test_a_corrupt_picture_in_the_store_is_named(tmp_path: Path) -> None:
     assert len(list(workspace.step("validated_pairs", "clinical_documents").glob(".*.damaged-0"))) == 1
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path) -> None:
     settings = demo_runs.project(tmp_path)
     code = "import runpy; runpy.run_module('medvl_assets.demo', run_name='__main__')"
@@ -127,6 +132,7 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path) -> None:
 
 
 @pytest.mark.real_data
+@pytest.mark.slow
 def test_the_same_graph_runs_on_real_transcriptions_and_questions(tmp_path: Path) -> None:
     if not (REAL.is_dir() and REAL_QUESTIONS.is_dir()):
         pytest.skip(f"the real MTSamples rows are not at {REAL}, or VQA-RAD is not at {REAL_QUESTIONS}")

@@ -216,7 +216,7 @@ def _free_port() -> int:
         return found.getsockname()[1]
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_the_steps_of_the_image_install_into_a_clean_environment(tmp_path: Path) -> None:
     """Every RUN line of pip and python, in a new virtual environment, in the order of the Dockerfile, on the files copied by then."""
     app, opt = tmp_path / "app", tmp_path / "opt"

@@ -39,6 +39,7 @@ from medvl_lib.evaluation import spec as evaluation_spec
 from medvl_lib.evaluation.parity import ParitySpec
 from medvl_lib.evaluation.spec import EvaluationSpec
 from medvl_lib.hardware import PROFILES, Profile
+from medvl_lib.launcher import Launcher
 from medvl_lib.lines import (
     DOCUMENTS,
     ENCODER,
@@ -137,7 +138,7 @@ ELSEWHERE = {
     "name": "gb10", "device": "cuda", "attention": "eager", "gradient_checkpointing": True, "training_batch": 1, "prediction_batch": 1,
     "num_workers": 2, "pin_memory": True, "num_threads": 2, "memory_budget_bytes": 9, "memory_margin_share": 0.2, "environment": {"A": "b"},
     "maps_weights": False, "compute_per_second": 1.0, "bandwidth_bytes_per_second": 1.0, "utilisation": 0.1,
-    "grace_seconds": 5.0,
+    "grace_seconds": 5.0, "launcher": Launcher(num_shards=2),
 }  # fmt: skip
 
 
@@ -377,6 +378,7 @@ DATASET = {
     "may_be_shown": (False, set()), "rejected_share_budget": (0.5, set()),  # it moves a verdict, not what is written
     "answers": (("open",), set()),  # it refuses a gate, and writes nothing
     "name": None, "read": None, "context": None,
+    "acquisition": (DATASETS["slake"].acquisition, set()),  # who brings the files is not what they are
 }  # fmt: skip
 CONTEXT = {
     "revision": (99, {"ehr_contexts"}), "literals": ((1,), {"ehr_contexts"}), "description": ("x", set()),

@@ -32,12 +32,20 @@ def seal(root: Path) -> None:
     readme.write_text(f"{text}\n{_SEAL}{_files(root)}\n", encoding="utf-8")
 
 
+def says_invented(root: Path) -> bool:
+    """Whether a raw folder was begun by ``sample_data``; others may have added files since."""
+    return _readme(root).startswith(INVENTED)
+
+
 def is_invented(root: Path) -> bool:
     """Whether a raw folder was written by ``sample_data``, says so in its README.md, and holds those very files and no others."""
-    readme = root / README
-    text = readme.read_text(encoding="utf-8", errors="replace") if readme.is_file() else ""
-    sealed = re.search(rf"^{_SEAL}(\w+)$", text, re.MULTILINE)
-    return text.startswith(INVENTED) and sealed is not None and sealed[1] == _files(root)
+    sealed = re.search(rf"^{_SEAL}(\w+)$", _readme(root), re.MULTILINE)
+    return says_invented(root) and sealed is not None and sealed[1] == _files(root)
+
+
+def _readme(root: Path) -> str:
+    path = root / README
+    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
 
 
 def _files(root: Path) -> str:

@@ -129,7 +129,7 @@ def _chosen(dataset: Dataset, only: Sequence[str]) -> tuple[Source, ...]:
 
 def _require_welcome(name: str, folder: Path) -> None:
     """Refuse to mix a publisher's files with invented ones."""
-    if raw_folder.is_invented(folder):
+    if raw_folder.says_invented(folder):
         raise InputRefused(
             found="invented data, as its README.md says", where=str(folder),
             do=f"move the folder away, or name another one in [datasets.{name}] raw_path; nothing was fetched",

@@ -15,6 +15,7 @@ from medvl_lib import sample_data
 from medvl_lib.datasets import mimic_cxr, mimic_cxr_records
 from medvl_lib.datasets.mimic_cxr_tables import SUBJECT_ID, read_tables
 from medvl_lib.datasets.mimic_cxr_texts import read_findings, read_impression
+from medvl_lib.datasets.raw_folder import INVENTED_LICENCE
 from medvl_lib.ehr.contexts import CONTEXTS
 from medvl_lib.ehr.facts import EhrContext
 from medvl_lib.errors import InputRefused, MedVLError
@@ -44,7 +45,7 @@ def test_the_invented_set_has_its_defects_and_no_others(root: Path, tmp_path: Pa
         "": 156, "findings_absent": 7, "impression_absent": 5, "findings_masked": 1, "impression_masked": 1, "report_missing": 1,
         "image_missing": 2, "duplicate_record": 1, "record_cut": 1, "row_missing": 1,
     }  # fmt: skip
-    assert {pair.licence for pair in pairs(readings)} == {"CC0-1.0"}
+    assert {pair.licence for pair in pairs(readings)} == {INVENTED_LICENCE}
     without_labels = [pair.metadata["stage"] for pair in pairs(readings) if "chexpert" in pair.metadata]
     assert without_labels == ["impression", "reasoning"]
 

@@ -180,9 +180,12 @@ def with_index(
     encoder = write_step(made, "encoder", line.name, "v", [chat], copied(gallery.weights))
 
     def write(directory: Path) -> dict:
-        captions = list(captioned_images(gallery.chat, "train"))
-        vectors = embed_stored(load_encoder(gallery.weights, SPEC, CPU), gallery.images, [item.image_id for item in captions])
-        return case_index.write_index(directory, captions, vectors)
+        loaded, embedded = load_encoder(gallery.weights, SPEC, CPU), list[case_index.Embedded]()
+        for split in ("train", "validation"):
+            captions = list(captioned_images(gallery.chat, split))
+            vectors = embed_stored(loaded, gallery.images, [item.image_id for item in captions])
+            embedded.append(case_index.Embedded(captions, vectors))
+        return case_index.write_index(directory, *embedded)
 
     judge(made, write_step(made, "index", line.name, "v", [chat, encoder], write), case_index.RULES)
     with serving(counter(line=line, workspace=made)) as client:

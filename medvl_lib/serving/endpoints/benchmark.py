@@ -25,6 +25,7 @@ class Row(BaseModel):
     dataset: str = Field(examples=["clinical_documents"])
     metric: str = Field(examples=["pair_accuracy"])
     slice: str = Field(examples=["all"])
+    stage: str | None = Field(description="The stage whose answers these all are; null where they are of several, or of none.")
     condition: str = Field(examples=["as_is"])
     variant: str = Field(examples=["adapter"])
     precision: str | None

@@ -176,8 +176,9 @@ class _Rooms:
     async def benchmark(self, request: Request) -> Response:
         """What was measured of a line."""
         counter = self.now.counter
+        line = request.query_params.get("line") or counter.line.name
         try:
-            found = await asyncio.to_thread(measured, counter.workspace, request.query_params.get("line", counter.line.name))
+            found = await asyncio.to_thread(measured, counter.workspace, line)
         except MedVLError as error:
             return await self._render("failed", {"problem": f"{error.found}: {error.do}"}, 503)
         return await self._render("benchmark", {"measured": found})

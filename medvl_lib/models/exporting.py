@@ -98,5 +98,10 @@ def _llava(config: Mapping[str, Any]) -> dict[str, object]:
     }  # fmt: skip
 
 
-PROCESSORS: Mapping[Family, Callable[[Mapping[str, Any]], dict[str, object]]] = {"llava_med": _llava}
+def _mllama(_: Mapping[str, Any]) -> dict[str, object]:
+    """An adapter's folder has no config that would say it: without it the tokenizer alone is taken for the processor."""
+    return {"processor_class": "MllamaProcessor"}
+
+
+PROCESSORS: Mapping[Family, Callable[[Mapping[str, Any]], dict[str, object]]] = {"llava_med": _llava, "mllama": _mllama}
 """Of families whose directories do not say it."""

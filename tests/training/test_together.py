@@ -2,6 +2,7 @@
 before every process has written its part, a wish to stop would hang for ever, or a machine with several GPUs would average their losses.
 """
 
+import os
 import pickle
 import subprocess
 import sys
@@ -31,6 +32,7 @@ WITHOUT_DROPOUT = replace(RECIPE, lora_dropout=0.0)  # each process draws its ow
 LOSS_TOLERANCE = 1e-4  # of the loss of each step: sums in another order
 WEIGHTS_TOLERANCE = 1e-2  # of the norm of all that was trained, after six steps: Adam divides by gradients that are near zero
 HELPER = Path(__file__).with_name("several.py")
+ROOT = Path(__file__).parents[2]
 
 
 def _together(folder: Path, name: str, job: Job, size: int = 2) -> int:
@@ -38,7 +40,8 @@ def _together(folder: Path, name: str, job: Job, size: int = 2) -> int:
     path = folder / f"{name}.job"
     path.write_bytes(pickle.dumps(job))
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1", "--nproc-per-node", str(size)]
-    return subprocess.run([*command, str(HELPER), str(path)], timeout=280, check=False).returncode
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}  # the job is unpickled with functions of these tests
+    return subprocess.run([*command, str(HELPER), str(path)], timeout=280, check=False, env=environment).returncode
 
 
 def _of_answers(trial: Trial, checkpoints: Path, recipe: Recipe) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from PIL import Image
 from medvl_lib.sample_data.custom_reports import dicom
 from medvl_lib.serving.guard import MAX_JSON_BYTES
 from medvl_lib.serving.uploads import MAX_BODY_BYTES, MAX_PIXELS, MAX_WEBP_PIXELS
-from tests.serving.files import objects, page, pdf, pdf_of_text, stream, tiff
+from tests.serving.files import compressed_dicom, deflated_dicom, flooded_dicom, objects, page, pdf, pdf_of_text, stream, tiff
 
 OK = (200,)
 BAD_FILE = (413, 415, 422)
@@ -188,6 +188,11 @@ def bombs(_: random.Random) -> Iterator[Hostile]:
             film = film.replace(tag + struct.pack("<H", 8), tag + struct.pack("<H", side))
         yield upload(f"a DICOM file that says {side} x {side}", film, BAD_FILE)
     yield upload("a DICOM file of 1,000 frames", dicom(np.zeros((1000, 8, 8), np.uint8), "1.2.3", NumberOfFrames=1000), BAD_FILE)
+    yield upload("a DICOM file that is 2 GB once inflated", deflated_dicom(2 << 30), (415,))
+    for kind in ("JPEG", "JPEG2000"):
+        yield upload(f"a DICOM file of 60 x 60 around a {kind} of 5000 x 5000", compressed_dicom((5000, 5000), (60, 60), kind), (415,))
+    for is_nested in (False, True):
+        yield upload(f"a DICOM file of a million tags, in a sequence: {is_nested}", flooded_dicom(1_000_000, is_nested=is_nested), (415,))
 
 
 def _large(kind: str, mode: str, side: int, **more: object) -> bytes:

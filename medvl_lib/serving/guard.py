@@ -14,6 +14,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from fastapi.responses import RedirectResponse, Response
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -78,6 +79,8 @@ class Guard:
         length = headers.get("content-length", "0")
         if not (length.isascii() and length.isdecimal()) or int(length[:20]) > most:
             return problem(scope["path"], 413, too_much(most))
+        if not _is_unicode(headers.get("content-type", "")):
+            return problem(scope["path"], 400, "a form whose words are not UTF-8: send them as UTF-8")
         return self._stranger(scope, headers)
 
     def _stranger(self, scope: Scope, headers: Headers) -> Response | None:
@@ -101,6 +104,12 @@ class Guard:
 def _is_this_machine(address: str) -> bool:
     """Whether a name, perhaps with a port, is one of the loopback interface's."""
     return address in LOOPBACK_NAMES or address.rpartition(":")[0] in LOOPBACK_NAMES
+
+
+def _is_unicode(content_type: str) -> bool:
+    """Whether words are read as what they are: a form may name any codec of Python, and some raise, or write half a character."""
+    kind, options = parse_options_header(content_type)
+    return kind != b"multipart/form-data" or options.get(b"charset", b"utf-8").lower() in (b"utf-8", b"utf8")
 
 
 def most_bytes(scope: Scope) -> int:

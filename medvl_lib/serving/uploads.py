@@ -220,5 +220,7 @@ def require_prompt(prompt: str, added_tokens: Collection[str]) -> None:
         raise Problem(422, found="an empty prompt", do="ask something")
     if len(prompt) > MAX_PROMPT_CHARACTERS:
         raise Problem(422, found=f"a prompt of {len(prompt)} characters", do=f"ask in at most {MAX_PROMPT_CHARACTERS}")
+    if any("\ud800" <= character <= "\udfff" for character in prompt):  # JSON can say it, and no tokenizer reads it
+        raise Problem(422, found="a prompt with half a character", do="send it as UTF-8")
     if any(token in prompt for token in added_tokens):
         raise Problem(422, found="a prompt with a special token of the model", do="ask in plain words")

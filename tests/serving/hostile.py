@@ -388,14 +388,13 @@ def forms(draw: random.Random) -> Iterator[Hostile]:
         ("zeros", "\0" * 10),
         ("right to left", "\u202e" * 50),
         ("a joined crowd", "\u0301" * 5000),
-        ("surrogates", "\\ud800"),
         ("a bell", "\x07\x1b[2J"),
         ("code", "{{7*7}} ${jndi:ldap://x} ' or 1=1 --"),
     ):
         body, headers = form([("image", "a", sound)], {"prompt": text})
         yield Hostile(
             name=f"asked: {name}",
-            allowed=OK + REFUSED if name in ("zeros", "right to left", "a joined crowd", "surrogates", "a bell", "code") else REFUSED,
+            allowed=OK + REFUSED if name in ("zeros", "right to left", "a joined crowd", "a bell", "code") else REFUSED,
             body=body,
             headers=headers,
         )
@@ -511,6 +510,25 @@ def chats(draw: random.Random) -> Iterator[Hostile]:
     )
 
 
+def halves(_: random.Random) -> Iterator[Hostile]:
+    """Half a character, as JSON can say it and as codecs other than UTF-8 write it; and codecs that raise."""
+    ask: dict[str, object] = {"model": "documents", "messages": [{"role": "user", "content": "What?"}]}
+    sound = encoded((60, 60), "PNG")
+    for codec in ("utf-7", "undefined", "unicode_escape", "idna", "punycode", "zlib_codec", "nothing", "utf-16"):
+        body, headers = form([("image", "a", sound)], {"prompt": "+2AA- \\ud800", "key": "+2AA- \\ud800", "not_of": "+2AA-"})
+        headers = {"content-type": f"{headers['content-type']}; charset={codec}"}
+        for path in ("/analyze", "/similar", "/page/analyze", "/page/login", "/page/review"):
+            yield Hostile(name=f"words for {path} as {codec}", allowed=(400,), path=path, body=body, headers=headers)
+    for half in ("\ud800", "a \udfff b", "\udc00\ud800"):
+        yield chat(f"asked half a character {half!r}", {**ask, "messages": [{"role": "user", "content": half}]}, (422,))
+        yield chat(
+            f"a part of half a character {half!r}",
+            {**ask, "messages": [{"role": "user", "content": [{"type": "text", "text": half}]}]},
+            (422,),
+        )
+        yield chat(f"a model called {half!r}", {**ask, "model": half}, (404, 422))
+
+
 def strangers(_: random.Random) -> Iterator[Hostile]:
     """Requests that come as somebody else, or to somewhere else."""
     for host in ("evil.example", "127.0.0.1.evil.example", "", "localhost.evil.example:80", "[::2]", "0.0.0.0", "a" * 2000):  # noqa: S104 (a name)
@@ -540,7 +558,7 @@ def strangers(_: random.Random) -> Iterator[Hostile]:
 
 
 KINDS: tuple[Callable[[random.Random], Iterator[Hostile]], ...] = (
-    random_bytes, damaged, bombs, pdfs, polyglots, names, forms, chats, strangers
+    random_bytes, damaged, bombs, pdfs, polyglots, names, forms, chats, halves, strangers
 )  # fmt: skip
 
 

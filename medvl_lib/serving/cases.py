@@ -28,7 +28,7 @@ from medvl_lib.pairs import SPLITS
 from medvl_lib.pointer import read_pointer
 from medvl_lib.provenance import Artifact, ancestor, read_artifact, require_intact, resolve
 from medvl_lib.serving.counter import Counter
-from medvl_lib.serving.problems import Problem
+from medvl_lib.serving.problems import Problem, undecodable
 from medvl_lib.workspace import Workspace
 
 MAX_WAITING = 32  # pictures that are embedded or wait
@@ -176,7 +176,7 @@ class Cases:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, work)
         except UnreadableImage as error:
-            raise Problem(415, found="a picture that cannot be decoded to its end", do="send it whole") from error
+            raise undecodable() from error
         except (InputMissing, InputRefused) as error:
             raise Problem(503, found=error.found, do=error.do) from error
         except NoEncoder as error:

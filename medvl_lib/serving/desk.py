@@ -25,6 +25,7 @@ from typing import Literal
 from medvl_lib.errors import MedVLError
 from medvl_lib.evaluation.predictions import Prediction
 from medvl_lib.images import UnreadableImage
+from medvl_lib.serving.problems import undecodable
 from medvl_lib.serving.question import Question
 from medvl_lib.serving.resident import Resident
 from medvl_lib.serving.uploads import Problem, require_picture, require_prompt
@@ -418,7 +419,7 @@ class Pieces(AsyncIterator[str]):
             do = "ask for a shorter answer, or when fewer ask"
             raise Problem(504, found=f"no whole answer within {self._answer_seconds:g} seconds", do=do) from error
         if isinstance(news, UnreadableImage):
-            raise Problem(415, found="a picture that cannot be decoded to its end", do="send it whole") from news
+            raise undecodable() from news
         if isinstance(news, Exception):
             raise news
         if isinstance(news, Prediction):

@@ -160,6 +160,10 @@ def test_a_description_is_the_answer_to_the_question_of_every_described_picture(
     assert refusal(upload(base, "/describe"))[0] == 422
 
 
+def test_a_picture_that_is_cut_short_is_the_senders_to_mend(base: httpx2.Client):
+    assert refusal(upload(base, "/describe", PAGE[:-400])) == (415, "a picture that cannot be decoded to its end: send it whole")
+
+
 # -- similar cases -----------------------------------------------------------------------------------------------------
 def copied(source: Path) -> Callable[[Path], dict]:
     def write(directory: Path) -> dict:
@@ -235,6 +239,11 @@ def test_similar_cases_stand_before_the_question_when_they_are_wanted(with_index
     wanted = before(worded(HEADINGS["en"], texts), DESCRIBE["en"])
     assert said["text"] == ask(with_index, LESION, prompt=wanted).json()["text"]
     assert said["num_prompt_tokens"] > upload(with_index, "/describe", LESION).json()["num_prompt_tokens"]
+
+
+def test_a_second_picture_that_is_cut_short_is_the_senders_to_mend_too(with_index: httpx2.Client):
+    for pictures in ((LESION, PAGE[:-400]), (PAGE[:-400], LESION)):
+        assert refusal(upload(with_index, "/describe", *pictures, with_cases="true"))[0] == 415
 
 
 @pytest.mark.parametrize("path", ["/embed", "/similar"])

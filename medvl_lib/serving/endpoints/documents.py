@@ -106,17 +106,19 @@ def documents_router(now: Now, desk: Desk, cases: Cases) -> APIRouter:  # noqa: 
     async def describe(image: Files, file: Others, language: Language = "en", with_cases: WithCases = False) -> Description:
         """Ask for a description of a picture, in English or Chinese, perhaps with what is said of similar training cases before it."""
         shown = _some(await shown_together([*image, *file]))
-        counter, found = now.counter, list[str]()
+        counter, found, preface, num_cases = now.counter, list[str](), "", 0
         if with_cases:
             count = counter.line.evaluation.num_retrieved_cases
             near = await cases.nearest(counter, shown.pages[0], count, language=language)
             found = [case.text for case in near.cases if is_alike(case.similarity, near.floor)]
-        fitting = await asyncio.to_thread(before_it, shown.pages, language, found, model=counter.model, line=counter.line)
-        request = before(fitting.preface, DESCRIBE[language])
+        if found:
+            fitting = await asyncio.to_thread(before_it, shown.pages, language, found, model=counter.model, line=counter.line)
+            preface, num_cases = fitting.preface, fitting.num_cases
+        request = before(preface, DESCRIBE[language])
         resident, said = await desk.ask(Question.of(request, shown.pages))
         fields = fields_of(resident, said, _identifying(shown, "", said.answer))
         is_kept = keeps_language(said.answer, language)
-        return Description(**fields, request=DESCRIBE[language], num_cases=fitting.num_cases, is_in_language=is_kept)
+        return Description(**fields, request=DESCRIBE[language], num_cases=num_cases, is_in_language=is_kept)
 
     @router.post("/analyze/batch")
     async def analyze_batch(prompt: Prompt, file: Batch, by: Apart = "file") -> Analyzed:

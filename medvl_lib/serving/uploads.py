@@ -26,8 +26,7 @@ from medvl_lib.serving.identifiers import Identifier, of_picture
 from medvl_lib.serving.problems import Problem
 from medvl_lib.vision_tokens import MAX_ASPECT_RATIO
 
-FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "GIF")  # not all that Pillow knows: some it hands to other programs
-TAKEN = ", ".join((*FORMATS, "DICOM", "PDF"))
+TAKEN = ", ".join((*images.FORMATS, "DICOM", "PDF"))  # not all that Pillow knows: some it hands to other programs
 MAX_BODY_BYTES = 64 << 20  # a page of A4 at 600 dpi without compression, 100 MB, is too large; as PNG it is a few
 MAX_PICTURES = 8  # of one question: as many as a pair of the documents may have
 MAX_FILES = 32  # of one batch, and as many pages
@@ -78,7 +77,7 @@ def _require_size(width: int, height: int) -> None:
 
 def _size(data: bytes) -> tuple[int, int]:
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
+        with images.opened(data) as picture:
             if picture.format in ANIMATED and getattr(picture, "is_animated", False):
                 raise Problem(422, found=f"a {picture.format} of several frames, of which a model sees one", do="send one frame")
             if picture.format == "WEBP" and picture.width * picture.height > MAX_WEBP_PIXELS:
@@ -131,7 +130,7 @@ def _apart(data: bytes, most_pages: int) -> tuple[bytes, ...]:
     if dicom.is_dicom(data):
         return (data,)
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
+        with images.opened(data) as picture:
             if picture.format != "TIFF" or not _has_another(picture):
                 return (data,)
             pages: list[bytes] = []

@@ -35,6 +35,25 @@ def tiff(pages: Sequence[Image.Image], **more: object) -> bytes:
     return out.getvalue()
 
 
+def tiff_and_im(size: tuple[int, int], other: tuple[int, int]) -> bytes:
+    """A picture that is a whole TIFF of one size and a whole IM file of another one."""
+    out, (width, height) = io.BytesIO(), other
+    page((9, 9, 9), size).convert("L").save(out, "TIFF")
+    whole = bytearray(out.getvalue())
+    (start,) = struct.unpack_from("<I", whole, 4)
+    (num_entries,) = struct.unpack_from("<H", whole, start)
+    entries = [list(struct.unpack_from("<HHII", whole, start + 2 + 12 * number)) for number in range(num_entries)]
+    head = f": x\r\nImage type: Greyscale image\r\nImage size (x*y): {width}*{height}\r\nFile size (no of images): 1\r\n".encode()
+    pixels_at = 512
+    strip = bytes(size[0] * size[1])
+    moved = pixels_at + width * height
+    kept = [(tag, kind, count, value) for tag, kind, count, value in entries if count == 1 and kind in (3, 4)]
+    kept = [(tag, kind, count, pixels_at if tag == 273 else value) for tag, kind, count, value in kept]
+    directory = struct.pack("<H", len(kept)) + b"".join(struct.pack("<HHII", *entry) for entry in kept) + bytes(4)
+    front = b"II*\0" + struct.pack("<I", moved) + head
+    return front.ljust(pixels_at - 1, b"\0") + b"\x1a" + strip.ljust(width * height, b"\0") + directory
+
+
 def objects(*bodies: bytes, trailer: bytes = b"") -> bytes:
     """A PDF of these objects, numbered from 1; the first is the catalogue."""
     out, places = bytearray(b"%PDF-1.7\n"), []

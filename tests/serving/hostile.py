@@ -19,7 +19,7 @@ from PIL import Image
 from medvl_lib.sample_data.custom_reports import dicom
 from medvl_lib.serving.guard import MAX_JSON_BYTES
 from medvl_lib.serving.uploads import MAX_BODY_BYTES, MAX_PIXELS, MAX_WEBP_PIXELS
-from tests.serving.files import compressed_dicom, deflated_dicom, flooded_dicom, objects, page, pdf, pdf_of_text, stream, tiff
+from tests.serving.files import compressed_dicom, deflated_dicom, flooded_dicom, objects, page, pdf, pdf_of_text, stream, tiff, tiff_and_im
 
 OK = (200,)
 BAD_FILE = (413, 415, 422)
@@ -326,6 +326,7 @@ def polyglots(draw: random.Random) -> Iterator[Hostile]:
     for name, preamble in (("a program", b"MZ"), ("a TIFF", b"II*\0\x08\0\0\0"), ("a page", b"<html>"), ("a PNG", b"\x89PNG\r\n\x1a\n")):
         yield upload(f"DICOM with the preamble of {name}", preamble.ljust(128, b"\0") + film[128:], OK)
     yield upload("DICOM that begins as a PDF", b"%PDF-1.7".ljust(128, b"\0") + film[128:], OK + BAD_FILE)
+    yield upload("a TIFF of 60 x 60 that is an IM file of 4600 x 4600", tiff_and_im((60, 60), (4600, 4600)), OK)
     yield upload("PDF and then a PNG", pdf_of_text("x", (200, 200)) + sound["PNG"], OK + BAD_FILE)
     for kind, text in (
         ("SVG", b'<svg xmlns="http://www.w3.org/2000/svg"><image href="file:///etc/passwd"/></svg>'),

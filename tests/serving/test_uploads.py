@@ -16,7 +16,7 @@ from medvl_lib.serving import uploads
 from medvl_lib.serving.identifiers import of_picture, of_text
 from medvl_lib.serving.problems import Problem
 from medvl_lib.serving.uploads import MAX_PICTURES, read_document
-from tests.serving.files import form_pdf, page, pdf, pdf_of_text, tiff
+from tests.serving.files import form_pdf, page, pdf, pdf_of_text, tiff, tiff_and_im
 
 
 def colours(number: int) -> tuple[int, int, int]:
@@ -77,6 +77,14 @@ def test_more_pages_than_one_question_takes_are_refused_and_told(make):
         read_document(make(many))
     assert refused.value.status == 422
     assert len(read_document(make(many), most_pages=32).pages) == MAX_PICTURES + 1
+
+
+def test_a_picture_that_is_two_is_decoded_as_the_one_whose_size_was_looked_at():
+    both = tiff_and_im((10, 20), (460, 230))
+    assert Image.open(io.BytesIO(both), formats=["IM"]).size == (460, 230)
+    assert np.asarray(Image.open(io.BytesIO(both), formats=["IM"])).shape == (230, 460)
+    assert read_document(both).pages == (both,)
+    assert rgb_pixels(both).shape == (20, 10, 3)
 
 
 def test_an_animation_is_refused_and_not_cut_to_its_first_frame():

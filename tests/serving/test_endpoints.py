@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
+from unittest.mock import patch
 
 import duckdb
 import httpx2
@@ -28,6 +29,7 @@ from medvl_lib.sample_data.captioned_pictures import draw_picture
 from medvl_lib.sample_data.custom_reports import dicom
 from medvl_lib.serving.counter import Counter
 from medvl_lib.serving.endpoints import cases as cases_endpoints
+from medvl_lib.serving.endpoints import documents
 from medvl_lib.serving.uploads import MAX_FILES, MAX_PICTURES
 from medvl_lib.workspace import Workspace
 from tests.matching_fixtures import SPEC, Gallery
@@ -239,6 +241,23 @@ def test_similar_cases_stand_before_the_question_when_they_are_wanted(with_index
     wanted = before(worded(HEADINGS["en"], texts), DESCRIBE["en"])
     assert said["text"] == ask(with_index, LESION, prompt=wanted).json()["text"]
     assert said["num_prompt_tokens"] > upload(with_index, "/describe", LESION).json()["num_prompt_tokens"]
+
+
+def test_no_case_before_the_question_is_of_a_patient_of_any_of_its_pictures(with_index: httpx2.Client):
+    """A second picture that the line was trained on would find its own text, and the answer be copied."""
+    shown = {
+        name: [case["pair_id"] for case in upload(with_index, "/similar", data, count=30, language="en").json()["cases"]]
+        for name, data in (("known", KNOWN), ("lesion", LESION))
+    }  # fmt: skip
+    assert set(shown["lesion"]) - set(shown["known"])  # those of the patient whose picture is known
+    with patch.object(documents, "before_it", wraps=documents.before_it) as asked:
+        upload(with_index, "/describe", LESION, KNOWN, with_cases="true")
+        upload(with_index, "/describe", LESION, with_cases="true")
+    together, alone = (call.args[2] for call in asked.call_args_list)
+    own = {draw_picture("tests/train", number).caption for number in (4, 5)}
+    assert own.isdisjoint(together)
+    assert together != alone  # the second picture is looked for, too
+    assert len(together) == len(alone) == 3
 
 
 def test_a_second_picture_that_is_cut_short_is_the_senders_to_mend_too(with_index: httpx2.Client):

@@ -109,7 +109,7 @@ def documents_router(now: Now, desk: Desk, cases: Cases) -> APIRouter:  # noqa: 
         counter, found, preface, num_cases = now.counter, list[str](), "", 0
         if with_cases:
             count = counter.line.evaluation.num_retrieved_cases
-            near = await cases.nearest(counter, shown.pages[0], count, language=language)
+            near = await cases.nearest(counter, shown.pages, count, language=language)
             found = [case.text for case in near.cases if is_alike(case.similarity, near.floor)]
         if found:
             fitting = await asyncio.to_thread(before_it, shown.pages, language, found, model=counter.model, line=counter.line)

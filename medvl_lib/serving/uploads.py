@@ -10,6 +10,7 @@ own (``pdf_process``), those of a TIFF are written apart, each with its pixels a
 import hashlib
 import io
 import json
+import signal
 import struct
 import subprocess
 import sys
@@ -188,6 +189,8 @@ def _drawn(data: bytes, most_pages: int) -> tuple[bytes, ...]:
         )  # fmt: skip
     except subprocess.TimeoutExpired as error:
         raise _no_pages("slow") from error
+    if ran.returncode == -signal.SIGXCPU:
+        raise _no_pages("slow")
     if ran.returncode != 0 or not ran.stdout:
         raise _no_pages("unreadable")
     said, *pages = _parts(ran.stdout)

@@ -122,6 +122,18 @@ def test_a_process_that_draws_for_ever_is_ended(monkeypatch: pytest.MonkeyPatch,
     assert time.monotonic() - started < 10
 
 
+def test_a_process_that_calculates_for_ever_is_slow_and_not_unreadable(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    busy = tmp_path / "busy.py"
+    busy.write_text(
+        f"import sys\nsys.path.insert(0, {str(uploads.DRAWER.parent)!r})\nimport pdf_process\n"
+        "pdf_process.MAX_PROCESSOR_SECONDS = 1\npdf_process.bound()\nwhile True: pass\n"
+    )
+    monkeypatch.setattr(uploads, "DRAWER", busy)
+    with pytest.raises(Problem, match="s to draw") as refused:
+        read_document(b"%PDF-1.7")
+    assert refused.value.status == 422
+
+
 @pytest.mark.parametrize("line", ["import os; os.abort()", "x = bytearray(1 << 30); print(len(x))", "open('LEFT', 'w').write('x')"])
 def test_a_process_that_dies_or_takes_too_much_is_a_refusal_and_no_more(line: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     """The same bounds as the real one sets itself, before a file that makes it do this."""

@@ -25,6 +25,7 @@ from medvl_lib.serving.slack import Slack
 from medvl_lib.serving.uploads import MAX_BODY_BYTES
 
 LOG = logging.getLogger(__name__)
+FAILED = "the server failed: its log says where"
 OPEN_PATHS = ("/health",)  # what a load balancer asks needs no key
 MAX_JSON_BYTES = 24 << 20  # pictures in base64 are a third larger than they are
 MAX_SILENCE_SECONDS = 8.0  # while a request is sent
@@ -61,7 +62,7 @@ class Guard:
         except Exception as error:  # the log gets its kind and place alone
             LOG.error("%s", place(error))
             if status == 0:
-                await problem(scope["path"], 500, "the server failed: its log says where")(scope, receive, noting)
+                await problem(scope["path"], 500, FAILED)(scope, receive, noting)
         finally:
             path = scope["path"] if scope["path"] in self._paths else "(unknown path)"
             LOG.log(

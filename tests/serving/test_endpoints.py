@@ -27,6 +27,7 @@ from medvl_lib.provenance import judge, write_step
 from medvl_lib.retrieved_cases import HEADINGS, before, worded
 from medvl_lib.sample_data.captioned_pictures import draw_picture
 from medvl_lib.sample_data.custom_reports import dicom
+from medvl_lib.serving import uploads
 from medvl_lib.serving.counter import Counter
 from medvl_lib.serving.endpoints import cases as cases_endpoints
 from medvl_lib.serving.endpoints import documents
@@ -132,6 +133,30 @@ def test_each_file_of_a_batch_is_answered_by_itself_and_a_bad_one_spoils_none(ba
     assert (told[1]["answer"], told[1]["problem"]["status"]) == (None, 415)
     assert told[2]["answer"]["text"] == upload(base, "/extract", other).json()["text"]
     assert told[0]["problem"] is told[2]["problem"] is None
+
+
+def test_what_nobody_foresaw_of_one_file_spoils_no_other(
+    base: httpx2.Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    def facts(text: str) -> list[object]:
+        calls.append(text)
+        if len(calls) == 1:
+            raise RuntimeError("a patient's words")
+        return []
+
+    def read(data: bytes, **more: int) -> documents.Document:
+        if data == b"odd":
+            raise ZeroDivisionError("a patient's words")
+        return uploads.read_document(data, **more)
+
+    calls: list[str] = []
+    monkeypatch.setattr(documents, "stated_facts", facts)
+    monkeypatch.setattr(documents, "read_document", read)
+    told = upload(base, "/extract/batch", PAGE, b"odd", PAGE, field="file").json()["answers"]
+    assert sorted(one["problem"]["status"] if one["problem"] else 200 for one in told) == [200, 500, 500]
+    assert told[1]["problem"]["detail"] == "the server failed: its log says where"
+    assert "ZeroDivisionError at test_endpoints.py" in caplog.text
+    assert "patient's words" not in caplog.text + str(told)
 
 
 def test_each_page_of_a_file_is_asked_about_by_itself(base: httpx2.Client):

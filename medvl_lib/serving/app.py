@@ -15,6 +15,7 @@ from starlette.formparsers import MultiPartParser
 from starlette.routing import Route
 
 from medvl_lib.errors import MedVLError
+from medvl_lib.models.loading import give_memory_back
 from medvl_lib.serving.cases import Cases
 from medvl_lib.serving.counter import Counter, Now
 from medvl_lib.serving.desk import Coming, Desk
@@ -46,7 +47,8 @@ def make_app(counter: Counter, add_page: Callable[[FastAPI, Now, Desk], None] = 
 
     ``add_page`` is the place for what people look at: it is called last, and may mount whatever asks the same desk.
     """
-    desk, cases, now = Desk(counter.load, answer_seconds=counter.answer_seconds), Cases(), Now(counter, counter)
+    desk = Desk(counter.load, answer_seconds=counter.answer_seconds, give_back=partial(give_memory_back, counter.profile))
+    cases, now = Cases(), Now(counter, counter)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None, None]:

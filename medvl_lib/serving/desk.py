@@ -18,9 +18,9 @@ import threading
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from medvl_lib.errors import MedVLError
 from medvl_lib.evaluation.predictions import Prediction
@@ -56,8 +56,12 @@ class Coming:
 class Desk:
     """Where requests are answered. What begins with an underscore and waits for nothing belongs to whoever holds ``_changed``."""
 
-    def __init__(self, load: Callable[[], Resident], *, answer_seconds: float = ANSWER_SECONDS) -> None:
-        self._answer_seconds = answer_seconds
+    def __init__(
+        self, load: Callable[[], Resident], *, answer_seconds: float = ANSWER_SECONDS, give_back: Callable[[], object] = gc.collect
+    ) -> None:
+        """``give_back`` returns to the device what models held that are gone."""
+        self._answer_seconds, self._give_back = answer_seconds, give_back
+        self._loading = threading.Lock()  # one at a time, wanted or not; taken before ``_changed`` and never after it
         self._changed = threading.Condition()
         self._line = deque[Slot]()
         self._pending = set[Slot]()
@@ -66,7 +70,7 @@ class Desk:
         self._is_beside = False  # whether it is being loaded so
         self._resident: Resident | None = None
         self._phase: Status = "loading"
-        self._failure: Exception | None = None
+        self._why: str | None = None  # it failed, in words: an exception would hold the model that it went through
         self._refusal: MedVLError | None = None
         self._is_closed = False
         self._seconds_per_answer = 1.0
@@ -111,7 +115,7 @@ class Desk:
             "loading": "the weights are being loaded",
             "draining": f"other weights are to be loaded: first the {len(self._pending)} requests that wait are answered",
         }
-        return reasons.get(self._phase) or _reason(self._failure, says_where=False)
+        return reasons.get(self._phase) or self._why
 
     @property
     def num_pending(self) -> int:
@@ -227,6 +231,7 @@ class Desk:
             is_beside = resident is not None
         if coming is None:
             return
+        why: _Why | None = None
         try:
             if resident is None and self._resident is not None and self._phase != "draining":
                 resident = coming.onto(self._resident)
@@ -237,15 +242,15 @@ class Desk:
                 with self._changed:
                     self._phase, self._resident = "loading", None
                 coming.taken()
-                gc.collect()  # as below, and two models may not fit
-                resident = coming.load()
+                self._give_back()  # as below, and two models may not fit
+                with self._loading:  # whoever still loads what nobody wants any more
+                    resident = coming.load()
             resident.warm_up()
         except Exception as error:  # the reason stands in /health until something else is to be served
-            self._settle(coming, None, error)
-        else:
-            self._settle(coming, resident, None)
-        if is_beside:
-            gc.collect()  # the weights of before: its modules refer to each other
+            resident, why = None, _Why.of(error)
+        self._settle(coming, resident, why)
+        if is_beside or why is not None:
+            self._give_back()  # the weights of before, or of what failed: modules refer to each other
 
     def _make_room(self, coming: Coming) -> None:
         """Load beside the model that answers, or let the line come to its end."""
@@ -260,39 +265,43 @@ class Desk:
             return
         LOG.info("other weights are loaded beside those that answer")
 
-        def load() -> None:
+        threading.Thread(target=self._load_beside, args=(coming,), name="loading", daemon=True).start()
+
+    def _load_beside(self, coming: Coming) -> None:
+        """Load while another one answers; where that fails, the line is answered to its end, and it is loaded alone."""
+        loaded: Resident | None = None
+        with self._loading:
+            if self._coming is not coming:  # as above
+                return
             try:
-                loaded: Resident | Exception = coming.load()
-            except Exception as error:
-                loaded = error
+                loaded = coming.load()
+            except Exception as error:  # perhaps for want of memory: what answers is well
+                LOG.warning("other weights could not be loaded beside: %s", _Why.of(error).logged)
             with self._changed:
-                if self._coming is not coming:  # as above
-                    return
-                if isinstance(loaded, Exception):
-                    self._coming = Coming(load=_raising(loaded), taken=coming.taken)
-                    self._is_beside = False
-                    self._phase = "draining"
-                else:
+                is_wanted = self._coming is coming
+                if is_wanted and loaded is None:
+                    self._coming, self._is_beside = replace(coming, fits=lambda: False), False
+                elif is_wanted:
                     self._beside = loaded
                 self._changed.notify_all()
+            is_dropped, loaded = loaded is None or not is_wanted, None
+            if is_dropped:
+                self._give_back()
 
-        threading.Thread(target=load, name="loading", daemon=True).start()
-
-    def _settle(self, coming: Coming, resident: Resident | None, failure: Exception | None) -> None:
+    def _settle(self, coming: Coming, resident: Resident | None, why: "_Why | None") -> None:
         """This one answers from now on, or nobody does."""
         coming.taken()
         with self._changed:
             if self._coming is coming:
                 self._coming, self._beside, self._is_beside = None, None, False
-            self._resident, self._failure = resident, failure
-            self._phase = "ready" if failure is None else "failed"
-            waiting = [] if failure is None else list(self._line)
+            self._resident, self._why = resident, None if why is None else why.told
+            self._phase = "ready" if why is None else "failed"
+            waiting = [] if why is None else list(self._line)
             for _ in waiting:
                 self._line.popleft()
         for slot in waiting:
             self._fail(slot, self._not_ready())
-        reason = _reason(failure, says_where=True)
-        LOG.log(logging.INFO if reason is None else logging.ERROR, "ready" if reason is None else f"not ready: {reason}")
+        LOG.log(logging.INFO if why is None else logging.ERROR, "ready" if why is None else f"not ready: {why.logged}")
 
     def _answer_batch(self, slots: Sequence["Slot"]) -> None:
         started = time.perf_counter()
@@ -328,13 +337,6 @@ class Desk:
     def _free(self, slot: "Slot") -> None:
         with self._changed:
             self._pending.discard(slot)
-
-
-def _raising(error: Exception) -> Callable[[], Resident]:
-    def load() -> Resident:
-        raise error
-
-    return load
 
 
 class Slot:
@@ -428,9 +430,16 @@ class Pieces(AsyncIterator[str]):
         return news
 
 
-def _reason(error: Exception | None, *, says_where: bool) -> str | None:
-    if error is None:
-        return None
-    if not isinstance(error, MedVLError):
-        return type(error).__name__
-    return f"{error.found} ({error.where}): {error.do}" if says_where else f"{error.found}: {error.do}"
+class _Why(NamedTuple):
+    """Why nothing answers, in words alone."""
+
+    told: str
+    """Whoever may ask need not know this machine's folders."""
+    logged: str
+
+    @classmethod
+    def of(cls, error: Exception) -> "_Why":
+        """The words of an error; its kind, where it is none of ours."""
+        if not isinstance(error, MedVLError):
+            return cls(type(error).__name__, type(error).__name__)
+        return cls(f"{error.found}: {error.do}", f"{error.found} ({error.where}): {error.do}")

@@ -8,6 +8,7 @@ import gc
 import socket
 import threading
 import time
+import weakref
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -639,6 +640,80 @@ def test_what_cannot_take_the_place_leaves_nobody_there_and_says_why(resident: R
                 assert (await at.ask(QUESTIONS[0]))[1].answer
 
         run(story())
+
+
+def test_of_what_failed_only_words_are_kept():
+    """An exception holds every frame that it went through, and so the model that was being loaded."""
+
+    class Weights:
+        pass
+
+    def load() -> Resident:
+        weights = Weights()
+        held.append(weakref.ref(weights))
+        try:
+            return {}["a tensor"]
+        except KeyError as error:
+            raise MedVLError(found="3 missing tensors", where="/data", do="bring them") from error
+
+    held: list[weakref.ref[Weights]] = []
+
+    async def story() -> None:
+        async with opened(load) as at:
+            await until(lambda: held[0]() is None)
+            assert at.reason == "3 missing tensors: bring them"
+
+    run(story())
+
+
+def test_what_fails_beside_another_is_loaded_alone(resident: Resident, project: Project):
+    """Mostly there was no room after all: the model that answers is well, and is let go first."""
+    tried: list[str] = []
+
+    async def story() -> None:
+        async with opened(lambda: resident) as at:
+
+            def load() -> Resident:
+                tried.append(at.status)
+                if len(tried) == 1:
+                    raise MemoryError
+                return replace(resident, model=project.model("nf4"))
+
+            at.exchange(Coming(load=load, fits=lambda: True))
+            await until(lambda: len(tried) == 2 and at.status in ("ready", "failed"))
+            assert tried == ["ready", "loading"]
+            assert (await at.ask(QUESTIONS[1]))[0].model.variant == "nf4"
+
+    run(story())
+
+
+def test_what_nobody_wants_any_more_is_not_loaded_beside_the_next(resident: Resident, project: Project):
+    may_load, loading, most = threading.Event(), list[str](), list[int]()
+
+    def loader(name: str, *, waits: bool) -> Callable[[], Resident]:
+        def load() -> Resident:
+            loading.append(name)
+            most.append(len(loading))
+            if waits:
+                may_load.wait(60)
+            loading.remove(name)
+            return replace(resident, model=project.model("nf4"))
+
+        return load
+
+    async def story() -> None:
+        async with opened(lambda: resident) as at:
+            at.exchange(Coming(load=loader("unwanted", waits=True), fits=lambda: True))
+            await until(lambda: loading == ["unwanted"])
+            at.exchange(Coming(load=loader("wanted", waits=False)))
+            await until(lambda: at.status == "loading")
+            await asyncio.sleep(0.2)
+            may_load.set()
+            await until(lambda: at.status == "ready")
+            assert at.resident.model.variant == "nf4"
+        assert most == [1, 1]
+
+    run(story())
 
 
 def test_two_models_fit_where_the_second_finds_room(project: Project, monkeypatch: pytest.MonkeyPatch):

@@ -26,7 +26,7 @@ from medvl_lib.serving.endpoints.chat_completions import chat_router
 from medvl_lib.serving.endpoints.documents import documents_router
 from medvl_lib.serving.endpoints.health import health_router
 from medvl_lib.serving.endpoints.reference import reference_router
-from medvl_lib.serving.guard import Guard
+from medvl_lib.serving.guard import Guard, place
 from medvl_lib.serving.problems import ProblemDetails, add_problems
 from medvl_lib.serving.uploads import MAX_BODY_BYTES, MAX_FILES, MAX_PROMPT_CHARACTERS
 
@@ -102,8 +102,8 @@ async def _follow_the_pointer(now: Now, desk: Desk) -> None:
         except MedVLError as error:  # what was rolled back has its reasons: it does not go on answering
             desk.refuse(error)
             continue
-        except (OSError, ValueError) as error:  # a disk that is away for a moment; the next look is soon
-            LOG.warning("the pointer could not be read: %s", type(error).__name__)
+        except Exception as error:  # a disk that is away, or a pointer that is none: the next look is soon
+            LOG.error("the pointer could not be read: %s", place(error))
             continue
         desk.refuse(None)
         if newer is not None:

@@ -394,6 +394,35 @@ def test_an_error_that_nobody_foresaw_is_a_500_without_its_words(counter: Callab
     assert "Miller" not in caplog.text
 
 
+# -- a pointer that is none --------------------------------------------------------------------------------------------
+def test_a_pointer_that_cannot_be_read_is_looked_at_again(
+    counter: Callable[..., Counter], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    monkeypatch.setattr(app, "FOLLOW_SECONDS", 0.02)
+    looks, is_broken = [0], threading.Event()
+
+    def newer() -> None:
+        looks[0] += 1
+        raise (TypeError, KeyError, OSError)[looks[0] % 3]
+
+    def is_current() -> bool:
+        if is_broken.is_set():
+            raise KeyError("variant")
+        return False
+
+    with serving(counter(newer=newer, is_current=is_current)) as client:
+        wait_until(client, "ready")
+        is_broken.set()
+        seen, end = looks[0], time.monotonic() + 20
+        while looks[0] < seen + 4:
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        health = client.get("/health")
+        assert (health.status_code, health.json()["is_current"]) == (200, False)  # as it was when it was read last
+        assert ask(client, PAGE).status_code == 200
+    assert "the pointer could not be read: TypeError at test_app.py" in caplog.text
+
+
 # -- words that are none -----------------------------------------------------------------------------------------------
 def test_half_a_character_is_refused(base: httpx2.Client):
     """JSON can say one, and no tokenizer reads it."""

@@ -36,6 +36,7 @@ MAX_WAITING = 64  # requests that are asked or wait
 MAX_WAITING_BYTES = 1 << 30  # of their pictures, which lie in memory
 ANSWER_SECONDS = 300.0  # from the whole request to the whole answer, the wait included
 MEASURED_SHARE = 0.2  # of the last batch in what an answer is taken to last
+MAX_BROKEN_BATCHES = 3  # in a row, before the model is asked itself whether it still answers
 NOT_READY_SECONDS = 5  # after which to ask again where nobody can say how long it takes
 Status = Literal["loading", "draining", "ready", "failed"]
 
@@ -74,6 +75,7 @@ class Desk:
         self._refusal: MedVLError | None = None
         self._is_closed = False
         self._seconds_per_answer = 1.0
+        self._num_broken = 0  # batches in a row that failed as a whole, and not for what was sent
         self._thread = threading.Thread(target=self._work, name="model")
 
     # -- what is served ------------------------------------------------------------------------------------------------
@@ -310,6 +312,33 @@ class Desk:
         self._seconds_per_answer += MEASURED_SHARE * (seconds - self._seconds_per_answer)
         with self._changed:
             self._pending.difference_update(slots)
+        outcomes = {slot.outcome for slot in slots}
+        if "answered" in outcomes:
+            self._num_broken = 0
+        elif "broken" in outcomes and "refused" not in outcomes:
+            self._num_broken += 1
+        if self._num_broken >= MAX_BROKEN_BATCHES:
+            self._num_broken = 0
+            self._look_after()
+
+    def _look_after(self) -> None:
+        """Let the model answer a question of our own; where that fails, too, it is the device, and nobody is asked any more."""
+        try:
+            self._present().warm_up()
+        except Exception as error:  # a device that failed once fails until its process ends
+            why = _Why.of(error)
+        else:
+            return
+        with self._changed:
+            if self._coming is None:
+                self._resident, self._why, self._phase = None, why.told, "failed"
+            waiting = list(self._line) if self._coming is None else []
+            for _ in waiting:
+                self._line.popleft()
+        for slot in waiting:
+            self._fail(slot, self._not_ready())
+        LOG.error("not ready: %d batches in a row failed, and so does a question of our own: %s", MAX_BROKEN_BATCHES, why.logged)
+        self._give_back()
 
     def _answer(self, resident: Resident, slots: Sequence["Slot"]) -> None:
         """Ask together; where that fails, in halves, until the one that it fails at is alone."""
@@ -346,6 +375,7 @@ class Slot:
         self.question = question
         self.num_bytes = sum(map(len, question.pictures))
         self.is_gone = self.is_over = self.has_heard = False
+        self.outcome: Literal["answered", "refused", "broken"] | None = None  # None: nobody waited for one
         self.resident: Resident | None = None
         self.news = asyncio.Queue[str | Prediction | Exception]()
         self._is_streamed, self._loop = is_streamed, asyncio.get_running_loop()
@@ -363,13 +393,13 @@ class Slot:
 
     def end(self, said: Prediction) -> None:
         """The whole answer."""
-        self.is_over = True
+        self.is_over, self.outcome = True, "answered"
         self._free(self)
         self._send(said)
 
     def fail(self, error: Exception) -> None:
         """There will be no answer."""
-        self.is_over = True
+        self.is_over, self.outcome = True, "refused" if isinstance(error, (UnreadableImage, Problem)) else "broken"
         self._send(error)
 
     def _send(self, item: str | Prediction | Exception) -> None:

@@ -716,6 +716,57 @@ def test_what_nobody_wants_any_more_is_not_loaded_beside_the_next(resident: Resi
     run(story())
 
 
+@pytest.mark.parametrize("is_broken", [True, False])
+def test_a_device_that_fails_for_ever_is_told_and_a_question_that_fails_is_not(resident: Resident, is_broken: bool):
+    """What one question makes fail takes the server from nobody: the model is asked something of our own first."""
+    asked: list[str] = []
+
+    class Failing(Resident):
+        def tell(self, listeners: Sequence[Listener]) -> None:
+            if listeners[0].question.texts != ("answer me",):
+                raise RuntimeError("device-side assert, and a patient's words")
+            resident.tell(listeners)
+
+        def warm_up(self) -> None:
+            asked.append("our own")
+            if is_broken and len(asked) > 1:
+                raise RuntimeError("device-side assert")
+
+    well = Question.of("answer me")
+
+    async def story() -> None:
+        async with opened(lambda: changed(resident, Failing)) as at:
+            for question in (QUESTIONS[1], QUESTIONS[2], well, QUESTIONS[1], QUESTIONS[2]):  # never three in a row
+                with contextlib.nullcontext() if question is well else pytest.raises(RuntimeError):
+                    await at.ask(question)
+            await until(lambda: at.num_pending == 0)
+            assert (at.status, len(asked)) == ("ready", 1)
+            with pytest.raises(RuntimeError):
+                await at.ask(QUESTIONS[3])
+            await until(lambda: len(asked) == 2 and at.num_pending == 0)
+            if is_broken:
+                await until(lambda: at.status == "failed")
+                assert at.reason == "RuntimeError"
+                at.exchange(Coming(load=lambda: resident))
+                await until(lambda: at.status == "ready")
+            assert (await at.ask(well))[1].answer is not None
+            assert at.status == "ready"
+
+    run(story())
+
+
+def test_pictures_that_cannot_be_read_say_nothing_of_the_device(resident: Resident):
+    async def story() -> None:
+        async with opened(lambda: resident) as at:
+            for _ in range(4):
+                with pytest.raises(Problem):
+                    await at.ask(Question.of(PROMPT, [PAGE[: len(PAGE) // 2]]))
+            assert at.status == "ready"
+            assert at._num_broken == 0
+
+    run(story())
+
+
 def test_two_models_fit_where_the_second_finds_room(project: Project, monkeypatch: pytest.MonkeyPatch):
     from medvl_lib.models.weights import held_bytes
     from medvl_lib.serving import resident as module

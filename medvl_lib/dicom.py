@@ -9,6 +9,7 @@ either, from the darkest to the brightest value that is no padding; MONOCHROME1 
 Overlays, colour profiles, pixels that are not square and frames behind the first are left alone.
 
 What pydicom cannot decode with NumPy and Pillow alone (JPEG lossless, JPEG-LS, 12-bit JPEG) is unreadable, with the transfer syntax named.
+So is what could become anything once it is read: a deflated data set, a header of megabytes, a codestream of another size than its header.
 Messages name tags, never what they hold.
 """
 
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -29,6 +31,9 @@ if TYPE_CHECKING:
 STRIP_PIXELS = 1 << 18  # of what is turned into brightness at once: 2 MB as 64-bit numbers
 Shares = Callable[[NDArray[Any]], NDArray[Any]]
 """Some rows of stored values -> their brightness, or colours, from 0 to 1."""
+MAX_HEADER_BYTES = 4 << 20  # before the pixel data; one of a thousand frames has two
+MAX_ELEMENTS = 100_000  # there, at any depth: each is an object
+READS_PER_ELEMENT = 3  # tag, length, value: of the library's reader at most
 PREAMBLE_BYTES, MARK = 128, b"DICM"
 BARE = (b"\x02\x00", b"\x08\x00")  # how a file without a preamble begins: group 0002 or 0008, little-endian; no picture format does
 
@@ -42,6 +47,7 @@ they are empty does not make a file anonymous."""
 DRAWN_ON = frozenset(["US", "SC"])
 """Ultrasound and secondary capture: names are often burned into the picture, whatever the tag says."""
 PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+PIXEL_TAGS = (0x7FE00010, 0x7FE00008, 0x7FE00009)
 NOTHING = " ^=\0"  # what an emptied name is made of
 
 
@@ -103,16 +109,52 @@ def _pydicom() -> Any:
     return pydicom
 
 
+class _Header(io.BytesIO):
+    """A file whose header is read to its bounds, and then no further."""
+
+    is_bounded = True
+    num_reads = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """The next bytes; raises DicomError for a header without an end."""
+        self.num_reads += 1
+        if self.is_bounded and (self.tell() > MAX_HEADER_BYTES or self.num_reads > READS_PER_ELEMENT * MAX_ELEMENTS):
+            raise DicomError(f"a DICOM header of more than {MAX_HEADER_BYTES} bytes, or of more than {MAX_ELEMENTS} elements")
+        return super().read(size)
+
+
 def _read(data: bytes, *, with_pixels: bool) -> "Dataset":
+    """The data set up to its first pixel data, and with these where they are wanted; what stands behind them is not read."""
+    stream, is_bare = _Header(data), data[:2] in BARE
+    has_pixels = False
+
+    def stop(tag: int, _: str | None, __: int) -> bool:
+        nonlocal has_pixels
+        is_end, has_pixels = has_pixels, has_pixels or tag in PIXEL_TAGS
+        stream.is_bounded = not has_pixels
+        return is_end or (has_pixels and not with_pixels)
+
     try:
-        dataset = _pydicom().dcmread(io.BytesIO(data), stop_before_pixels=not with_pixels, force=data[:2] in BARE)
+        _require_no_deflated(data, force=is_bare)
+        dataset = _pydicom().filereader.read_partial(stream, stop, force=is_bare)
         if "TransferSyntaxUID" not in dataset.file_meta:  # a bare file says in its first bytes how it is written
             is_implicit, _ = dataset.original_encoding
             uid = _pydicom().uid
             dataset.file_meta.TransferSyntaxUID = uid.ImplicitVRLittleEndian if is_implicit else uid.ExplicitVRLittleEndian
+    except DicomError:
+        raise
     except Exception as error:  # damage has a dozen names in pydicom, and its words quote values
         raise DicomError(f"a DICOM header that cannot be read ({type(error).__name__})") from None
     return dataset
+
+
+def _require_no_deflated(data: bytes, *, force: bool) -> None:
+    """Refuse a data set that is inflated as a whole, to whatever size, before anything of it can be read."""
+    stream, reader = _Header(data), _pydicom().filereader
+    reader.read_preamble(stream, force)
+    syntax = reader._read_file_meta_info(stream).get("TransferSyntaxUID")  # the public one wants a path
+    if syntax == _pydicom().uid.DeflatedExplicitVRLittleEndian:
+        raise DicomError(f"transfer syntax {syntax.name}, which is not read")
 
 
 # -- whose picture it is -----------------------------------------------------------------------------------------------
@@ -140,12 +182,22 @@ def _identity(dataset: "Dataset") -> tuple[frozenset[str], str, str, str]:
     """The identifying tags that are not empty, at any depth; and what the three tags about them say."""
     try:
         filled = frozenset(
-            element.keyword for element in dataset.iterall() if element.keyword in IDENTIFYING and str(element.value or "").strip(NOTHING)
-        )
+            element.keyword for element in _elements(dataset)
+            if element.keyword in IDENTIFYING and str(element.value or "").strip(NOTHING)
+        )  # fmt: skip
         said = [str(dataset.get(tag) or "").strip().upper() for tag in ("PatientIdentityRemoved", "BurnedInAnnotation", "Modality")]
+    except DicomError:
+        raise
     except Exception as error:  # a value is decoded when it is looked at
         raise DicomError(f"a DICOM header that cannot be read ({type(error).__name__})") from None
     return filled, said[0], said[1], said[2]
+
+
+def _elements(dataset: "Dataset") -> Iterator[Any]:
+    for number, element in enumerate(dataset.iterall()):
+        if number >= MAX_ELEMENTS:  # of sequences, which are read when they are looked at
+            raise DicomError(f"a DICOM header of more than {MAX_ELEMENTS} elements")
+        yield element
 
 
 # -- what is on it -----------------------------------------------------------------------------------------------------
@@ -202,6 +254,8 @@ def _first_frame(dataset: "Dataset") -> NDArray[Any]:
     try:
         if not _pydicom().pixels.get_decoder(syntax).is_available:
             raise DicomError(f"{name}: no decoder for it is installed")
+        if syntax.is_encapsulated and syntax != _pydicom().uid.RLELossless:
+            _require_size_of_codestream(dataset)
         values = _pydicom().pixels.pixel_array(dataset, index=0)
         for tag in PIXELS:  # a large picture is not held twice
             dataset.pop(tag, None)
@@ -210,6 +264,19 @@ def _first_frame(dataset: "Dataset") -> NDArray[Any]:
         raise
     except Exception as error:
         raise DicomError(f"pixel data that cannot be decoded ({name}, {type(error).__name__})") from None
+
+
+def _require_size_of_codestream(dataset: "Dataset") -> None:
+    """Refuse a compressed frame that would be decoded to another size than the header says, before it is."""
+    offsets = dataset.get("ExtendedOffsetTable"), dataset.get("ExtendedOffsetTableLengths")
+    frame = _pydicom().encaps.get_frame(
+        dataset["PixelData"].value, 0, number_of_frames=_whole(dataset, "NumberOfFrames", 1),
+        extended_offsets=offsets if all(offsets) else None,
+    )  # fmt: skip
+    with Image.open(io.BytesIO(frame), formats=("JPEG", "JPEG2000")) as picture:  # as pydicom opens it
+        size, said = picture.size, (_whole(dataset, "Columns", 0), _whole(dataset, "Rows", 0))
+    if size != said:
+        raise DicomError(f"a codestream of {size[0]} x {size[1]} pixels in a file that says {said[0]} x {said[1]}")
 
 
 def _in_strips(stored: NDArray[Any], shares: Shares) -> NDArray[np.uint8]:

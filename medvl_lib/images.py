@@ -15,7 +15,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from PIL.ExifTags import Base as ExifTag
 from PIL.Image import Transpose
 
@@ -26,6 +26,8 @@ REVISION = 2  # DICOM files are pictures, too
 
 # All of these are Pillow's words for damaged bytes: RuntimeError is AVIF's, struct.error that of an EXIF block.
 DECODING_ERRORS = (OSError, ValueError, SyntaxError, EOFError, TypeError, RuntimeError, struct.error)
+FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "GIF")
+"""What is looked for first: bytes that are a picture of one of these and of another format are read as the same picture by everybody."""
 MAX_PIXELS = 100_000_000  # a 10,000 x 10,000 picture: larger ones are decompression bombs, not radiographs
 STRIP_PIXELS = 1 << 18  # of what is turned into colours at once: 2 MB as 64-bit gray
 JPEG_QUALITY = 85  # of a picture that a page shows
@@ -82,9 +84,17 @@ class ImageFacts:
     num_frames: int
 
 
+def opened(data: bytes) -> Image.Image:
+    """A picture of one of ``FORMATS``, its pixels not yet decoded; raises Pillow's own errors."""
+    return Image.open(io.BytesIO(data), formats=FORMATS)
+
+
 def _open(data: bytes) -> Image.Image:
     try:
-        image = Image.open(io.BytesIO(data))
+        try:
+            image = opened(data)
+        except UnidentifiedImageError:
+            image = Image.open(io.BytesIO(data))  # of whatever else Pillow knows: a dataset may have it
     except Image.DecompressionBombError as error:
         raise UnreadableImage(f"more than {MAX_PIXELS} pixels: {error}") from error
     except DECODING_ERRORS as error:

@@ -22,6 +22,7 @@ from medvl_lib.dicom import IDENTIFYING, Clearance, DicomError, is_dicom, refusa
 from medvl_lib.images import ImageFacts, ImageStore, UnreadableImage, facts, rgb_pixels
 from medvl_lib.pairs import Draft, ImageSource, Pair, Rejection, store
 from medvl_lib.sample_data.custom_reports import dicom
+from tests.serving.files import compressed_dicom, deflated_dicom, flooded_dicom
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:pydicom")  # it names tags of damaged headers
 REAL = Path(__file__).resolve().parents[2] / "shared" / "data" / "dicom-samples"
@@ -164,6 +165,51 @@ def test_a_file_without_a_preamble_is_one_too():
     assert is_dicom(bare.getvalue())
     assert rgb_pixels(bare.getvalue()).tolist() == rgb_pixels(whole).tolist()
     assert refusal(changed(whole, lambda found: setattr(found, "PatientName", SECRET))) is not None
+
+
+# -- what would become anything once it is read -------------------------------------------------------------------------
+def test_a_deflated_data_set_is_refused_before_it_is_inflated(monkeypatch: pytest.MonkeyPatch):
+    def inflated(*_: object) -> bytes:
+        raise AssertionError("it was inflated")
+
+    data = deflated_dicom(1000)
+    monkeypatch.setattr("pydicom.filereader.zlib.decompress", inflated)
+    with pytest.raises(UnreadableImage, match="Deflated .*which is not read"):
+        rgb_pixels(data)
+    found = refusal(data)
+    assert found is not None
+    assert "Deflated" in found.detail
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "JPEG2000"])
+def test_a_codestream_of_another_size_than_the_header_says_is_refused_before_it_is_decoded(kind: str, monkeypatch: pytest.MonkeyPatch):
+    assert rgb_pixels(compressed_dicom((30, 20), (30, 20), kind)).shape == (20, 30, 3)
+
+    def decoded(*_: object, **__: object) -> None:
+        raise AssertionError("it was decoded")
+
+    monkeypatch.setattr("pydicom.pixels.pixel_array", decoded)
+    with pytest.raises(UnreadableImage, match="a codestream of 300 x 200 pixels in a file that says 30 x 20"):
+        rgb_pixels(compressed_dicom((300, 200), (30, 20), kind))
+
+
+@pytest.mark.parametrize("is_nested", [False, True])
+def test_a_flood_of_tags_is_refused_at_its_bound(is_nested: bool):
+    few, many = (flooded_dicom(number, is_nested=is_nested) for number in (2000, 600_000))
+    assert rgb_pixels(few).shape == (60, 60, 3)
+    assert refusal(few) is None
+    found = refusal(many)
+    assert found is not None
+    assert "a DICOM header of more than" in found.detail
+    with pytest.raises(UnreadableImage, match="a DICOM header of more than"):
+        rgb_pixels(many)
+
+
+def test_a_sequence_of_too_many_tags_says_nothing_of_its_patient():
+    """It is short enough to be shown: its elements become objects when they are looked through."""
+    found = refusal(flooded_dicom(150_000, is_nested=True))
+    assert found is not None
+    assert "more than 100000 elements" in found.detail
 
 
 # -- what cannot be shown ----------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from starlette.formparsers import MultiPartParser
 from starlette.routing import Route
 
 from medvl_lib.errors import MedVLError
+from medvl_lib.models.loading import give_memory_back
 from medvl_lib.serving.cases import Cases
 from medvl_lib.serving.counter import Counter, Now
 from medvl_lib.serving.desk import Coming, Desk
@@ -25,7 +26,7 @@ from medvl_lib.serving.endpoints.chat_completions import chat_router
 from medvl_lib.serving.endpoints.documents import documents_router
 from medvl_lib.serving.endpoints.health import health_router
 from medvl_lib.serving.endpoints.reference import reference_router
-from medvl_lib.serving.guard import Guard
+from medvl_lib.serving.guard import Guard, place
 from medvl_lib.serving.problems import ProblemDetails, add_problems
 from medvl_lib.serving.uploads import MAX_BODY_BYTES, MAX_FILES, MAX_PROMPT_CHARACTERS
 
@@ -46,7 +47,8 @@ def make_app(counter: Counter, add_page: Callable[[FastAPI, Now, Desk], None] = 
 
     ``add_page`` is the place for what people look at: it is called last, and may mount whatever asks the same desk.
     """
-    desk, cases, now = Desk(counter.load, answer_seconds=counter.answer_seconds), Cases(), Now(counter, counter)
+    desk = Desk(counter.load, answer_seconds=counter.answer_seconds, give_back=partial(give_memory_back, counter.profile))
+    cases, now = Cases(), Now(counter, counter)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None, None]:
@@ -100,8 +102,8 @@ async def _follow_the_pointer(now: Now, desk: Desk) -> None:
         except MedVLError as error:  # what was rolled back has its reasons: it does not go on answering
             desk.refuse(error)
             continue
-        except (OSError, ValueError) as error:  # a disk that is away for a moment; the next look is soon
-            LOG.warning("the pointer could not be read: %s", type(error).__name__)
+        except Exception as error:  # a disk that is away, or a pointer that is none: the next look is soon
+            LOG.error("the pointer could not be read: %s", place(error))
             continue
         desk.refuse(None)
         if newer is not None:

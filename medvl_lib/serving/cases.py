@@ -7,7 +7,7 @@ them, as far as the line knows the picture, or is told whose it is.
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
@@ -28,7 +28,7 @@ from medvl_lib.pairs import SPLITS
 from medvl_lib.pointer import read_pointer
 from medvl_lib.provenance import Artifact, ancestor, read_artifact, require_intact, resolve
 from medvl_lib.serving.counter import Counter
-from medvl_lib.serving.problems import Problem
+from medvl_lib.serving.problems import Problem, undecodable
 from medvl_lib.workspace import Workspace
 
 MAX_WAITING = 32  # pictures that are embedded or wait
@@ -66,11 +66,22 @@ class ResidentEncoder:
         [vector] = embed_pictures(self.loaded, [rgb_pixels(picture)])
         return vector
 
-    def nearest(self, picture: bytes, count: int, *, language: str | None = None, not_of_groups: Iterable[str] = ()) -> list[Neighbour]:
-        """The training cases nearest to a picture, none of its own patients and none of the groups that are named."""
-        image_id = hashlib.sha256(picture).hexdigest()
-        groups = {*not_of_groups, *self.groups.get(image_id, [])}
-        return nearest(self.index.directory, self.vector(picture), count, not_of_groups=groups, not_of_images=[image_id], language=language)
+    def nearest(
+        self, pictures: Sequence[bytes], count: int, *, language: str | None = None, not_of_groups: Iterable[str] = ()
+    ) -> list[Neighbour]:
+        """The training cases nearest to any of some pictures, as the evaluation takes them: of none of their patients.
+
+        Nor is one of the groups that are named.
+        """
+        shown = {hashlib.sha256(picture).hexdigest(): picture for picture in pictures}
+        groups = {*not_of_groups, *(group for image_id in shown for group in self.groups.get(image_id, []))}
+        best: dict[str, Neighbour] = {}
+        for picture in shown.values():
+            vector = self.vector(picture)
+            for case in nearest(self.index.directory, vector, count, not_of_groups=groups, not_of_images=shown, language=language):
+                if case.image_id not in best or case.similarity > best[case.image_id].similarity:
+                    best[case.image_id] = case
+        return sorted(best.values(), key=lambda case: (-case.similarity, case.pair_id))[:count]
 
 
 def load_resident_encoder(workspace: Workspace, line: Line, profile: Profile) -> ResidentEncoder:
@@ -100,7 +111,7 @@ def similar(
     """
     encoder = load_resident_encoder(workspace, line, profile)
     try:
-        return encoder.nearest(picture, count, language=language)
+        return encoder.nearest([picture], count, language=language)
     except UnreadableImage as error:
         raise InputRefused(found=str(error), where=name, do="name a picture: PNG, JPEG, DICOM or what else Pillow reads") from error
 
@@ -147,13 +158,13 @@ class Cases:
         return await self._ask(asked)
 
     async def nearest(
-        self, counter: Counter, picture: bytes, count: int, *, language: str | None = None, not_of_groups: Iterable[str] = ()
+        self, counter: Counter, pictures: Sequence[bytes], count: int, *, language: str | None = None, not_of_groups: Iterable[str] = ()
     ) -> Found:
-        """The training cases nearest to a picture."""
+        """The training cases nearest to any of some pictures."""
 
         def asked() -> Found:
             encoder = self._loaded(counter)
-            cases = encoder.nearest(picture, count, language=language, not_of_groups=not_of_groups)
+            cases = encoder.nearest(pictures, count, language=language, not_of_groups=not_of_groups)
             return Found(cases, encoder.known_groups, case_index.similarity_floor(encoder.index.directory))
 
         return await self._ask(asked)
@@ -176,7 +187,7 @@ class Cases:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, work)
         except UnreadableImage as error:
-            raise Problem(415, found="a picture that cannot be decoded to its end", do="send it whole") from error
+            raise undecodable() from error
         except (InputMissing, InputRefused) as error:
             raise Problem(503, found=error.found, do=error.do) from error
         except NoEncoder as error:

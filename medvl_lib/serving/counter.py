@@ -45,3 +45,5 @@ class Now:
 
     counter: Counter
     told: Counter
+    was_current: bool = True
+    """Whether the pointer named what is served, when it could be read last."""

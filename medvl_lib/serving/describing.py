@@ -31,7 +31,7 @@ def describe(path: Path, language: str, *, model: ServedModel, line: Line, profi
     """
     data = picture_in(path)
     try:
-        preface = before_it([data], language, cases, model=model, line=line).preface
+        preface = before_it([data], language, cases, model=model, line=line).preface if cases else ""
         return load_resident(model, line, profile).answer(before(preface, DESCRIBE[language]), [data])
     except UnreadableImage as error:
         raise MedVLError(found="a picture that cannot be decoded to its end", where=str(path), do="take the whole file") from error
@@ -47,9 +47,9 @@ def keeps_language(answer: str, language: str) -> bool:
 
 def before_it(pictures: Sequence[bytes], language: str, cases: Sequence[str], *, model: ServedModel, line: Line) -> Fitting:
     """The words before the question about pictures: of as many cases as training and evaluation would leave there."""
-    uploads = {hashlib.sha256(data).hexdigest(): data for data in pictures}
-    reader = open_reader(model.weights.directory, Uploads(uploads), max_pixels=line.model.max_pixels)
-    asked = single_turn("request", image_ids=tuple(uploads), request=DESCRIBE[language], response="")
+    ids = tuple(hashlib.sha256(data).hexdigest() for data in pictures)  # of equal ones as often as they are shown
+    reader = open_reader(model.weights.directory, Uploads(dict(zip(ids, pictures, strict=True))), max_pixels=line.model.max_pixels)
+    asked = single_turn("request", image_ids=ids, request=DESCRIBE[language], response="")
     return fitting(asked, cases, language, reader, line.audit.max_tokens)
 
 

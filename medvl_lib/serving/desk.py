@@ -18,13 +18,14 @@ import threading
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from medvl_lib.errors import MedVLError
 from medvl_lib.evaluation.predictions import Prediction
 from medvl_lib.images import UnreadableImage
+from medvl_lib.serving.problems import undecodable
 from medvl_lib.serving.question import Question
 from medvl_lib.serving.resident import Resident
 from medvl_lib.serving.uploads import Problem, require_picture, require_prompt
@@ -35,6 +36,7 @@ MAX_WAITING = 64  # requests that are asked or wait
 MAX_WAITING_BYTES = 1 << 30  # of their pictures, which lie in memory
 ANSWER_SECONDS = 300.0  # from the whole request to the whole answer, the wait included
 MEASURED_SHARE = 0.2  # of the last batch in what an answer is taken to last
+MAX_BROKEN_BATCHES = 3  # in a row, before the model is asked itself whether it still answers
 NOT_READY_SECONDS = 5  # after which to ask again where nobody can say how long it takes
 Status = Literal["loading", "draining", "ready", "failed"]
 
@@ -55,8 +57,12 @@ class Coming:
 class Desk:
     """Where requests are answered. What begins with an underscore and waits for nothing belongs to whoever holds ``_changed``."""
 
-    def __init__(self, load: Callable[[], Resident], *, answer_seconds: float = ANSWER_SECONDS) -> None:
-        self._answer_seconds = answer_seconds
+    def __init__(
+        self, load: Callable[[], Resident], *, answer_seconds: float = ANSWER_SECONDS, give_back: Callable[[], object] = gc.collect
+    ) -> None:
+        """``give_back`` returns to the device what models held that are gone."""
+        self._answer_seconds, self._give_back = answer_seconds, give_back
+        self._loading = threading.Lock()  # one at a time, wanted or not; taken before ``_changed`` and never after it
         self._changed = threading.Condition()
         self._line = deque[Slot]()
         self._pending = set[Slot]()
@@ -65,10 +71,11 @@ class Desk:
         self._is_beside = False  # whether it is being loaded so
         self._resident: Resident | None = None
         self._phase: Status = "loading"
-        self._failure: Exception | None = None
+        self._why: str | None = None  # it failed, in words: an exception would hold the model that it went through
         self._refusal: MedVLError | None = None
         self._is_closed = False
         self._seconds_per_answer = 1.0
+        self._num_broken = 0  # batches in a row that failed as a whole, and not for what was sent
         self._thread = threading.Thread(target=self._work, name="model")
 
     # -- what is served ------------------------------------------------------------------------------------------------
@@ -110,7 +117,7 @@ class Desk:
             "loading": "the weights are being loaded",
             "draining": f"other weights are to be loaded: first the {len(self._pending)} requests that wait are answered",
         }
-        return reasons.get(self._phase) or _reason(self._failure, says_where=False)
+        return reasons.get(self._phase) or self._why
 
     @property
     def num_pending(self) -> int:
@@ -226,6 +233,7 @@ class Desk:
             is_beside = resident is not None
         if coming is None:
             return
+        why: _Why | None = None
         try:
             if resident is None and self._resident is not None and self._phase != "draining":
                 resident = coming.onto(self._resident)
@@ -236,15 +244,15 @@ class Desk:
                 with self._changed:
                     self._phase, self._resident = "loading", None
                 coming.taken()
-                gc.collect()  # as below, and two models may not fit
-                resident = coming.load()
+                self._give_back()  # as below, and two models may not fit
+                with self._loading:  # whoever still loads what nobody wants any more
+                    resident = coming.load()
             resident.warm_up()
         except Exception as error:  # the reason stands in /health until something else is to be served
-            self._settle(coming, None, error)
-        else:
-            self._settle(coming, resident, None)
-        if is_beside:
-            gc.collect()  # the weights of before: its modules refer to each other
+            resident, why = None, _Why.of(error)
+        self._settle(coming, resident, why)
+        if is_beside or why is not None:
+            self._give_back()  # the weights of before, or of what failed: modules refer to each other
 
     def _make_room(self, coming: Coming) -> None:
         """Load beside the model that answers, or let the line come to its end."""
@@ -259,39 +267,43 @@ class Desk:
             return
         LOG.info("other weights are loaded beside those that answer")
 
-        def load() -> None:
+        threading.Thread(target=self._load_beside, args=(coming,), name="loading", daemon=True).start()
+
+    def _load_beside(self, coming: Coming) -> None:
+        """Load while another one answers; where that fails, the line is answered to its end, and it is loaded alone."""
+        loaded: Resident | None = None
+        with self._loading:
+            if self._coming is not coming:  # as above
+                return
             try:
-                loaded: Resident | Exception = coming.load()
-            except Exception as error:
-                loaded = error
+                loaded = coming.load()
+            except Exception as error:  # perhaps for want of memory: what answers is well
+                LOG.warning("other weights could not be loaded beside: %s", _Why.of(error).logged)
             with self._changed:
-                if self._coming is not coming:  # as above
-                    return
-                if isinstance(loaded, Exception):
-                    self._coming = Coming(load=_raising(loaded), taken=coming.taken)
-                    self._is_beside = False
-                    self._phase = "draining"
-                else:
+                is_wanted = self._coming is coming
+                if is_wanted and loaded is None:
+                    self._coming, self._is_beside = replace(coming, fits=lambda: False), False
+                elif is_wanted:
                     self._beside = loaded
                 self._changed.notify_all()
+            is_dropped, loaded = loaded is None or not is_wanted, None
+            if is_dropped:
+                self._give_back()
 
-        threading.Thread(target=load, name="loading", daemon=True).start()
-
-    def _settle(self, coming: Coming, resident: Resident | None, failure: Exception | None) -> None:
+    def _settle(self, coming: Coming, resident: Resident | None, why: "_Why | None") -> None:
         """This one answers from now on, or nobody does."""
         coming.taken()
         with self._changed:
             if self._coming is coming:
                 self._coming, self._beside, self._is_beside = None, None, False
-            self._resident, self._failure = resident, failure
-            self._phase = "ready" if failure is None else "failed"
-            waiting = [] if failure is None else list(self._line)
+            self._resident, self._why = resident, None if why is None else why.told
+            self._phase = "ready" if why is None else "failed"
+            waiting = [] if why is None else list(self._line)
             for _ in waiting:
                 self._line.popleft()
         for slot in waiting:
             self._fail(slot, self._not_ready())
-        reason = _reason(failure, says_where=True)
-        LOG.log(logging.INFO if reason is None else logging.ERROR, "ready" if reason is None else f"not ready: {reason}")
+        LOG.log(logging.INFO if why is None else logging.ERROR, "ready" if why is None else f"not ready: {why.logged}")
 
     def _answer_batch(self, slots: Sequence["Slot"]) -> None:
         started = time.perf_counter()
@@ -300,6 +312,33 @@ class Desk:
         self._seconds_per_answer += MEASURED_SHARE * (seconds - self._seconds_per_answer)
         with self._changed:
             self._pending.difference_update(slots)
+        outcomes = {slot.outcome for slot in slots}
+        if "answered" in outcomes:
+            self._num_broken = 0
+        elif "broken" in outcomes and "refused" not in outcomes:
+            self._num_broken += 1
+        if self._num_broken >= MAX_BROKEN_BATCHES:
+            self._num_broken = 0
+            self._look_after()
+
+    def _look_after(self) -> None:
+        """Let the model answer a question of our own; where that fails, too, it is the device, and nobody is asked any more."""
+        try:
+            self._present().warm_up()
+        except Exception as error:  # a device that failed once fails until its process ends
+            why = _Why.of(error)
+        else:
+            return
+        with self._changed:
+            if self._coming is None:
+                self._resident, self._why, self._phase = None, why.told, "failed"
+            waiting = list(self._line) if self._coming is None else []
+            for _ in waiting:
+                self._line.popleft()
+        for slot in waiting:
+            self._fail(slot, self._not_ready())
+        LOG.error("not ready: %d batches in a row failed, and so does a question of our own: %s", MAX_BROKEN_BATCHES, why.logged)
+        self._give_back()
 
     def _answer(self, resident: Resident, slots: Sequence["Slot"]) -> None:
         """Ask together; where that fails, in halves, until the one that it fails at is alone."""
@@ -329,13 +368,6 @@ class Desk:
             self._pending.discard(slot)
 
 
-def _raising(error: Exception) -> Callable[[], Resident]:
-    def load() -> Resident:
-        raise error
-
-    return load
-
-
 class Slot:
     """One question at the desk: a ``Listener`` of the model's thread, and news for the task that asked."""
 
@@ -343,6 +375,7 @@ class Slot:
         self.question = question
         self.num_bytes = sum(map(len, question.pictures))
         self.is_gone = self.is_over = self.has_heard = False
+        self.outcome: Literal["answered", "refused", "broken"] | None = None  # None: nobody waited for one
         self.resident: Resident | None = None
         self.news = asyncio.Queue[str | Prediction | Exception]()
         self._is_streamed, self._loop = is_streamed, asyncio.get_running_loop()
@@ -360,13 +393,13 @@ class Slot:
 
     def end(self, said: Prediction) -> None:
         """The whole answer."""
-        self.is_over = True
+        self.is_over, self.outcome = True, "answered"
         self._free(self)
         self._send(said)
 
     def fail(self, error: Exception) -> None:
         """There will be no answer."""
-        self.is_over = True
+        self.is_over, self.outcome = True, "refused" if isinstance(error, (UnreadableImage, Problem)) else "broken"
         self._send(error)
 
     def _send(self, item: str | Prediction | Exception) -> None:
@@ -418,7 +451,7 @@ class Pieces(AsyncIterator[str]):
             do = "ask for a shorter answer, or when fewer ask"
             raise Problem(504, found=f"no whole answer within {self._answer_seconds:g} seconds", do=do) from error
         if isinstance(news, UnreadableImage):
-            raise Problem(415, found="a picture that cannot be decoded to its end", do="send it whole") from news
+            raise undecodable() from news
         if isinstance(news, Exception):
             raise news
         if isinstance(news, Prediction):
@@ -427,9 +460,16 @@ class Pieces(AsyncIterator[str]):
         return news
 
 
-def _reason(error: Exception | None, *, says_where: bool) -> str | None:
-    if error is None:
-        return None
-    if not isinstance(error, MedVLError):
-        return type(error).__name__
-    return f"{error.found} ({error.where}): {error.do}" if says_where else f"{error.found}: {error.do}"
+class _Why(NamedTuple):
+    """Why nothing answers, in words alone."""
+
+    told: str
+    """Whoever may ask need not know this machine's folders."""
+    logged: str
+
+    @classmethod
+    def of(cls, error: Exception) -> "_Why":
+        """The words of an error; its kind, where it is none of ours."""
+        if not isinstance(error, MedVLError):
+            return cls(type(error).__name__, type(error).__name__)
+        return cls(f"{error.found}: {error.do}", f"{error.found} ({error.where}): {error.do}")

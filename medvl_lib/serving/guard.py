@@ -14,6 +14,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from fastapi.responses import RedirectResponse, Response
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -24,6 +25,7 @@ from medvl_lib.serving.slack import Slack
 from medvl_lib.serving.uploads import MAX_BODY_BYTES
 
 LOG = logging.getLogger(__name__)
+FAILED = "the server failed: its log says where"
 OPEN_PATHS = ("/health",)  # what a load balancer asks needs no key
 MAX_JSON_BYTES = 24 << 20  # pictures in base64 are a third larger than they are
 MAX_SILENCE_SECONDS = 8.0  # while a request is sent
@@ -60,7 +62,7 @@ class Guard:
         except Exception as error:  # the log gets its kind and place alone
             LOG.error("%s", place(error))
             if status == 0:
-                await problem(scope["path"], 500, "the server failed: its log says where")(scope, receive, noting)
+                await problem(scope["path"], 500, FAILED)(scope, receive, noting)
         finally:
             path = scope["path"] if scope["path"] in self._paths else "(unknown path)"
             LOG.log(
@@ -78,6 +80,8 @@ class Guard:
         length = headers.get("content-length", "0")
         if not (length.isascii() and length.isdecimal()) or int(length[:20]) > most:
             return problem(scope["path"], 413, too_much(most))
+        if not _is_unicode(headers.get("content-type", "")):
+            return problem(scope["path"], 400, "a form whose words are not UTF-8: send them as UTF-8")
         return self._stranger(scope, headers)
 
     def _stranger(self, scope: Scope, headers: Headers) -> Response | None:
@@ -101,6 +105,12 @@ class Guard:
 def _is_this_machine(address: str) -> bool:
     """Whether a name, perhaps with a port, is one of the loopback interface's."""
     return address in LOOPBACK_NAMES or address.rpartition(":")[0] in LOOPBACK_NAMES
+
+
+def _is_unicode(content_type: str) -> bool:
+    """Whether words are read as what they are: a form may name any codec of Python, and some raise, or write half a character."""
+    kind, options = parse_options_header(content_type)
+    return kind != b"multipart/form-data" or options.get(b"charset", b"utf-8").lower() in (b"utf-8", b"utf8")
 
 
 def most_bytes(scope: Scope) -> int:

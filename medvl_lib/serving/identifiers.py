@@ -5,13 +5,10 @@ worth a look, and that it finds nothing does not make anything anonymous. Names 
 no answer reads out.
 """
 
-import io
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
-
-from PIL import Image
 
 from medvl_lib import dicom, images
 
@@ -92,7 +89,7 @@ def of_picture(data: bytes, where: str = "picture") -> Iterator[Identifier]:
             yield Identifier(where=where, kind="dicom", detail=why.detail)
         return
     try:
-        with Image.open(io.BytesIO(data)) as picture:
+        with images.opened(data) as picture:
             tags = [NAMING_EXIF[tag] for tag, value in picture.getexif().items() if tag in NAMING_EXIF and value]
     except images.DECODING_ERRORS:
         return  # whether it is a picture at all is uploads' to say

@@ -24,10 +24,13 @@ POINTS_PER_INCH = 72
 
 def bound() -> None:
     """No more memory, time or files than a page needs; what the system cannot bound (macOS: memory) is left as it is."""
-    limits = ((resource.RLIMIT_DATA, MAX_PROCESS_BYTES), (resource.RLIMIT_CPU, MAX_PROCESSOR_SECONDS), (resource.RLIMIT_FSIZE, 0))
+    seconds = (MAX_PROCESSOR_SECONDS, MAX_PROCESSOR_SECONDS + 1)  # the first ends it by a signal that says why, the second by any means
+    limits = (
+        (resource.RLIMIT_DATA, (MAX_PROCESS_BYTES, MAX_PROCESS_BYTES)), (resource.RLIMIT_CPU, seconds), (resource.RLIMIT_FSIZE, (0, 0))
+    )  # fmt: skip
     for name, most in limits:
         try:
-            resource.setrlimit(name, (most, most))
+            resource.setrlimit(name, most)
         except (ValueError, OSError):
             continue
 

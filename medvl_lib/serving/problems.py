@@ -13,6 +13,8 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
+from medvl_lib.images import UnreadableImage
+
 OPENAI_PATHS = "/v1/"
 RETRY_SECONDS = "5"
 RETRIED = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
@@ -27,6 +29,11 @@ class Problem(Exception):
         self.retry_after_seconds = retry_after_seconds
         self.detail = f"{found}: {do}"
         super().__init__(status, found)
+
+
+def undecodable() -> Problem:
+    """What an ``UnreadableImage`` is to who sent it."""
+    return Problem(415, found="a picture that cannot be decoded to its end", do="send it whole")
 
 
 class ProblemDetails(BaseModel):
@@ -88,6 +95,10 @@ def add_problems(app: FastAPI) -> None:
     @app.exception_handler(Problem)
     async def refused(request: Request, error: Problem) -> JSONResponse:
         return refusal(request.url.path, error)
+
+    @app.exception_handler(UnreadableImage)
+    async def undecoded(request: Request, _: UnreadableImage) -> JSONResponse:
+        return refusal(request.url.path, undecodable())
 
     @app.exception_handler(HTTPException)
     async def failed(request: Request, error: HTTPException) -> JSONResponse:

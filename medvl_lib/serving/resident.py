@@ -19,7 +19,7 @@ from medvl_lib.chat import Conversation
 from medvl_lib.evaluation.answering import Speaker
 from medvl_lib.evaluation.predictions import Condition, Prediction
 from medvl_lib.hardware import Profile
-from medvl_lib.images import Pictures
+from medvl_lib.images import Pictures, opened
 from medvl_lib.lines import Line
 from medvl_lib.models.loading import attach, free_bytes, load, take_instead
 from medvl_lib.models.weights import held_bytes
@@ -130,7 +130,7 @@ def _size(data: bytes) -> tuple[int, int]:
     if dicom.is_dicom(data):
         width, height = dicom_size(data)
         return height, width
-    with Image.open(io.BytesIO(data)) as picture:
+    with opened(data) as picture:
         return picture.height, picture.width
 
 

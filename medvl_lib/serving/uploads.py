@@ -10,6 +10,7 @@ own (``pdf_process``), those of a TIFF are written apart, each with its pixels a
 import hashlib
 import io
 import json
+import signal
 import struct
 import subprocess
 import sys
@@ -26,8 +27,7 @@ from medvl_lib.serving.identifiers import Identifier, of_picture
 from medvl_lib.serving.problems import Problem
 from medvl_lib.vision_tokens import MAX_ASPECT_RATIO
 
-FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "GIF")  # not all that Pillow knows: some it hands to other programs
-TAKEN = ", ".join((*FORMATS, "DICOM", "PDF"))
+TAKEN = ", ".join((*images.FORMATS, "DICOM", "PDF"))  # not all that Pillow knows: some it hands to other programs
 MAX_BODY_BYTES = 64 << 20  # a page of A4 at 600 dpi without compression, 100 MB, is too large; as PNG it is a few
 MAX_PICTURES = 8  # of one question: as many as a pair of the documents may have
 MAX_FILES = 32  # of one batch, and as many pages
@@ -78,7 +78,7 @@ def _require_size(width: int, height: int) -> None:
 
 def _size(data: bytes) -> tuple[int, int]:
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
+        with images.opened(data) as picture:
             if picture.format in ANIMATED and getattr(picture, "is_animated", False):
                 raise Problem(422, found=f"a {picture.format} of several frames, of which a model sees one", do="send one frame")
             if picture.format == "WEBP" and picture.width * picture.height > MAX_WEBP_PIXELS:
@@ -131,7 +131,7 @@ def _apart(data: bytes, most_pages: int) -> tuple[bytes, ...]:
     if dicom.is_dicom(data):
         return (data,)
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
+        with images.opened(data) as picture:
             if picture.format != "TIFF" or not _has_another(picture):
                 return (data,)
             pages: list[bytes] = []
@@ -189,6 +189,8 @@ def _drawn(data: bytes, most_pages: int) -> tuple[bytes, ...]:
         )  # fmt: skip
     except subprocess.TimeoutExpired as error:
         raise _no_pages("slow") from error
+    if ran.returncode == -signal.SIGXCPU:
+        raise _no_pages("slow")
     if ran.returncode != 0 or not ran.stdout:
         raise _no_pages("unreadable")
     said, *pages = _parts(ran.stdout)
@@ -220,5 +222,7 @@ def require_prompt(prompt: str, added_tokens: Collection[str]) -> None:
         raise Problem(422, found="an empty prompt", do="ask something")
     if len(prompt) > MAX_PROMPT_CHARACTERS:
         raise Problem(422, found=f"a prompt of {len(prompt)} characters", do=f"ask in at most {MAX_PROMPT_CHARACTERS}")
+    if any("\ud800" <= character <= "\udfff" for character in prompt):  # JSON can say it, and no tokenizer reads it
+        raise Problem(422, found="a prompt with half a character", do="send it as UTF-8")
     if any(token in prompt for token in added_tokens):
         raise Problem(422, found="a prompt with a special token of the model", do="ask in plain words")

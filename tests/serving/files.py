@@ -1,9 +1,17 @@
-"""Files that a client may send, made in memory: PDFs and TIFFs of some pages."""
+"""Files that a client may send, made in memory: PDFs and TIFFs of some pages, and DICOM files that are not what they say."""
 
 import io
+import struct
+import zlib
 from collections.abc import Sequence
 
+import numpy as np
+import pydicom
 from PIL import Image
+from pydicom.encaps import encapsulate
+from pydicom.uid import JPEG2000Lossless, JPEGBaseline8Bit
+
+from medvl_lib.sample_data.custom_reports import dicom
 
 
 def page(colour: tuple[int, int, int], size: tuple[int, int] = (200, 280)) -> Image.Image:
@@ -25,6 +33,25 @@ def tiff(pages: Sequence[Image.Image], **more: object) -> bytes:
     first, *others = [one.copy() for one in pages]
     first.save(out, "TIFF", save_all=True, append_images=others, **more)
     return out.getvalue()
+
+
+def tiff_and_im(size: tuple[int, int], other: tuple[int, int]) -> bytes:
+    """A picture that is a whole TIFF of one size and a whole IM file of another one."""
+    out, (width, height) = io.BytesIO(), other
+    page((9, 9, 9), size).convert("L").save(out, "TIFF")
+    whole = bytearray(out.getvalue())
+    (start,) = struct.unpack_from("<I", whole, 4)
+    (num_entries,) = struct.unpack_from("<H", whole, start)
+    entries = [list(struct.unpack_from("<HHII", whole, start + 2 + 12 * number)) for number in range(num_entries)]
+    head = f": x\r\nImage type: Greyscale image\r\nImage size (x*y): {width}*{height}\r\nFile size (no of images): 1\r\n".encode()
+    pixels_at = 512
+    strip = bytes(size[0] * size[1])
+    moved = pixels_at + width * height
+    kept = [(tag, kind, count, value) for tag, kind, count, value in entries if count == 1 and kind in (3, 4)]
+    kept = [(tag, kind, count, pixels_at if tag == 273 else value) for tag, kind, count, value in kept]
+    directory = struct.pack("<H", len(kept)) + b"".join(struct.pack("<HHII", *entry) for entry in kept) + bytes(4)
+    front = b"II*\0" + struct.pack("<I", moved) + head
+    return front.ljust(pixels_at - 1, b"\0") + b"\x1a" + strip.ljust(width * height, b"\0") + directory
 
 
 def objects(*bodies: bytes, trailer: bytes = b"") -> bytes:
@@ -71,3 +98,45 @@ def form_pdf(value: str) -> bytes:
         b" /V (%s) >>" % value.encode(),
         b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>",
     )  # fmt: skip
+
+
+SYNTAX = b"1.2.840.10008.1.2.1\0"  # explicit, little-endian
+DEFLATED = b"1.2.840.10008.1.2.1.99"
+
+
+def deflated_dicom(num_bytes: int) -> bytes:
+    """A DICOM file whose data set is deflated, and so many zero bytes once it is inflated."""
+    film = dicom(np.zeros((8, 8), np.uint8), "1.2.3")
+    start = film.index(SYNTAX)
+    head = bytearray(film[:start] + DEFLATED + film[start + len(SYNTAX) :])
+    head[start - 2 : start] = struct.pack("<H", len(DEFLATED))
+    (length,) = struct.unpack_from("<I", head, 140)  # of the group of the syntax
+    head[140:144] = struct.pack("<I", length + len(DEFLATED) - len(SYNTAX))
+    end = 144 + length + len(DEFLATED) - len(SYNTAX)
+    element = b"\x09\0\x10\x10OB\0\0" + struct.pack("<I", num_bytes)
+    packer = zlib.compressobj(1, zlib.DEFLATED, -zlib.MAX_WBITS)
+    return bytes(head[:end]) + packer.compress(element + bytes(num_bytes)) + packer.flush()
+
+
+def compressed_dicom(size: tuple[int, int], said: tuple[int, int], kind: str = "JPEG") -> bytes:
+    """A DICOM file with a codestream of one size that says another one."""
+    coded, out = io.BytesIO(), io.BytesIO()
+    Image.new("L", size, 200).save(coded, kind)
+    film = pydicom.dcmread(io.BytesIO(dicom(None, "1.2.3", BitsAllocated=8, BitsStored=8, HighBit=7)))
+    film.Columns, film.Rows = said
+    film.file_meta.TransferSyntaxUID = JPEGBaseline8Bit if kind == "JPEG" else JPEG2000Lossless
+    film.add_new("PixelData", "OB", encapsulate([coded.getvalue()]))
+    film["PixelData"].is_undefined_length = True
+    film.save_as(out, enforce_file_format=True)
+    return out.getvalue()
+
+
+def flooded_dicom(num_elements: int, *, is_nested: bool = False) -> bytes:
+    """A DICOM file with this many empty elements before its pixel data, perhaps in a sequence."""
+    film = dicom(np.zeros((60, 60), np.uint8), "1.2.3")
+    place = film.index(b"\x28\0\x02\0US")  # samples per pixel
+    elements = b"".join(struct.pack("<HH2sH", 0x0009 + 2 * (n >> 15), 0x1000 + (n & 0x7FFF), b"LO", 0) for n in range(num_elements))
+    if is_nested:
+        item = b"\xfe\xff\0\xe0" + struct.pack("<I", len(elements)) + elements
+        elements = b"\x09\0\x10\x10SQ\0\0" + struct.pack("<I", len(item)) + item
+    return film[:place] + elements + film[place:]

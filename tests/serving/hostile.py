@@ -19,7 +19,7 @@ from PIL import Image
 from medvl_lib.sample_data.custom_reports import dicom
 from medvl_lib.serving.guard import MAX_JSON_BYTES
 from medvl_lib.serving.uploads import MAX_BODY_BYTES, MAX_PIXELS, MAX_WEBP_PIXELS
-from tests.serving.files import objects, page, pdf, pdf_of_text, stream, tiff
+from tests.serving.files import compressed_dicom, deflated_dicom, flooded_dicom, objects, page, pdf, pdf_of_text, stream, tiff, tiff_and_im
 
 OK = (200,)
 BAD_FILE = (413, 415, 422)
@@ -188,6 +188,11 @@ def bombs(_: random.Random) -> Iterator[Hostile]:
             film = film.replace(tag + struct.pack("<H", 8), tag + struct.pack("<H", side))
         yield upload(f"a DICOM file that says {side} x {side}", film, BAD_FILE)
     yield upload("a DICOM file of 1,000 frames", dicom(np.zeros((1000, 8, 8), np.uint8), "1.2.3", NumberOfFrames=1000), BAD_FILE)
+    yield upload("a DICOM file that is 2 GB once inflated", deflated_dicom(2 << 30), (415,))
+    for kind in ("JPEG", "JPEG2000"):
+        yield upload(f"a DICOM file of 60 x 60 around a {kind} of 5000 x 5000", compressed_dicom((5000, 5000), (60, 60), kind), (415,))
+    for is_nested in (False, True):
+        yield upload(f"a DICOM file of a million tags, in a sequence: {is_nested}", flooded_dicom(1_000_000, is_nested=is_nested), (415,))
 
 
 def _large(kind: str, mode: str, side: int, **more: object) -> bytes:
@@ -321,6 +326,7 @@ def polyglots(draw: random.Random) -> Iterator[Hostile]:
     for name, preamble in (("a program", b"MZ"), ("a TIFF", b"II*\0\x08\0\0\0"), ("a page", b"<html>"), ("a PNG", b"\x89PNG\r\n\x1a\n")):
         yield upload(f"DICOM with the preamble of {name}", preamble.ljust(128, b"\0") + film[128:], OK)
     yield upload("DICOM that begins as a PDF", b"%PDF-1.7".ljust(128, b"\0") + film[128:], OK + BAD_FILE)
+    yield upload("a TIFF of 60 x 60 that is an IM file of 4600 x 4600", tiff_and_im((60, 60), (4600, 4600)), OK)
     yield upload("PDF and then a PNG", pdf_of_text("x", (200, 200)) + sound["PNG"], OK + BAD_FILE)
     for kind, text in (
         ("SVG", b'<svg xmlns="http://www.w3.org/2000/svg"><image href="file:///etc/passwd"/></svg>'),
@@ -383,14 +389,13 @@ def forms(draw: random.Random) -> Iterator[Hostile]:
         ("zeros", "\0" * 10),
         ("right to left", "\u202e" * 50),
         ("a joined crowd", "\u0301" * 5000),
-        ("surrogates", "\\ud800"),
         ("a bell", "\x07\x1b[2J"),
         ("code", "{{7*7}} ${jndi:ldap://x} ' or 1=1 --"),
     ):
         body, headers = form([("image", "a", sound)], {"prompt": text})
         yield Hostile(
             name=f"asked: {name}",
-            allowed=OK + REFUSED if name in ("zeros", "right to left", "a joined crowd", "surrogates", "a bell", "code") else REFUSED,
+            allowed=OK + REFUSED if name in ("zeros", "right to left", "a joined crowd", "a bell", "code") else REFUSED,
             body=body,
             headers=headers,
         )
@@ -506,6 +511,25 @@ def chats(draw: random.Random) -> Iterator[Hostile]:
     )
 
 
+def halves(_: random.Random) -> Iterator[Hostile]:
+    """Half a character, as JSON can say it and as codecs other than UTF-8 write it; and codecs that raise."""
+    ask: dict[str, object] = {"model": "documents", "messages": [{"role": "user", "content": "What?"}]}
+    sound = encoded((60, 60), "PNG")
+    for codec in ("utf-7", "undefined", "unicode_escape", "idna", "punycode", "zlib_codec", "nothing", "utf-16"):
+        body, headers = form([("image", "a", sound)], {"prompt": "+2AA- \\ud800", "key": "+2AA- \\ud800", "not_of": "+2AA-"})
+        headers = {"content-type": f"{headers['content-type']}; charset={codec}"}
+        for path in ("/analyze", "/similar", "/page/analyze", "/page/login", "/page/review"):
+            yield Hostile(name=f"words for {path} as {codec}", allowed=(400,), path=path, body=body, headers=headers)
+    for half in ("\ud800", "a \udfff b", "\udc00\ud800"):
+        yield chat(f"asked half a character {half!r}", {**ask, "messages": [{"role": "user", "content": half}]}, (422,))
+        yield chat(
+            f"a part of half a character {half!r}",
+            {**ask, "messages": [{"role": "user", "content": [{"type": "text", "text": half}]}]},
+            (422,),
+        )
+        yield chat(f"a model called {half!r}", {**ask, "model": half}, (404, 422))
+
+
 def strangers(_: random.Random) -> Iterator[Hostile]:
     """Requests that come as somebody else, or to somewhere else."""
     for host in ("evil.example", "127.0.0.1.evil.example", "", "localhost.evil.example:80", "[::2]", "0.0.0.0", "a" * 2000):  # noqa: S104 (a name)
@@ -535,7 +559,7 @@ def strangers(_: random.Random) -> Iterator[Hostile]:
 
 
 KINDS: tuple[Callable[[random.Random], Iterator[Hostile]], ...] = (
-    random_bytes, damaged, bombs, pdfs, polyglots, names, forms, chats, strangers
+    random_bytes, damaged, bombs, pdfs, polyglots, names, forms, chats, halves, strangers
 )  # fmt: skip
 
 

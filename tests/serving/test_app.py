@@ -3,6 +3,7 @@ hostile upload take the server down, or a patient's text stand in a log.
 """
 
 import io
+import json
 import logging
 import struct
 import threading
@@ -30,6 +31,7 @@ from medvl_lib.serving.running import Serving, counter_of
 from medvl_lib.serving.served import ServedModel
 from medvl_lib.serving.uploads import MAX_BODY_BYTES, MAX_PIXELS, MAX_PROMPT_CHARACTERS
 from tests.serving.conftest import CPU, PAGE, Project, serving, wait_until
+from tests.serving.hostile import form
 
 PROMPT = "List every term with its value and unit."
 
@@ -390,3 +392,49 @@ def test_an_error_that_nobody_foresaw_is_a_500_without_its_words(counter: Callab
         assert refusal(ask(client, PAGE, prompt="Mrs Miller"))[0] == 500
     assert "ValueError at test_app.py:" in caplog.text
     assert "Miller" not in caplog.text
+
+
+# -- a pointer that is none --------------------------------------------------------------------------------------------
+def test_a_pointer_that_cannot_be_read_is_looked_at_again(
+    counter: Callable[..., Counter], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    monkeypatch.setattr(app, "FOLLOW_SECONDS", 0.02)
+    looks, is_broken = [0], threading.Event()
+
+    def newer() -> None:
+        looks[0] += 1
+        raise (TypeError, KeyError, OSError)[looks[0] % 3]
+
+    def is_current() -> bool:
+        if is_broken.is_set():
+            raise KeyError("variant")
+        return False
+
+    with serving(counter(newer=newer, is_current=is_current)) as client:
+        wait_until(client, "ready")
+        is_broken.set()
+        seen, end = looks[0], time.monotonic() + 20
+        while looks[0] < seen + 4:
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        health = client.get("/health")
+        assert (health.status_code, health.json()["is_current"]) == (200, False)  # as it was when it was read last
+        assert ask(client, PAGE).status_code == 200
+    assert "the pointer could not be read: TypeError at test_app.py" in caplog.text
+
+
+# -- words that are none -----------------------------------------------------------------------------------------------
+def test_half_a_character_is_refused(base: httpx2.Client):
+    """JSON can say one, and no tokenizer reads it."""
+    for content in ("a \ud800", [{"type": "text", "text": "\udfff"}]):
+        asked = json.dumps({"model": "documents", "messages": [{"role": "user", "content": content}]})
+        response = base.post("/v1/chat/completions", content=asked, headers={"content-type": "application/json"})
+        assert response.status_code == 422, response.text
+        assert "half a character: send it as UTF-8" in response.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(("codec", "status"), [("utf-8", 200), ("UTF8", 200), ("utf-7", 400), ("undefined", 400), ("idna", 400)])
+def test_a_form_whose_words_are_written_otherwise_is_refused(base: httpx2.Client, codec: str, status: int):
+    body, headers = form([("image", "a", PAGE)], {"prompt": "+2AA-"})
+    headers = {"content-type": f"{headers['content-type']}; charset={codec}"}
+    assert base.post("/analyze", content=body, headers=headers).status_code == status

@@ -53,6 +53,12 @@ def test_as_many_cases_stand_before_the_question_as_in_the_evaluation(project: P
     assert [one.num_prompt_tokens for one in said] == [resident.answer(question, [PAGE]).num_prompt_tokens for question in asked]
 
 
+def test_equal_pictures_are_counted_as_often_as_they_are_shown(project: Project):
+    once, twice = (before_it([PAGE] * number, "en", ["A knee."], model=project.model("base"), line=project.line) for number in (1, 2))
+    other = before_it([PAGE, FILM], "en", ["A knee."], model=project.model("base"), line=project.line)
+    assert twice.num_tokens == other.num_tokens > once.num_tokens
+
+
 def test_a_dicom_file_is_shown_as_its_pixels_are_in_training(project: Project, tmp_path: Path):
     (tmp_path / "film.dcm").write_bytes(FILM)
     model = project.model("base")

@@ -8,6 +8,7 @@ import gc
 import socket
 import threading
 import time
+import weakref
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -639,6 +640,131 @@ def test_what_cannot_take_the_place_leaves_nobody_there_and_says_why(resident: R
                 assert (await at.ask(QUESTIONS[0]))[1].answer
 
         run(story())
+
+
+def test_of_what_failed_only_words_are_kept():
+    """An exception holds every frame that it went through, and so the model that was being loaded."""
+
+    class Weights:
+        pass
+
+    def load() -> Resident:
+        weights = Weights()
+        held.append(weakref.ref(weights))
+        try:
+            return {}["a tensor"]
+        except KeyError as error:
+            raise MedVLError(found="3 missing tensors", where="/data", do="bring them") from error
+
+    held: list[weakref.ref[Weights]] = []
+
+    async def story() -> None:
+        async with opened(load) as at:
+            await until(lambda: held[0]() is None)
+            assert at.reason == "3 missing tensors: bring them"
+
+    run(story())
+
+
+def test_what_fails_beside_another_is_loaded_alone(resident: Resident, project: Project):
+    """Mostly there was no room after all: the model that answers is well, and is let go first."""
+    tried: list[str] = []
+
+    async def story() -> None:
+        async with opened(lambda: resident) as at:
+
+            def load() -> Resident:
+                tried.append(at.status)
+                if len(tried) == 1:
+                    raise MemoryError
+                return replace(resident, model=project.model("nf4"))
+
+            at.exchange(Coming(load=load, fits=lambda: True))
+            await until(lambda: len(tried) == 2 and at.status in ("ready", "failed"))
+            assert tried == ["ready", "loading"]
+            assert (await at.ask(QUESTIONS[1]))[0].model.variant == "nf4"
+
+    run(story())
+
+
+def test_what_nobody_wants_any_more_is_not_loaded_beside_the_next(resident: Resident, project: Project):
+    may_load, loading, most = threading.Event(), list[str](), list[int]()
+
+    def loader(name: str, *, waits: bool) -> Callable[[], Resident]:
+        def load() -> Resident:
+            loading.append(name)
+            most.append(len(loading))
+            if waits:
+                may_load.wait(60)
+            loading.remove(name)
+            return replace(resident, model=project.model("nf4"))
+
+        return load
+
+    async def story() -> None:
+        async with opened(lambda: resident) as at:
+            at.exchange(Coming(load=loader("unwanted", waits=True), fits=lambda: True))
+            await until(lambda: loading == ["unwanted"])
+            at.exchange(Coming(load=loader("wanted", waits=False)))
+            await until(lambda: at.status == "loading")
+            await asyncio.sleep(0.2)
+            may_load.set()
+            await until(lambda: at.status == "ready")
+            assert at.resident.model.variant == "nf4"
+        assert most == [1, 1]
+
+    run(story())
+
+
+@pytest.mark.parametrize("is_broken", [True, False])
+def test_a_device_that_fails_for_ever_is_told_and_a_question_that_fails_is_not(resident: Resident, is_broken: bool):
+    """What one question makes fail takes the server from nobody: the model is asked something of our own first."""
+    asked: list[str] = []
+
+    class Failing(Resident):
+        def tell(self, listeners: Sequence[Listener]) -> None:
+            if listeners[0].question.texts != ("answer me",):
+                raise RuntimeError("device-side assert, and a patient's words")
+            resident.tell(listeners)
+
+        def warm_up(self) -> None:
+            asked.append("our own")
+            if is_broken and len(asked) > 1:
+                raise RuntimeError("device-side assert")
+
+    well = Question.of("answer me")
+
+    async def story() -> None:
+        async with opened(lambda: changed(resident, Failing)) as at:
+            for question in (QUESTIONS[1], QUESTIONS[2], well, QUESTIONS[1], QUESTIONS[2]):  # never three in a row
+                with contextlib.nullcontext() if question is well else pytest.raises(RuntimeError):
+                    await at.ask(question)
+            await until(lambda: at.num_pending == 0)
+            assert (at.status, len(asked)) == ("ready", 1)
+            with pytest.raises(RuntimeError):
+                await at.ask(QUESTIONS[3])
+            await until(lambda: len(asked) == 2 and at.num_pending == 0)
+            if is_broken:
+                await until(lambda: at.status == "failed")
+                assert at.reason == "RuntimeError"
+                at.exchange(Coming(load=lambda: resident))
+                await until(lambda: at.status == "ready")
+            assert (await at.ask(well))[1].answer is not None
+            assert at.status == "ready"
+
+    run(story())
+
+
+def test_pictures_that_cannot_be_read_say_nothing_of_the_device(resident: Resident):
+    async def story() -> None:
+        async with opened(lambda: resident) as at:
+            for _ in range(4):
+                with pytest.raises(Problem):
+                    await at.ask(Question.of(PROMPT, [PAGE[: len(PAGE) // 2]]))
+            assert at.status == "ready"
+            assert at._num_broken == 0
+
+    run(story())
 
 
 def test_two_models_fit_where_the_second_finds_room(project: Project, monkeypatch: pytest.MonkeyPatch):

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
+from unittest.mock import patch
 
 import duckdb
 import httpx2
@@ -26,8 +27,10 @@ from medvl_lib.provenance import judge, write_step
 from medvl_lib.retrieved_cases import HEADINGS, before, worded
 from medvl_lib.sample_data.captioned_pictures import draw_picture
 from medvl_lib.sample_data.custom_reports import dicom
+from medvl_lib.serving import uploads
 from medvl_lib.serving.counter import Counter
 from medvl_lib.serving.endpoints import cases as cases_endpoints
+from medvl_lib.serving.endpoints import documents
 from medvl_lib.serving.uploads import MAX_FILES, MAX_PICTURES
 from medvl_lib.workspace import Workspace
 from tests.matching_fixtures import SPEC, Gallery
@@ -132,6 +135,30 @@ def test_each_file_of_a_batch_is_answered_by_itself_and_a_bad_one_spoils_none(ba
     assert told[0]["problem"] is told[2]["problem"] is None
 
 
+def test_what_nobody_foresaw_of_one_file_spoils_no_other(
+    base: httpx2.Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    def facts(text: str) -> list[object]:
+        calls.append(text)
+        if len(calls) == 1:
+            raise RuntimeError("a patient's words")
+        return []
+
+    def read(data: bytes, **more: int) -> documents.Document:
+        if data == b"odd":
+            raise ZeroDivisionError("a patient's words")
+        return uploads.read_document(data, **more)
+
+    calls: list[str] = []
+    monkeypatch.setattr(documents, "stated_facts", facts)
+    monkeypatch.setattr(documents, "read_document", read)
+    told = upload(base, "/extract/batch", PAGE, b"odd", PAGE, field="file").json()["answers"]
+    assert sorted(one["problem"]["status"] if one["problem"] else 200 for one in told) == [200, 500, 500]
+    assert told[1]["problem"]["detail"] == "the server failed: its log says where"
+    assert "ZeroDivisionError at test_endpoints.py" in caplog.text
+    assert "patient's words" not in caplog.text + str(told)
+
+
 def test_each_page_of_a_file_is_asked_about_by_itself(base: httpx2.Client):
     blank = page((255, 255, 255), SCAN.size)
     told = upload(base, "/analyze/batch", tiff([SCAN, blank]), PAGE, field="file", prompt=PROMPT, by="page").json()["answers"]
@@ -158,6 +185,10 @@ def test_a_description_is_the_answer_to_the_question_of_every_described_picture(
     assert said["text"] == ask(base, PAGE, prompt=DESCRIBE[language]).json()["text"]
     assert refusal(upload(base, "/describe", PAGE, language="fr"))[0] == 422
     assert refusal(upload(base, "/describe"))[0] == 422
+
+
+def test_a_picture_that_is_cut_short_is_the_senders_to_mend(base: httpx2.Client):
+    assert refusal(upload(base, "/describe", PAGE[:-400])) == (415, "a picture that cannot be decoded to its end: send it whole")
 
 
 # -- similar cases -----------------------------------------------------------------------------------------------------
@@ -235,6 +266,28 @@ def test_similar_cases_stand_before_the_question_when_they_are_wanted(with_index
     wanted = before(worded(HEADINGS["en"], texts), DESCRIBE["en"])
     assert said["text"] == ask(with_index, LESION, prompt=wanted).json()["text"]
     assert said["num_prompt_tokens"] > upload(with_index, "/describe", LESION).json()["num_prompt_tokens"]
+
+
+def test_no_case_before_the_question_is_of_a_patient_of_any_of_its_pictures(with_index: httpx2.Client):
+    """A second picture that the line was trained on would find its own text, and the answer be copied."""
+    shown = {
+        name: [case["pair_id"] for case in upload(with_index, "/similar", data, count=30, language="en").json()["cases"]]
+        for name, data in (("known", KNOWN), ("lesion", LESION))
+    }  # fmt: skip
+    assert set(shown["lesion"]) - set(shown["known"])  # those of the patient whose picture is known
+    with patch.object(documents, "before_it", wraps=documents.before_it) as asked:
+        upload(with_index, "/describe", LESION, KNOWN, with_cases="true")
+        upload(with_index, "/describe", LESION, with_cases="true")
+    together, alone = (call.args[2] for call in asked.call_args_list)
+    own = {draw_picture("tests/train", number).caption for number in (4, 5)}
+    assert own.isdisjoint(together)
+    assert together != alone  # the second picture is looked for, too
+    assert len(together) == len(alone) == 3
+
+
+def test_a_second_picture_that_is_cut_short_is_the_senders_to_mend_too(with_index: httpx2.Client):
+    for pictures in ((LESION, PAGE[:-400]), (PAGE[:-400], LESION)):
+        assert refusal(upload(with_index, "/describe", *pictures, with_cases="true"))[0] == 415
 
 
 @pytest.mark.parametrize("path", ["/embed", "/similar"])

@@ -31,6 +31,7 @@ from tests.benchmark.evaluated import Evaluated
 from tests.report.reported import HIDDEN, PLANTED, SHOWN, reported
 from tests.reviews.sheets import blank, filled_in
 from tests.serving.conftest import PAGE, Project, serving, wait_until
+from tests.serving.hostile import form
 
 KEY = "a key of this test, 32 characters"
 RATED = SheetRequest(num_pairs=3, variants=("base", "adapter"), seed="a secret of this test", seen_by_raters=("secret",))
@@ -366,11 +367,18 @@ def test_whoever_shows_the_key_gets_a_cookie_that_opens_the_page_alone(locked: h
     assert 'medvl_page=""' in gone
 
 
+@pytest.mark.parametrize("codec", ["utf-7", "undefined"])
+def test_a_key_that_is_no_text_fails_nothing(locked: httpx2.Client, codec: str):
+    body, headers = form([], {"key": "+2AA-"})
+    shown = locked.post("/page/login", content=body, headers={"content-type": f"{headers['content-type']}; charset={codec}"})
+    assert shown.status_code == 400
+
+
 def test_a_page_of_another_port_of_this_machine_cannot_send_a_form(site: httpx2.Client):
-    form = {"data": {"sheet": "x"}}
-    assert site.post("/page/review", **form, headers={"origin": "http://127.0.0.1:1"}).status_code == 403
-    assert site.post("/page/review", **form, headers={"origin": "null"}).status_code == 403
-    assert site.post("/page/review", **form, headers={"origin": str(site.base_url).rstrip("/")}).status_code == 422
+    said = {"data": {"sheet": "x"}}
+    assert site.post("/page/review", **said, headers={"origin": "http://127.0.0.1:1"}).status_code == 403
+    assert site.post("/page/review", **said, headers={"origin": "null"}).status_code == 403
+    assert site.post("/page/review", **said, headers={"origin": str(site.base_url).rstrip("/")}).status_code == 422
 
 
 def test_a_cookie_holds_for_a_working_day_and_for_one_key():

@@ -16,7 +16,7 @@ from medvl_lib.serving import uploads
 from medvl_lib.serving.identifiers import of_picture, of_text
 from medvl_lib.serving.problems import Problem
 from medvl_lib.serving.uploads import MAX_PICTURES, read_document
-from tests.serving.files import form_pdf, page, pdf, pdf_of_text, tiff
+from tests.serving.files import form_pdf, page, pdf, pdf_of_text, tiff, tiff_and_im
 
 
 def colours(number: int) -> tuple[int, int, int]:
@@ -79,6 +79,14 @@ def test_more_pages_than_one_question_takes_are_refused_and_told(make):
     assert len(read_document(make(many), most_pages=32).pages) == MAX_PICTURES + 1
 
 
+def test_a_picture_that_is_two_is_decoded_as_the_one_whose_size_was_looked_at():
+    both = tiff_and_im((10, 20), (460, 230))
+    assert Image.open(io.BytesIO(both), formats=["IM"]).size == (460, 230)
+    assert np.asarray(Image.open(io.BytesIO(both), formats=["IM"])).shape == (230, 460)
+    assert read_document(both).pages == (both,)
+    assert rgb_pixels(both).shape == (20, 10, 3)
+
+
 def test_an_animation_is_refused_and_not_cut_to_its_first_frame():
     out = io.BytesIO()
     page((1, 2, 3)).save(out, "GIF", save_all=True, append_images=[page((200, 2, 3))])
@@ -112,6 +120,18 @@ def test_a_process_that_draws_for_ever_is_ended(monkeypatch: pytest.MonkeyPatch,
     with pytest.raises(Problem, match="0.5|s to draw"):
         read_document(b"%PDF-1.7")
     assert time.monotonic() - started < 10
+
+
+def test_a_process_that_calculates_for_ever_is_slow_and_not_unreadable(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    busy = tmp_path / "busy.py"
+    busy.write_text(
+        f"import sys\nsys.path.insert(0, {str(uploads.DRAWER.parent)!r})\nimport pdf_process\n"
+        "pdf_process.MAX_PROCESSOR_SECONDS = 1\npdf_process.bound()\nwhile True: pass\n"
+    )
+    monkeypatch.setattr(uploads, "DRAWER", busy)
+    with pytest.raises(Problem, match="s to draw") as refused:
+        read_document(b"%PDF-1.7")
+    assert refused.value.status == 422
 
 
 @pytest.mark.parametrize("line", ["import os; os.abort()", "x = bytearray(1 << 30); print(len(x))", "open('LEFT', 'w').write('x')"])

@@ -76,7 +76,7 @@ def cases_router(now: Now, cases: Cases) -> APIRouter:
         counter = now.counter
         picture, named = await _one(image), {patient: _groups(patient) for patient in not_of}
         groups = [group for each in named.values() for group in each]
-        found = await cases.nearest(counter, picture, count, language=language, not_of_groups=groups)
+        found = await cases.nearest(counter, [picture], count, language=language, not_of_groups=groups)
         known = [patient for patient, each in named.items() if not found.known_groups.isdisjoint(each)]
         shown = [_shown(case, found.floor) for case in found.cases]
         return SimilarCases(cases=shown, line=counter.line.name, similarity_floor=found.floor, not_of_known=known)

@@ -5,6 +5,7 @@ one, are shown together in one question; a batch asks about each file, or each p
 """
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated, Literal, TypeVar
 
@@ -20,11 +21,13 @@ from medvl_lib.serving.describing import before_it, keeps_language
 from medvl_lib.serving.desk import Desk
 from medvl_lib.serving.endpoints.answers import ANSWERING, Answer, Extraction, fields_of, refusals
 from medvl_lib.serving.extraction import stated_facts
+from medvl_lib.serving.guard import FAILED, place
 from medvl_lib.serving.identifiers import Identifier, of_text
 from medvl_lib.serving.problems import Problem, ProblemDetails, details
 from medvl_lib.serving.question import Question
 from medvl_lib.serving.uploads import MAX_FILES, MAX_PICTURES, Document, read_document
 
+LOG = logging.getLogger(__name__)
 TOGETHER = f"Pictures, PDFs or DICOM files, in the order in which they are shown: up to {MAX_PICTURES} pages together."
 Files = Annotated[list[UploadFile], File(description=TOGETHER, default_factory=list)]
 Others = Annotated[list[UploadFile], File(description="The same as image.", default_factory=list)]
@@ -106,17 +109,19 @@ def documents_router(now: Now, desk: Desk, cases: Cases) -> APIRouter:  # noqa: 
     async def describe(image: Files, file: Others, language: Language = "en", with_cases: WithCases = False) -> Description:
         """Ask for a description of a picture, in English or Chinese, perhaps with what is said of similar training cases before it."""
         shown = _some(await shown_together([*image, *file]))
-        counter, found = now.counter, list[str]()
+        counter, found, preface, num_cases = now.counter, list[str](), "", 0
         if with_cases:
             count = counter.line.evaluation.num_retrieved_cases
-            near = await cases.nearest(counter, shown.pages[0], count, language=language)
+            near = await cases.nearest(counter, shown.pages, count, language=language)
             found = [case.text for case in near.cases if is_alike(case.similarity, near.floor)]
-        fitting = await asyncio.to_thread(before_it, shown.pages, language, found, model=counter.model, line=counter.line)
-        request = before(fitting.preface, DESCRIBE[language])
+        if found:
+            fitting = await asyncio.to_thread(before_it, shown.pages, language, found, model=counter.model, line=counter.line)
+            preface, num_cases = fitting.preface, fitting.num_cases
+        request = before(preface, DESCRIBE[language])
         resident, said = await desk.ask(Question.of(request, shown.pages))
         fields = fields_of(resident, said, _identifying(shown, "", said.answer))
         is_kept = keeps_language(said.answer, language)
-        return Description(**fields, request=DESCRIBE[language], num_cases=fitting.num_cases, is_in_language=is_kept)
+        return Description(**fields, request=DESCRIBE[language], num_cases=num_cases, is_in_language=is_kept)
 
     @router.post("/analyze/batch")
     async def analyze_batch(prompt: Prompt, file: Batch, by: Apart = "file") -> Analyzed:
@@ -178,22 +183,25 @@ async def _each(
     if len(parts) > MAX_FILES:
         raise Problem(422, found=f"{len(parts)} pages in one batch", do=f"send at most {MAX_FILES} at a time")
 
-    async def told(file: int, page: int | None, shown: Document | Problem) -> Told[AnswerT]:
+    async def told(file: int, page: int | None, shown: Document | Exception) -> Told[AnswerT]:
         try:
-            if isinstance(shown, Problem):
+            if isinstance(shown, Exception):
                 raise shown
             return file, page, await ask(shown), None
         except Problem as why:
             return file, page, None, details(why.status, why.detail)
+        except Exception as error:  # of whatever kind: the others are answered, and the log gets its kind and place alone
+            LOG.error("%s", place(error))
+            return file, page, None, details(500, FAILED)
 
     return await asyncio.gather(*(told(*part) for part in parts))
 
 
-async def _parts(number: int, file: UploadFile, by: Literal["file", "page"]) -> list[tuple[int, int | None, Document | Problem]]:
+async def _parts(number: int, file: UploadFile, by: Literal["file", "page"]) -> list[tuple[int, int | None, Document | Exception]]:
     """What is asked about one file: its pages together, or each of them; or why it cannot be."""
     try:
         read = await _read(file, MAX_PICTURES if by == "file" else MAX_FILES)
-    except Problem as why:
+    except Exception as why:  # what is no Problem is told as one, and logged, by ``_each``
         return [(number, None, why)]
     if by == "file":
         marked = tuple(_at(each, 1) for each in read.identifiers)

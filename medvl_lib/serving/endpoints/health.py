@@ -1,5 +1,6 @@
 """``/health``: whether the server can be asked, and what answers."""
 
+import logging
 import os
 from typing import Any
 
@@ -8,9 +9,12 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel, Field
 
 from medvl_lib.evaluation.predictions import Variant
-from medvl_lib.serving.counter import Counter, Now
+from medvl_lib.serving.counter import Now
 from medvl_lib.serving.desk import Desk, Status
 from medvl_lib.serving.endpoints.answers import refusals
+from medvl_lib.serving.guard import place
+
+LOG = logging.getLogger(__name__)
 
 
 class Part(BaseModel):
@@ -55,18 +59,23 @@ def health_router(now: Now, desk: Desk) -> APIRouter:
     @router.get("/health", responses={503: {"model": Health, "description": "It cannot be asked."}, **refusals(421, 403)})
     def health(response: Response) -> Health:
         """Whether the server can be asked, and what answers."""
-        found = _health(now.counter, desk)
+        found = _health(now, desk)
         response.status_code = 200 if found.status == "ready" else 503
         return found
 
     return router
 
 
-def _health(counter: Counter, desk: Desk) -> Health:
+def _health(now: Now, desk: Desk) -> Health:
+    counter = now.counter
+    try:
+        now.was_current = counter.is_current()
+    except Exception as error:  # a pointer that cannot be read changes nothing of what answers
+        LOG.error("the pointer could not be read: %s", place(error))
     model, status, pointer = counter.model, desk.status, counter.model.pointer
     return Health(
         status=status, reason=desk.reason, line=model.line, model=counter.line.model.hub_id, variant=model.variant, says=model.sentence,
-        compared=counter.compared, is_promoted=pointer is not None, is_current=counter.is_current(), data_version=model.data_version,
+        compared=counter.compared, is_promoted=pointer is not None, is_current=now.was_current, data_version=model.data_version,
         weights=Part(step=model.weights.step, fingerprint=model.weights.fingerprint),
         adapter=None if model.adapter is None else Part(step=model.adapter.step, fingerprint=model.adapter.fingerprint),
         decision=None if pointer is None else Part(step=pointer.decision_step, fingerprint=pointer.decision), device=counter.profile.device,

@@ -221,7 +221,7 @@ class _Rooms:
             return await self._render("login", {})
         async with request.form(**LIMITS) as form:
             key = asking.text(form, "key")
-        if not hmac.compare_digest(key.encode(), api_key.encode()):
+        if not hmac.compare_digest(key.encode(errors="replace"), api_key.encode()):
             return await self._render("login", {"problem": "not the server's key: ask who runs it"}, 401)
         response = await _home(request)
         response.set_cookie(

@@ -35,13 +35,14 @@ class FetchConfig(dg.Config):
 
 
 def fetch_jobs(settings: Settings) -> list[dg.JobDefinition]:
-    """A job for each dataset in use that can be fetched."""
-    return [fetch_job(settings, name) for name in settings.enabled_datasets() if DATASETS[name].acquisition.sources]
+    """A job for each dataset in use that can be fetched; none where a URL says where its files lie."""
+    names = [name for name in settings.enabled_datasets() if not settings.dataset(name).raw_url]
+    return [fetch_job(settings, name) for name in names if DATASETS[name].acquisition.sources]
 
 
 def fetch_job(settings: Settings, name: str) -> dg.JobDefinition:
     """One step that brings a dataset's files, and says how far it is."""
-    dataset, folder = DATASETS[name], settings.raw_folder(name)
+    dataset, folder = DATASETS[name], settings.own_raw_folder(name)
     told = f"Bring the raw files of {name} into {folder}, from {', '.join(source.page for source in dataset.acquisition.sources)}. "
     told += f"Licence: {dataset.licence}. {dataset.acquisition.terms}"
 

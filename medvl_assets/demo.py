@@ -76,8 +76,10 @@ def main() -> int:
 
 
 def fill(settings: Settings) -> None:
-    """Write invented data where a dataset's default raw folder is empty."""
+    """Write invented data where a dataset's default raw folder is empty; what lies behind a URL is the run's to mirror."""
     for name in settings.enabled_datasets():
+        if settings.dataset(name).raw_url:
+            continue
         folder = settings.dataset(name).raw_path
         if folder is not None and not folder.is_dir():
             raise InputMissing(
@@ -85,7 +87,7 @@ def fill(settings: Settings) -> None:
                 do=f"mend [datasets.{name}] raw_path in {settings.path}: the folder that holds the publisher's files",
             )  # fmt: skip
         if folder is None:
-            written = write(name, settings.raw_folder(name))
+            written = write(name, settings.own_raw_folder(name))
             _say(f"{name}: invented data {'written to' if written.is_new else 'or yours found in'} {written.root}")
 
 

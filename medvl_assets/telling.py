@@ -52,11 +52,14 @@ def model_regressed(settings: Settings) -> dg.SensorDefinition:
 
 
 def run_failed(settings: Settings) -> dg.SensorDefinition:
-    """Tells people which run failed, at which steps and checks: names alone, since an error's words may quote the data."""
+    """Tells people which run failed, at which steps and checks: names alone, since an error's words may quote the data.
+
+    It watches every code location: of two machines one alone tells, and what fails on the other is no less a failure.
+    """
 
     @dg.run_failure_sensor(
         name="run_failed", minimum_interval_seconds=settings.automation.look_seconds, default_status=dg.DefaultSensorStatus.STOPPED,
-        description="Notifies of failed runs. Starts nothing.",
+        description="Notifies of failed runs, on whatever machine. Starts nothing.", monitor_all_code_locations=True,
     )  # fmt: skip
     def failed(context: dg.RunFailureSensorContext) -> dg.SkipReason | None:
         told = _tell(notice_of(context, settings.notifications.ui), settings, context.log)

@@ -93,7 +93,7 @@ def fetch(arguments: argparse.Namespace) -> int:
     from medvl_lib.fetching.wanted import Limits
 
     settings, name = read_settings(), arguments.dataset
-    folder = settings.raw_folder(name) if name in settings.datasets else Workspace(root=settings.data_root).raw(name)
+    folder = settings.own_raw_folder(name) if name in settings.datasets else Workspace(root=settings.data_root).raw(name)
     if arguments.by_hand or not DATASETS[name].acquisition.sources:
         print(by_hand(DATASETS[name], folder))
         return 0 if arguments.by_hand else REFUSED
@@ -118,7 +118,7 @@ def _tell(facts: "Mapping[str, Fact]") -> None:
 def _own_raw_folder(settings: Settings, name: str) -> Path:
     """Where invented files may go: never where the settings say that a user's own lie."""
     if settings.dataset(name).raw_path is None:
-        return settings.raw_folder(name)
+        return settings.own_raw_folder(name)
     raise MedVLError(
         found=f"raw_path = {str(settings.raw_folder(name))!r}", where=settings.where("datasets", name),
         do="that folder is yours and gets nothing invented; name another one with --root, or only the datasets to write",

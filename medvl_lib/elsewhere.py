@@ -8,7 +8,8 @@ How a place is reached (keys, endpoint) stands in its own variables of the envir
 import hashlib
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, cast
@@ -17,7 +18,9 @@ from medvl_lib.errors import InputMissing, MedVLError, Unreachable
 from medvl_lib.files import CHUNK_BYTES, read_json, sha256_of_file, write_json, write_whole
 
 LISTED = "listed.json"  # beside the mirror: what was listed when each file was brought
-MD5 = re.compile(r"[0-9a-f]{32}")  # an ETag that is no hash of the contents has a hyphen in it
+MD5 = re.compile(r"[0-9a-f]{32}")  # an ETag that is no hash of the contents has a hyphen in it; one that has none may be none either
+
+CLIENTS = {"botocore", "aiobotocore", "aiohttp"}  # modules of errors that s3fs lets through: no keys, no endpoint, a line that broke
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +72,7 @@ def send(path: Path, url: str) -> str:
     """Write a finished file to a place, whole: under its name there is the old one or the new one; returns the URL of the file."""
     places, root = _place(url)
     target = f"{root}/{path.name}"
-    try:
+    with _reaching(url):
         places.makedirs(root, exist_ok=True)
         places.put_file(str(path), f"{target}.part")
         if (found := places.info(f"{target}.part")["size"]) != path.stat().st_size:
@@ -79,8 +82,6 @@ def send(path: Path, url: str) -> str:
                 do="send it again: the old one is there",
             )
         places.mv(f"{target}.part", target)
-    except OSError as error:
-        raise _unreachable(url, error) from error
     return f"{url.rstrip('/')}/{path.name}"
 
 
@@ -97,11 +98,9 @@ def _place(url: str) -> tuple[Any, str]:
 
 
 def _list(places: Any, root: str, url: str) -> Mapping[str, Listed]:
-    try:
+    with _reaching(url):
         places.invalidate_cache()
         found = places.find(root, detail=True)
-    except OSError as error:
-        raise _unreachable(url, error) from error
     listed = {str(PurePosixPath(path).relative_to(root)): _listed(facts) for path, facts in found.items() if facts["type"] == "file"}
     if not listed:
         raise InputMissing(found="no files", where=url, do="put the publisher's files there, or mend raw_url in the settings")
@@ -127,24 +126,37 @@ def _is_here(path: Path, entry: Listed, known: Brought | None) -> bool:
 
 
 def _bring(places: Any, source: str, path: Path, entry: Listed, url: str) -> None:
-    """One file, whole or not at all; a hash that its place gives is held against what came."""
+    """One file, whole or not at all; a hash that its place gives is held against what came.
+
+    An ETag that looks like one is none where the place encrypts (SSE-KMS, SSE-C): it is a mark then, which has not changed meanwhile.
+    """
     digest, size = hashlib.md5(usedforsecurity=False), 0
 
     def write(temporary: Path) -> None:
         nonlocal size
-        with places.open(source, "rb") as reading, temporary.open("wb") as writing:
-            while chunk := reading.read(CHUNK_BYTES):
+        with ExitStack() as held, temporary.open("wb") as writing:
+            with _reaching(url):
+                reading = held.enter_context(places.open(source, "rb"))
+            while chunk := _read(reading, url):
                 digest.update(chunk)
                 size += len(chunk)
                 writing.write(chunk)
+        if size == entry.num_bytes and MD5.fullmatch(entry.mark) and digest.hexdigest() != entry.mark:
+            with _reaching(url):
+                places.invalidate_cache()
+                again = _listed(places.info(source))
+            if again == entry:
+                return
         _require_as_listed(size, digest.hexdigest(), entry, f"{url} ({source})")
 
     if path.is_dir():
         shutil.rmtree(path)
-    try:
-        write_whole(path, write)
-    except (ConnectionError, TimeoutError, FileNotFoundError) as error:
-        raise _unreachable(url, error) from error
+    write_whole(path, write)
+
+
+def _read(reading: Any, url: str) -> bytes:
+    with _reaching(url):
+        return reading.read(CHUNK_BYTES)
 
 
 def _require_as_listed(size: int, md5: str, entry: Listed, where: str) -> None:
@@ -165,9 +177,15 @@ def _remove_others(folder: Path, listed: Mapping[str, Listed]) -> None:
             path.unlink()
 
 
-def _unreachable(url: str, error: OSError) -> Unreachable:
-    return Unreachable(
-        found=f"{type(error).__name__}: {error}",
-        where=url,
-        do="see that the place can be reached from here, and its keys in the environment",
-    )
+@contextmanager
+def _reaching(url: str) -> Generator[None]:
+    """Raise Unreachable where the place, or the way to it, is what failed: clients of S3 have errors of their own for some of it."""
+    try:
+        yield
+    except Exception as error:
+        if not isinstance(error, OSError) and type(error).__module__.split(".")[0] not in CLIENTS:
+            raise
+        raise Unreachable(
+            found=f"{type(error).__name__}: {error}", where=url,
+            do="see that the place can be reached from here, and its keys in the environment",
+        ) from error  # fmt: skip

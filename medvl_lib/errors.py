@@ -54,6 +54,12 @@ class Killed(HeavyStepFailed):
     is_passing = True
 
 
+class InUse(MedVLError):
+    """Another process is at it, here or on another machine."""
+
+    is_passing = True
+
+
 class Unreachable(MedVLError):
     """Something elsewhere did not answer, or broke off: what has come so far is kept."""
 

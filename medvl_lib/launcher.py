@@ -1,7 +1,8 @@
 """Launchers: where a heavy step's process is started, and how many work on it. A value; nothing here starts anything.
 
 In: the profile's ``launcher``. Out: nothing but its fields. ``launch`` starts processes here and several that train together (torchrun's
-engine), ``medvl_assets.away`` hands a request to an existing cluster. None of it is identity: where something ran changes no name.
+engine), ``on_ray`` and ``on_kubernetes`` hand a request to an existing cluster. None of it is identity: where something ran changes no
+name.
 """
 
 from collections.abc import Mapping

@@ -26,11 +26,13 @@ from medvl_lib.workspace import Workspace
 
 MOST_LOST = 8  # nodes that a part may lose before it is given up
 LOG_CHARACTERS = 2000
+PATIENCE_SECONDS = 300.0  # a head that is started again, or a network that breaks off, is back by then; a training lasts for days
+DRIVER = "MEDVL_RAY_DRIVER"  # in a process that holds what its launcher asks for: it was submitted as a job
 
 
 def run_job(
     request: Path, environment: Mapping[str, str], launcher: Launcher, *, poll: Callable[[], None], poll_seconds: float = 1.0,
-    grace_seconds: float = 20.0,
+    grace_seconds: float = 20.0, patience_seconds: float = PATIENCE_SECONDS,
 ) -> None:  # fmt: skip
     """Submit the heavy process of a request to the cluster and wait for it, calling ``poll`` meanwhile.
 
@@ -41,19 +43,38 @@ def run_job(
     job = _submitted(
         client, launcher, entrypoint=shlex.join(["python", "-m", "medvl_lib.launch", str(request)]), entrypoint_num_cpus=launcher.num_cpus,
         entrypoint_num_gpus=launcher.num_gpus, entrypoint_resources=dict(launcher.resources) or None,
-        runtime_env={"env_vars": {**environment, "RAY_JOB_STOP_WAIT_TIME_S": str(round(grace_seconds))}},
+        runtime_env={"env_vars": {**environment, DRIVER: "1", "RAY_JOB_STOP_WAIT_TIME_S": str(round(grace_seconds))}},
     )  # fmt: skip
     try:
-        while not (status := client.get_job_status(job)).is_terminal():
-            poll()
-            time.sleep(poll_seconds)
+        status = _at_its_end(client, job, launcher, poll, poll_seconds, patience_seconds)
         poll()
     except BaseException:
-        with suppress(RuntimeError):  # it has ended meanwhile
+        with suppress(RuntimeError, OSError):  # it has ended meanwhile, or nobody answers: the error that is on its way says more
             client.stop_job(job)
         raise
     if status.value != "SUCCEEDED":
         raise _ended(client, job, request)
+
+
+def _at_its_end(client: Any, job: str, launcher: Launcher, poll: Callable[[], None], poll_seconds: float, patience_seconds: float) -> Any:
+    """The status that a job ended with; raises Unreachable where nobody has answered for longer than patience lasts."""
+    answered_at = time.monotonic()
+    while True:
+        try:
+            status = client.get_job_status(job)
+        except (RuntimeError, OSError) as error:
+            if (silent := time.monotonic() - answered_at) > patience_seconds:
+                raise Unreachable(
+                    found=f"the cluster has not answered for {silent:.0f} s: {(str(error).splitlines() or [type(error).__name__])[0]}",
+                    where=f"Ray job {job} at {launcher.address}",
+                    do="see whether its head is up; a training goes on from its newest checkpoint, and waits where the old job still runs",
+                ) from error  # fmt: skip
+        else:
+            answered_at = time.monotonic()
+            if status.is_terminal():
+                return status
+        poll()
+        time.sleep(poll_seconds)
 
 
 def _submitted(client: Any, launcher: Launcher, **asked: Any) -> str:
@@ -107,6 +128,7 @@ def workers(request: Request) -> Hands:
 
         if not ray.is_initialized():
             ray.init(address="auto", log_to_driver=False)
+        require_room(ray.cluster_resources(), launcher, is_driver=DRIVER in os.environ)
         one: Any = ray.remote(_one).options(
             num_cpus=launcher.num_cpus, num_gpus=launcher.num_gpus, resources=dict(launcher.resources) or None, max_retries=MOST_LOST,
             max_calls=1,  # the device's memory goes with the process
@@ -118,6 +140,17 @@ def workers(request: Request) -> Hands:
             report({"num_parts_done": len(parts.left) - len(waiting), "num_parts": len(parts.left)})
 
     return done
+
+
+def require_room(resources: Mapping[str, float], launcher: Launcher, *, is_driver: bool) -> None:
+    """Refuse parts that would wait for ever for what their own driver holds; ``resources`` are the whole cluster's."""
+    for name, asked in {"CPU": launcher.num_cpus, "GPU": launcher.num_gpus, **launcher.resources}.items():
+        held, there = asked if is_driver else 0.0, resources.get(name, 0.0)
+        if asked > there - held:
+            raise MedVLError(
+                found=f"{name}: a part needs {asked:g}, and of {there:g} in the cluster this job itself holds {held:g}",
+                where=launcher.address, do="num_shards = 1 in the profile's launcher, or add a node to the cluster",
+            )  # fmt: skip
 
 
 def _got(get: Callable[[Any], object], task: Any) -> None:

@@ -19,7 +19,7 @@ from zoneinfo import available_timezones
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, PrivateAttr, TypeAdapter, ValidationError, ValidationInfo
 from pydantic_core import ErrorDetails
 
-from medvl_lib.errors import SettingsError
+from medvl_lib.errors import MedVLError, SettingsError
 from medvl_lib.workspace import Workspace
 
 FILE = "dagster_project.toml"
@@ -250,6 +250,15 @@ class Settings(BaseModel):
         if self.dataset(name).raw_url:
             return Workspace(root=self.data_root).mirror(name)
         return self.dataset(name).raw_path or Workspace(root=self.data_root).raw(name)
+
+    def own_raw_folder(self, name: str) -> Path:
+        """Where files of a dataset may be written; raises MedVLError for a mirror, from which the next run removes what its URL lacks."""
+        if url := self.dataset(name).raw_url:
+            raise MedVLError(
+                found=f"raw_url = {url!r}", where=self.where("datasets", name),
+                do="take raw_url out, or bring the files there: what is written into its mirror is removed by the next run",
+            )  # fmt: skip
+        return self.raw_folder(name)
 
 
 TABLES: dict[str, type[BaseModel]] = {"datasets": DatasetSettings, "lines": LineSettings}

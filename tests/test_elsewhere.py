@@ -2,18 +2,20 @@
 that was damaged on its way, or on one that its publisher has taken back.
 """
 
+import errno
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 import pytest
 
 from medvl_lib import elsewhere
 from medvl_lib.elsewhere import Listed, mirror, send
-from medvl_lib.errors import InputMissing, MedVLError, Unreachable
+from medvl_lib.errors import InputMissing, MedVLError, Unreachable, WriteFailed
 from medvl_lib.lines import dataset_runs
 from medvl_lib.provenance import judge
 from medvl_lib.route.data import dataset_steps
@@ -52,13 +54,45 @@ def test_a_mirror_is_what_the_place_lists_and_brings_only_what_differs(place: Pa
 
 def test_what_comes_must_be_what_is_listed_and_the_old_copy_stays(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     url, here = f"file://{place}", tmp_path / "mirrors" / "notes"
+    shutil.rmtree(place / "part")
     mirror(url, here)
     (place / "records.json").write_bytes(b"[7]")
-    for entry in (Listed(num_bytes=3, mark="0" * 32), Listed(num_bytes=4, mark="a time")):
-        monkeypatch.setattr(elsewhere, "_listed", lambda facts, entry=entry: entry)
+    numbers = count()
+    for size, mark in ((3, lambda: f"{next(numbers):032x}"), (4, lambda: "a time")):
+        monkeypatch.setattr(elsewhere, "_listed", lambda facts, size=size, mark=mark: Listed(num_bytes=size, mark=mark()))
         with pytest.raises(MedVLError, match="came, and .* are listed"):
             mirror(url, here)
         assert _files(here)["records.json"] == b"[1]"
+
+
+def test_an_etag_of_an_encrypted_object_is_no_hash_and_has_only_to_stay(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    shutil.rmtree(place / "part")
+    monkeypatch.setattr(elsewhere, "_listed", lambda facts: Listed(num_bytes=3, mark="0" * 32))
+    assert mirror(f"file://{place}", tmp_path / "mirror") == 1
+    assert mirror(f"file://{place}", tmp_path / "mirror") == 0
+    assert _files(tmp_path / "mirror") == {"records.json": b"[1]"}
+
+
+def test_an_error_of_an_s3_client_is_of_the_place_and_a_full_disk_is_not(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    from fsspec.implementations.local import LocalFileSystem
+
+    class NoCredentialsError(Exception):
+        __module__ = "botocore.exceptions"
+
+    def refuse(*_: object, **__: object) -> None:
+        raise NoCredentialsError("Unable to locate credentials")
+
+    def fill(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    for method in ("find", "open"):
+        with monkeypatch.context() as broken:
+            broken.setattr(LocalFileSystem, method, refuse)
+            with pytest.raises(Unreachable, match="NoCredentialsError: Unable to locate"):
+                mirror(f"file://{place}", tmp_path / "mirror")
+    monkeypatch.setattr(os, "fsync", fill)
+    with pytest.raises(WriteFailed, match="No space left"):
+        mirror(f"file://{place}", tmp_path / "mirror")
 
 
 def test_a_place_that_is_empty_or_unknown_is_named(tmp_path: Path):

@@ -201,6 +201,30 @@ def test_a_failed_run_is_told_by_names_and_what_may_not_be_shown_stands_nowhere(
     assert not [path for path in written if MARKER.encode() in path.read_bytes()]
 
 
+def test_a_run_that_failed_in_another_code_location_is_told_too(graph: Graph, notices: list[Notice]):
+    sensor, cursor = graph.defs.get_sensor_def("run_failed"), None
+
+    def look() -> str | None:
+        with dg.build_sensor_context(
+            instance=graph.instance, cursor=cursor, repository_name="of_this_machine", repository_def=graph.defs.get_repository_def()
+        ) as context:
+            return sensor.evaluate_tick(context).cursor
+
+    @dg.op
+    def refuse() -> None:
+        raise ValueError
+
+    @dg.job
+    def of_the_other_machine() -> None:
+        refuse()
+
+    cursor = look()  # from now on
+    failed = of_the_other_machine.execute_in_process(instance=graph.instance, raise_on_error=False)
+    cursor = look()
+    look()
+    assert [(notice.job, notice.run_id) for notice in notices] == [("of_the_other_machine", failed.run_id)]
+
+
 def test_a_regression_is_told_once(graph: Graph, notices: list[Notice], monkeypatch: pytest.MonkeyPatch):
     workspace = Workspace(root=graph.settings.data_root)
     sensor = graph.defs.get_sensor_def("model_regressed")

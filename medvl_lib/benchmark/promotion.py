@@ -50,6 +50,7 @@ from medvl_lib.evaluation import statistics
 from medvl_lib.evaluation.galleries import Rank
 from medvl_lib.evaluation.predictions import Variant
 from medvl_lib.evaluation.scores import EVALUATED_PAIRS, SCORES, EvaluatedPair, Score
+from medvl_lib.models.weights import FOUR_BIT_FORMS
 from medvl_lib.provenance import Fact, Outcome, Rule, digest
 from medvl_lib.tables import Column, read_table, write_table
 
@@ -57,8 +58,7 @@ REVISION = 9  # settings stand beside the decision; so few clusters that none co
 REVISIONS = (REVISION, costs_room.REVISION, looks.REVISION, leaks_room.REVISION, statistics.REVISION, SCHEMA_VERSION)
 PROMOTION_DECISIONS = "promotion_decisions.parquet"
 GATE = "gate"  # who decides, where no person does
-FOUR_BITS: tuple[Variant, ...] = ("nf4", "affine4")
-PLAIN: tuple[Variant, ...] = ("base", *FOUR_BITS, "int8")  # a model as it came, at whatever width
+PLAIN: tuple[Variant, ...] = ("base", *FOUR_BIT_FORMS, "int8")  # a model as it came, at whatever width
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,7 +159,7 @@ def decide(scores: Sequence[Score], gate: Gate, line: str, known: Circumstances)
 def _rivals(comparisons: Comparisons, candidate: Candidate, standing: Variant) -> tuple[Answers, ...]:
     """What would be served without the candidate, and base; where that is base, also four bits for one that has to be better."""
     is_first = candidate.claim == "superiority" and standing in {"base", candidate.variant}
-    four_bits: tuple[Variant, ...] = tuple(form for form in FOUR_BITS if is_first and comparisons.has(form))
+    four_bits: tuple[Variant, ...] = tuple(form for form in FOUR_BIT_FORMS if is_first and comparisons.has(form))
     names: tuple[Variant, ...] = (standing, "base", *four_bits)
     return tuple(Answers(name) for name in dict.fromkeys(names) if name != candidate.variant)
 

@@ -601,7 +601,8 @@ select
     b.mean as base_mean,
     b.ci_low as base_ci_low,
     b.ci_high as base_ci_high,
-    q.mean as nf4_mean,
+    q.variant as four_bits_variant,
+    q.mean as four_bits_mean,
     a.mean - b.mean as adapter_minus_base,
     a.is_higher_better,
     p.verdict,
@@ -633,7 +634,7 @@ from leaderboard a
 join leaderboard b on b.evaluation_id = a.evaluation_id and b.dataset = a.dataset and b.metric = a.metric and b.slice = a.slice
     and b.variant = 'base' and b.condition = 'as_is'
 left join leaderboard q on q.evaluation_id = a.evaluation_id and q.dataset = a.dataset and q.metric = a.metric and q.slice = a.slice
-    and q.variant = 'nf4' and q.condition = 'as_is'
+    and q.variant in ('nf4', 'affine4') and q.condition = 'as_is'
 left join promotion_decisions p on p.evaluation_id = a.evaluation_id and p.primary_metric = a.metric and p.challenger = a.variant
     and p.decided_by = 'gate'
 where a.variant = 'adapter' and a.condition = 'as_is' and not starts_with(a.slice, 'stage=')
@@ -642,6 +643,8 @@ qualify row_number() over (
 ) = 1
 order by a.line, a.dataset, a.metric, a.slice;
 comment on view did_finetuning_help is 'Is the adapter better than the base model, and is it certain? The gate''s verdict stands beside the metric that it decides by; why_no_verdict says why none stands beside another.';
+comment on column did_finetuning_help.four_bits_variant is 'nf4, or affine4 of MLX; null where the profile has no four bits';
+comment on column did_finetuning_help.four_bits_mean is 'the base model in four bits, without the adapter';
 comment on column did_finetuning_help.verdict is 'the gate''s, by the metric that decides, over all datasets of the gate; null for any other metric';
 comment on column did_finetuning_help.why_no_verdict is 'why no verdict stands beside this metric; null where one does';
 comment on column did_finetuning_help.overridden_by is 'who decided otherwise, for which variant and why, where that is what the line serves; null where the gate''s decision stands';

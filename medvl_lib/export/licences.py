@@ -49,8 +49,9 @@ PHYSIONET = Licence(
 UNKNOWN = Licence(hub="other", name="not stated or not confirmed", rank=11, condition="nobody has allowed it: do not publish")
 
 PATTERNS: tuple[tuple[str, Licence], ...] = (  # the first that matches; doubt was asked before
-    (r"physionet", PHYSIONET), (r"cc[ -]by[ -]nc[ -]sa", CC_BY_NC_SA), (r"cc[ -]by[ -]nc", CC_BY_NC), (r"cc[ -]by[ -]sa", CC_BY_SA),
-    (r"cc[ -]by[ -]no?d", UNKNOWN), (r"cc[ -]by([ -]\d|$|\b)", CC_BY), (r"cc0|cc[ -]zero|public domain", PUBLIC), (r"odbl", ODBL),
+    (r"physionet", PHYSIONET), (r"cc[ -]by([ -]nc)?[ -]no?d", UNKNOWN),  # adapted weights may be a derivative, which nobody has allowed
+    (r"no[ -]?deriv", UNKNOWN), (r"cc[ -]by[ -]nc[ -]sa", CC_BY_NC_SA), (r"cc[ -]by[ -]nc", CC_BY_NC), (r"cc[ -]by[ -]sa", CC_BY_SA),
+    (r"cc[ -]by([ -]\d|$|\b)", CC_BY), (r"cc0|cc[ -]zero|public domain", PUBLIC), (r"odbl", ODBL),
     (r"apache-2", APACHE), (r"\bmit\b", MIT),
 )  # fmt: skip
 HUB_MODELS: Mapping[str, Licence] = {

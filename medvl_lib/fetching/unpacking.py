@@ -20,6 +20,7 @@ from medvl_lib.errors import InputRefused
 from medvl_lib.sources import Unpacking
 
 INSIDE = (".zip", ".tar", ".tar.gz", ".tgz")
+ZIP = (b"PK\x03\x04", b"PK\x05\x06")  # how one begins: a plain tar whose last member is a zip ends like one
 MOST_NESTED = 2  # PAD-UFES-20 has zip archives in its zip archive, and nobody has more
 DAMAGED = (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError)
 
@@ -33,13 +34,13 @@ class _Member(NamedTuple):
 def unpack(archive: Path, unpacking: Unpacking, folder: Path, chosen: frozenset[str] | None = None) -> None:
     """Write an archive's members below ``folder``; of members with a patient, those of the chosen ones (None: of all)."""
     try:
-        _unpack(archive, unpacking, folder, chosen, MOST_NESTED)
+        _unpack(archive, unpacking, folder, chosen, set(), MOST_NESTED)
     except DAMAGED as error:
         raise _refused(archive, f"an archive that cannot be read ({type(error).__name__})", "fetch it again; it was removed") from error
 
 
-def _unpack(archive: Path, unpacking: Unpacking, folder: Path, chosen: frozenset[str] | None, depth: int) -> None:
-    seen: set[str] = set()
+def _unpack(archive: Path, unpacking: Unpacking, folder: Path, chosen: frozenset[str] | None, seen: set[str], depth: int) -> None:
+    """``seen`` are the places that were written, those of archives inside included, whatever their case."""
     room = shutil.disk_usage(folder).free
     for member in _members(archive):
         target = _target(archive, member.name, unpacking)
@@ -48,17 +49,20 @@ def _unpack(archive: Path, unpacking: Unpacking, folder: Path, chosen: frozenset
         room -= member.num_bytes
         if room < 0:
             raise _refused(archive, "more than the disk has room for", "free space, then start again")
-        if target.as_posix().casefold() in seen:
-            raise _refused(archive, f"two members that would be {target.as_posix()!r}", "ask the publisher which of them is meant")
-        seen.add(target.as_posix().casefold())
         path = folder / unpacking.into / target
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("xb") as stream:
-            shutil.copyfileobj(member.stream, stream, 1 << 20)
+        if (place := path.as_posix().casefold()) in seen:
+            raise _two_of_one_name(archive, target)
+        seen.add(place)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("xb") as stream:
+                shutil.copyfileobj(member.stream, stream, 1 << 20)
+        except (FileExistsError, NotADirectoryError) as error:  # one of them is the folder of the other
+            raise _two_of_one_name(archive, target) from error
         if depth and path.name.lower().endswith(INSIDE):
             nested = path.with_name(f"{path.name}.packed")
             path.rename(nested)
-            _unpack(nested, Unpacking(), path.parent, None, depth - 1)
+            _unpack(nested, Unpacking(), path.parent, None, seen, depth - 1)
             nested.unlink()
 
 
@@ -84,7 +88,9 @@ def _target(archive: Path, name: str, unpacking: Unpacking) -> PurePosixPath | N
 
 def _members(archive: Path) -> Iterator[_Member]:
     """The regular files of an archive, whatever its kind."""
-    yield from _zip_members(archive) if zipfile.is_zipfile(archive) else _tar_members(archive)
+    with archive.open("rb") as stream:
+        is_zip = stream.read(len(ZIP[0])) in ZIP
+    yield from _zip_members(archive) if is_zip else _tar_members(archive)
 
 
 def _zip_members(archive: Path) -> Iterator[_Member]:
@@ -103,6 +109,10 @@ def _tar_members(archive: Path) -> Iterator[_Member]:
             if stream is not None:
                 with stream:
                     yield _Member(info.name, info.size, stream)
+
+
+def _two_of_one_name(archive: Path, target: PurePosixPath) -> InputRefused:
+    return _refused(archive, f"two members that would be {target.as_posix()!r}", "ask the publisher which of them is meant")
 
 
 def _refused(archive: Path, found: str, do: str) -> InputRefused:

@@ -1,10 +1,11 @@
 """From a source to the files that are wanted of it: the publisher's list, what of it is asked for, and how much.
 
-In: a source, and limits. Out: ``Wanted`` files, each with the hash that its publisher states. A list is fetched once and remembered:
-neither a commit nor a published version changes.
+In: a source, and limits. Out: ``Wanted`` files, each with the hash that its publisher states. A list is fetched once and remembered
+under what was asked for: neither a commit nor a published version changes.
 """
 
 import base64
+import hashlib
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -82,7 +83,8 @@ def _of_source(source: Source, folder: Path, asker: httpx2.Client) -> tuple[list
 
 # -- the hub -----------------------------------------------------------------------------------------------------------
 def _of_hub(source: Hub, folder: Path) -> tuple[list[Wanted], str]:
-    memory = folder / f"{source.name}.json"
+    asked = hashlib.sha256("\n".join((source.repository, source.revision, *source.files)).encode()).hexdigest()[:8]
+    memory = folder / f"{source.name}-{source.revision[:12] or 'newest'}-{asked}.json"
     if not memory.is_file():
         write_json(memory, _asked_of_hub(source))
     known = read_json(memory)
@@ -167,7 +169,7 @@ def _of_physionet(source: PhysioNet, folder: Path, asker: httpx2.Client) -> list
         page=source.page, authorization=_basic(source),
         cure=f"sign the agreement on {source.page} with the account that {USER} names (training included), and mend {USER} and {PASSWORD}",
     )  # fmt: skip
-    sums = folder / f"{source.name}-SHA256SUMS.txt"
+    sums = folder / f"{source.name}-{source.project}-{source.version}-SHA256SUMS.txt"
     base = f"{source.base}/{source.project}/{source.version}"
     if not sums.is_file():
         part = sums.with_name(f"{sums.name}.part")

@@ -28,6 +28,8 @@ AFFINE_BITS, AFFINE_GROUP = 4, 64  # equally spaced levels; a scale and an offse
 Quantization = Literal["nf4", "int8", "affine4"]
 FOUR_BITS: Mapping[str, Quantization] = {"nf4": "nf4", "mlx-affine4": "affine4"}
 """What a profile calls its four bits -> how steps and variants are called that have them. They are never called each other's name."""
+FOUR_BIT_FORMS = tuple(FOUR_BITS.values())
+"""A line's weights in four bits are one of these, as its profile's engine packs them."""
 PACKED_WIDTH: Mapping[Quantization, float] = {
     "nf4": (4 + 8 / 64 + 32 / (64 * 256)) / 8, "int8": 1.0, "affine4": (AFFINE_BITS + 2 * 16 / AFFINE_GROUP) / 8,
 }  # fmt: skip

@@ -23,12 +23,13 @@ from accelerate import init_empty_weights
 from transformers import AutoModel, AutoModelForImageTextToText, GenerationConfig, LogitsProcessor, LogitsProcessorList
 from trl.trainer.utils import add_fused_lm_head
 
+from medvl_lib.errors import MedVLError
 from medvl_lib.evaluation.footprint import live_tensor_bytes
 from medvl_lib.evaluation.fresh import Told, each_alone
 from medvl_lib.hardware import Profile, peak_memory_bytes
 from medvl_lib.lines import Line
 from medvl_lib.models.loading import DTYPES, Loaded
-from medvl_lib.models.spec import ModelSpec
+from medvl_lib.models.spec import ModelSpec, on_its_engine
 from medvl_lib.plan.dry_run import BATCHES, config_of, is_packed
 from medvl_lib.plan.memory import GB, Plan, Planner, kinds_of, plan_predictions, refusal
 from medvl_lib.plan.outlook import length_of
@@ -90,7 +91,12 @@ class Case:
 def bench(
     line: Line, profile: Profile, *, num_tokens: int | None = None, num_pixels: int | None = None, num_layers: int | None = None
 ) -> Iterator[Measured]:  # fmt: skip
-    """Every stage of a line and its answers, each alone in a process; raises MedVLError where one does not fit."""
+    """Every stage of a line and its answers, each alone in a process; raises MedVLError where one does not fit, or is not torch's."""
+    if on_its_engine(profile, line.model.family).engine != "torch":
+        raise MedVLError(
+            found=f"engine = {profile.engine!r}: what is drawn and measured here is torch's", where=f"the profile {profile.name}",
+            do="measure on a profile with engine = 'torch'; `medvl doctor` says what is planned for this one",
+        )  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="medvl-") as folder:
         cases = list(_cases(line, profile, Path(folder), num_tokens, num_pixels, num_layers))
         told = [Told(f"the process that measured {case.name}", case.plan.model) for case in cases]
@@ -110,10 +116,12 @@ def _cases(
 
     for stage in line.stages:
         spec = line.model if stage.model is None else stage.model
-        planner = Planner(stage, spec, profile, length_of(line, spec, num_tokens, num_pixels), config(spec))
+        mine = on_its_engine(profile, spec.family)
+        planner = Planner(stage, spec, mine, length_of(line, spec, num_tokens, num_pixels), config(spec))
         yield Case(
-            plan=planner.fitting(), spec=spec, profile=profile, config=config(spec), stage=stage, packed=planner.is_packed
+            plan=planner.fitting(), spec=spec, profile=mine, config=config(spec), stage=stage, packed=planner.is_packed
         )  # fmt: skip
+    profile = on_its_engine(profile, line.model.family)
     length = length_of(line, line.model, num_tokens, num_pixels)
     for packed in (False, True)[: 1 if profile.quantization == "none" else 2]:
         plan = plan_predictions(line.evaluation, line.model, profile, length, profile.prediction_batch, config(line.model), packed=packed)

@@ -9,12 +9,12 @@ from contextlib import suppress
 from medvl_lib.errors import InputMissing
 from medvl_lib.evaluation.predictions import Variant
 from medvl_lib.lines import Line
+from medvl_lib.models.weights import FOUR_BIT_FORMS
 from medvl_lib.pointer import Contender, contender_at, read_pointer
 from medvl_lib.provenance import PROVENANCE, Artifact, ancestor, read_artifact
 from medvl_lib.step import Inputs
 from medvl_lib.workspace import Workspace
 
-FOUR_BITS: tuple[Variant, ...] = ("nf4", "affine4")  # a line's weights in four bits are one of these, as its profile's engine packs them
 PLAIN = ("base_model", "nf4_model", "affine4_model", "int8_model", "merged_model")  # steps that write weights which stand alone
 JUDGED_AGAINST = "champion"  # fact of predictions: identity of what was served then and is none of the other variants; empty otherwise
 
@@ -22,7 +22,7 @@ JUDGED_AGAINST = "champion"  # fact of predictions: identity of what was served 
 def contenders(line: Line, inputs: Inputs) -> dict[Variant, Contender]:
     """Who answers in an evaluation besides the champion, in the order of their loading: ``inputs`` are those of its predictions."""
     base, trained = inputs[f"base_model/{line.name}"], inputs[f"{line.stages[-1].name}/{line.name}"]
-    places: dict[Variant, str] = {form: f"{form}_model/{line.name}" for form in FOUR_BITS}
+    places: dict[Variant, str] = {form: f"{form}_model/{line.name}" for form in FOUR_BIT_FORMS}
     packed: dict[Variant, Artifact] = {form: inputs[place] for form, place in places.items() if place in inputs}
     found: dict[Variant, Contender] = {"base": Contender(base)}
     found.update((form, Contender(weights)) for form, weights in packed.items())
@@ -72,5 +72,5 @@ def adapter_in(workspace: Workspace, line: Line, contender: Contender) -> Artifa
 
 def _weights_of(workspace: Workspace, adapter: Artifact, line: Line) -> Artifact:
     """The weights that an adapter was trained on."""
-    [step] = {key.split("/")[0] for key in adapter.inputs} & {"base_model", *(f"{form}_model" for form in FOUR_BITS)}
+    [step] = {key.split("/")[0] for key in adapter.inputs} & {"base_model", *(f"{form}_model" for form in FOUR_BIT_FORMS)}
     return ancestor(workspace, adapter, step, line.name)

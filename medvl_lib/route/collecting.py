@@ -24,7 +24,7 @@ EVIDENCE = frozenset({
     "review_sheets", "reviews",
 })  # fmt: skip
 PLACES = frozenset({
-    "raw", "images", "served", "downloads", "fetched", "checkpoints", "requests", "locks", "runs", "dagster", "reports", "smoke",
+    "raw", "mirrors", "images", "served", "downloads", "fetched", "checkpoints", "requests", "locks", "runs", "dagster", "reports", "smoke",
 })  # fmt: skip
 """What lies beside the steps' folders."""
 REMOVED = ".removed"

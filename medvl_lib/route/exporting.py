@@ -12,7 +12,7 @@ from pathlib import Path
 
 from medvl_lib.benchmark.promotion import read_decisions
 from medvl_lib.chat import Conversation
-from medvl_lib.errors import InputMissing, InputRefused
+from medvl_lib.errors import HeavyStepFailed, InputMissing, InputRefused
 from medvl_lib.evaluation.parity import Answers
 from medvl_lib.evaluation.predictions import Reference
 from medvl_lib.export.card import Described, render, render_base
@@ -42,6 +42,8 @@ from medvl_lib.workspace import Workspace
 CARD, PARITY = "README.md", "parity.json"
 ADAPTER_CONFIG = "adapter_config.json"
 BASE = "base"
+MLX_STEP = "affine4_model"
+NOT_JUDGED_SO = " It was not judged so: the evaluation asked the adapter on base weights in affine4, which MLX alone reads."
 TRAINED = ("num_steps", "num_planned_steps", "first_loss", "last_loss", "num_trainable_parameters", "num_parameters", "precision")
 
 
@@ -89,7 +91,7 @@ def export(workspace: Workspace, line: Line, profile: Profile, folder: Path, *, 
         unchecked, compared = "", dict[str, Parity]()
         try:
             compared = _compared(source, parts, root, num_pairs)
-        except (InputMissing, InputRefused) as error:
+        except (InputMissing, InputRefused, HeavyStepFailed) as error:
             if not is_unchecked:
                 raise
             unchecked = f"{error.found}; {error.do}"
@@ -108,10 +110,20 @@ def export(workspace: Workspace, line: Line, profile: Profile, folder: Path, *, 
 
 def _source(workspace: Workspace, line: Line, profile: Profile) -> _Source:
     model = served_model(workspace, line)
+    require_loadable(model, line)
     base = model.weights if model.weights.step == "base_model" else ancestor(workspace, model.weights, "base_model", line.name)
     return _Source(
         workspace=workspace, line=line, profile=profile, model=model, base=base, decided=decision_on(workspace, line, model)
     )  # fmt: skip
+
+
+def require_loadable(model: ServedModel, line: Line) -> None:
+    """Refuse whole weights in a form that MLX alone reads."""
+    if model.adapter is None and model.weights.step == MLX_STEP:
+        raise InputRefused(
+            found="whole weights in affine4, MLX's four bits, which plain transformers does not load", where=f"the export of {line.name}",
+            do=f"serve another variant of it first: `medvl override {line.name} base` or adapter",
+        )  # fmt: skip
 
 
 def _told(source: _Source, compared: Mapping[str, Parity], unchecked: str) -> Iterator[str]:
@@ -142,24 +154,31 @@ def _write_parts(source: _Source, root: Path) -> Iterator[_Part]:
             what=f"The {model.variant} weights of the line {source.line.name} as they are served: whole weights, without an adapter.",
         )  # fmt: skip
         return
-    if not source.is_on_the_hub:
+    is_of_mlx = model.weights.step == MLX_STEP  # plain transformers cannot put the adapter on what it was judged on
+    if not source.is_on_the_hub and not is_of_mlx:
         made(BASE, lambda folder: exporting.copy_weights(folder, base))
     named, revision = (spec.hub_id, spec.revision) if source.is_on_the_hub else (BASE, None)
-    made("adapter", lambda folder: exporting.write_adapter(folder, adapter, base, named, revision))
-    yield _Part(
-        kind="adapter", asked=model, is_judged=True,
-        loadable=replace(
-            _loadable(source, "adapter"), weights=named, revision=revision or "", is_adapter=True,
-            is_packed=model.weights.step == "nf4_model", lora_rank=int(read_json(adapter / ADAPTER_CONFIG)["r"]),
-        ),
-        what=f"The adapter of the line {source.line.name} (PEFT), as it is served: it belongs on its base model, in the width that the "
-        "lines below load.",
-    )  # fmt: skip
+    if not is_of_mlx:
+        made("adapter", lambda folder: exporting.write_adapter(folder, adapter, base, named, revision))
+        yield _adapter_part(source, adapter, named, revision)
     made("merged", lambda folder: exporting.write_merged_16bit(folder, base, adapter, spec, source.profile))
     merged = Contender(replace(source.base, directory=root / "merged"))
     yield _Part(
         kind="merged", loadable=_loadable(source, "merged"), asked=replace(model, variant="merged", parts=merged), is_judged=False,
-        what=f"The adapter of the line {source.line.name} added into the weights of its base model, in bfloat16: it loads without PEFT.",
+        what=f"The adapter of the line {source.line.name} added into the weights of its base model, in bfloat16: it loads without PEFT."
+        + (NOT_JUDGED_SO if is_of_mlx else ""),
+    )  # fmt: skip
+
+
+def _adapter_part(source: _Source, adapter: Path, named: str, revision: str | None) -> _Part:
+    return _Part(
+        kind="adapter", asked=source.model, is_judged=True,
+        loadable=replace(
+            _loadable(source, "adapter"), weights=named, revision=revision or "", is_adapter=True,
+            is_packed=source.model.weights.step == "nf4_model", lora_rank=int(read_json(adapter / ADAPTER_CONFIG)["r"]),
+        ),
+        what=f"The adapter of the line {source.line.name} (PEFT), as it is served: it belongs on its base model, in the width that the "
+        "lines below load.",
     )  # fmt: skip
 
 

@@ -5,6 +5,7 @@ In: a line and a profile. Out: steps that run in heavy processes. Torch is impor
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 
 from medvl_lib import audit, chat, images, models, prompts, raw_records, retrieved_cases, training
@@ -26,6 +27,7 @@ from medvl_lib.step import Call, Inputs, Source, Step, Table
 from medvl_lib.training import overfit
 from medvl_lib.training import recipe as training_recipe
 from medvl_lib.training import rules as training_rules
+from medvl_lib.training.checkpoints import held_alone
 from medvl_lib.training.recipe import Stage
 from medvl_lib.training.steps import TRAINING_STEPS, TrainingStep
 from medvl_lib.workspace import Workspace
@@ -171,6 +173,12 @@ def train_step(
     name = line.name
 
     def write(call: Call) -> Mapping[str, Fact]:
+        checkpoints = call.workspace.checkpoints(stage.name, name, call.fingerprint)
+        lock = call.workspace.lock(f"training-{stage.name}-{name}-{call.fingerprint}")
+        with held_alone(checkpoints, lock) if ranks_here().leads else nullcontext():
+            return trained(call, checkpoints)
+
+    def trained(call: Call, checkpoints: Path) -> Mapping[str, Fact]:
         from medvl_lib.training.route import train
 
         stored, chat_directory, start = ImageStore(call.workspace.images), call.read("chat", name), call.read(weights.step, name)
@@ -178,7 +186,7 @@ def train_step(
         facts = train(
             call.directory, stage=stage, spec=spec, weights=start, chat=chat_directory,
             images=stored, profile=planned, previous=call.read(before[0].step, name) if before else None,
-            checkpoints=call.workspace.checkpoints(stage.name, name, call.fingerprint), report=call.report,
+            checkpoints=checkpoints, report=call.report,
             cases=call.read(CASES, name) if f"{CASES}/{name}" in call.inputs else None,
         )  # fmt: skip
         if stage.handover is None or not ranks_here().leads:

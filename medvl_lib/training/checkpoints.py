@@ -7,14 +7,37 @@ hashes is written last, and a checkpoint without one, or with another content, i
 
 import re
 import shutil
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
+from medvl_lib.errors import InUse
 from medvl_lib.files import read_json, sha256_of_file, sync_tree, write_json
 
 COMPLETE = "complete.json"
 TRAINER_STATE = "trainer_state.json"
 KEPT = 2  # a disk that lost the newest still has one
 NAME = re.compile(r"checkpoint-(\d+)")
+
+
+@contextmanager
+def held_alone(checkpoints: Path, lock: Path) -> Generator[None]:
+    """Hold a training's checkpoints by a lock that the kernel drops; raises InUse where another process, on any machine, has them."""
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    held = FileLock(lock, mode=0o666)
+    try:
+        held.acquire(timeout=0)
+    except Timeout as error:
+        raise InUse(
+            found="another process trains the same", where=f"{checkpoints}, held by {lock}",
+            do="wait for it: what it has finished is reused when this is materialized again",
+        ) from error  # fmt: skip
+    try:
+        yield
+    finally:
+        held.release()
 
 
 def seal(checkpoint: Path) -> None:

@@ -35,6 +35,10 @@ DUCKDB_TYPES = {
     "string": "VARCHAR", "int64": "BIGINT", "double": "DOUBLE", "bool": "BOOLEAN", "map<string, string>": "MAP(VARCHAR, VARCHAR)",
     "list<element: string>": "VARCHAR[]", "list<element: double>": "DOUBLE[]",
 }  # fmt: skip
+HAVE_VARIANTS = """
+    select table_name from information_schema.columns join information_schema.tables using (table_name)
+    where column_name = 'variant' and table_type = 'BASE TABLE'
+"""
 ADDED_WHEN_PUBLISHED = {"is_holding", "is_current", "is_served", "decided_at", "fingerprint"}
 
 
@@ -70,6 +74,16 @@ def test_whether_finetuning_helped_stands_beside_the_verdict(sixty):
     found = rows(workspace, "select metric, adapter_mean, base_mean, verdict, paired_difference, image_difference from did_finetuning_help")
     assert ("pair_accuracy", 0.75, 0.0, "promote", 0.75, 0.75) in found
     assert ("value_recall", 0.75, 0.0, None, None, None) in found
+
+
+@pytest.mark.parametrize("form", ["nf4", "affine4"])
+def test_the_base_in_four_bits_stands_beside_it_whoever_packed_it(sixty, tmp_path: Path, form: str):
+    copy = shutil.copy(sixty.workspace.store, tmp_path / "store.duckdb")
+    asked = "select distinct four_bits_variant, four_bits_mean is not null from did_finetuning_help where metric = 'pair_accuracy'"
+    with duckdb.connect(copy) as store:
+        for (table,) in store.execute(HAVE_VARIANTS).fetchall():
+            store.execute(f"update {table} set variant = '{form}' where variant = 'nf4'")  # noqa: S608
+        assert store.execute(asked).fetchall() == [(form, True)]
 
 
 def test_why_no_verdict_stands_beside_a_metric_is_said(sixty):

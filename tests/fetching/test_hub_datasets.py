@@ -55,6 +55,14 @@ def test_a_set_is_kept_at_the_commit_of_its_first_fetch(person: Person):
     assert len(person.publisher.seen) == asked + 1
 
 
+def test_a_list_is_remembered_for_what_was_asked_alone(person: Person):
+    person.fetch(hub(files=("*.json",)))
+    assert set(person.files()) == {"train.json"}
+    person.fetch(hub())
+    assert person.files() == WHOLE
+    assert person.is_refused(hub(revision="abc1234")).found == "no commit abc1234"  # and not the list of the commit before
+
+
 @pytest.mark.parametrize("revision", [COMMIT[:7], COMMIT])
 def test_a_pinned_commit_may_be_given_by_its_first_digits(person: Person, revision: str):
     person.fetch(hub(revision=revision))

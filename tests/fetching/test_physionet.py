@@ -4,6 +4,7 @@ all of them, or a page to log in be read as data.
 
 import base64
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -143,6 +144,15 @@ def test_a_listed_path_that_leads_outside_is_refused(person: Person):
     sums = b"0" * 64 + b"  ../../evil.jpg\n"
     person.publisher.files["/files/mimic-cxr-jpg/2.0.0/SHA256SUMS.txt"] = sums
     assert "which leads outside" in person.is_refused(jpg(person)).found
+
+
+def test_another_version_has_another_list(person: Person):
+    person.fetch(jpg(person))
+    asked = len(person.publisher.seen)
+    newer = project("mimic-cxr-jpg", {TABLE: b"another table", **PICTURES})
+    person.publisher.files |= {path.replace("/2.0.0/", "/2.1.0/"): data for path, data in newer.items()}
+    person.fetch(replace(jpg(person), version="2.1.0"))
+    assert [seen.path for seen in person.publisher.seen[asked:]][:1] == ["/files/mimic-cxr-jpg/2.1.0/SHA256SUMS.txt"]
 
 
 def test_one_of_several_sources_can_be_meant(person: Person, tmp_path: Path):

@@ -13,6 +13,7 @@ from medvl_assets.acquisition import fetch_job
 from medvl_assets.definitions import definitions
 from medvl_lib.cli import amount, main
 from medvl_lib.datasets import DATASETS
+from medvl_lib.errors import MedVLError
 from medvl_lib.files import read_json
 from medvl_lib.settings import Settings, read_settings
 from medvl_lib.sources import Acquisition, Archive
@@ -103,6 +104,18 @@ def test_no_other_job_fetches_and_what_has_no_source_has_no_job(settings: Settin
     assert [name for name in jobs if name.startswith("fetch_")] == ["fetch_slake"]
     assert [name for name, job in jobs.items() if any("bring_" in node.name for node in job.graph.nodes)] == ["fetch_slake"]
     assert jobs["fetch_slake"].tags["medvl/dataset"] == "slake"  # it waits for the runs of the same dataset's data
+
+
+def test_nothing_is_written_where_a_url_is_mirrored(settings: Settings, capsys: pytest.CaptureFixture[str]):
+    settings.path.write_text(TOML.replace("[datasets.slake]", '[datasets.slake]\nraw_url = "s3://hospital/slake"'), encoding="utf-8")
+    behind = read_settings(settings.path)
+    for command in (["fetch", "slake"], ["sample-data", "slake"]):
+        assert main(command) == 2
+        assert "raw_url = 's3://hospital/slake'" in capsys.readouterr().err
+    with pytest.raises(MedVLError, match="raw_url"):
+        fetch_job(behind, "slake")
+    assert not [job.name for job in definitions(behind).resolve_all_job_defs() if job.name.startswith("fetch_")]
+    assert not behind.raw_folder("slake").exists()
 
 
 def test_a_line_that_breaks_is_asked_for_again_and_a_refusal_is_not(settings: Settings, person: Person):

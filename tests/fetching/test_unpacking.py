@@ -79,6 +79,30 @@ def test_archives_inside_an_archive_are_unpacked_where_they_lie(tmp_path: Path):
     ]
 
 
+def test_one_name_outside_and_inside_an_archive_of_an_archive_is_refused(tmp_path: Path):
+    inner = zipped({"README.md": b"inside"})
+    with pytest.raises(InputRefused, match=r"two members that would be 'README.md'"):
+        unpacked(tmp_path, zipped({"README.md": b"outside", "part.zip": inner}))
+    assert not list(tmp_path.glob("out/part.zip"))
+
+
+@pytest.mark.parametrize("names", [("a", "a/b"), ("a/b", "a"), ("a", "a/b/c")])
+def test_a_member_that_is_the_folder_of_another_is_refused(tmp_path: Path, names: tuple[str, str]):
+    with pytest.raises(InputRefused, match="two members that would be"):
+        unpacked(tmp_path, zipped(dict.fromkeys(names, b"")))
+
+
+def test_a_tar_whose_last_member_is_a_zip_is_a_tar(tmp_path: Path):
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as archive:
+        for name, data in {"metadata.csv": b"x", "part.zip": zipped({"1.png": b"1"})}.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    assert zipfile.is_zipfile(io.BytesIO(stream.getvalue()))
+    assert unpacked(tmp_path, stream.getvalue()) == ["1.png", "metadata.csv"]
+
+
 def test_members_of_patients_who_were_not_chosen_are_left_out(tmp_path: Path):
     archive = zipped({f"files/p1{n}/p1000000{n}/s5000000{n}.txt": b"x" for n in range(3)} | {"index.html": b""})
     only = Unpacking(member=r"files/p\d\d/p(?P<patient>\d{8})/s\d{8}\.txt")

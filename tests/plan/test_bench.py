@@ -2,12 +2,14 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from medvl_lib.errors import MedVLError
 from medvl_lib.hardware import PROFILES
 from medvl_lib.lines import DOCUMENTS, IMAGING, Line, tiny
-from medvl_lib.plan.bench import as_json, bench, render, with_layers
+from medvl_lib.plan.bench import _cases, as_json, bench, render, with_layers
 from medvl_lib.plan.dry_run import config_of
 
 PROFILE = replace(PROFILES["cpu"], training_batch=1, prediction_batch=1)
@@ -18,6 +20,14 @@ def test_fewer_layers_are_those_of_the_language_model_alone():
     assert (config.text_config.num_hidden_layers, len(config.text_config.layer_types), config.vision_config.depth) == (3, 3, 32)
     with_cross = with_layers(config_of(IMAGING.model), 5)
     assert with_cross.text_config.cross_attention_layers == [3]
+
+
+def test_an_engine_that_is_not_measured_here_is_refused_and_what_it_does_not_run_is_measured_by_torch(tmp_path: Path):
+    of_mlx = replace(PROFILE, engine="mlx", quantization="mlx-affine4")
+    with pytest.raises(MedVLError, match="engine = 'mlx'"):
+        next(bench(tiny(DOCUMENTS), of_mlx))
+    cases = list(_cases(tiny(IMAGING), of_mlx, tmp_path, 64, 96 * 96, 2))
+    assert {(case.profile.engine, case.profile.quantization, case.packed) for case in cases} == {("torch", "none", False)}
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from filelock import FileLock
 from medvl_lib.errors import InputRefused
 from medvl_lib.files import write_json
 from medvl_lib.pointer import Served, move_pointer
-from medvl_lib.provenance import Artifact, judge, write_step
+from medvl_lib.provenance import PROVENANCE, Artifact, judge, write_step
 from medvl_lib.route.collecting import find, remove
 from medvl_lib.workspace import Workspace
 
@@ -53,6 +53,14 @@ class Lab:
 @pytest.fixture
 def lab(tmp_path: Path) -> Lab:
     return Lab(Workspace(root=tmp_path))
+
+
+def test_what_was_mirrored_is_looked_at_as_little_as_what_was_brought_by_hand(tmp_path: Path):
+    workspace = Workspace(root=tmp_path)
+    for folder in (workspace.mirror("mtsamples"), workspace.raw("mtsamples")):
+        write_json(folder / "part" / PROVENANCE, {})  # a publisher's file that happens to be called like this
+        (folder / ".part.removed").mkdir()
+    assert find(workspace) == ()
 
 
 def test_what_is_served_what_was_before_it_and_what_is_newest_stay_and_everything_older_goes(lab: Lab):

@@ -1,12 +1,20 @@
 """Checkpoints. If these passed wrongly, a run would resume from half a checkpoint, and end at other weights without anyone noticing."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from medvl_lib.errors import InUse
 from medvl_lib.files import read_json, write_json
-from medvl_lib.training.checkpoints import COMPLETE, is_complete, newest_complete, path_of, prune, seal, step_of
+from medvl_lib.hardware import PROFILES
+from medvl_lib.lines import DOCUMENTS, tiny
+from medvl_lib.route.models import stage_steps
+from medvl_lib.step import Call, silent
+from medvl_lib.training.checkpoints import COMPLETE, held_alone, is_complete, newest_complete, path_of, prune, seal, step_of
+from medvl_lib.workspace import Workspace
 
 
 def checkpoint(directory: Path, step: int) -> Path:
@@ -43,7 +51,32 @@ def change_a_byte(folder: Path):
     (folder / "adapter" / "weights.safetensors").write_bytes(b"\xff" * 100)
 
 
+HOLDS = """
+import sys, time, pathlib, filelock
+pathlib.Path(sys.argv[1]).parent.mkdir()
+lock = filelock.FileLock(sys.argv[1])
+lock.acquire()
+print("held", flush=True)
+time.sleep(600)
+"""
 DAMAGES = [lose_the_manifest, cut_the_manifest, lose_a_file, cut_a_file, change_a_byte]
+
+
+def test_two_trainings_never_share_a_checkpoint_folder(tmp_path: Path):
+    workspace, line = Workspace(root=tmp_path), tiny(DOCUMENTS)
+    step = next(step for step in stage_steps(line, PROFILES["cpu"]) if step.name == line.stages[0].name)
+    call = Call(directory=tmp_path, fingerprint="f", observed="", workspace=workspace, inputs={}, report=silent)
+    lock = workspace.lock(f"training-{step.name}-{line.name}-f")
+    other = subprocess.Popen([sys.executable, "-c", HOLDS, lock], stdout=subprocess.PIPE)
+    assert other.stdout is not None
+    other.stdout.readline()
+    with pytest.raises(InUse, match="another process trains the same") as refused:
+        step.write(call)
+    assert refused.value.is_passing
+    other.kill()  # the kernel drops its lock
+    other.wait()
+    with held_alone(tmp_path, lock), pytest.raises(InUse):
+        step.write(call)
 
 
 def test_the_manifest_lists_every_file_with_its_size(tmp_path: Path):

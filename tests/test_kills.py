@@ -30,12 +30,10 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.mark.parametrize(
     "victims",
-    [
-        pytest.param(("training",), marks=pytest.mark.slow), pytest.param(("worker",), marks=pytest.mark.soak),
-        pytest.param(("worker", "training"), marks=pytest.mark.soak),
-    ],
+    [("training",), ("worker",), ("worker", "training")],
     ids="+".join,
 )  # fmt: skip
+@pytest.mark.soak
 def test_a_killed_run_is_finished_by_itself_or_by_the_next_one_with_bit_identical_weights(
     victims: tuple[str, ...], undisturbed: str, tmp_path: Path
 ) -> None:

@@ -152,7 +152,7 @@ def _one_line_on_either_machine(site: Site) -> None:
     assert read_json(site.workspace.latest("split", "documents")) == {"fingerprint": written.fingerprint}
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_both_graphs_stand_in_one_workspace_and_either_machine_goes_on_with_what_the_other_wrote(site: Site):
     _one_line_on_either_machine(site)
     site.workspace.marker.rename(site.workspace.root / "elsewhere.json")  # as if nothing were mounted

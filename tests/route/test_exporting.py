@@ -16,7 +16,7 @@ from medvl_lib.export import plain
 from medvl_lib.models import exporting
 from tests import demo_runs
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.soak
 LINE = "documents"
 
 

@@ -548,7 +548,10 @@ def strangers(_: random.Random) -> Iterator[Hostile]:
         "/docs/../x",
         "/\\..\\x",
     ):
-        yield Hostile(name=f"GET {path[:30]!r}", allowed=(400, 404, 414, 421), method="GET", path=path)
+        # the root with whatever query leads to the page
+        yield Hostile(
+            name=f"GET {path[:30]!r}", allowed=(400, 404, 414, 421, *([303] if path[:2] == "/?" else [])), method="GET", path=path
+        )
     for query in ("line=../../x", "line=%00", "metric=' or 1=1 --", "line=" + "a" * 5000, "variant=a&variant=b"):
         yield Hostile(
             name=f"benchmark?{query[:20]}",

@@ -48,7 +48,7 @@ def held_out_loss(root: Path, trial: Trial, images: ImageStore, pairs: Sequence[
     return losses[-1]
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_permuted_pictures_teach_less_than_true_ones(tmp_path: Path, trial: Trial):
     images = ImageStore(tmp_path / "images")
     pairs, held_out = reading("pictures_matter", 192, images), reading("pictures_held_out", 24, images)

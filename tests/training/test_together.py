@@ -61,7 +61,7 @@ def _distance(one: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tensor]
     return (torch.cat([(one[name] - other[name]).flatten() for name in one]).norm() / norm).item()
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_two_processes_train_the_adapter_of_one(trial: Trial, tmp_path: Path) -> None:
     alone, two = tmp_path / "alone", tmp_path / "two"
     alone.mkdir()

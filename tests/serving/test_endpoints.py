@@ -5,6 +5,7 @@ its answers up, or a case of the same patient be shown.
 import io
 import re
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -175,6 +176,23 @@ def test_a_batch_has_its_bounds(base: httpx2.Client):
     [told] = upload(base, "/extract/batch", tiff([SCAN] * (MAX_PICTURES + 1)), field="file").json()["answers"]
     assert told["problem"]["status"] == 422
     assert refusal(upload(base, "/extract", *[picture("PNG")] * (MAX_PICTURES - 1), tiff([SCAN, SCAN])))[0] == 422
+
+
+def test_a_batch_that_is_too_much_is_refused_before_its_next_file_is_read(base: httpx2.Client, monkeypatch: pytest.MonkeyPatch):
+    def read(data: bytes, **more: int) -> documents.Document:
+        seen.append(threading.current_thread().name)
+        return uploads.read_document(data, **more)
+
+    seen: list[str] = []
+    monkeypatch.setattr(documents, "read_document", read)
+    pages = tiff([page((1, 2, 3), (32, 32))] * (MAX_FILES // 2 + 1))
+    assert refusal(upload(base, "/extract/batch", *[pages] * 5, field="file", by="page"))[0] == 422
+    assert len(seen) == 2
+    assert {name.partition("_")[0] for name in seen} == {"reader"}
+    seen.clear()
+    monkeypatch.setattr(documents, "MAX_BATCH_BYTES", 2 * len(PAGE))
+    assert refusal(upload(base, "/extract/batch", *[PAGE] * 5, field="file"))[0] == 413
+    assert len(seen) == 3
 
 
 # -- describe ----------------------------------------------------------------------------------------------------------

@@ -7,6 +7,8 @@ one, are shown together in one question; a batch asks about each file, or each p
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Annotated, Literal, TypeVar
 
 from fastapi import APIRouter, File, Form, UploadFile
@@ -28,6 +30,9 @@ from medvl_lib.serving.question import Question
 from medvl_lib.serving.uploads import MAX_FILES, MAX_PICTURES, Document, read_document
 
 LOG = logging.getLogger(__name__)
+READERS = ThreadPoolExecutor(2, thread_name_prefix="reader")
+"""Who draws and decodes what was uploaded: so many at a time, whoever else needs a thread."""
+MAX_BATCH_BYTES = 128 << 20  # of a batch's pages: twice what may be uploaded, since drawn ones may be larger than their file
 TOGETHER = f"Pictures, PDFs or DICOM files, in the order in which they are shown: up to {MAX_PICTURES} pages together."
 Files = Annotated[list[UploadFile], File(description=TOGETHER, default_factory=list)]
 Others = Annotated[list[UploadFile], File(description="The same as image.", default_factory=list)]
@@ -155,7 +160,7 @@ async def _read(file: UploadFile, most_pages: int) -> Document:
     """What was uploaded, read beside the event loop: drawing or decoding takes its time."""
     data = await file.read()
     await file.close()  # or it would be held twice until the answer is there
-    return await asyncio.to_thread(read_document, data, most_pages=most_pages)
+    return await asyncio.get_running_loop().run_in_executor(READERS, partial(read_document, data, most_pages=most_pages))
 
 
 def _at(found: Identifier, place: int) -> Identifier:
@@ -179,9 +184,16 @@ async def _each(
     files: Sequence[UploadFile], by: Literal["file", "page"], ask: Callable[[Document], Awaitable[AnswerT]]
 ) -> list[Told[AnswerT]]:
     """What became of each file, or page; all questions wait together, so that they are answered together."""
-    parts = [part for number, file in enumerate(files, start=1) for part in await _parts(number, file, by)]
-    if len(parts) > MAX_FILES:
-        raise Problem(422, found=f"{len(parts)} pages in one batch", do=f"send at most {MAX_FILES} at a time")
+    parts: list[tuple[int, int | None, Document | Exception]] = []
+    num_bytes = 0
+    for number, file in enumerate(files, start=1):  # what is too much is seen before the next file is read
+        read = await _parts(number, file, by)
+        parts += read
+        num_bytes += sum(len(page) for _, _, shown in read if isinstance(shown, Document) for page in shown.pages)
+        if len(parts) > MAX_FILES:
+            raise Problem(422, found=f"more than {MAX_FILES} pages in one batch", do="send fewer at a time")
+        if num_bytes > MAX_BATCH_BYTES:
+            raise Problem(413, found=f"a batch whose pages are more than {MAX_BATCH_BYTES} bytes", do="send fewer files at a time")
 
     async def told(file: int, page: int | None, shown: Document | Exception) -> Told[AnswerT]:
         try:

@@ -20,7 +20,7 @@ from huggingface_hub import constants
 
 from medvl_lib.datasets import raw_folder
 from medvl_lib.errors import InputRefused, MedVLError
-from medvl_lib.fetching.downloads import Away, LimitReached, Wanted, Watch, checksum, client, download
+from medvl_lib.fetching.downloads import SHA256_DIGITS, Away, LimitReached, Wanted, Watch, checksum, client, download
 from medvl_lib.fetching.unpacking import unpack
 from medvl_lib.fetching.wanted import Limits, Listed, listed
 from medvl_lib.files import read_json, sha256_of_file, write_json, write_whole, writing_below
@@ -178,13 +178,18 @@ def _is_here(item: Wanted, call: _Call) -> bool:
         taken = call.unpacked.get(_origin(item), [])
         covers = taken is None or (call.wanted.patients is not None and call.wanted.patients <= set(taken))
         return covers and all(_stands(file, places) for file in known.values() if file.origin == _origin(item))
-    if item.path in known and _stands(known[item.path], places):
+    if item.path in known and _stands(known[item.path], places) and _is_as_stated(known[item.path], item):
         return True
     for path in (places.tree / item.path, places.raw / item.path):  # of a call that was killed, or put there by hand
         if item.checksum and path.is_file() and checksum(path, item.checksum) == item.checksum:
             known[item.path] = _row(item, item.path, path)
             return True
     return False
+
+
+def _is_as_stated(file: FetchedFile, item: Wanted) -> bool:
+    """Whether what was brought once is still what the publisher states: another version has other contents under one name."""
+    return len(item.checksum) != SHA256_DIGITS or file.sha256 == item.checksum
 
 
 def _stands(file: FetchedFile, places: _Places) -> bool:

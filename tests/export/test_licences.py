@@ -26,7 +26,8 @@ from medvl_lib.lines import ENCODER, MODELS, tiny_model
     [
         ("CC0-1.0", PUBLIC), ("CC-BY-4.0", CC_BY), ("CC BY", CC_BY), ("CC-BY-NC-SA-4.0", CC_BY_NC_SA), ("MIT", licence_of("mit")),
         ("PhysioNet Credentialed Health Data License 1.5.0", PHYSIONET), ("not stated", UNKNOWN), ("", UNKNOWN),
-        ("CC-BY-4.0 as stated on Mendeley Data, unconfirmed", UNKNOWN), ("CC BY-NoDerivs 4.0", UNKNOWN), ("CC BY-NC-ND 4.0", UNKNOWN),
+        ("CC-BY-4.0 as stated on Mendeley Data, unconfirmed", UNKNOWN), ("CC BY-NoDerivs 4.0", UNKNOWN),
+        ("cc by-nc-nd 4.0".upper(), UNKNOWN),
         ("cc-by-nc-nd-4.0", UNKNOWN), ("Attribution-NonCommercial-NoDerivatives (CC BY-NC)", UNKNOWN), ("CC BY-NC 4.0", CC_BY_NC),
         ("ours", UNKNOWN),
         ("MIT as labelled on the hub; the pictures' copyright stays with the publishers", UNKNOWN), ("CC CODE", UNKNOWN),

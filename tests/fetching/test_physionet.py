@@ -151,7 +151,8 @@ def test_another_version_has_another_list(person: Person):
     asked = len(person.publisher.seen)
     newer = project("mimic-cxr-jpg", {TABLE: b"another table", **PICTURES})
     person.publisher.files |= {path.replace("/2.0.0/", "/2.1.0/"): data for path, data in newer.items()}
-    person.fetch(replace(jpg(person), version="2.1.0"))
+    refused = person.is_refused(replace(jpg(person), version="2.1.0"))
+    assert refused.found == f"1 other files of the same names, such as {TABLE}"
     assert [seen.path for seen in person.publisher.seen[asked:]][:1] == ["/files/mimic-cxr-jpg/2.1.0/SHA256SUMS.txt"]
 
 

@@ -32,7 +32,7 @@ STRIP_PIXELS = 1 << 18  # of what is turned into brightness at once: 2 MB as 64-
 Shares = Callable[[NDArray[Any]], NDArray[Any]]
 """Some rows of stored values -> their brightness, or colours, from 0 to 1."""
 MAX_HEADER_BYTES = 4 << 20  # before the pixel data; one of a thousand frames has two
-MAX_ELEMENTS = 100_000  # there, at any depth: each is an object
+MAX_ELEMENTS = 50_000  # there, at any depth: each is an object
 READS_PER_ELEMENT = 3  # tag, length, value: of the library's reader at most
 PREAMBLE_BYTES, MARK = 128, b"DICM"
 BARE = (b"\x02\x00", b"\x08\x00")  # how a file without a preamble begins: group 0002 or 0008, little-endian; no picture format does

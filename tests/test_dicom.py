@@ -209,7 +209,7 @@ def test_a_sequence_of_too_many_tags_says_nothing_of_its_patient():
     """It is short enough to be shown: its elements become objects when they are looked through."""
     found = refusal(flooded_dicom(150_000, is_nested=True))
     assert found is not None
-    assert "more than 100000 elements" in found.detail
+    assert "more than 50000 elements" in found.detail
 
 
 # -- what cannot be shown ----------------------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ from medvl_lib.evaluation.answering import Speaker
 from medvl_lib.evaluation.predictions import Prediction
 from medvl_lib.images import ImageStore
 from medvl_lib.prompts import render_opening
-from medvl_lib.serving import app, desk
+from medvl_lib.serving import app, desk, door
 from medvl_lib.serving.app import Counter
 from medvl_lib.serving.desk import Coming, Desk
 from medvl_lib.serving.door import Door
@@ -110,6 +110,49 @@ async def behind(at: Desk, gate: Gate, *questions: Question) -> list[asyncio.Tas
     others = [asyncio.create_task(at.ask(question)) for question in questions]
     await asyncio.sleep(0.05)
     return [first, *others]
+
+
+def test_no_more_is_read_at_a_time_than_memory_has_room_for(monkeypatch: pytest.MonkeyPatch):
+    """Whatever path takes the files; and what was read makes room again."""
+    monkeypatch.setattr(door, "MAX_READING_BYTES", 100)
+    statuses: list[int] = []
+
+    async def answer(scope: dict, receive: Callable, send: Callable) -> None:
+        await receive()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body"})
+
+    async def story() -> None:
+        at, may_send = Door(answer, require_room=lambda: None), asyncio.Event()
+
+        async def post(path: str, length: int) -> None:
+            num_messages = 0
+
+            async def receive() -> dict:
+                nonlocal num_messages
+                num_messages += 1
+                if num_messages > 1:
+                    await asyncio.sleep(60)
+                await may_send.wait()
+                return {"type": "http.request", "body": b"", "more_body": False}
+
+            async def send(message: dict) -> None:
+                if message["type"] == "http.response.start":
+                    statuses.append(message["status"])
+
+            headers = [(b"content-length", b"%d" % length)]
+            await at({"type": "http", "method": "POST", "path": path, "headers": headers}, receive, send)
+
+        first = asyncio.create_task(post("/similar", 60))
+        await asyncio.sleep(0.01)
+        await post("/page/analyze", 60)
+        assert statuses == [429]
+        may_send.set()
+        await first
+        await post("/embed", 60)
+        assert statuses == [429, 200, 200]
+
+    run(story())
 
 
 # -- together ----------------------------------------------------------------------------------------------------------

@@ -101,7 +101,8 @@ def publish_two_rows(workspace: Workspace) -> None:
     with duckdb.connect(str(workspace.store)) as store:
         store.execute(
             """create view leaderboard as select 'documents' as line, 'clinical_documents' as dataset, metric, 'all' as slice,
-            null::varchar as stage, 'as_is' as condition, 'adapter' as variant, 'float32' as precision, 60 as n, 20 as num_clusters, mean, mean - 0.1 as ci_low,
+            null::varchar as stage,
+            'as_is' as condition, 'adapter' as variant, 'float32' as precision, 60 as n, 20 as num_clusters, mean, mean - 0.1 as ci_low,
             mean + 0.1 as ci_high, null as interval_note, 0.1 as p50_seconds_per_answer, 8 as batch_size, 12.5 as memory_mb,
             true as is_higher_better, 1.0 as highest, null as signature, now() as evaluated_at, 'e' as evaluation_id
             from (values ('pair_accuracy', 0.5), ('term_recall', 0.9)) _(metric, mean) order by metric"""

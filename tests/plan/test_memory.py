@@ -15,7 +15,7 @@ from medvl_lib import cli
 from medvl_lib.audit import AUDIT, AuditRow
 from medvl_lib.errors import MedVLError
 from medvl_lib.hardware import PROFILES
-from medvl_lib.lines import DOCUMENTS, ENCODER, IMAGING, TINY_MODELS, TINY_PACE, tiny, tiny_model
+from medvl_lib.lines import DOCUMENTS, ENCODER, IMAGING, RADIOLOGY, TINY_MODELS, TINY_PACE, tiny, tiny_model
 from medvl_lib.models import shipped
 from medvl_lib.models.spec import LAYER_LISTS, Family, ModelSpec
 from medvl_lib.plan.dry_run import BATCHES, Sizes, Walk, config_of
@@ -71,6 +71,12 @@ def test_the_full_adapter_is_counted_on_the_language_linears_alone():
     recipe = DOCUMENTS.stages[0].recipe
     shape = Walk(config_of(DOCUMENTS.model), DOCUMENTS.model, PROFILES["gb10"], recipe, packed=True).shape()
     assert {part: own for part, (_, own) in shape.parameters.items() if own} == {"language": 161_480_704}
+
+
+def test_thirty_to_sixty_million_weights_of_the_published_llava_med_are_trained():
+    for stage in RADIOLOGY.stages:
+        shape = Walk(config_of(RADIOLOGY.model), RADIOLOGY.model, PROFILES["gb10"], stage.recipe, packed=False).shape()
+        assert {part: own for part, (_, own) in shape.parameters.items() if own} == {"projector": 20_979_712, "language": 31_457_280}
 
 
 def test_every_family_has_a_batch_and_says_which_layers_repeat():

@@ -33,6 +33,7 @@ MAX_PICTURES = 8  # of one question: as many as a pair of the documents may have
 MAX_FILES = 32  # of one batch, and as many pages
 MAX_PIXELS = 16_000_000  # of one picture: as a whole in memory, twice over while it is decoded (docs/serving.md)
 MAX_WEBP_PIXELS = 8_000_000  # its decoder keeps two pictures more
+MAX_DICOM_PIXELS = 12_000_000  # its values of 16 bit are held beside their colours: 14 million took 308 MB
 MAX_PROMPT_CHARACTERS = 8000
 MAX_DRAWING_SECONDS = 9.0  # of one PDF; a page of text takes 0.1
 PDF = b"%PDF-"
@@ -109,7 +110,7 @@ def dicom_size(data: bytes) -> tuple[int, int]:
 def _dicom_size(data: bytes) -> tuple[int, int]:
     """The reasons name tags and syntaxes, never what they hold."""
     try:
-        found = dicom.facts(data, MAX_PIXELS)
+        found = dicom.facts(data, MAX_DICOM_PIXELS)
     except dicom.DicomError as error:
         raise Problem(415, found=f"a DICOM file without a picture that can be shown: {error}", do="send one that can be decoded") from error
     if found.num_frames > 1:

@@ -18,7 +18,7 @@ from PIL import Image
 
 from medvl_lib.sample_data.custom_reports import dicom
 from medvl_lib.serving.guard import MAX_JSON_BYTES
-from medvl_lib.serving.uploads import MAX_BODY_BYTES, MAX_PIXELS, MAX_WEBP_PIXELS
+from medvl_lib.serving.uploads import MAX_BODY_BYTES, MAX_DICOM_PIXELS, MAX_PIXELS, MAX_WEBP_PIXELS
 from tests.serving.files import compressed_dicom, deflated_dicom, flooded_dicom, objects, page, pdf, pdf_of_text, stream, tiff, tiff_and_im
 
 OK = (200,)
@@ -179,7 +179,7 @@ def bombs(_: random.Random) -> Iterator[Hostile]:
         yield upload(f"an animated {kind}", encoded((8, 8), kind, save_all=True, append_images=frames), (422,))
     yield upload(
         "as large as it may be: DICOM of 16 bit",
-        dicom(np.zeros((side, side), np.uint16), "1.2.3", BitsAllocated=16, BitsStored=12, HighBit=11),
+        dicom(np.zeros((int(MAX_DICOM_PIXELS**0.5),) * 2, np.uint16), "1.2.3", BitsAllocated=16, BitsStored=12, HighBit=11),
         OK,
     )
     for side in (9, 4001, 60_000):

@@ -23,7 +23,6 @@ from tests.serving.hostile import KINDS, Hostile, cases, chat, encoded, upload
 from tests.serving.test_app import ask
 from tests.serving.test_server import server, write_nothing
 
-pytestmark = pytest.mark.slow
 
 SEED = 10
 MAX_SECONDS = 10.0
@@ -77,6 +76,7 @@ def listing(root: Path) -> set[str]:
     return {str(path.relative_to(root)) for path in root.rglob("*")}
 
 
+@pytest.mark.slow
 def test_there_are_five_hundred_and_no_two_alike():
     found = list(cases(SEED))
     assert len(found) >= 500
@@ -86,6 +86,7 @@ def test_there_are_five_hundred_and_no_two_alike():
     assert {kind.__name__ for kind in KINDS} >= {"random_bytes", "damaged", "bombs", "polyglots", "names", "chats"}
 
 
+@pytest.mark.soak
 def test_none_of_them_takes_the_server_down(project: Project, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     temporary = tmp_path / "temporary"
     temporary.mkdir()
@@ -131,6 +132,7 @@ def test_none_of_them_takes_the_server_down(project: Project, tmp_path: Path, ca
     assert not [name for name in ("passwd", "alert(1)", "evil.example", "What?") if name in log]
 
 
+@pytest.mark.slow
 def test_who_falls_silent_is_sent_away(project: Project):
     with server(project) as (client, _, __):
         wait_until(client, "ready")
@@ -147,6 +149,7 @@ def test_who_falls_silent_is_sent_away(project: Project):
         assert ask(client, PAGE).status_code == 200
 
 
+@pytest.mark.slow
 def test_a_websocket_gets_past_no_guard(project: Project):
     """Nothing here speaks it: an upgrade is answered as the plain request that it also is, or refused."""
     with server(project, MEDVL_API_KEY="a secret of enough letters") as (client, _, __):

@@ -23,7 +23,6 @@ from tests.serving.hostile import KINDS, Hostile, cases, chat, encoded, upload
 from tests.serving.test_app import ask
 from tests.serving.test_server import server, write_nothing
 
-
 SEED = 10
 MAX_SECONDS = 10.0
 MAX_BYTES = 300_000_000  # above what the server holds when it idles

@@ -12,9 +12,11 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Literal
 from urllib.parse import urlsplit
+
+from tests.hosts import listening
 
 HUB_ID, REVISION = "mine/forms", "0123456789abcdef0123456789abcdef01234567"
 Ending = Literal["closed", "reset", "stalled"]
@@ -176,18 +178,5 @@ class _Handler(BaseHTTPRequestHandler):
 @contextmanager
 def serving(hub: Hub) -> Iterator[Hub]:
     """Serve the hub, and what LFS keeps as another host of this machine."""
-    servers: list[ThreadingHTTPServer] = []
-    for host in ("hub", "storage"):
-        server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": hub, "host": host}))
-        server.released = threading.Event()
-        server.daemon_threads = True
-        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-        servers.append(server)
-    hub.url, hub.storage_url = (f"http://127.0.0.1:{server.server_port}" for server in servers)
-    try:
+    with listening(_Handler, ("hub", "storage"), hub=hub) as (hub.url, hub.storage_url):
         yield hub
-    finally:
-        for server in servers:
-            server.released.set()
-            server.shutdown()
-            server.server_close()

@@ -1,5 +1,7 @@
 """Captioned pictures on a disk as a line's chat step leaves them, and a small encoder without training: shared by the tests of matching."""
 
+import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -25,6 +27,16 @@ MATCH = MatchRecipe(
 )  # fmt: skip
 STAGE = Stage(name="encoder", objective="match", recipe=MATCH, model=SPEC)
 COUNTS: tuple[tuple[Split, int], ...] = (("train", 24), ("validation", 8), ("test", 12))
+
+
+def copied(source: Path) -> Callable[[Path], dict]:
+    """What a step writes whose files are there already."""
+
+    def write(directory: Path) -> dict:
+        shutil.copytree(source, directory, dirs_exist_ok=True)
+        return {}
+
+    return write
 
 
 class Gallery(NamedTuple):

@@ -6,14 +6,14 @@ is laid over it by ``hub_pages``.
 
 import hashlib
 import json
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Literal
 from urllib.parse import urlsplit
 
+from tests.hosts import listening
 from tests.hub_server import git_blob
 
 COMMIT = "fedcba9876543210fedcba9876543210fedcba98"
@@ -144,18 +144,5 @@ def hub_pages(repository: str, files: Mapping[str, bytes], lfs: frozenset[str]) 
 @contextmanager
 def serving(publisher: Publisher) -> Iterator[Publisher]:
     """Serve the publisher, and its storage as another host of this machine."""
-    servers: list[ThreadingHTTPServer] = []
-    for host in ("publisher", "storage"):
-        server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"publisher": publisher, "host": host}))
-        server.released = threading.Event()
-        server.daemon_threads = True
-        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-        servers.append(server)
-    publisher.url, publisher.storage_url = (f"http://127.0.0.1:{server.server_port}" for server in servers)
-    try:
+    with listening(_Handler, ("publisher", "storage"), publisher=publisher) as (publisher.url, publisher.storage_url):
         yield publisher
-    finally:
-        for server in servers:
-            server.released.set()
-            server.shutdown()
-            server.server_close()

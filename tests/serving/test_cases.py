@@ -2,8 +2,6 @@
 one's, or a vector of one encoder be held against those of another.
 """
 
-import shutil
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,18 +18,10 @@ from medvl_lib.provenance import judge, write_step
 from medvl_lib.sample_data.captioned_pictures import draw_picture
 from medvl_lib.serving.cases import floor_of, similar
 from medvl_lib.workspace import Workspace
-from tests.matching_fixtures import SPEC, Gallery
+from tests.matching_fixtures import SPEC, Gallery, copied
 
 CPU = PROFILES["cpu"]
 LINE = replace(DOCUMENTS, stages=(replace(ENCODER, model=SPEC), *DOCUMENTS.stages))
-
-
-def copied(source: Path) -> Callable[[Path], dict]:
-    def write(directory: Path) -> dict:
-        shutil.copytree(source, directory, dirs_exist_ok=True)
-        return {}
-
-    return write
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@ its answers up, or a case of the same patient be shown.
 
 import io
 import re
-import shutil
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -34,7 +33,7 @@ from medvl_lib.serving.endpoints import cases as cases_endpoints
 from medvl_lib.serving.endpoints import documents
 from medvl_lib.serving.uploads import MAX_FILES, MAX_PICTURES
 from medvl_lib.workspace import Workspace
-from tests.matching_fixtures import SPEC, Gallery
+from tests.matching_fixtures import SPEC, Gallery, copied
 from tests.serving.conftest import CPU, PAGE, Project, serving, wait_until
 from tests.serving.files import page, pdf, tiff
 from tests.serving.test_app import ask, picture, refusal
@@ -211,14 +210,6 @@ def test_a_picture_that_is_cut_short_is_the_senders_to_mend(base: httpx2.Client)
 
 
 # -- similar cases -----------------------------------------------------------------------------------------------------
-def copied(source: Path) -> Callable[[Path], dict]:
-    def write(directory: Path) -> dict:
-        shutil.copytree(source, directory, dirs_exist_ok=True)
-        return {}
-
-    return write
-
-
 @pytest.fixture(scope="module")
 def with_index(
     gallery: Gallery, project: Project, counter: Callable[..., Counter], tmp_path_factory: pytest.TempPathFactory

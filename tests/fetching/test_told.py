@@ -11,7 +11,8 @@ from huggingface_hub import constants
 
 from medvl_assets.acquisition import fetch_job
 from medvl_assets.definitions import definitions
-from medvl_lib.cli import amount, main
+from medvl_lib.cli import main
+from medvl_lib.cli.arguments import amount
 from medvl_lib.datasets import DATASETS
 from medvl_lib.errors import MedVLError
 from medvl_lib.files import read_json

@@ -32,6 +32,11 @@ def sha256_of_file(path: Path) -> str:
     return digest.hexdigest()
 
 
+def size_of(path: Path) -> int:
+    """How many bytes a file has; 0 where there is none."""
+    return path.stat().st_size if path.is_file() else 0
+
+
 @contextmanager
 def writing_below(folder: Path) -> Generator[None, None, None]:
     """Raise WriteFailed where the disk does not take what is written below ``folder``; any other OSError passes through."""

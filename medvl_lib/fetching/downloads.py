@@ -1,13 +1,15 @@
 """One file over HTTP, whatever the line does: taken up where it broke, begun again where it changed, and checked before it counts.
 
 In: what is wanted, of whom, and how much may come. Out: a file with the right contents under a temporary name, or an error that says who
-does what. It waits where a server asks for it, and gives up where nothing comes. An error quotes names of ours alone: an address may be
-signed, and a server's words may repeat what it was sent.
+does what. Datasets and checkpoints come this way alike; who wants the file, and where it goes then, is not known here. It waits where a
+server asks for it, and gives up where nothing comes. An error quotes names of ours alone: an address may be signed, and a server's words
+may repeat what it was sent.
 """
 
 import datetime as dt
 import email.utils
 import os
+import shutil
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -18,7 +20,7 @@ import httpx2
 from huggingface_hub.utils.sha import git_hash
 
 from medvl_lib.errors import MedVLError, Unreachable
-from medvl_lib.files import sha256_of_file
+from medvl_lib.files import sha256_of_file, size_of
 from medvl_lib.sources import Unpacking
 from medvl_lib.step import Report
 
@@ -28,6 +30,7 @@ LONGEST_WAIT_SECONDS = 300.0  # a server that asks for more is come back to by a
 TIMEOUT_SECONDS = 30.0
 REPORT_SECONDS = 10.0
 SHA256_DIGITS = 64
+GB = 1e9
 AGAIN = "start it again: it goes on where it stopped"
 
 
@@ -69,7 +72,7 @@ class Wanted:
 class Watch:
     """Counts what comes, says so now and then, and stops it where a limit is reached."""
 
-    def __init__(self, report: Report, *, most_bytes: int | None, most_seconds: float | None, already: int = 0) -> None:
+    def __init__(self, report: Report, *, most_bytes: int | None = None, most_seconds: float | None = None, already: int = 0) -> None:
         self._report = report
         self._most_bytes = most_bytes
         self._began = time.monotonic()
@@ -94,23 +97,33 @@ class Watch:
             self._report({"fetched_bytes": self.num_bytes, **whole, "seconds": round(time.monotonic() - self._began)})
 
 
-def client() -> httpx2.Client:
+def client(timeout_seconds: float = TIMEOUT_SECONDS) -> httpx2.Client:
     """Who asks: redirects are followed, and what opens one host is sent to no other (httpx2)."""
     headers = {"Accept-Encoding": "identity", "User-Agent": "medvl"}  # identity: sizes and ranges count the file's own bytes
-    return httpx2.Client(follow_redirects=True, max_redirects=5, timeout=TIMEOUT_SECONDS, headers=headers)
+    return httpx2.Client(follow_redirects=True, max_redirects=5, timeout=timeout_seconds, headers=headers)
+
+
+def require_disk(num_bytes: int, folder: Path) -> None:
+    """Raise MedVLError where ``folder`` has no room for what is to come."""
+    free = shutil.disk_usage(folder).free
+    if num_bytes > free:
+        raise MedVLError(
+            found=f"{num_bytes / GB:,.1f} GB to fetch, {free / GB:,.1f} GB free", where=str(folder),
+            do="free space there, or name another data_root in the settings; nothing was fetched",
+        )  # fmt: skip
 
 
 def download(asker: httpx2.Client, wanted: Wanted, part: Path, watch: Watch) -> None:
     """Fill ``part``, going on with what came before, and check it; a wrong one is removed, so that the next try fetches it anew."""
     part.parent.mkdir(parents=True, exist_ok=True)
-    if wanted.num_bytes is not None and _size(part) > wanted.num_bytes:
+    if wanted.num_bytes is not None and size_of(part) > wanted.num_bytes:
         part.unlink()
-    if wanted.num_bytes is None or not part.is_file() or _size(part) < wanted.num_bytes:
+    if wanted.num_bytes is None or not part.is_file() or size_of(part) < wanted.num_bytes:
         _fill(asker, wanted, part, watch)
     found = checksum(part, wanted.checksum)
-    if (wanted.checksum and found != wanted.checksum) or (wanted.num_bytes is not None and _size(part) != wanted.num_bytes):
-        watch.count(-_size(part))
-        size = _size(part)
+    if (wanted.checksum and found != wanted.checksum) or (wanted.num_bytes is not None and size_of(part) != wanted.num_bytes):
+        watch.count(-size_of(part))
+        size = size_of(part)
         _forget(part)
         raise MedVLError(
             found=f"{wanted.path} came with {size} bytes and the hash {found}, and {_stated(wanted)} is stated", where=wanted.host.page,
@@ -129,10 +142,6 @@ def checksum(path: Path, stated: str) -> str:
 
 def _stated(wanted: Wanted) -> str:
     return f"{'' if wanted.num_bytes is None else f'{wanted.num_bytes} bytes, '}{wanted.checksum or 'no hash'}"
-
-
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.is_file() else 0
 
 
 def _mark(part: Path) -> Path:
@@ -156,14 +165,14 @@ class _Broken(NamedTuple):
 def _fill(asker: httpx2.Client, wanted: Wanted, part: Path, watch: Watch) -> None:
     """Ask for what lacks until all of it is there: at once as long as more is here than before, after a pause where it is not."""
     pauses = iter(PAUSES_SECONDS)
-    most = _size(part)
+    most = size_of(part)
     while True:
         watch.require_room()
         broken = _attempt(asker, wanted, part, watch)
         if broken is None:
             return
-        if _size(part) > most:  # than ever before: a server that cuts each answer at one place is not asked for ever
-            most = _size(part)
+        if size_of(part) > most:  # than ever before: a server that cuts each answer at one place is not asked for ever
+            most = size_of(part)
             continue
         _wait(wanted, broken, pauses)
 
@@ -172,7 +181,7 @@ def _attempt(asker: httpx2.Client, wanted: Wanted, part: Path, watch: Watch) -> 
     """Ask once; None where all of it is there, as far as the server says."""
     try:
         with asker.stream("GET", wanted.url, headers=_headers(wanted, part)) as answer:
-            if answer.status_code == 416 and answer.headers.get("Content-Range") == f"bytes */{_size(part)}":
+            if answer.status_code == 416 and answer.headers.get("Content-Range") == f"bytes */{size_of(part)}":
                 return None
             if _takes(answer, part, watch):
                 _write(answer, part, watch)
@@ -180,11 +189,11 @@ def _attempt(asker: httpx2.Client, wanted: Wanted, part: Path, watch: Watch) -> 
             _require_passing(wanted, answer)
             return _Broken(_retry_after(answer), None)
     except (httpx2.LocalProtocolError, httpx2.UnsupportedProtocol, UnicodeError) as odd:
-        refuse(wanted, f"no request could be made ({type(odd).__name__})", f"look for a stray character; {wanted.host.cure}")
+        _refuse(wanted, f"no request could be made ({type(odd).__name__})", f"look for a stray character; {wanted.host.cure}")
     except httpx2.TransportError as error:
         return _Broken(0.0, error)
     except (httpx2.TooManyRedirects, httpx2.InvalidURL, httpx2.DecodingError) as odd:
-        refuse(wanted, f"an answer that is not the publisher's ({type(odd).__name__})", f"open {wanted.host.page}; {wanted.host.cure}")
+        _refuse(wanted, f"an answer that is not the publisher's ({type(odd).__name__})", f"open {wanted.host.page}; {wanted.host.cure}")
 
 
 def _wait(wanted: Wanted, broken: _Broken, pauses: Iterator[float]) -> None:
@@ -202,8 +211,8 @@ def _wait(wanted: Wanted, broken: _Broken, pauses: Iterator[float]) -> None:
 def _headers(wanted: Wanted, part: Path) -> Mapping[str, str]:
     """A range from where the part ends, of the contents that it is a part of."""
     headers = {"Authorization": wanted.host.authorization} if wanted.host.authorization else {}
-    if _size(part):
-        headers["Range"] = f"bytes={_size(part)}-"
+    if size_of(part):
+        headers["Range"] = f"bytes={size_of(part)}-"
         if _mark(part).is_file():
             headers["If-Range"] = _mark(part).read_text(encoding="utf-8")
     return headers
@@ -211,7 +220,7 @@ def _headers(wanted: Wanted, part: Path) -> Mapping[str, str]:
 
 def _takes(answer: httpx2.Response, part: Path, watch: Watch) -> bool:
     """Whether an answer's bytes belong at the end of the part; where they are others, the part is begun again."""
-    held = _size(part)
+    held = size_of(part)
     if answer.status_code == 206 and answer.headers.get("Content-Range", "").startswith(f"bytes {held}-"):
         return True
     if answer.status_code in {200, 206, 416} and held:  # a server without ranges, or of contents that have changed since
@@ -222,7 +231,7 @@ def _takes(answer: httpx2.Response, part: Path, watch: Watch) -> bool:
 
 def _write(answer: httpx2.Response, part: Path, watch: Watch) -> None:
     etag = answer.headers.get("ETag", "")
-    if etag.startswith('"') and not _size(part):  # a weak one does not promise the same bytes
+    if etag.startswith('"') and not size_of(part):  # a weak one does not promise the same bytes
         _mark(part).write_text(etag, encoding="utf-8")
     with part.open("ab") as stream:
         for chunk in answer.iter_bytes():
@@ -249,13 +258,13 @@ def _require_passing(wanted: Wanted, answer: httpx2.Response) -> None:
         return
     if status in {401, 403}:
         sent = "what was sent does not open it" if wanted.host.authorization else "nothing that would open it was sent"
-        refuse(wanted, f"the server answered {status}: no access, {sent}", wanted.host.cure)
+        _refuse(wanted, f"the server answered {status}: no access, {sent}", wanted.host.cure)
     if status in {404, 410}:
-        refuse(wanted, f"the server answered {status}: no such file", f"compare with {wanted.host.page}: it may have moved")
-    refuse(wanted, f"the server answered {status}", f"open {wanted.host.page}; {wanted.host.cure}")
+        _refuse(wanted, f"the server answered {status}: no such file", f"compare with {wanted.host.page}: it may have moved")
+    _refuse(wanted, f"the server answered {status}", f"open {wanted.host.page}; {wanted.host.cure}")
 
 
-def refuse(wanted: Wanted, found: str, do: str) -> NoReturn:
+def _refuse(wanted: Wanted, found: str, do: str) -> NoReturn:
     """Raise what a person has to mend."""
     raise MedVLError(found=f"{wanted.path}: {found}", where=wanted.host.page, do=do) from None
 

@@ -20,17 +20,16 @@ from huggingface_hub import constants
 
 from medvl_lib.datasets import raw_folder
 from medvl_lib.errors import InputRefused, MedVLError
-from medvl_lib.fetching.downloads import SHA256_DIGITS, Away, LimitReached, Wanted, Watch, checksum, client, download
+from medvl_lib.fetching.downloads import GB, SHA256_DIGITS, Away, LimitReached, Wanted, Watch, checksum, client, download, require_disk
 from medvl_lib.fetching.unpacking import unpack
 from medvl_lib.fetching.wanted import Limits, Listed, listed
-from medvl_lib.files import read_json, sha256_of_file, write_json, write_whole, writing_below
+from medvl_lib.files import read_json, sha256_of_file, size_of, write_json, write_whole, writing_below
 from medvl_lib.pairs import Dataset
 from medvl_lib.sources import Source
 from medvl_lib.step import Report, silent
 from medvl_lib.tables import Column, read_table, write_table
 
 RECORD, FILES, UNPACKED = "fetch.json", "files.parquet", "unpacked.json"
-GB = 1e9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,7 +156,7 @@ def _bring(call: _Call, asker: httpx2.Client, report: Report) -> str:
     known, places, limits = call.known, call.places, call.limits
     missing = [item for item in call.wanted.files if not _is_here(item, call)]
     _require_no_others([item.path for item in missing if item.unpacking is None and (places.raw / item.path).exists()], places)
-    here = sum(file.num_bytes for file in known.values()) + sum(_size(places.part(item)) for item in missing)
+    here = sum(file.num_bytes for file in known.values()) + sum(size_of(places.part(item)) for item in missing)
     watch = Watch(report, most_bytes=limits.max_bytes, most_seconds=limits.max_seconds, already=here)
     _require_room(missing, places, limits, here, watch)
     try:
@@ -193,7 +192,7 @@ def _is_as_stated(file: FetchedFile, item: Wanted) -> bool:
 
 
 def _stands(file: FetchedFile, places: _Places) -> bool:
-    return any(_size(folder / file.path) == file.num_bytes and (folder / file.path).is_file() for folder in (places.raw, places.tree))
+    return any(size_of(folder / file.path) == file.num_bytes and (folder / file.path).is_file() for folder in (places.raw, places.tree))
 
 
 def _require_room(missing: Sequence[Wanted], places: _Places, limits: Limits, here: int, watch: Watch) -> None:
@@ -201,19 +200,14 @@ def _require_room(missing: Sequence[Wanted], places: _Places, limits: Limits, he
     sizes = [item.num_bytes for item in missing]
     if any(size is None for size in sizes) or not sizes:
         return
-    total = sum(size or 0 for size in sizes) - sum(_size(places.part(item)) for item in missing)
+    total = sum(size or 0 for size in sizes) - sum(size_of(places.part(item)) for item in missing)
     watch.all_bytes = here + total
-    free = shutil.disk_usage(places.room).free
     if limits.max_bytes is not None and here + total > limits.max_bytes:
         raise MedVLError(
             found=f"{(here + total) / GB:,.3f} GB in all, {limits.max_bytes / GB:,.3f} GB allowed", where=missing[0].host.page,
             do="raise --max-bytes: this set is brought whole or not at all; nothing was fetched",
         )  # fmt: skip
-    if total > free:
-        raise MedVLError(
-            found=f"{total / GB:,.1f} GB to fetch, {free / GB:,.1f} GB free", where=str(places.room),
-            do="free space there, or name another data_root in the settings; nothing was fetched",
-        )  # fmt: skip
+    require_disk(total, places.room)
 
 
 def _bring_one(item: Wanted, call: _Call, asker: httpx2.Client, watch: Watch) -> None:
@@ -249,17 +243,13 @@ def _bring_one(item: Wanted, call: _Call, asker: httpx2.Client, watch: Watch) ->
 
 def _row(item: Wanted, name: str, path: Path) -> FetchedFile:
     return FetchedFile(
-        path=name, num_bytes=_size(path), sha256=sha256_of_file(path), origin=_origin(item),
+        path=name, num_bytes=size_of(path), sha256=sha256_of_file(path), origin=_origin(item),
         checked_by="the publisher's hash" if item.checksum else "the archive's own checksums",
     )  # fmt: skip
 
 
 def _origin(item: Wanted) -> str:
     return f"{item.source}: {item.path}"
-
-
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.is_file() else 0
 
 
 def _remember(known: Known, places: _Places) -> None:
@@ -302,7 +292,9 @@ def _require_no_others(paths: Sequence[str], places: _Places) -> None:
 def _record(call: _Call, reached: str, num_placed: int) -> Fetched:
     """Write down what lies in the raw folder now, from where, and within which limits; nothing that opens a host is in it."""
     dataset, wanted, places = call.dataset, call.wanted, call.places
-    rows = [file for file in call.known.values() if _size(places.raw / file.path) == file.num_bytes and (places.raw / file.path).is_file()]
+    rows = [
+        file for file in call.known.values() if size_of(places.raw / file.path) == file.num_bytes and (places.raw / file.path).is_file()
+    ]
     here = {file.path for file in rows}
     lacking = {item.unit for item in wanted.files if item.unpacking is None and item.path not in here}
     num_patients = None if wanted.patients is None else len(wanted.patients - lacking)

@@ -12,22 +12,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 import httpx2
-from huggingface_hub import HfApi, get_token, hf_hub_url
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-from huggingface_hub.hf_api import RepoFile
 
 from medvl_lib.errors import InputRefused, MedVLError
-from medvl_lib.fetching.downloads import PASSING, Away, Host, Wanted, Watch, download, refuse
+from medvl_lib.fetching import hub
+from medvl_lib.fetching.downloads import Host, Wanted, Watch, download
+from medvl_lib.fetching.hub import Repository
 from medvl_lib.files import read_json, write_json
 from medvl_lib.sources import Hub, PhysioNet, Source, Unpacking
 from medvl_lib.step import silent
 
 USER, PASSWORD = "PHYSIONET_USERNAME", "PHYSIONET_PASSWORD"
 SUM = re.compile(r"([0-9a-f]{64})\s+\*?(?:\./)?(\S.*)")
-COMMIT_DIGITS = 40
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,78 +83,33 @@ def _of_source(source: Source, folder: Path, asker: httpx2.Client) -> tuple[list
 def _of_hub(source: Hub, folder: Path) -> tuple[list[Wanted], str]:
     asked = hashlib.sha256("\n".join((source.repository, source.revision, *source.files)).encode()).hexdigest()[:8]
     memory = folder / f"{source.name}-{source.revision[:12] or 'newest'}-{asked}.json"
+    repository = Repository(kind="dataset", name=source.repository, page=source.page)
     if not memory.is_file():
-        write_json(memory, _asked_of_hub(source))
+        write_json(memory, _asked_of_hub(source, repository))
     known = read_json(memory)
-    host, commit = _hub_host(source, get_token()), str(known["commit"])
-
-    def url(path: str) -> str:
-        return hf_hub_url(source.repository, path, repo_type="dataset", revision=commit)
-
+    host, commit = hub.host(repository), str(known["commit"])
     return [
         Wanted(
-            host=host, url=url(entry["path"]), source=source.name, path=entry["path"], num_bytes=entry["num_bytes"],
-            checksum=entry["checksum"], unpacking=_unpacking(source.archives, entry["path"]),
+            host=host, url=hub.url(repository, entry["path"], commit), source=source.name, path=entry["path"],
+            num_bytes=entry["num_bytes"], checksum=entry["checksum"], unpacking=_unpacking(source.archives, entry["path"]),
         ) for entry in known["files"]
     ], commit  # fmt: skip
 
 
-def _hub_host(source: Hub, token: str | None) -> Host:
-    return Host(
-        page=source.page, authorization="" if token is None else f"Bearer {token}",
-        cure=f"accept the terms on {source.page}, and set HF_TOKEN in the environment to a token that may read it",
-    )  # fmt: skip
-
-
-def _asked_of_hub(source: Hub) -> dict[str, Any]:
+def _asked_of_hub(source: Hub, repository: Repository) -> dict[str, Any]:
     """The commit, and the wanted files that it has."""
-    try:
-        commit = _commit(source)
-        entries = list(HfApi().list_repo_tree(source.repository, repo_type="dataset", revision=commit, recursive=True))
-    except (httpx2.HTTPError, HFValidationError, OSError, ValueError, KeyError, TypeError) as error:
-        _refuse_listing(source, error)
-    files = [
-        {"path": entry.path, "num_bytes": entry.size, "checksum": entry.lfs.sha256 if entry.lfs else entry.blob_id}
-        for entry in entries
-        if isinstance(entry, RepoFile) and any(fnmatch(entry.path, pattern) for pattern in source.files)
-    ]
-    for path in (str(file["path"]) for file in files):
-        _require_inside(path, source.page)
+    commit = hub.commit_of(repository, source.revision)
+    entries = hub.files_at(repository, commit, is_recursive=True)
+    files = [entry for entry in entries if any(fnmatch(entry.name, pattern) for pattern in source.files)]
+    for entry in files:
+        _require_inside(entry.name, source.page)
     if not files:
         raise InputRefused(
             found=f"none of {', '.join(source.files)}", where=f"{source.page} at {commit}",
             do="compare with the page: the repository has changed, and the reader may need to as well",
         )  # fmt: skip
-    return {"commit": commit, "files": files}
-
-
-def _commit(source: Hub) -> str:
-    """The pinned commit in full; where nothing is pinned, the newest one."""
-    if len(source.revision) == COMMIT_DIGITS:
-        return source.revision
-    commits = [found.commit_id for found in HfApi().list_repo_commits(source.repository, repo_type="dataset")]
-    matching = [commit for commit in commits if commit.startswith(source.revision)]
-    if not matching:
-        raise InputRefused(found=f"no commit {source.revision}", where=source.page, do="compare with the page's history")
-    return matching[0]
-
-
-def _refuse_listing(source: Hub, error: Exception) -> NoReturn:
-    """Say what the hub, or the way to it, said, in words of ours."""
-    status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
-    asked = Wanted(host=_hub_host(source, get_token()), url="", source=source.name, path="the list of files")
-    if status in PASSING:
-        raise Away(found=f"the hub answered {status}", where=source.page, do="start it again after a while") from None
-    if status in {401, 403}:
-        refuse(asked, f"the hub answered {status}: no access", f"{asked.host.cure}; a misspelt name is answered like this too")
-    if status is not None:
-        refuse(asked, f"the hub answered {status}", "compare with the page: it may have moved")
-    if isinstance(error, httpx2.TransportError | OSError):
-        raise Away(
-            found=f"the hub cannot be reached ({type(error).__name__})", where=source.page,
-            do="check the network, HTTPS_PROXY and HF_ENDPOINT, then start it again",
-        ) from None  # fmt: skip
-    refuse(asked, f"an answer that is not the hub's ({type(error).__name__})", "check HF_ENDPOINT and what stands before the hub")
+    listing = [{"path": entry.name, "num_bytes": entry.num_bytes, "checksum": entry.checksum} for entry in files]
+    return {"commit": commit, "files": listing}
 
 
 def _unpacking(archives: Mapping[str, Unpacking], path: str) -> Unpacking | None:
@@ -174,7 +127,7 @@ def _of_physionet(source: PhysioNet, folder: Path, asker: httpx2.Client) -> list
     if not sums.is_file():
         part = sums.with_name(f"{sums.name}.part")
         listing = Wanted(host=host, url=f"{base}/SHA256SUMS.txt", source=source.name, path="SHA256SUMS.txt")
-        download(asker, listing, part, Watch(silent, most_bytes=None, most_seconds=None))
+        download(asker, listing, part, Watch(silent))
         try:
             list(_sums(part, source))
         except InputRefused:

@@ -106,7 +106,7 @@ def test_the_token_opens_the_hub_and_stays_there(person: Person, monkeypatch: py
 def test_a_repository_that_does_not_open_is_refused_with_the_way_to_a_token(person: Person, status: int):
     person.publisher.opens, person.publisher.refusal = "Bearer hf_secret", (status, {"X-Error-Code": "GatedRepo"})
     refused = person.is_refused(hub())
-    assert f"the hub answered {status}: no access" in refused.found
+    assert f"the hub answered {status}: access is restricted, no token was sent" in refused.found
     assert "set HF_TOKEN in the environment" in refused.do
 
 

@@ -6,16 +6,13 @@ from typing import NamedTuple
 
 import pytest
 
-from medvl_lib import chat
-from medvl_lib.chat import Conversation, read_conversations
-from medvl_lib.evaluation.predictions import REFERENCES, Reference
+from medvl_lib.chat import Conversation, conversations_path, read_conversations
 from medvl_lib.hardware import PROFILES, Profile
 from medvl_lib.images import ImageStore
 from medvl_lib.lines import tiny_model
 from medvl_lib.pairs import Pair, Split
 from medvl_lib.sample_data.chest_studies import LEARNED
-from medvl_lib.split import SplitRow
-from medvl_lib.tables import write_table
+from tests.chats import write_chat
 
 SPEC = tiny_model("llava_med")
 
@@ -55,16 +52,8 @@ def small_llava(tmp_path_factory: pytest.TempPathFactory) -> Small:
     write_quantized(root / "nf4", root / "base", "nf4", SPEC, profile)
     counts: Sequence[tuple[Split, int]] = (("train", 8), ("validation", 2), ("test", 2))
     pairs = [_pair(number, split, images) for split, count in counts for number in range(count)]
-    for split in ("train", "validation", "test", "benchmark"):
-        lines = [chat._line(chat.to_conversation(item)) for item in pairs if item.publisher_split == split]
-        chat.conversations_path(root / "chat", split).write_text("".join(lines), encoding="utf-8")
-    rows = [
-        SplitRow(pair_id=item.pair_id, dataset=item.dataset, group_id=item.pair_id, image_ids=item.image_ids, split=item.publisher_split)
-        for item in pairs
-    ]
-    references = [chat.to_reference(item, row) for item, row in zip(pairs, rows, strict=True)]
-    write_table(root / "chat" / REFERENCES, Reference, references)
-    conversations = tuple(read_conversations(chat.conversations_path(root / "chat", "train")))
+    write_chat(root / "chat", pairs)
+    conversations = tuple(read_conversations(conversations_path(root / "chat", "train")))
     return Small(
         profile=profile, published=root / "published", base=root / "base", nf4=root / "nf4", chat=root / "chat", images=images,
         conversations=conversations,

@@ -8,16 +8,14 @@ from typing import NamedTuple
 
 import pytest
 
-from medvl_lib import chat
 from medvl_lib.datasets.descriptions import DESCRIBE
 from medvl_lib.hardware import PROFILES, Profile
 from medvl_lib.images import ImageStore
 from medvl_lib.models.spec import TOWER_TARGETS, ModelSpec
-from medvl_lib.pairs import PAIRS, Pair, Split
+from medvl_lib.pairs import Pair, Split
 from medvl_lib.sample_data.captioned_pictures import draw_picture
-from medvl_lib.split import SplitRow
-from medvl_lib.tables import write_table
 from medvl_lib.training.recipe import MatchRecipe, Stage
+from tests.chats import write_chat
 
 SPEC = ModelSpec(family="siglip", source="tiny", hub_id="medvl/tiny-siglip", revision="", seed=1, path="", max_pixels=96 * 96)
 MATCH = MatchRecipe(
@@ -60,16 +58,8 @@ def captioned_pair(split: Split, number: int, images: ImageStore) -> Pair:
 
 
 def write_captions(directory: Path, images: ImageStore) -> None:
-    """The table of pairs that the chat step writes."""
-    rows = []
-    for split, count in COUNTS:
-        for number in range(count):
-            pair = captioned_pair(split, number, images)
-            place = SplitRow(
-                pair_id=pair.pair_id, dataset=pair.dataset, group_id=pair.group_id, image_ids=pair.image_ids, split=split
-            )  # fmt: skip
-            rows.append(chat.to_placed(pair, place))
-    write_table(directory / PAIRS, chat.PlacedPair, rows)
+    """What the chat step writes of them."""
+    write_chat(directory, [captioned_pair(split, number, images) for split, count in COUNTS for number in range(count)])
 
 
 @pytest.fixture(scope="session")

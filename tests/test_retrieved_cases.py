@@ -14,7 +14,7 @@ from medvl_lib.case_index import COUNTS, Embedded, nearest, write_index
 from medvl_lib.files import write_json
 from medvl_lib.images import ImageStore
 from medvl_lib.models import shipped
-from medvl_lib.pairs import PAIRS, Pair, Split
+from medvl_lib.pairs import Pair, Split
 from medvl_lib.retrieved_cases import (
     QUERIES,
     RETRIEVED_CASES,
@@ -29,8 +29,8 @@ from medvl_lib.retrieved_cases import (
     write_retrieved_cases,
 )
 from medvl_lib.sample_data.captioned_pictures import draw_picture
-from medvl_lib.split import SplitRow
 from medvl_lib.tables import read_table, write_table
+from tests.chats import write_chat
 
 MODEL = shipped.DIRECTORY / "qwen2_5_vl"
 MAX_PIXELS = 64 * 28 * 28
@@ -66,15 +66,7 @@ class Shelf:
         )  # fmt: skip
 
     def write(self) -> None:
-        rows = [
-            chat.to_placed(pair, SplitRow(
-                pair_id=pair.pair_id, dataset=pair.dataset, group_id=pair.group_id, image_ids=pair.image_ids, split=pair.publisher_split,
-            )) for pair in self.pairs
-        ]  # fmt: skip
-        write_table(self.chat / PAIRS, chat.PlacedPair, rows)
-        for split in ("train", "validation", "test", "benchmark"):
-            lines = [chat._line(chat.to_conversation(pair)) for pair in self.pairs if pair.publisher_split == split]
-            chat.conversations_path(self.chat, split).write_text("".join(lines), encoding="utf-8")
+        write_chat(self.chat, self.pairs)
         cases = list(captioned_images(self.chat, "train"))
         names = {image_id: name for name, image_id in self.ids.items()}
         write_index(self.index, Embedded(cases, np.stack([vector(names[case.image_id]) for case in cases])), Embedded([], np.zeros((0, 2))))

@@ -5,15 +5,13 @@ from typing import NamedTuple
 
 import pytest
 
-from medvl_lib import chat, pages
-from medvl_lib.evaluation.predictions import REFERENCES, Reference
+from medvl_lib import pages
 from medvl_lib.hardware import PROFILES, Profile
 from medvl_lib.images import ImageStore
 from medvl_lib.models.spec import LANGUAGE_TARGETS, ModelSpec
 from medvl_lib.pairs import Pair, Split, Triple
-from medvl_lib.split import SplitRow
-from medvl_lib.tables import write_table
 from medvl_lib.training.recipe import Recipe
+from tests.chats import write_chat
 
 TINY = ModelSpec(family="qwen2_5_vl", source="tiny", hub_id="medvl/tiny-qwen2.5-vl", revision="", seed=1, path="", max_pixels=128 * 28 * 28)
 RECIPE = Recipe(
@@ -43,7 +41,7 @@ def pair(number: int, split: Split, images: ImageStore, style: pages.PageStyle =
     return Pair(
         pair_id=f"invented/{split}/{number:03d}", dataset="invented", image_ids=(image_id,),
         request="List every term with its value and unit.", response="\n".join(lines), expected=triples, subject_id=None,
-        document_id=str(number), publisher_split=split, language="en", source="invented", licence="CC0-1.0", metadata={},
+        document_id=f"{split}{number}", publisher_split=split, language="en", source="invented", licence="CC0-1.0", metadata={},
     )  # fmt: skip
 
 
@@ -51,14 +49,7 @@ def write_conversations(directory: Path, images: ImageStore, style: pages.PageSt
     """Twelve conversations to train on, four to validate and four to test with."""
     counts = (("train", 12), ("validation", 4), ("test", 4))
     pairs = [pair(number, split, images, style) for split, count in counts for number in range(count)]
-    for split in ("train", "validation", "test", "benchmark"):
-        lines = [chat._line(chat.to_conversation(item)) for item in pairs if item.publisher_split == split]
-        chat.conversations_path(directory, split).write_text("".join(lines), encoding="utf-8")
-    rows = [
-        SplitRow(pair_id=item.pair_id, dataset=item.dataset, group_id=item.pair_id, image_ids=item.image_ids, split=item.publisher_split)
-        for item in pairs
-    ]
-    write_table(directory / REFERENCES, Reference, [chat.to_reference(item, row) for item, row in zip(pairs, rows, strict=True)])
+    write_chat(directory, pairs)
 
 
 @pytest.fixture(scope="session")

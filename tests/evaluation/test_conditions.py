@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from medvl_lib import chat
 from medvl_lib.chat import Conversation
 from medvl_lib.evaluation.predict import parts, shuffled
 from medvl_lib.evaluation.spec import EvaluationSpec
+from tests.chats import write_conversations
 
 ALL = EvaluationSpec(splits=("test",), max_pairs_per_dataset=0, max_answer_tokens=8, controls=(), seed=1, datasets=(), further_variants=())
 
@@ -74,5 +74,5 @@ def test_the_pairs_of_the_evaluated_datasets_are_asked(spec: EvaluationSpec, pai
     written = [asked(name, "1") for name in ("forms/0", "notes/0", "forms/1", "forms/2")]
     for split in ("train", "validation", "test", "benchmark"):
         items = written if split == "test" else [asked(f"forms/{split}", "1")]
-        chat.conversations_path(tmp_path, split).write_text("".join(chat._line(item) for item in items), encoding="utf-8")
+        write_conversations(tmp_path, split, items)
     assert {item.pair_id for group in parts(tmp_path, spec) for item in group} == pairs

@@ -18,13 +18,11 @@ from PIL import Image
 from transformers import MllamaProcessor
 from trl import SFTTrainer
 
-from medvl_lib import chat
 from medvl_lib.audit import AUDIT, RULES, AuditRow, AuditSpec, write_audit
 from medvl_lib.batches import IGNORE_INDEX, Collator, Reader, prompt_batch, training_batch
-from medvl_lib.chat import Conversation, read_conversations
+from medvl_lib.chat import Conversation, conversations_path, read_conversations
 from medvl_lib.errors import MedVLError
 from medvl_lib.evaluation.answering import Speaker
-from medvl_lib.evaluation.predictions import REFERENCES, Reference
 from medvl_lib.evaluation.spec import EvaluationSpec
 from medvl_lib.hardware import PROFILES, Profile
 from medvl_lib.images import ImageStore
@@ -36,10 +34,10 @@ from medvl_lib.models.weights import BASE_RULES, MERGED_RULES, NF4_RULES
 from medvl_lib.pairs import Pair, Split
 from medvl_lib.prompts import split_answer
 from medvl_lib.sample_data.described_pictures import LEARNED
-from medvl_lib.split import SplitRow
-from medvl_lib.tables import read_table, write_table
+from medvl_lib.tables import read_table
 from medvl_lib.training.route import adapt, arguments, settle
 from medvl_lib.vision_tokens import SeenPicture, read_sizing
+from tests.chats import write_chat
 from tests.torch_fixtures import RECIPE
 
 SPEC = tiny_model("mllama")
@@ -94,16 +92,8 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Small:
     write_quantized(root / "nf4", root / "base", "nf4", SPEC, profile)
     counts: Sequence[tuple[Split, int]] = (("train", 6), ("validation", 2), ("test", 4))
     pairs = [_pair(number, split, images, 1 + number % 3) for split, count in counts for number in range(count)]
-    for split in ("train", "validation", "test", "benchmark"):
-        lines = [chat._line(chat.to_conversation(item)) for item in pairs if item.publisher_split == split]
-        chat.conversations_path(root / "chat", split).write_text("".join(lines), encoding="utf-8")
-    rows = [
-        SplitRow(pair_id=item.pair_id, dataset=item.dataset, group_id=item.pair_id, image_ids=item.image_ids, split=item.publisher_split)
-        for item in pairs
-    ]
-    references = [chat.to_reference(item, row) for item, row in zip(pairs, rows, strict=True)]
-    write_table(root / "chat" / REFERENCES, Reference, references)
-    conversations = tuple(read_conversations(chat.conversations_path(root / "chat", "train")))
+    write_chat(root / "chat", pairs)
+    conversations = tuple(read_conversations(conversations_path(root / "chat", "train")))
     return Small(profile=profile, base=root / "base", nf4=root / "nf4", chat=root / "chat", images=images, conversations=conversations)
 
 

@@ -24,6 +24,7 @@ from medvl_lib.provenance import Artifact, write_step
 from medvl_lib.tables import read_table, write_table
 from medvl_lib.workspace import Workspace
 from tests.benchmark.evaluated import Evaluated, run
+from tests.chats import write_conversations
 
 SHOWN = {"forms": ("CC0-1.0",)}
 NOW = Terms(gate=Gate(), evaluation=DOCUMENTS.evaluation)
@@ -78,7 +79,7 @@ def _chat(workspace: Workspace) -> Artifact:
         turns = [
             chat.single_turn(f"p{number:03}", image_ids=(pictures.get(number, page),), request="?", response="") for number in range(60)
         ]
-        chat.conversations_path(folder, "test").write_text("".join(map(chat._line, turns)), encoding="utf-8")
+        write_conversations(folder, "test", turns)
         return {}
 
     return write_step(workspace, "chat", "documents", "v1", [], write)

@@ -31,6 +31,7 @@ from medvl_lib.training.rules import ADAPTER, RULES, SUMMARY
 from medvl_lib.training.work import Material, Work
 from tests.llava_fixtures import SPEC, Small
 from tests.torch_fixtures import RECIPE
+from tests.training.killed import Killed, kill_after
 
 PROJECTOR = "multi_modal_projector"
 WHOLE = replace(
@@ -191,17 +192,9 @@ def read_json_of_plain(small: Small, root: Path) -> dict[str, Any]:
     return read_json(directory / SUMMARY)
 
 
-class _Killed(Exception):
-    pass
-
-
 def test_a_run_that_was_cut_ends_at_the_same_projector(small_llava: Small, stage_a: Path, tmp_path: Path) -> None:
-    def kill(facts: dict[str, Fact]) -> None:
-        if facts["step"] == 3:
-            raise _Killed
-
-    with pytest.raises(_Killed):
-        trained(small_llava, small_llava.nf4, tmp_path, "cut", report=kill)
+    with pytest.raises(Killed):
+        trained(small_llava, small_llava.nf4, tmp_path, "cut", report=kill_after(3))
     Path(tmp_path / "cut-checkpoints").rename(tmp_path / "resumed-checkpoints")
     resumed = trained(small_llava, small_llava.nf4, tmp_path, "resumed")
     assert sha256_of_file(resumed / ADAPTER) == sha256_of_file(stage_a / ADAPTER)

@@ -28,14 +28,11 @@ from medvl_lib.training.steps import TRAINING_STEPS, TrainingStep
 from medvl_lib.training.work import Material
 from tests.matching_fixtures import MATCH, SPEC, STAGE, Gallery
 from tests.torch_fixtures import RECIPE
+from tests.training.killed import Killed, kill_after
 
 WEIGHTS = "model.safetensors"
 GETS_WORSE = replace(MATCH, learning_rate=0.3, warmup_share=0.0, max_steps=9, validations_per_epoch=3)
 LORA = replace(MATCH, lora_rank=4, max_steps=3)
-
-
-class _Killed(Exception):
-    pass
 
 
 def _run(
@@ -46,14 +43,6 @@ def _run(
         directory, stage=replace(STAGE, recipe=recipe), spec=SPEC, weights=gallery.weights, chat=gallery.chat, images=gallery.images,
         profile=gallery.profile, previous=None, checkpoints=checkpoints, report=report,
     )  # fmt: skip
-
-
-def _kill_after(step: int) -> Callable[[dict], None]:
-    def report(facts: dict) -> None:
-        if facts["step"] == step:
-            raise _Killed
-
-    return report
 
 
 def _failing(directory: Path) -> list[str]:
@@ -110,8 +99,8 @@ def test_the_first_loss_is_that_of_a_model_to_which_nothing_is_similar(trained):
 
 def test_a_run_that_was_cut_ends_at_bit_identical_weights(trained, gallery: Gallery, tmp_path: Path):
     undisturbed, _ = trained
-    with pytest.raises(_Killed):
-        _run(gallery, tmp_path / "cut", tmp_path / "b", report=_kill_after(4))
+    with pytest.raises(Killed):
+        _run(gallery, tmp_path / "cut", tmp_path / "b", report=kill_after(4))
     _run(gallery, tmp_path / "resumed", tmp_path / "b")
     assert sha256_of_file(tmp_path / "resumed" / WEIGHTS) == sha256_of_file(undisturbed / WEIGHTS)
     rows = [list(read_table(directory / MATCHING_STEPS, MatchingStep)) for directory in (tmp_path / "resumed", undisturbed)]

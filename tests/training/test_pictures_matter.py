@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from medvl_lib import chat
 from medvl_lib.chat import Conversation, single_turn
 from medvl_lib.evaluation.predict import shuffled
 from medvl_lib.images import ImageStore
@@ -17,6 +16,7 @@ from medvl_lib.tables import read_table
 from medvl_lib.training.recipe import Stage
 from medvl_lib.training.route import train
 from medvl_lib.training.steps import TRAINING_STEPS, TrainingStep
+from tests.chats import write_conversations
 from tests.torch_fixtures import RECIPE, TINY, Trial
 
 LARGEST_SHARE = 0.7  # of the held-out loss after training on permuted pictures
@@ -37,7 +37,7 @@ def held_out_loss(root: Path, trial: Trial, images: ImageStore, pairs: Sequence[
     """Loss on the held-out pairs with their own pictures, after training on ``pairs``."""
     root.mkdir()
     for part, items in (("train", pairs), ("validation", held_out), ("test", ()), ("benchmark", ())):
-        chat.conversations_path(root, part).write_text("".join(chat._line(item) for item in items), encoding="utf-8")
+        write_conversations(root, part, items)
     adapter = root / "adapter"
     adapter.mkdir()
     train(

@@ -34,6 +34,7 @@ from medvl_lib.training.route import adapt, arguments, keep_the_best, put_adapte
 from medvl_lib.training.rules import ADAPTER, RULES, SUMMARY
 from medvl_lib.training.steps import START_LOSS, TRAINING_STEPS, TrainingStep
 from tests.torch_fixtures import RECIPE, TINY, Trial
+from tests.training.killed import Killed, kill_after
 
 
 def _trainer(trial: Trial, profile: Profile, recipe: Recipe, output: Path) -> SFTTrainer:
@@ -110,10 +111,6 @@ def test_every_trainable_weight_is_float32_and_lies_in_a_language_layer(trial: T
     assert all(".language_model.layers." in name for name in trainable)
 
 
-class _Killed(Exception):
-    pass
-
-
 def _run(
     trial: Trial, directory: Path, checkpoints: Path, *, report: Callable[[dict], None] = lambda _: None, recipe: Recipe = RECIPE
 ) -> dict[str, Fact]:
@@ -124,18 +121,10 @@ def _run(
     )  # fmt: skip
 
 
-def _kill_after(step: int) -> Callable[[dict], None]:
-    def report(facts: dict) -> None:
-        if facts["step"] == step:
-            raise _Killed
-
-    return report
-
-
 def test_a_run_that_was_cut_ends_at_bit_identical_weights(trial: Trial, tmp_path: Path) -> None:
     _run(trial, tmp_path / "undisturbed", tmp_path / "a")
-    with pytest.raises(_Killed):
-        _run(trial, tmp_path / "cut", tmp_path / "b", report=_kill_after(4))
+    with pytest.raises(Killed):
+        _run(trial, tmp_path / "cut", tmp_path / "b", report=kill_after(4))
     newest = max((tmp_path / "b").glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
     (newest / "optimizer.pt").write_bytes(b"")  # what a kill during a save leaves: the trainer alone would resume with other weights
     _run(trial, tmp_path / "resumed", tmp_path / "b")
@@ -171,8 +160,8 @@ def test_the_adapter_of_the_lowest_held_out_loss_is_kept_and_not_the_last(trial:
 
 def test_a_run_that_was_cut_and_moved_after_its_best_step_still_keeps_it(trial: Trial, tmp_path: Path) -> None:
     _run(trial, tmp_path / "undisturbed", tmp_path / "a", recipe=GETS_WORSE)
-    with pytest.raises(_Killed):
-        _run(trial, tmp_path / "cut", tmp_path / "b", report=_kill_after(5), recipe=GETS_WORSE)
+    with pytest.raises(Killed):
+        _run(trial, tmp_path / "cut", tmp_path / "b", report=kill_after(5), recipe=GETS_WORSE)
     (tmp_path / "b").rename(tmp_path / "moved")
     _run(trial, tmp_path / "resumed", tmp_path / "moved", recipe=GETS_WORSE)
     assert sha256_of_file(tmp_path / "resumed" / ADAPTER) == sha256_of_file(tmp_path / "undisturbed" / ADAPTER)
@@ -195,8 +184,8 @@ def test_a_pair_of_a_heavier_dataset_comes_more_often_in_an_epoch(trial: Trial, 
 
 
 def test_a_damaged_best_checkpoint_is_told_when_training_goes_on_and_not_at_its_end(trial: Trial, tmp_path: Path) -> None:
-    with pytest.raises(_Killed):
-        _run(trial, tmp_path / "cut", tmp_path / "b", report=_kill_after(8), recipe=GETS_WORSE)
+    with pytest.raises(Killed):
+        _run(trial, tmp_path / "cut", tmp_path / "b", report=kill_after(8), recipe=GETS_WORSE)
     best = json.loads(max((tmp_path / "b").glob("checkpoint-*/trainer_state.json"), key=os.path.getmtime).read_text())["best_global_step"]
     (tmp_path / "b" / f"checkpoint-{best}" / ADAPTER).write_bytes(b"")
     said: list[dict] = []
@@ -229,8 +218,8 @@ def test_looking_at_the_start_changes_no_weight_and_is_done_once(trial: Trial, t
     """The held-out loss before the first step costs random numbers; they are put back, and a resumed run does not look again."""
     _run(trial, tmp_path / "plain", tmp_path / "a")
     facts = _hand_over(trial, tmp_path / "handed over", tmp_path / "b")
-    with pytest.raises(_Killed):
-        _hand_over(trial, tmp_path / "cut", tmp_path / "c", _kill_after(4))
+    with pytest.raises(Killed):
+        _hand_over(trial, tmp_path / "cut", tmp_path / "c", kill_after(4))
     resumed = _hand_over(trial, tmp_path / "resumed", tmp_path / "c")
     weights = {sha256_of_file(tmp_path / name / ADAPTER) for name in ("plain", "handed over", "resumed")}
     assert len(weights) == 1

@@ -11,23 +11,20 @@ from pathlib import Path
 
 from medvl_lib.batches import Reader, training_batch
 from medvl_lib.datasets.descriptions import CATEGORY
-from medvl_lib.evaluation.floors import floors_of
 from medvl_lib.evaluation.metrics.classes import class_agreement
 from medvl_lib.evaluation.metrics.languages import language_kept
 from medvl_lib.evaluation.metrics.vqa import open_exact
-from medvl_lib.evaluation.predictions import FLOORS, Condition, Reference
-from medvl_lib.evaluation.statistics import cluster_sums, estimate
+from medvl_lib.evaluation.predictions import Reference
 from medvl_lib.hardware import Profile
 from medvl_lib.labels import GRADE_LABELS, LESION_LABELS
 from medvl_lib.models.loading import Loaded, Quantization, load
 from medvl_lib.models.spec import ModelSpec
-from medvl_lib.pretraining.examination import Examinee, Finding, Measure, findings, quantize, rows
+from medvl_lib.pretraining.examination import Examinee, Finding, Measures, findings, of_floors, of_losses, quantize, with_controls
 from medvl_lib.pretraining.route import shelf, to_conversation
 from medvl_lib.sample_data.described_pictures import LEARNED, SHIFTED, DescribedPicture, Kind, PictureDistribution
 
 NUM_PICTURES = 60  # of each set: an interval of about +-0.12
 NUM_FLOOR_PICTURES = 300  # what the floors may learn the commonest answers from
-CONTROLS: tuple[Condition, ...] = ("blank_image", "shuffled_image")
 QUANTIZATIONS: tuple[Quantization, ...] = ("nf4",)
 CLASSES: Mapping[Kind, tuple[str, ...]] = {"knee": tuple(GRADE_LABELS.split("|")), "lesion": tuple(LESION_LABELS.split("|"))}
 NEW = "lesions of diagnoses that it never saw"
@@ -35,7 +32,6 @@ SETS: Mapping[str, PictureDistribution] = {
     "knees": replace(LEARNED, kinds=("knee",), question_share=0.0), "lesions": replace(LEARNED, kinds=("lesion",), question_share=0.0),
     "chests": replace(LEARNED, kinds=("chest",), question_share=0.0), "questions": replace(LEARNED, question_share=1.0), NEW: SHIFTED,
 }  # fmt: skip
-LOSS = "held-out loss"
 
 
 def category(picture: DescribedPicture) -> str:
@@ -58,7 +54,7 @@ def kept(answer: str, picture: DescribedPicture) -> float:
     return language_kept(answer, picture.response, picture.said.language)
 
 
-MEASURES: Mapping[str, Mapping[str, Measure]] = {
+MEASURES: Mapping[str, Measures] = {
     "knees": {"class_agreement": agreement, "exact": exact}, "lesions": {"class_agreement": agreement, "exact": exact},
     "chests": {"exact": exact, "language_kept": kept}, "questions": {"exact": exact, "language_kept": kept},
     NEW: {"class_agreement": agreement},
@@ -77,24 +73,14 @@ def examine(weights: Path, spec: ModelSpec, profile: Profile, scratch: Path) -> 
     base = Examinee(variant="base", loaded=load(weights, spec, profile), spec=spec, profile=profile)
     as_is = {name: base.answers(pictures) for name, pictures in shown.items()}
     for name, pictures in shown.items():
-        yield from findings(name, base, pictures, as_is[name], measures=MEASURES[name])
-        for condition in CONTROLS:
-            said = base.answers(pictures, condition)
-            yield from findings(name, base, pictures, said, condition=condition, measures=MEASURES[name])
-        yield from _floors(name, pictures)
-    yield from _losses(base.loaded, draw(LEARNED, "held_out", NUM_PICTURES))
+        yield from with_controls(name, base, pictures, as_is[name], MEASURES[name])
+        yield from of_floors(name, pictures, draw(SETS[name], "floors", NUM_FLOOR_PICTURES), _reference, MEASURES[name])
+    held_out = draw(LEARNED, "held_out", NUM_PICTURES)
+    yield from of_losses(lambda is_shuffled: losses(base.loaded, held_out, is_shuffled=is_shuffled))
     for quantization in QUANTIZATIONS:
         packed = quantize(weights, quantization, spec, narrow, scratch / quantization)
         for name, pictures in shown.items():
-            yield from findings(name, packed, pictures, packed.answers(pictures), against=as_is[name], measures=MEASURES[name])
-
-
-def _floors(name: str, pictures: Sequence[DescribedPicture]) -> Iterator[Finding]:
-    known = [_reference(picture) for picture in draw(SETS[name], "floors", NUM_FLOOR_PICTURES)]
-    floors = floors_of(known, seed=0)
-    for variant in FLOORS:
-        answers = {picture.example_id: floors[variant](_reference(picture)) for picture in pictures}
-        yield from rows(name, variant, pictures, answers, measures=MEASURES[name])
+            yield from findings(name, packed, pictures, packed.answers(pictures), MEASURES[name], against=as_is[name])
 
 
 def _reference(picture: DescribedPicture) -> Reference:
@@ -105,29 +91,17 @@ def _reference(picture: DescribedPicture) -> Reference:
     )  # fmt: skip
 
 
-def _losses(loaded: Loaded, pictures: Sequence[DescribedPicture]) -> Iterator[Finding]:
-    """The held-out loss with each example's own picture, and with the next one's: what the picture is worth, in nats per token."""
-    conditions: tuple[Condition, Condition] = ("as_is", "shuffled_image")
-    for condition in conditions:
-        values = losses(loaded, pictures, is_shuffled=condition == "shuffled_image")
-        found = estimate(cluster_sums(zip((picture.example_id for picture in pictures), values, strict=True)))
-        yield Finding(
-            pages=LOSS, variant="base", condition=condition, metric="loss", glyph_height_pixels=None, num_pages=len(pictures),
-            mean=found.mean, ci_low=found.ci_low, ci_high=found.ci_high, minus_base=None, minus_base_ci_low=None, minus_base_ci_high=None,
-            memory_bytes=None,
-        )  # fmt: skip
-
-
-def losses(loaded: Loaded, pictures: Sequence[DescribedPicture], *, is_shuffled: bool) -> list[float]:
-    """Each example's own loss, in nats per token of its answer; ``is_shuffled`` shows it the picture of the next one."""
+def losses(loaded: Loaded, pictures: Sequence[DescribedPicture], *, is_shuffled: bool) -> Mapping[str, float]:
+    """Each example's own loss by its id, in nats per token of its answer; ``is_shuffled`` shows it the picture of the next one."""
     import torch
 
     following = [*pictures[1:], pictures[0]] if is_shuffled else pictures
     images = shelf(replace(other, example_id=picture.example_id) for picture, other in zip(pictures, following, strict=True))
     reader = Reader(processor=loaded.processor, prompts=loaded.prompts, images=images)
-    found: list[float] = []
+    found: dict[str, float] = {}
     for picture in pictures:
         batch = training_batch(reader, [to_conversation(picture)])
         with torch.inference_mode():
-            found.append(float(loaded.model(**{name: tensor.to(loaded.model.device) for name, tensor in batch.items()}).loss))
+            tensors = {name: tensor.to(loaded.model.device) for name, tensor in batch.items()}
+            found[picture.example_id] = float(loaded.model(**tensors).loss)
     return found

@@ -12,8 +12,8 @@ from medvl_lib.files import write_bytes
 from medvl_lib.labels import KELLGREN_LAWRENCE, LESIONS
 from medvl_lib.models.spec import ModelSpec
 from medvl_lib.pretraining.card import CARD, LOSS, controls_table, hours, learned_table, losses_table, quantization_table
-from medvl_lib.pretraining.described import LOSS as HELD_OUT
 from medvl_lib.pretraining.described import SETS
+from medvl_lib.pretraining.examination import LOSS as HELD_OUT
 from medvl_lib.pretraining.examination import Finding
 from medvl_lib.pretraining.figures import draw_loss
 from medvl_lib.pretraining.recipe import PretrainingRecipe

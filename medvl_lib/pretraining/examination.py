@@ -1,19 +1,16 @@
-"""What a small model can read, and what it cannot: every number of its model card, with its interval.
+"""How a small model is examined: what it says to examples that it never saw, with an interval for every number of its model card.
 
-In: a directory of weights and a profile. Out: ``Finding`` rows. Pages come from parts of ``reading_pages`` that were never trained on; a
-cluster is a page. Answers are made by ``evaluation.predict``, judged by the metrics and floors of every other evaluation. How findings are
-told and drawn belongs to ``card``.
+In: a loaded model, and examples of a part that was never trained on. Out: ``Finding`` rows; a cluster is an example. Answers are made by
+``evaluation.predict``, judged by the metrics and floors of every other evaluation. Which examples are shown and what is counted of them is
+said by ``reading``, ``described`` and ``studies``, each for one model; how findings are told and drawn belongs to the cards.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import count, islice
 from pathlib import Path
 from typing import Annotated, Any
 
-from medvl_lib import pages as drawn_pages
 from medvl_lib.evaluation.floors import floors_of
-from medvl_lib.evaluation.metrics.documents import hallucinated_pair_rate, pair_accuracy, term_recall, value_recall
 from medvl_lib.evaluation.predict import Speaker, shuffled
 from medvl_lib.evaluation.predictions import FLOORS, Condition, Reference, Variant
 from medvl_lib.evaluation.spec import EvaluationSpec
@@ -23,23 +20,15 @@ from medvl_lib.models.loading import Loaded, Quantization, load, resident_bytes,
 from medvl_lib.models.spec import ModelSpec
 from medvl_lib.pretraining.recipe import Example
 from medvl_lib.pretraining.route import shelf, to_conversation
-from medvl_lib.sample_data.reading_pages import BLOCKS, LEARNED, SHIFTED, SHIFTS, Distribution, ReadingPage, draw_page
 from medvl_lib.tables import Column
 
-NUM_PAGES = 200  # of each set: an interval of about +-0.05
-NUM_PAGES_PER_SHIFT = 100
-NUM_FLOOR_PAGES = 400  # what the floors may learn the commonest answers from
-NUM_PAGES_PER_SIZE = 24
-FONT_SIZES_PIXELS = tuple(range(6, 21))
 MAX_ANSWER_TOKENS = 330  # the longest answer has 300 bytes
+CONTROLS: tuple[Condition, ...] = ("blank_image", "shuffled_image")
+LOSS = "held-out loss"
 Measure = Callable[[str, Any], float]
-"""(answer, example) -> a number: what is counted of the examples of one kind."""
-METRICS: Mapping[str, Measure] = {
-    "pair_accuracy": lambda answer, page: pair_accuracy(answer, page.facts),
-    "term_recall": lambda answer, page: term_recall(answer, page.facts),
-    "value_recall": lambda answer, page: value_recall(answer, page.facts),
-    "hallucinated_pair_rate": lambda answer, page: hallucinated_pair_rate(answer, page.facts) or 0.0,  # a mean over pages, in these cards
-}
+"""(answer, example) -> a number."""
+Measures = Mapping[str, Measure]
+"""What is counted of the examples of one kind, by the metric's name."""
 Answers = Mapping[str, str]
 """Id of the example -> what was said."""
 
@@ -92,32 +81,7 @@ class Examinee:
         return {prediction.pair_id: prediction.answer for prediction in speaker.answers(ordered)}
 
 
-def draw(distribution: Distribution, part: str, num_pages: int) -> list[ReadingPage]:
-    """Pages of a part that was never trained on, all of them asked for their facts."""
-    return [draw_page(replace(distribution, transcription_share=0.0), part, number) for number in range(num_pages)]
-
-
-def examine(weights: Path, spec: ModelSpec, profile: Profile, scratch: Path) -> Iterator[Finding]:
-    """Every finding of one directory of weights; quantized copies are written below ``scratch``."""
-    learned, shifted = draw(LEARNED, "held_out", NUM_PAGES), draw(SHIFTED, "shifted", NUM_PAGES)
-    narrow = replace(profile, weights_dtype="bfloat16")  # what 16 bit means: the profile's own may be wider
-    base = Examinee(variant="base", loaded=load(weights, spec, narrow), spec=spec, profile=narrow)
-    as_is = base.answers(learned)
-    yield from findings("learned", base, learned, as_is)
-    yield from findings("shifted", base, shifted, base.answers(shifted))
-    for name, distribution in SHIFTS.items():
-        changed = draw(distribution, name, NUM_PAGES_PER_SHIFT)
-        yield from findings(name, base, changed, base.answers(changed))
-    for condition in ("blank_image", "noise_image", "shuffled_image"):
-        yield from findings("learned", base, learned, base.answers(learned, condition), condition=condition)
-    yield from _floor_findings(learned)
-    for size in FONT_SIZES_PIXELS:
-        yield from _at_size(base, size)
-    for quantization in ("nf4", "int8"):
-        quantized = quantize(weights, quantization, spec, narrow, scratch / quantization)
-        yield from findings("learned", quantized, learned, quantized.answers(learned), against=as_is)
-
-
+# -- what is asked -----------------------------------------------------------------------------------------------------
 def quantize(weights: Path, quantization: Quantization, spec: ModelSpec, profile: Profile, directory: Path) -> Examinee:
     """The same weights packed, in a directory that is made for them."""
     directory.mkdir(parents=True)
@@ -125,63 +89,68 @@ def quantize(weights: Path, quantization: Quantization, spec: ModelSpec, profile
     return Examinee(variant=quantization, loaded=load(directory, spec, profile), spec=spec, profile=profile)
 
 
-def _at_size(base: Examinee, size: int) -> Iterator[Finding]:
-    """The same clean pages in one size: only the letters differ between these findings."""
-    pages = list(islice(pages_in_size(size), NUM_PAGES_PER_SIZE))
-    height = sum(drawn_pages.x_height_pixels(page.style) for page in pages) / len(pages)
-    yield from findings("one_size", base, pages, base.answers(pages), height=height)
+def with_controls(name: str, examinee: Examinee, examples: Sequence[Example], as_is: Answers, measures: Measures) -> Iterator[Finding]:
+    """What was said to a set as it is, and what is said to it with gray pictures and with those of other examples."""
+    yield from findings(name, examinee, examples, as_is, measures)
+    for condition in CONTROLS:
+        said = examinee.answers(examples, condition)
+        answered = [
+            each for each in examples if each.example_id in said
+        ]  # one of another number of pictures than all others is not shuffled
+        yield from findings(name, examinee, answered, said, measures, condition=condition)
 
 
-def pages_in_size(size: int) -> Iterator[ReadingPage]:
-    """Endless clean pages in one font size; those whose lines would not fit in the largest are left out of every size."""
-    plain = replace(
-        BLOCKS, num_facts=(1, 4), heading_share=0.0, transcription_share=0.0, max_noise=0.0, max_shift_pixels=(0, 0), spare_cells=(0, 0)
-    )
-    largest = FONT_SIZES_PIXELS[-1]
-    for number in count():
-        if draw_page(replace(plain, font_sizes_pixels=(largest, largest)), "one_size", number).style.font_size_pixels == largest:
-            yield draw_page(replace(plain, font_sizes_pixels=(size, size)), "one_size", number)
-
-
-def _floor_findings(held_out: Sequence[ReadingPage]) -> Iterator[Finding]:
-    floors = floors_of([_reference(page) for page in draw(LEARNED, "floors", NUM_FLOOR_PAGES)], seed=0)
+def of_floors(
+    name: str, examples: Sequence[Example], known: Sequence[Example], reference: Callable[[Any], Reference], measures: Measures
+) -> Iterator[Finding]:
+    """What needs no model, having seen the wanted answers of ``known`` others."""
+    floors = floors_of([reference(example) for example in known], seed=0)
     for variant in FLOORS:
-        answers = {page.page_id: floors[variant](_reference(page)) for page in held_out}
-        yield from rows("learned", variant, held_out, answers)
+        answers = {example.example_id: floors[variant](reference(example)) for example in examples}
+        yield from rows(name, variant, examples, answers, measures)
 
 
-def _reference(page: ReadingPage) -> Reference:
-    return Reference(
-        pair_id=page.page_id, dataset="reading_pages", split="test", group_id=page.page_id, language="en", licence="CC0-1.0",
-        request=page.request, response=page.response,
-        expected=page.facts, slices={}, glyph_height_pixels=drawn_pages.x_height_pixels(page.style),
-    )  # fmt: skip
+def of_losses(losses: Callable[[bool], Mapping[str, float]]) -> Iterator[Finding]:
+    """The held-out loss with each example's own pictures, and with another's: what they are worth, in nats per token.
+
+    ``losses(is_shuffled)`` -> id of the example -> its loss.
+    """
+    conditions: tuple[Condition, Condition] = ("as_is", "shuffled_image")
+    for condition in conditions:
+        values = losses(condition == "shuffled_image")
+        found = estimate(cluster_sums(values.items()))
+        yield Finding(
+            pages=LOSS, variant="base", condition=condition, metric="loss", glyph_height_pixels=None, num_pages=len(values),
+            mean=found.mean, ci_low=found.ci_low, ci_high=found.ci_high, minus_base=None, minus_base_ci_low=None, minus_base_ci_high=None,
+            memory_bytes=None,
+        )  # fmt: skip
 
 
+# -- what is counted ---------------------------------------------------------------------------------------------------
 def findings(
-    name: str, examinee: Examinee, pages: Sequence[Example], answers: Answers, *, condition: Condition = "as_is",
-    height: float | None = None, against: Answers | None = None, measures: Mapping[str, Measure] = METRICS,
+    name: str, examinee: Examinee, examples: Sequence[Example], answers: Answers, measures: Measures, *,
+    condition: Condition = "as_is", height: float | None = None, against: Answers | None = None,
 ) -> Iterator[Finding]:  # fmt: skip
     """What a model said, measured; with ``against`` also held against what another one said to the same examples."""
     memory = resident_bytes(examinee.loaded.model)
-    for finding in rows(name, examinee.variant, pages, answers, condition=condition, against=against, measures=measures):
+    for finding in rows(name, examinee.variant, examples, answers, measures, condition=condition, against=against):
         yield replace(finding, glyph_height_pixels=height, memory_bytes=memory)
 
 
 def rows(
-    name: str, variant: Variant, pages: Sequence[Example], answers: Answers, *, condition: Condition = "as_is",
-    against: Answers | None = None, measures: Mapping[str, Measure] = METRICS,
+    name: str, variant: Variant, examples: Sequence[Example], answers: Answers, measures: Measures, *, condition: Condition = "as_is",
+    against: Answers | None = None,
 ) -> Iterator[Finding]:  # fmt: skip
     """A finding for each measure; every example is a cluster of its own."""
     for metric, measure in measures.items():
-        values = {page.example_id: measure(answers[page.example_id], page) for page in pages}
+        values = {example.example_id: measure(answers[example.example_id], example) for example in examples}
         found = estimate(cluster_sums(values.items()))
         difference = None
         if against is not None:
-            rival = {page.example_id: measure(against[page.example_id], page) for page in pages}
+            rival = {example.example_id: measure(against[example.example_id], example) for example in examples}
             difference = paired_difference([(key, value, rival[key]) for key, value in values.items()])
         yield Finding(
-            pages=name, variant=variant, condition=condition, metric=metric, glyph_height_pixels=None, num_pages=len(pages),
+            pages=name, variant=variant, condition=condition, metric=metric, glyph_height_pixels=None, num_pages=len(examples),
             mean=found.mean, ci_low=found.ci_low, ci_high=found.ci_high,
             minus_base=None if difference is None else difference.difference,
             minus_base_ci_low=None if difference is None else difference.ci_low,

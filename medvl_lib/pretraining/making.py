@@ -109,11 +109,11 @@ def _describe(family: Family, output: Path, profile: Profile) -> None:
     if isinstance(learned, lessons.CaptionLessons):
         _describe_encoder(family, learned, output, profile, made_on)
         return
-    from medvl_lib.pretraining import card, described, described_card, examination, studies, studies_card
+    from medvl_lib.pretraining import card, described, described_card, reading, studies, studies_card
     from medvl_lib.pretraining.examination import Finding
 
     by_subject = {
-        "qwen2_5_vl": (examination.examine, card.write_card), "mllama": (described.examine, described_card.write_card),
+        "qwen2_5_vl": (reading.examine, card.write_card), "mllama": (described.examine, described_card.write_card),
         "llava_med": (studies.examine, studies_card.write_card),
     }  # fmt: skip
     examine, write_card = by_subject[family]

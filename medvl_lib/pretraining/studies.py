@@ -12,27 +12,23 @@ from pathlib import Path
 from medvl_lib.batches import Reader, training_batch
 from medvl_lib.datasets.mimic_cxr_texts import read_findings, read_impression
 from medvl_lib.ehr.template import parse_diagnoses
-from medvl_lib.evaluation.floors import floors_of
 from medvl_lib.evaluation.predict import shuffled
-from medvl_lib.evaluation.predictions import FLOORS, Condition, Reference
-from medvl_lib.evaluation.statistics import cluster_sums, estimate
+from medvl_lib.evaluation.predictions import Reference
 from medvl_lib.hardware import Profile
 from medvl_lib.models.loading import Loaded, Quantization, in_library_layout, load
 from medvl_lib.models.spec import ModelSpec
-from medvl_lib.pretraining.examination import Examinee, Finding, Measure, findings, quantize, rows
+from medvl_lib.pretraining.examination import Examinee, Finding, Measures, findings, of_floors, of_losses, quantize, with_controls
 from medvl_lib.pretraining.route import shelf, to_conversation
 from medvl_lib.sample_data.chest_studies import LEARNED, ChestStudy, StudyDistribution
 from medvl_lib.sample_data.chests import SIDES, ZONES
 
 NUM_STUDIES = 60  # of each set: an interval of about +-0.12
 NUM_FLOOR_STUDIES = 200  # what the floors may learn the commonest answers from
-CONTROLS: tuple[Condition, ...] = ("blank_image", "shuffled_image")
 QUANTIZATIONS: tuple[Quantization, ...] = ("nf4",)
 SETS: Mapping[str, StudyDistribution] = {
     "impressions": replace(LEARNED, reasoning_share=0.0), "findings with records": replace(LEARNED, reasoning_share=1.0),
 }  # fmt: skip
 STAGES = {"impressions": "impression", "findings with records": "reasoning"}
-LOSS = "held-out loss"
 
 
 def labels(answer: str, study: ChestStudy) -> float:
@@ -61,7 +57,7 @@ def diagnoses(answer: str, study: ChestStudy) -> float:
     return float(said == wanted)
 
 
-MEASURES: Mapping[str, Mapping[str, Measure]] = {
+MEASURES: Mapping[str, Measures] = {
     "impressions": {"labels": labels, "place": place}, "findings with records": {"findings": found, "place": place, "diagnoses": diagnoses},
 }  # fmt: skip
 
@@ -87,24 +83,14 @@ def examine(weights: Path, spec: ModelSpec, profile: Profile, scratch: Path) -> 
     base = Examinee(variant="base", loaded=load(converted, spec, profile), spec=spec, profile=profile)
     as_is = {name: base.answers(studies) for name, studies in shown.items()}
     for name, studies in shown.items():
-        yield from findings(name, base, studies, as_is[name], measures=MEASURES[name])
-        for condition in CONTROLS:
-            said = base.answers(studies, condition)
-            answered = [study for study in studies if study.example_id in said]  # of another number of views than all others: not shuffled
-            yield from findings(name, base, answered, said, condition=condition, measures=MEASURES[name])
-        yield from _floors(name, studies)
-    yield from _losses(base.loaded, [study for studies in shown.values() for study in studies])
+        yield from with_controls(name, base, studies, as_is[name], MEASURES[name])
+        yield from of_floors(name, studies, draw(name, "floors", NUM_FLOOR_STUDIES), _reference, MEASURES[name])
+    every = [study for studies in shown.values() for study in studies]
+    yield from of_losses(lambda is_shuffled: losses(base.loaded, every, is_shuffled=is_shuffled))
     for quantization in QUANTIZATIONS:
         packed = quantize(converted, quantization, spec, narrow, scratch / quantization)
         for name, studies in shown.items():
-            yield from findings(name, packed, studies, packed.answers(studies), against=as_is[name], measures=MEASURES[name])
-
-
-def _floors(name: str, studies: Sequence[ChestStudy]) -> Iterator[Finding]:
-    floors = floors_of([_reference(study) for study in draw(name, "floors", NUM_FLOOR_STUDIES)], seed=0)
-    for variant in FLOORS:
-        answers = {study.example_id: floors[variant](_reference(study)) for study in studies}
-        yield from rows(name, variant, studies, answers, measures=MEASURES[name])
+            yield from findings(name, packed, studies, packed.answers(studies), MEASURES[name], against=as_is[name])
 
 
 def _reference(study: ChestStudy) -> Reference:
@@ -112,19 +98,6 @@ def _reference(study: ChestStudy) -> Reference:
         pair_id=study.example_id, dataset="chest_studies", split="test", group_id=study.example_id, language="en", licence="CC0-1.0",
         request=study.request, response=study.response, expected=(), slices={}, glyph_height_pixels=None,
     )  # fmt: skip
-
-
-def _losses(loaded: Loaded, studies: Sequence[ChestStudy]) -> Iterator[Finding]:
-    """The held-out loss with each study's own pictures, and with another's: what they are worth, in nats per token."""
-    conditions: tuple[Condition, Condition] = ("as_is", "shuffled_image")
-    for condition in conditions:
-        values = losses(loaded, studies, is_shuffled=condition == "shuffled_image")
-        mean = estimate(cluster_sums(values.items()))
-        yield Finding(
-            pages=LOSS, variant="base", condition=condition, metric="loss", glyph_height_pixels=None, num_pages=len(values),
-            mean=mean.mean, ci_low=mean.ci_low, ci_high=mean.ci_high, minus_base=None, minus_base_ci_low=None, minus_base_ci_high=None,
-            memory_bytes=None,
-        )  # fmt: skip
 
 
 def losses(loaded: Loaded, studies: Sequence[ChestStudy], *, is_shuffled: bool) -> Mapping[str, float]:

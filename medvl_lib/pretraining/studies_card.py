@@ -11,10 +11,10 @@ from pathlib import Path
 from medvl_lib.files import write_bytes
 from medvl_lib.models.spec import ModelSpec
 from medvl_lib.pretraining.card import CARD, LOSS, controls_table, hours, learned_table, losses_table, quantization_table
+from medvl_lib.pretraining.examination import LOSS as HELD_OUT
 from medvl_lib.pretraining.examination import Finding
 from medvl_lib.pretraining.figures import draw_loss
 from medvl_lib.pretraining.recipe import PretrainingRecipe
-from medvl_lib.pretraining.studies import LOSS as HELD_OUT
 from medvl_lib.pretraining.studies import SETS
 from medvl_lib.training.steps import TrainingStep
 

@@ -131,7 +131,8 @@ def test_weights_that_are_quantized_already_are_refused(method: str, trial: Tria
 
 
 def test_eight_bits_are_saved_and_loaded_again_with_identical_answers(trial: Trial, tmp_path) -> None:
-    from medvl_lib.pretraining.examination import Examinee, draw
+    from medvl_lib.pretraining.examination import Examinee
+    from medvl_lib.pretraining.reading import draw
     from medvl_lib.sample_data.reading_pages import BLOCKS
 
     for name in ("first", "second"):

@@ -4,7 +4,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from medvl_lib.pretraining.card import CARD, write_card
-from medvl_lib.pretraining.examination import METRICS, Finding
+from medvl_lib.pretraining.examination import Finding
+from medvl_lib.pretraining.reading import METRICS
 from medvl_lib.pretraining.recipe import PRETRAINING
 from medvl_lib.sample_data.reading_pages import SHIFTS
 from medvl_lib.training.steps import TrainingStep

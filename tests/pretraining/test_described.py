@@ -2,7 +2,6 @@
 measured, or a model that never looks at a picture would seem to.
 """
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,27 +11,15 @@ from medvl_lib.lines import tiny_model
 from medvl_lib.models.loading import TINY, load
 from medvl_lib.pretraining import described
 from medvl_lib.pretraining.card import CARD
-from medvl_lib.pretraining.described import CONTROLS, LOSS, MEASURES, NEW, SETS, agreement, draw, exact, examine, losses
+from medvl_lib.pretraining.described import MEASURES, NEW, SETS, agreement, draw, exact, examine, losses
 from medvl_lib.pretraining.described_card import write_card
-from medvl_lib.pretraining.examination import Finding, rows
+from medvl_lib.pretraining.examination import CONTROLS, LOSS, rows
 from medvl_lib.pretraining.recipe import PRETRAINING
 from medvl_lib.sample_data.described_pictures import LEARNED
-from tests.pretraining.test_card import FINDING, STEPS
+from tests.pretraining.found import found_of
+from tests.pretraining.test_card import STEPS
 
 SPEC, CPU = tiny_model("mllama"), PROFILES["cpu"]
-
-
-def findings() -> list[Finding]:
-    """One of each, the first metric of a set at 0.8, gray pictures at 0.3, the floor at 0.2."""
-    found: list[Finding] = []
-    for name, measures in MEASURES.items():
-        for metric in measures:
-            base = replace(FINDING, pages=name, metric=metric, num_pages=60, mean=0.8, ci_low=0.7, ci_high=0.9)
-            found += [base, *(replace(base, condition=condition, mean=0.3) for condition in CONTROLS)]
-            found.append(replace(base, variant="floor_majority", mean=0.2, memory_bytes=None))
-            found.append(replace(base, variant="nf4", mean=0.75, minus_base=-0.05, minus_base_ci_low=-0.1, minus_base_ci_high=0.0))
-    loss = replace(FINDING, pages=LOSS, metric="loss", memory_bytes=None, ci_low=None, ci_high=None)
-    return [*found, replace(loss, mean=0.1), replace(loss, condition="shuffled_image", mean=1.9)]
 
 
 def test_right_answers_score_one_and_a_class_more_scores_none():
@@ -52,7 +39,7 @@ def test_sets_are_of_what_they_are_called():
 
 def test_the_card_tells_what_was_measured(tmp_path: Path):
     write_card(
-        tmp_path, findings=findings(), steps=STEPS, recipe=PRETRAINING["mllama"], spec=SPEC, contents="fedcba", num_parameters=5_000_000,
+        tmp_path, findings=found_of(MEASURES), steps=STEPS, recipe=PRETRAINING["mllama"], spec=SPEC, contents="fedcba", num_parameters=5_000_000,
         floor_pixels=6.0, made_on="1 core (cpu)",
     )  # fmt: skip
     card = (tmp_path / CARD).read_text(encoding="utf-8")
@@ -84,4 +71,4 @@ def test_another_picture_is_another_loss(tmp_path: Path):
     loaded, pictures = load(tmp_path, SPEC, CPU), draw(LEARNED, "test", 3)
     own, others = (losses(loaded, pictures, is_shuffled=is_shuffled) for is_shuffled in (False, True))
     assert own == losses(loaded, pictures, is_shuffled=False)
-    assert all(first != second for first, second in zip(own, others, strict=True))
+    assert all(own[name] != others[name] for name in own)

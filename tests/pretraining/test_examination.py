@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from medvl_lib.pretraining import examination
-from medvl_lib.pretraining.examination import FONT_SIZES_PIXELS, Finding, draw, examine, pages_in_size
+from medvl_lib.pretraining import examination, reading
+from medvl_lib.pretraining.examination import Finding
+from medvl_lib.pretraining.reading import FONT_SIZES_PIXELS, METRICS, draw, examine, pages_in_size
 from medvl_lib.sample_data.reading_pages import LEARNED, SHIFTS
 from tests.torch_fixtures import TINY, Trial
 
@@ -17,8 +18,8 @@ def by_metric(findings: list[Finding]) -> dict[str, Finding]:
 
 def test_right_answers_score_one_and_no_answers_zero():
     pages = draw(LEARNED, "test", 8)
-    right = by_metric(list(examination.rows("learned", "base", pages, {page.page_id: page.response for page in pages})))
-    empty = by_metric(list(examination.rows("learned", "base", pages, {page.page_id: "" for page in pages})))
+    right = by_metric(list(examination.rows("learned", "base", pages, {page.page_id: page.response for page in pages}, METRICS)))
+    empty = by_metric(list(examination.rows("learned", "base", pages, {page.page_id: "" for page in pages}, METRICS)))
     assert (right["pair_accuracy"].mean, right["hallucinated_pair_rate"].mean, empty["pair_accuracy"].mean) == (1, 0, 0)
     assert {finding.num_pages for finding in right.values()} == {8}
 
@@ -27,7 +28,7 @@ def test_a_difference_is_paired_by_page():
     pages = draw(LEARNED, "test", 8)
     right = {page.page_id: page.response for page in pages}
     half = right | {page.page_id: "" for page in pages[:4]}
-    found = by_metric(list(examination.rows("learned", "nf4", pages, half, against=right)))["pair_accuracy"]
+    found = by_metric(list(examination.rows("learned", "nf4", pages, half, METRICS, against=right)))["pair_accuracy"]
     assert (found.mean, found.minus_base) == (0.5, -0.5)
     assert found.minus_base_ci_low is not None
 
@@ -47,9 +48,9 @@ def test_the_same_pages_stand_in_every_size():
 def test_an_examination_finds_everything_that_the_card_tells(trial: Trial, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     for name, value in {
         "NUM_PAGES": 3, "NUM_PAGES_PER_SHIFT": 2, "NUM_FLOOR_PAGES": 6, "NUM_PAGES_PER_SIZE": 2, "FONT_SIZES_PIXELS": (8, 14),
-        "MAX_ANSWER_TOKENS": 8,
     }.items():  # fmt: skip
-        monkeypatch.setattr(examination, name, value)
+        monkeypatch.setattr(reading, name, value)
+    monkeypatch.setattr(examination, "MAX_ANSWER_TOKENS", 8)
     found = {(row.pages, row.variant, row.condition) for row in examine(trial.base, TINY, trial.profile, tmp_path)}
     assert found == {
         ("learned", "base", "as_is"), ("shifted", "base", "as_is"),

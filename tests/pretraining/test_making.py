@@ -9,7 +9,7 @@ import pytest
 
 from medvl_lib.errors import MedVLError
 from medvl_lib.models import shipped
-from medvl_lib.pretraining import examination, making, route
+from medvl_lib.pretraining import making, reading, route
 from medvl_lib.pretraining.recipe import PRETRAINING
 from medvl_lib.settings import read_settings
 from medvl_lib.tables import write_table
@@ -29,7 +29,7 @@ def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trial) -> Callable[[],
         write_table(directory / TRAINING_STEPS, TrainingStep, STEPS)
 
     monkeypatch.setattr(route, "pretrain", pretrain)
-    monkeypatch.setattr(examination, "examine", lambda *_: iter(FINDINGS))
+    monkeypatch.setattr(reading, "examine", lambda *_: iter(FINDINGS))
     settings = tmp_path / "dagster_project.toml"
     settings.write_text('data_root = "data"\nscale = "tiny"\nprofile = "cpu"\n[datasets]\n')
 

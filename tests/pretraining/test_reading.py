@@ -9,7 +9,8 @@ from medvl_lib.hardware import PROFILES
 from medvl_lib.lines import tiny_model
 from medvl_lib.models import shipped
 from medvl_lib.models.loading import load
-from medvl_lib.pretraining.examination import Examinee, draw
+from medvl_lib.pretraining.examination import Examinee
+from medvl_lib.pretraining.reading import draw
 from medvl_lib.sample_data.reading_pages import LEARNED, SHIFTED, ReadingPage
 from tests.torch_fixtures import TINY
 

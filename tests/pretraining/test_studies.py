@@ -15,29 +15,17 @@ from medvl_lib.models.llava_layout import convert
 from medvl_lib.models.loading import load
 from medvl_lib.pretraining import studies
 from medvl_lib.pretraining.card import CARD
-from medvl_lib.pretraining.examination import Finding, rows
+from medvl_lib.pretraining.examination import rows
 from medvl_lib.pretraining.recipe import PRETRAINING, Lesson
 from medvl_lib.pretraining.route import ExampleCollator, ExampleSet, pretrain, shelf, to_conversation
-from medvl_lib.pretraining.studies import CONTROLS, LOSS, MEASURES, SETS, STAGES, diagnoses, draw, examine, found, labels, losses, place
+from medvl_lib.pretraining.studies import MEASURES, SETS, STAGES, diagnoses, draw, examine, found, labels, losses, place
 from medvl_lib.pretraining.studies_card import write_card
 from medvl_lib.sample_data.chest_studies import FRONTAL, LEARNED, NUM_CELLS
 from tests.llava_fixtures import SPEC, Small
-from tests.pretraining.test_card import FINDING, STEPS
+from tests.pretraining.found import found_of
+from tests.pretraining.test_card import STEPS
 
 CPU = PROFILES["cpu"]
-
-
-def findings() -> list[Finding]:
-    """One of each: 0.8, gray and other pictures at 0.3, the floor at 0.2."""
-    rows_: list[Finding] = []
-    for name, measures in MEASURES.items():
-        for metric in measures:
-            base = replace(FINDING, pages=name, metric=metric, num_pages=60, mean=0.8, ci_low=0.7, ci_high=0.9)
-            rows_ += [base, *(replace(base, condition=condition, mean=0.3) for condition in CONTROLS)]
-            rows_.append(replace(base, variant="floor_majority", mean=0.2, memory_bytes=None))
-            rows_.append(replace(base, variant="nf4", mean=0.75, minus_base=-0.05, minus_base_ci_low=-0.1, minus_base_ci_high=0.0))
-    loss = replace(FINDING, pages=LOSS, metric="loss", memory_bytes=None, ci_low=None, ci_high=None)
-    return [*rows_, replace(loss, mean=0.1), replace(loss, condition="shuffled_image", mean=1.9)]
 
 
 def test_right_answers_score_one_and_those_of_another_study_less() -> None:
@@ -47,7 +35,7 @@ def test_right_answers_score_one_and_those_of_another_study_less() -> None:
         right, wrong = (
             {row.metric: row.mean for row in rows(name, "base", drawn, {
                 study.example_id: said.response for study, said in zip(drawn, order, strict=True)
-            }, measures=MEASURES[name])} for order in (drawn, [*drawn[1:], drawn[0]])
+            }, MEASURES[name])} for order in (drawn, [*drawn[1:], drawn[0]])
         )  # fmt: skip
         assert set(right.values()) == {1.0}
         assert max(wrong.values()) < 0.6
@@ -118,7 +106,7 @@ def test_everything_is_measured_that_the_card_tells(small_llava: Small, tmp_path
     monkeypatch.setattr(studies, "NUM_FLOOR_STUDIES", 6)
     monkeypatch.setattr("medvl_lib.pretraining.examination.MAX_ANSWER_TOKENS", 4)
     measured = list(examine(small_llava.published, SPEC, CPU, tmp_path / "scratch"))
-    wanted = {(row.pages, row.variant, row.condition, row.metric) for row in findings()}
+    wanted = {(row.pages, row.variant, row.condition, row.metric) for row in found_of(MEASURES)}
     assert wanted <= {(row.pages, row.variant, row.condition, row.metric) for row in measured}
     write_card(
         tmp_path, findings=measured, steps=STEPS, recipe=PRETRAINING["llava_med"], spec=SPEC, contents="fedcba", num_parameters=3_000_000,
@@ -128,7 +116,7 @@ def test_everything_is_measured_that_the_card_tells(small_llava: Small, tmp_path
 
 def test_the_card_tells_what_was_measured(tmp_path: Path) -> None:
     write_card(
-        tmp_path, findings=findings(), steps=STEPS, recipe=PRETRAINING["llava_med"], spec=SPEC, contents="fedcba", num_parameters=3_000_000,
+        tmp_path, findings=found_of(MEASURES), steps=STEPS, recipe=PRETRAINING["llava_med"], spec=SPEC, contents="fedcba", num_parameters=3_000_000,
         floor_pixels=6.0, made_on="1 core (cpu)",
     )  # fmt: skip
     card = (tmp_path / CARD).read_text(encoding="utf-8")

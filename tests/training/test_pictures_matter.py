@@ -10,7 +10,7 @@ from medvl_lib.chat import Conversation, single_turn
 from medvl_lib.evaluation.predict import shuffled
 from medvl_lib.images import ImageStore
 from medvl_lib.lines import tiny_model
-from medvl_lib.pretraining.examination import draw
+from medvl_lib.pretraining.reading import draw
 from medvl_lib.sample_data.reading_pages import LEARNED
 from medvl_lib.tables import read_table
 from medvl_lib.training.recipe import Stage

@@ -94,9 +94,7 @@ def with_controls(name: str, examinee: Examinee, examples: Sequence[Example], as
     yield from findings(name, examinee, examples, as_is, measures)
     for condition in CONTROLS:
         said = examinee.answers(examples, condition)
-        answered = [
-            each for each in examples if each.example_id in said
-        ]  # one of another number of pictures than all others is not shuffled
+        answered = [each for each in examples if each.example_id in said]  # one with as many pictures as no other is not shuffled
         yield from findings(name, examinee, answered, said, measures, condition=condition)
 
 

@@ -39,8 +39,8 @@ def test_sets_are_of_what_they_are_called():
 
 def test_the_card_tells_what_was_measured(tmp_path: Path):
     write_card(
-        tmp_path, findings=found_of(MEASURES), steps=STEPS, recipe=PRETRAINING["mllama"], spec=SPEC, contents="fedcba", num_parameters=5_000_000,
-        floor_pixels=6.0, made_on="1 core (cpu)",
+        tmp_path, findings=found_of(MEASURES), steps=STEPS, recipe=PRETRAINING["mllama"], spec=SPEC, contents="fedcba",
+        num_parameters=5_000_000, floor_pixels=6.0, made_on="1 core (cpu)",
     )  # fmt: skip
     card = (tmp_path / CARD).read_text(encoding="utf-8")
     assert "| knees (60) | class_agreement | 0.800 (0.700 to 0.900) |" in card

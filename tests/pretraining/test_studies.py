@@ -116,8 +116,8 @@ def test_everything_is_measured_that_the_card_tells(small_llava: Small, tmp_path
 
 def test_the_card_tells_what_was_measured(tmp_path: Path) -> None:
     write_card(
-        tmp_path, findings=found_of(MEASURES), steps=STEPS, recipe=PRETRAINING["llava_med"], spec=SPEC, contents="fedcba", num_parameters=3_000_000,
-        floor_pixels=6.0, made_on="1 core (cpu)",
+        tmp_path, findings=found_of(MEASURES), steps=STEPS, recipe=PRETRAINING["llava_med"], spec=SPEC, contents="fedcba",
+        num_parameters=3_000_000, floor_pixels=6.0, made_on="1 core (cpu)",
     )  # fmt: skip
     card = (tmp_path / CARD).read_text(encoding="utf-8")
     assert "| impressions (60) | labels | 0.800 (0.700 to 0.900) |" in card

@@ -137,8 +137,8 @@ def _write_shard(path: Path, numbers: Sequence[int]) -> None:
 # -- what runs in a process of its own ----------------------------------------------------------------------------------
 def _route(root: Path, layout: str) -> "tuple[Workspace, dict[str, Step]]":
     """The workspace, and the graph's own steps for one dataset and its line, by name."""
+    from medvl_lib.configured import dataset_runs, lines_of
     from medvl_lib.hardware import PROFILES
-    from medvl_lib.lines import dataset_runs, lines_of
     from medvl_lib.route.data import dataset_steps
     from medvl_lib.route.line import line_steps
     from medvl_lib.settings import read_settings

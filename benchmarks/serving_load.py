@@ -33,8 +33,8 @@ import psutil
 
 from medvl_lib import pages
 from medvl_lib.benchmark.terminal import render_table
+from medvl_lib.configured import lines_of
 from medvl_lib.hardware import PROFILES
-from medvl_lib.lines import lines_of
 from medvl_lib.provenance import judge
 from medvl_lib.route.models import model_steps
 from medvl_lib.settings import read_settings

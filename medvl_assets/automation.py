@@ -19,9 +19,10 @@ from medvl_assets.jobs import BECAUSE, LINE_TAG, data_job_of_dataset, data_job_o
 from medvl_assets.keys import HERE, Keys
 from medvl_assets.telling import model_regressed, run_failed
 from medvl_lib import arrivals, notifications
+from medvl_lib.configured import DatasetRun, dataset_runs
 from medvl_lib.errors import SettingsError
 from medvl_lib.hardware import Profile
-from medvl_lib.lines import DatasetRun, Line, dataset_runs
+from medvl_lib.lines import Line
 from medvl_lib.route.data import dataset_steps
 from medvl_lib.route.line import line_steps
 from medvl_lib.settings import Settings

@@ -5,7 +5,7 @@ their checks. No Dagster code per dataset.
 import dagster as dg
 
 from medvl_assets.step_assets import light_asset, step_checks
-from medvl_lib.lines import DatasetRun
+from medvl_lib.configured import DatasetRun
 from medvl_lib.route.data import dataset_steps
 
 

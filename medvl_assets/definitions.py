@@ -14,8 +14,8 @@ from medvl_assets.line_assets import line_assets
 from medvl_assets.resources import workspace_resource
 from medvl_assets.smoke import smoke_job
 from medvl_assets.store_assets import benchmark_store
+from medvl_lib.configured import dataset_runs, lines_of
 from medvl_lib.hardware import profile_for
-from medvl_lib.lines import dataset_runs, lines_of
 from medvl_lib.settings import Settings, read_settings
 
 

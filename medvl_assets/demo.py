@@ -19,9 +19,10 @@ from medvl_assets.instance import instance_home
 from medvl_assets.jobs import EVERYTHING
 from medvl_lib.benchmark.publish import ask
 from medvl_lib.benchmark.terminal import render_table
+from medvl_lib.configured import dataset_runs, lines_of
 from medvl_lib.errors import InputMissing, MedVLError
 from medvl_lib.hardware import profile_for
-from medvl_lib.lines import Line, dataset_runs, lines_of
+from medvl_lib.lines import Line
 from medvl_lib.models import shipped
 from medvl_lib.route.pointing import what_is_served
 from medvl_lib.sample_data import write

@@ -12,10 +12,11 @@ from collections.abc import Sequence
 
 import dagster as dg
 
+from medvl_lib.configured import lines_of
 from medvl_lib.errors import HeavyStepFailed
 from medvl_lib.files import write_bytes
 from medvl_lib.launch import stop_group
-from medvl_lib.lines import Line, lines_of
+from medvl_lib.lines import Line
 from medvl_lib.settings import FILE, VARIABLE, Changes, Settings
 from medvl_lib.workspace import Workspace
 

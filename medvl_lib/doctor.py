@@ -18,12 +18,13 @@ from typing import Literal
 
 from medvl_lib.benchmark.outlook import never_judged
 from medvl_lib.benchmark.terms import Terms, otherwise
+from medvl_lib.configured import dataset_runs, lines_of
 from medvl_lib.data_root import marker_id, require_durable, require_mounted
 from medvl_lib.datasets import DATASETS
 from medvl_lib.errors import MedVLError
 from medvl_lib.files import read_json
 from medvl_lib.hardware import Machine, Profile, look, profile_for, why
-from medvl_lib.lines import Line, dataset_runs, lines_of
+from medvl_lib.lines import Line
 from medvl_lib.models.spec import ModelSpec, on_its_engine
 from medvl_lib.notifications import require_meant
 from medvl_lib.settings import Settings, read_settings

@@ -12,7 +12,7 @@ import pytest
 
 from medvl_lib import arrivals
 from medvl_lib.arrivals import Memory, Sight, difference, kept, look, next_answer, remembered, single_answer
-from medvl_lib.lines import dataset_runs
+from medvl_lib.configured import dataset_runs
 from medvl_lib.provenance import judge
 from medvl_lib.route.data import dataset_steps
 from medvl_lib.sample_data import write

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from medvl_lib import sample_data
+from medvl_lib.configured import DatasetRun, dataset_runs, lines_of
 from medvl_lib.datasets import DATASETS
 from medvl_lib.hardware import PROFILES
-from medvl_lib.lines import DOCUMENTS, ENCODER, LINES, PAGES, DatasetRun, dataset_runs, lines_of, tiny
+from medvl_lib.lines import DOCUMENTS, ENCODER, LINES, PAGES, tiny
 from medvl_lib.provenance import Artifact, Rule, judge
 from medvl_lib.route.data import dataset_steps
 from medvl_lib.route.line import line_steps

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from medvl_lib import elsewhere
+from medvl_lib.configured import dataset_runs
 from medvl_lib.elsewhere import Listed, mirror, send
 from medvl_lib.errors import InputMissing, MedVLError, Unreachable, WriteFailed
-from medvl_lib.lines import dataset_runs
 from medvl_lib.provenance import judge
 from medvl_lib.route.data import dataset_steps
 from medvl_lib.settings import read_settings

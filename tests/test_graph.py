@@ -17,9 +17,9 @@ from medvl_assets.jobs import EVERYTHING, REHEARSAL
 from medvl_assets.resources import workspace_resource
 from medvl_assets.runs import end_dead_runs, forget_old_runs, run_lock
 from medvl_assets.smoke import smoke_settings
+from medvl_lib.configured import dataset_runs, lines_of
 from medvl_lib.errors import SettingsError
 from medvl_lib.hardware import PROFILES
-from medvl_lib.lines import dataset_runs, lines_of
 from medvl_lib.route.data import dataset_steps
 from medvl_lib.route.line import line_steps
 from medvl_lib.route.parity import SERVED_RULE

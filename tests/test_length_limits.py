@@ -9,8 +9,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from medvl_lib.configured import DatasetRun, dataset_runs
 from medvl_lib.images import ImageStore
-from medvl_lib.lines import DatasetRun, dataset_runs
 from medvl_lib.pairs import write_pairs
 from medvl_lib.sample_data import write
 from medvl_lib.settings import read_settings

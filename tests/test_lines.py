@@ -18,6 +18,7 @@ from medvl_lib import (
     captions,
     case_index,
     chat,
+    configured,
     images,
     near_duplicates,
     pairs,
@@ -28,10 +29,10 @@ from medvl_lib import (
     validation,
     vision_tokens,
 )
-from medvl_lib import lines as lines_room
 from medvl_lib.audit import AuditSpec
 from medvl_lib.benchmark import promotion, rows
 from medvl_lib.benchmark.gate import Candidate, CostLimit, Gate, Guardrail, RecallGuardrail
+from medvl_lib.configured import DatasetRun, lines_of
 from medvl_lib.datasets import DATASETS
 from medvl_lib.errors import MedVLError, SettingsError
 from medvl_lib.evaluation import floors, galleries, scores
@@ -48,9 +49,7 @@ from medvl_lib.lines import (
     MODELS,
     PAGES,
     RADIOLOGY,
-    DatasetRun,
     Line,
-    lines_of,
     tiny,
     tiny_model,
 )
@@ -455,7 +454,7 @@ def test_the_same_numbers_in_the_settings_and_in_the_code_are_the_same_line(tmp_
 
 
 def test_the_settings_choose_another_encoder_and_how_it_is_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(lines_room, "LINES", {"documents": WITH_ENCODER})
+    monkeypatch.setattr(configured, "LINES", {"documents": WITH_ENCODER})
     more = f"""
         [lines.documents.recipe]
         num_epochs = 3

@@ -17,10 +17,10 @@ from medvl_assets.reporting import result
 from medvl_assets.resources import workspace_resource
 from medvl_assets.step_assets import light_asset, step_checks
 from medvl_lib.audit import EXAMPLES, AuditExample
+from medvl_lib.configured import dataset_runs, lines_of
 from medvl_lib.datasets import DATASETS, raw_folder
 from medvl_lib.exhibits import Exhibit, ShownColumn, ShownPicture, ShownTable
 from medvl_lib.hardware import PROFILES
-from medvl_lib.lines import dataset_runs, lines_of
 from medvl_lib.provenance import Artifact, judge
 from medvl_lib.route.line import line_steps
 from medvl_lib.sample_data import write

@@ -20,7 +20,7 @@ REFUSED = 2  # the exit status of what was refused, as argparse has it for words
 
 def checked_settings() -> Settings:
     """The settings, refused by every verb alike where a line or a dataset of them cannot be meant, whether it needs that one or not."""
-    from medvl_lib.lines import dataset_runs, lines_of
+    from medvl_lib.configured import dataset_runs, lines_of
 
     settings = read_settings()
     lines_of(settings)
@@ -35,7 +35,7 @@ def workspace_of(settings: Settings) -> Workspace:
 
 def line_of(settings: Settings, named: str | None) -> "Line":
     """The line that is meant: the one that is named, or else the only one there is."""
-    from medvl_lib.lines import lines_of
+    from medvl_lib.configured import lines_of
 
     lines = {line.name: line for line in lines_of(settings)}
     if named in lines or (named is None and len(lines) == 1):

@@ -23,10 +23,11 @@ from medvl_lib import (
     vision_tokens,
 )
 from medvl_lib.benchmark.outlook import outlook
+from medvl_lib.configured import DatasetRun
 from medvl_lib.datasets import DATASETS, SHOWN_LICENCES
 from medvl_lib.examples import Examples
 from medvl_lib.images import ImageStore
-from medvl_lib.lines import DatasetRun, Line
+from medvl_lib.lines import Line
 from medvl_lib.models.weights import BASE_RULES
 from medvl_lib.provenance import Fact, Rule, code_version
 from medvl_lib.step import Call, Source, Step, Table

@@ -10,8 +10,9 @@ from benchmarks.gate_errors import num_promoted_in_looks
 from medvl_lib.benchmark.gate import Candidate, Gate
 from medvl_lib.benchmark.looks import JUDGED_PAIRS, JudgedPair, Look, alpha_of, judged_pairs, next_look, way_of
 from medvl_lib.benchmark.promotion import read_decisions
+from medvl_lib.configured import lines_of
 from medvl_lib.evaluation.predictions import REFERENCES, Reference
-from medvl_lib.lines import DOCUMENTS, lines_of
+from medvl_lib.lines import DOCUMENTS
 from medvl_lib.settings import read_settings
 from medvl_lib.tables import read_table, write_table
 from tests.benchmark.evaluated import Evaluate, Evaluated, reference

@@ -11,10 +11,10 @@ import pytest
 from medvl_lib import sample_data
 from medvl_lib.audit import AuditRow, write_audit
 from medvl_lib.chat import Conversation
+from medvl_lib.configured import dataset_runs, lines_of
 from medvl_lib.evaluation.predictions import Reference
 from medvl_lib.image_facts import ImageRow
 from medvl_lib.images import ImageStore
-from medvl_lib.lines import dataset_runs, lines_of
 from medvl_lib.models import shipped
 from medvl_lib.pairs import Pair
 from medvl_lib.provenance import judge, newest

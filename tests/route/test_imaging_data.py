@@ -15,12 +15,13 @@ from medvl_lib import sample_data
 from medvl_lib.audit import RULES as AUDIT_RULES
 from medvl_lib.audit import write_audit
 from medvl_lib.chat import PlacedPair, conversations_path, read_conversations
+from medvl_lib.configured import dataset_runs
 from medvl_lib.datasets.descriptions import DESCRIBE
 from medvl_lib.datasets.raw_folder import INVENTED_LICENCE
 from medvl_lib.dicom import IDENTIFYING
 from medvl_lib.evaluation.predictions import REFERENCES, Reference
 from medvl_lib.images import ImageStore
-from medvl_lib.lines import DOCUMENTS, Line, dataset_runs, tiny
+from medvl_lib.lines import DOCUMENTS, Line, tiny
 from medvl_lib.models import shipped
 from medvl_lib.pairs import PAIRS, REJECTIONS, SPLITS, Pair, Rejection
 from medvl_lib.provenance import judge, newest

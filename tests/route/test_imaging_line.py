@@ -8,9 +8,10 @@ import pytest
 
 from medvl_lib import sample_data
 from medvl_lib.benchmark.tables import BenchmarkRow, RetrievalTableRow
+from medvl_lib.configured import dataset_runs, lines_of
 from medvl_lib.evaluation.predictions import PREDICTIONS, Prediction
 from medvl_lib.hardware import PROFILES
-from medvl_lib.lines import Line, dataset_runs, lines_of
+from medvl_lib.lines import Line
 from medvl_lib.models.spec import Family
 from medvl_lib.pointer import read_pointer
 from medvl_lib.provenance import Artifact, judge

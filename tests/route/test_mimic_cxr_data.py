@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from medvl_lib import sample_data
+from medvl_lib.configured import dataset_runs, lines_of
 from medvl_lib.datasets.mimic_cxr_texts import STAGES
 from medvl_lib.errors import MedVLError
 from medvl_lib.hardware import PROFILES
-from medvl_lib.lines import dataset_runs, lines_of
 from medvl_lib.pairs import PAIRS, REJECTIONS, Pair, Rejection
 from medvl_lib.provenance import Fact, judge, newest
 from medvl_lib.route.data import dataset_steps

@@ -11,12 +11,12 @@ import pytest
 
 from medvl_lib import sample_data
 from medvl_lib.benchmark.tables import BenchmarkRow, DatasetCountRow, TrainingStepRow
+from medvl_lib.configured import dataset_runs, lines_of
 from medvl_lib.errors import MedVLError
 from medvl_lib.evaluation.handover import HANDOVER_ANSWERS, HandoverAnswer
 from medvl_lib.evaluation.predictions import FLOORS, PREDICTIONS, Prediction
 from medvl_lib.files import read_json
 from medvl_lib.hardware import PROFILES
-from medvl_lib.lines import dataset_runs, lines_of
 from medvl_lib.provenance import Artifact, Fact, judge
 from medvl_lib.route.data import dataset_steps
 from medvl_lib.route.line import line_steps

@@ -14,8 +14,9 @@ from fastapi import FastAPI
 
 from medvl_lib import pages
 from medvl_lib.chat import Conversation, conversations_path, read_conversations
+from medvl_lib.configured import lines_of
 from medvl_lib.hardware import PROFILES
-from medvl_lib.lines import Line, lines_of
+from medvl_lib.lines import Line
 from medvl_lib.pointer import Contender, Served, move_pointer
 from medvl_lib.provenance import Artifact, judge, write_step
 from medvl_lib.route.models import model_steps

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
+from medvl_lib.configured import dataset_runs, lines_of
 from medvl_lib.files import sha256_of_file
 from medvl_lib.hardware import PROFILES
-from medvl_lib.lines import dataset_runs, lines_of
 from medvl_lib.provenance import judge
 from medvl_lib.request import Request, write_request
 from medvl_lib.route.data import dataset_steps

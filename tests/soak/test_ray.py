@@ -19,12 +19,12 @@ from typing import Any
 import psutil
 import pytest
 
+from medvl_lib.configured import dataset_runs, lines_of
 from medvl_lib.evaluation.prediction_rules import RULES
 from medvl_lib.evaluation.predictions import PREDICTIONS, Prediction
 from medvl_lib.files import HOST, read_json
 from medvl_lib.hardware import PROFILES
 from medvl_lib.launcher import Launcher
-from medvl_lib.lines import dataset_runs, lines_of
 from medvl_lib.provenance import PROVENANCE, judge, newest
 from medvl_lib.route.data import dataset_steps
 from medvl_lib.route.line import line_steps

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from medvl_lib import case_index, cli, lines
+from medvl_lib import case_index, cli, configured
 from medvl_lib.captions import CaptionedImage, captioned_images
 from medvl_lib.errors import InputMissing, InputRefused, MedVLError
 from medvl_lib.hardware import PROFILES
@@ -84,7 +84,7 @@ def test_the_command_line_prints_similarity_pair_and_text(
     picture = draw_picture("elsewhere", 1)
     (tmp_path / "lesion.png").write_bytes(picture.png)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(lines, "LINES", {LINE.name: LINE})
+    monkeypatch.setattr(configured, "LINES", {LINE.name: LINE})
     assert cli.main(["similar", "lesion.png", "--line", LINE.name, "-k", "3"]) == 0
     said = capsys.readouterr()
     first, *others = said.out.splitlines()

@@ -44,8 +44,9 @@ def main() -> None:
     asked = parser.parse_args()
     import torch
 
-    from medvl_lib.models.loading import load_encoder, write_base
+    from medvl_lib.models.loading import load_encoder
     from medvl_lib.models.onnx_encoder import largest_differences, session, towers, write_onnx
+    from medvl_lib.models.preparing import write_base
     from medvl_lib.models.siglip import picture_tensor, text_tensor
 
     torch.set_num_threads(asked.threads)

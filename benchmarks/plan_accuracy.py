@@ -28,7 +28,8 @@ from medvl_lib.hardware import PROFILES, Profile
 from medvl_lib.images import ImageStore
 from medvl_lib.lines import tiny_model
 from medvl_lib.models import mllama, qwen2_5_vl, siglip
-from medvl_lib.models.loading import resident_bytes, write_quantized
+from medvl_lib.models.counting import resident_bytes
+from medvl_lib.models.preparing import write_quantized
 from medvl_lib.models.spec import LANGUAGE_TARGETS, TOWER_TARGETS, Family, ModelSpec
 from medvl_lib.pairs import PAIRS, Pair
 from medvl_lib.plan.memory import Length, Planner, kinds_of

@@ -25,7 +25,9 @@ from medvl_lib.evaluation import handover
 from medvl_lib.hardware import Profile, process_environment
 from medvl_lib.images import ImageStore
 from medvl_lib.lines import Line, tiny_model
-from medvl_lib.models.loading import Loaded, load, parameters_by_part, write_base, write_quantized
+from medvl_lib.models.counting import parameters_by_part
+from medvl_lib.models.loading import Loaded, load
+from medvl_lib.models.preparing import write_base, write_quantized
 from medvl_lib.models.spec import MODEL_TYPES, ModelSpec, on_its_engine
 from medvl_lib.models.weights import FOUR_BITS
 from medvl_lib.pairs import PAIRS, Pair, Split

@@ -41,7 +41,7 @@ def _pair(number: int, split: Split, images: ImageStore) -> Pair:
 
 @pytest.fixture(scope="session")
 def small_llava(tmp_path_factory: pytest.TempPathFactory) -> Small:
-    from medvl_lib.models.loading import TINY, in_library_layout, write_quantized
+    from medvl_lib.models.preparing import TINY, in_library_layout, write_quantized
 
     root = tmp_path_factory.mktemp("llava")
     profile, images = PROFILES["cpu"], ImageStore(root / "images")

@@ -34,7 +34,8 @@ from medvl_lib.hardware import PROFILES, Profile, available_bytes, peak_memory_b
 from medvl_lib.images import ImageStore
 from medvl_lib.lines import DOCUMENTS
 from medvl_lib.models import shipped
-from medvl_lib.models.loading import give_memory_back, write_base, write_quantized
+from medvl_lib.models.loading import give_memory_back
+from medvl_lib.models.preparing import write_base, write_quantized
 from medvl_lib.models.weights import BASE_RULES, NF4_RULES, shards
 from medvl_lib.tables import read_table
 from medvl_lib.training.route import train

@@ -54,7 +54,7 @@ def write_conversations(directory: Path, images: ImageStore, style: pages.PageSt
 
 @pytest.fixture(scope="session")
 def trial(tmp_path_factory: pytest.TempPathFactory) -> Trial:
-    from medvl_lib.models.loading import write_base, write_quantized
+    from medvl_lib.models.preparing import write_base, write_quantized
 
     root = tmp_path_factory.mktemp("trial")
     profile, images = PROFILES["cpu"], ImageStore(root / "images")

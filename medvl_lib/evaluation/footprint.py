@@ -19,7 +19,8 @@ from medvl_lib.evaluation.spec import EvaluationSpec
 from medvl_lib.hardware import Profile, peak_memory_bytes
 from medvl_lib.images import Pictures
 from medvl_lib.models.computing import computing
-from medvl_lib.models.loading import load, num_parameters
+from medvl_lib.models.counting import num_parameters
+from medvl_lib.models.loading import load
 from medvl_lib.models.spec import ModelSpec
 
 ANSWER_TOKENS = 16  # the peak lies where the whole batch of prompts is read; what later tokens add is small beside it

@@ -15,8 +15,9 @@ import torch
 from medvl_lib.files import read_json, write_json
 from medvl_lib.hardware import Profile
 from medvl_lib.models.llava_layout import IMAGE_TOKEN
-from medvl_lib.models.loading import copy_side_files, give_memory_back, quiet, serializing
+from medvl_lib.models.loading import give_memory_back, quiet, serializing
 from medvl_lib.models.merging import load_merged
+from medvl_lib.models.preparing import copy_side_files
 from medvl_lib.models.shipped import ORIGIN
 from medvl_lib.models.spec import Family, ModelSpec
 from medvl_lib.models.weights import WEIGHTS

@@ -1,21 +1,20 @@
-"""From a directory of verified weights to a model with its processor, in full width or in four bits.
+"""From a directory of verified weights to a model with its processor, in full width or packed, with adapters on top.
 
-In: a base-model or NF4 directory, the numerics of the profile, perhaps an adapter. Out: ``Loaded``; or a new directory of weights.
-Training, prompts and lines do not belong here. Facts behind each choice: ``docs/decisions/0005-the-tiny-model.md`` and the comments.
+In: a base-model or quantized directory, the numerics of the profile, perhaps an adapter. Out: ``Loaded``. How such a directory is made
+stands in ``preparing``, what is counted of a model in ``counting``; training, prompts and lines do not belong here.
+Facts behind each choice: ``docs/decisions/0005-the-tiny-model.md`` and the comments.
 """
 
 import gc
 import json
 import re
-import shutil
 import time
 import warnings
-from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import bitsandbytes as bnb
 import torch
@@ -27,50 +26,16 @@ from transformers.utils import logging as transformers_logging
 
 from medvl_lib.errors import MedVLError, WriteFailed
 from medvl_lib.hardware import Engine, Profile, room_bytes
-from medvl_lib.models import hub, llava_layout, llava_med, mllama, mlx_start, probes, qwen2_5_vl, shipped, siglip
-from medvl_lib.models.computing import IS_PACKED, computing
-from medvl_lib.models.spec import (
-    ADAPTED,
-    FAMILIES,
-    LANGUAGE,
-    MODEL_TYPES,
-    NO_FLASH_ATTENTION,
-    PARTS,
-    SKIP_MODULES,
-    Family,
-    ModelSpec,
-    on_its_engine,
-)
-from medvl_lib.models.weights import WEIGHTS, Quantization, describe, held_bytes
+from medvl_lib.models import llava_med, mllama, mlx_start, probes, qwen2_5_vl, siglip
+from medvl_lib.models.computing import computing
+from medvl_lib.models.spec import ADAPTED, NO_FLASH_ATTENTION, ModelSpec, on_its_engine
+from medvl_lib.models.weights import Quantization, held_bytes
 from medvl_lib.prompts import PromptFormat, read_prompt_format
-from medvl_lib.provenance import Fact
-from medvl_lib.step import Report, silent
 
 PROCESSORS = {
     "qwen2_5_vl": qwen2_5_vl.load_processor, "mllama": mllama.load_processor, "llava_med": llava_med.load_processor,
     "siglip": siglip.load_processor,
 }  # fmt: skip
-TINY = {
-    "qwen2_5_vl": qwen2_5_vl.write_tiny, "mllama": mllama.write_tiny, "llava_med": llava_med.write_tiny, "siglip": siglip.write_tiny,
-}  # fmt: skip
-"""Writers of random weights, in the layout of each family's publisher."""
-
-
-class Layout(NamedTuple):
-    """How a publisher's layout is known, and brought into the library's and back."""
-
-    is_original: Callable[[Path], bool]
-    convert: Callable[[Path, Path], dict[str, Fact]]
-    restore: Callable[[Path, Path, Path], None]
-    config: Callable[[Path], Any]
-    """The library's config of a directory in the publisher's layout."""
-
-
-LAYOUTS: Mapping[Family, Layout] = {
-    "llava_med": Layout(llava_layout.is_original, llava_layout.convert, llava_layout.restore, llava_layout.library_config),
-}  # fmt: skip
-"""Of families whose publisher's layout is not the one that the library loads."""
-AS_PUBLISHED = "as_published"  # where a checkpoint lies until it is converted
 DISK_WORDS = re.compile(r"I/O error|PytorchStreamWriter|unexpected pos|No space left|File too large", re.IGNORECASE)
 MLX_QUANTIZATION = "quantization"  # key of config.json where MLX packed the weights
 GB = 1e9
@@ -119,161 +84,7 @@ def serializing(directory: Path) -> Generator[None, None, None]:
         ) from error  # fmt: skip
 
 
-def write_base(directory: Path, spec: ModelSpec, downloads: Path | None = None, report: Report = silent) -> dict[str, Fact]:
-    """Bring the weights that ``spec`` names into ``directory``: the shipped small ones, copied, or fetched at the pinned revision.
-
-    A publisher's own layout is brought into the library's. ``downloads`` is the folder where what a model of the hub needs is kept; other
-    sources need none. Raises MedVLError when the shipped files are not those that were pinned, when a directory holds no safetensors, when
-    the hub does not give what it lists, or when the tensors are not those of the layout.
-    """
-    with quiet(), serializing(directory):
-        facts: dict[str, Fact] = {}
-        if spec.family in LAYOUTS:
-            published = directory / AS_PUBLISHED
-            published.mkdir()
-            _deliver(published, spec, downloads, report)
-            facts = in_library_layout(published, directory, spec.family)
-            shutil.rmtree(published)
-        else:
-            _deliver(directory, spec, downloads, report)
-    _require_family(directory, spec)
-    return {**describe(directory), **facts}
-
-
-def _deliver(directory: Path, spec: ModelSpec, downloads: Path | None, report: Report) -> None:
-    """The checkpoint as its publisher made it."""
-    if spec.source == "tiny":
-        _write_tiny(directory, spec)
-    elif spec.source == "directory":
-        _copy(Path(spec.path), directory)
-    elif downloads is None:
-        raise ValueError(f"{spec.hub_id} comes from the hub: name the folder of its downloads")
-    else:
-        hub.fetch(spec, directory, downloads, report)
-
-
-def in_library_layout(published: Path, directory: Path, family: Family) -> dict[str, Fact]:
-    """What the library loads, made of a checkpoint as published; one that has its layout already is taken as it is."""
-    layout = LAYOUTS.get(family)
-    if layout is not None and layout.is_original(published):
-        facts = layout.convert(published, directory)
-        if (published / shipped.ORIGIN).is_file():
-            shutil.copyfile(published / shipped.ORIGIN, directory / shipped.ORIGIN)
-        return facts
-    if published != directory:
-        for path in published.iterdir():
-            path.rename(directory / path.name)
-    return {}
-
-
-def _write_tiny(directory: Path, spec: ModelSpec) -> None:
-    """The trained small model, or random weights where the package came without it: the rule ``weights_are_trained`` says so then."""
-    trained = shipped.require_pinned(spec.family)
-    if trained is None:
-        TINY[spec.family](directory, seed=spec.seed, max_pixels=spec.max_pixels)
-    else:
-        _copy(trained, directory)
-    shipped.note_origin(directory, shipped.RANDOM if trained is None else shipped.PINNED[spec.family])
-
-
-def _copy(source: Path, directory: Path) -> None:
-    """Copy a checkpoint's files: the user may go on writing theirs, ours must not change."""
-    files = [path for pattern in WEIGHTS for path in sorted(source.glob(pattern))]
-    if not any(path.suffix == ".safetensors" for path in files):
-        raise MedVLError(
-            found="no *.safetensors", where=str(source), do="point [lines.<line>.model] path at a checkpoint in the hub's layout"
-        )
-    for path in files:
-        shutil.copyfile(path, directory / path.name)
-
-
-def _require_family(directory: Path, spec: ModelSpec) -> None:
-    """Refuse another architecture, and weights that are quantized already: every comparison starts from 16 bit (decision 9)."""
-    if not (directory / "config.json").is_file():
-        raise MedVLError(
-            found="no config.json", where=spec.path or f"{spec.hub_id} at {spec.revision}", do="name a checkpoint in the hub's layout"
-        )
-    config = json.loads((directory / "config.json").read_text())
-    if packed := config.get("quantization_config") or config.get(MLX_QUANTIZATION):
-        method = packed.get("quant_method", "mlx" if MLX_QUANTIZATION in config else "unknown")
-        raise MedVLError(
-            found=f"weights that are quantized already ({method})", where=f"config.json of {spec.path or spec.hub_id}",
-            do="name the checkpoint in 16 bit: MedVL makes NF4 and int8 of it, and trains adapters on these",
-        )  # fmt: skip
-    found = config["model_type"]
-    if found != MODEL_TYPES[spec.family]:
-        raise MedVLError(
-            found=f"model_type {found!r}",
-            where=f"config.json of {spec.path or spec.hub_id}",
-            do=f"this line is set up for {MODEL_TYPES[spec.family]!r}: name such a model",
-        )
-
-
-def quantization_config(quantization: Quantization, spec: ModelSpec, profile: Profile) -> BitsAndBytesConfig:
-    """The language linears only. NF4 with double quantization (type and compute type are never left to the defaults, fp4 and float32).
-
-    Or LLM.int8 (Dettmers et al. 2022, arXiv 2208.07339), whose outlier columns stay in 16 bit.
-    """
-    skipped = list(SKIP_MODULES[spec.family])
-    if quantization == "int8":
-        return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=skipped)
-    return BitsAndBytesConfig(
-        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=DTYPES[profile.weights_dtype], llm_int8_skip_modules=skipped,
-    )  # fmt: skip
-
-
-def write_quantized(
-    directory: Path, base_directory: Path, quantization: Quantization, spec: ModelSpec, profile: Profile
-) -> dict[str, Fact]:
-    """Quantize the base model into ``directory``; returns how many linears are in four bits, per part of the model."""
-    _require_room(base_directory, profile, quantization)
-    if quantization == "affine4":
-        return _write_affine(directory, base_directory, profile)
-    with quiet():
-        model = _from_pretrained(base_directory, profile, quantization_config(quantization, spec, profile))
-        _keep_autograd(model)
-        with serializing(directory):
-            model.save_pretrained(directory)
-    copy_side_files(base_directory, directory)
-    counts = count_quantized(model)
-    del model
-    give_memory_back(profile)
-    return {**describe(directory), **{f"num_4bit_linears_{part}": count for part, count in counts.items()}}
-
-
-def _write_affine(directory: Path, base_directory: Path, profile: Profile) -> dict[str, Fact]:
-    mlx_start.prepare()
-    from medvl_lib.models import mlx_weights
-
-    with quiet(), serializing(directory):
-        count = mlx_weights.write_affine(directory, base_directory, profile)
-    copy_side_files(base_directory, directory)
-    give_memory_back(profile)
-    return {**describe(directory), "num_4bit_linears_language": count}
-
-
-def copy_side_files(source: Path, directory: Path) -> None:
-    """Bring what stands beside the weights and was not saved with them: tokenizer, processor, templates, origin."""
-    for pattern in WEIGHTS[1:]:
-        for path in source.glob(pattern):
-            if not (directory / path.name).exists() and not path.name.endswith(".index.json"):
-                shutil.copyfile(path, directory / path.name)
-
-
-def count_quantized(model: PreTrainedModel | PeftModel) -> dict[str, int]:
-    """``Linear4bit`` modules per part: ``language``, ``vision`` and ``other``."""
-    vision = dict(PARTS[FAMILIES[model.config.model_type]])["vision"]
-    counts = Counter({"language": 0, "vision": 0, "other": 0})
-    for name, module in model.named_modules():
-        if isinstance(module, bnb.nn.Linear4bit):
-            plain = name.removeprefix(ADAPTED)
-            part = "language" if plain.startswith(LANGUAGE) else "vision" if plain.startswith(vision) else "other"
-            counts[part] += 1
-    return dict(counts)
-
-
-def _require_room(directory: Path, profile: Profile, quantization: Quantization | None = None) -> None:
+def require_room(directory: Path, profile: Profile, quantization: Quantization | None = None) -> None:
     """Refuse weights that alone take more than there is: the kernel would kill whoever loads them, or the machine freeze.
 
     That the rest of a step fits as well is not promised: activations, gradients and answers come on top.
@@ -288,9 +99,10 @@ def _require_room(directory: Path, profile: Profile, quantization: Quantization 
         )  # fmt: skip
 
 
-def _from_pretrained(
+def by_torch(
     directory: Path, profile: Profile, quantization: BitsAndBytesConfig | None = None, auto: Any = AutoModelForImageTextToText
 ) -> PreTrainedModel:
+    """The library's model of a directory, packed on the way where ``quantization`` says how; raises MedVLError where a tensor lacks."""
     probes.prepare(profile)
     model, said = auto.from_pretrained(
         directory, dtype=DTYPES[profile.weights_dtype], attn_implementation=_attention(directory, profile),
@@ -318,7 +130,7 @@ def _require_all_weights(directory: Path, said: Mapping[str, Any]) -> None:
             )  # fmt: skip
 
 
-def _keep_autograd(model: torch.nn.Module) -> None:
+def keep_autograd(model: torch.nn.Module) -> None:
     """Close the AVX512-BF16 trap: an evaluation pass would repack 4-bit weights in place, and every later backward lose gradients."""
     for module in model.modules():
         if isinstance(module, bnb.nn.Linear4bit):
@@ -332,11 +144,11 @@ def load(directory: Path, spec: ModelSpec, profile: Profile, *, adapter: Path | 
     """
     started = time.perf_counter()
     profile = on_its_engine(profile, spec.family)
-    _require_room(directory, profile)
+    require_room(directory, profile)
     _require_readable(directory, profile)
     with quiet():
         model = BUILDERS[profile.engine](directory, profile)
-    _keep_autograd(model)
+    keep_autograd(model)
     # said at every product of an int8 model; how its inputs are cast is LLM.int8's own
     warnings.filterwarnings("ignore", message="MatMul8bitLt: inputs will be cast")
     held = _packed_as(directory)
@@ -358,7 +170,7 @@ def _by_mlx(directory: Path, profile: Profile) -> PreTrainedModel:
     return load_shell(directory, profile)
 
 
-BUILDERS: Mapping[Engine, Callable[[Path, Profile], PreTrainedModel]] = {"torch": _from_pretrained, "mlx": _by_mlx}
+BUILDERS: Mapping[Engine, Callable[[Path, Profile], PreTrainedModel]] = {"torch": by_torch, "mlx": _by_mlx}
 """Who builds a model of a directory in full width or packed."""
 PACKED_FOR: Mapping[str, Engine] = {"nf4": "torch", "int8": "torch", "mlx-affine4": "mlx"}
 
@@ -399,9 +211,9 @@ def load_encoder(directory: Path, spec: ModelSpec, profile: Profile) -> LoadedEn
     """
     started = time.perf_counter()
     wide = replace(profile, weights_dtype="float32")
-    _require_room(directory, wide)
+    require_room(directory, wide)
     with quiet():
-        model = _from_pretrained(directory, wide, auto=AutoModel)
+        model = by_torch(directory, wide, auto=AutoModel)
     model.eval()
     processor = PROCESSORS[spec.family](directory, max_pixels=spec.max_pixels)
     return LoadedEncoder(model=model, processor=processor, load_seconds=time.perf_counter() - started)
@@ -468,58 +280,3 @@ def _widen_whole_modules(model: PeftModel, name: str, adapter: Path) -> None:
         module.float()
     if whole:
         set_peft_model_state_dict(model, load_peft_weights(str(adapter), device=str(model.device)), adapter_name=name)
-
-
-class PartCount(NamedTuple):
-    """Parameters of one part of a model, 4-bit ones counted unpacked."""
-
-    total: int
-    trainable: int
-
-
-def parameters_by_part(model: torch.nn.Module, family: Family) -> dict[str, PartCount]:
-    """The parameters of each part that the family's models have; an adapter's belong to the part that they adapt."""
-    counts: dict[str, PartCount] = {part: PartCount(0, 0) for part, _ in PARTS[family]}
-    for name, parameter in _in_use(model):
-        plain = name.removeprefix(ADAPTED)
-        part = next((part for part, prefix in PARTS[family] if plain.startswith(prefix)), None)
-        if part is None:
-            raise ValueError(f"{name} is in none of the parts of {family}: {dict(PARTS[family])}")
-        size = _unpacked(parameter)
-        counts[part] = PartCount(counts[part].total + size, counts[part].trainable + (size if parameter.requires_grad else 0))
-    return counts
-
-
-def _in_use(model: torch.nn.Module) -> Iterator[tuple[str, torch.nn.Parameter]]:
-    """The parameters without those that an adapter has a trained copy of."""
-    return ((name, parameter) for name, parameter in model.named_parameters() if ".original_module." not in name)
-
-
-def _unpacked(parameter: torch.nn.Parameter) -> int:
-    return parameter.numel() * (2 if isinstance(parameter, bnb.nn.Params4bit) else 1)
-
-
-def num_parameters(model: torch.nn.Module) -> tuple[int, int]:
-    """(all parameters, those in four bits), 4-bit ones counted unpacked: two to a byte."""
-    total = quantized = 0
-    for _, parameter in _in_use(model):
-        size = _unpacked(parameter)
-        total += size
-        quantized += size if isinstance(parameter, bnb.nn.Params4bit) or getattr(parameter, IS_PACKED, False) else 0
-    return total, quantized
-
-
-def resident_bytes(model: torch.nn.Module) -> int:
-    """Bytes of parameters and buffers, the quantization constants included."""
-    tensors = [*model.parameters(), *model.buffers()]
-    held = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-    states = [tensor.quant_state for tensor in tensors if isinstance(tensor, bnb.nn.Params4bit) and tensor.quant_state is not None]
-    return held + sum(part.numel() * part.element_size() for state in states for part in _state_tensors(state))
-
-
-def _state_tensors(state: Any) -> Iterator[torch.Tensor]:
-    yield state.absmax
-    yield state.code
-    if state.nested:
-        yield state.state2.absmax
-        yield state.state2.code

@@ -16,7 +16,8 @@ from medvl_lib.errors import MedVLError
 from medvl_lib.files import read_json
 from medvl_lib.hardware import Profile
 from medvl_lib.models.hashes import tensor_sha256
-from medvl_lib.models.loading import DTYPES, Loaded, copy_side_files, give_memory_back, load, quiet, serializing
+from medvl_lib.models.loading import DTYPES, Loaded, give_memory_back, load, quiet, serializing
+from medvl_lib.models.preparing import copy_side_files
 from medvl_lib.models.spec import ADAPTED, LANGUAGE_LAYERS, LORA_TENSOR, STORED_LANGUAGE_PREFIX, ModelSpec, is_whole
 from medvl_lib.models.weights import MERGED_TENSORS, MergedTensor, describe, header
 from medvl_lib.provenance import Fact

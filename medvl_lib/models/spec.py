@@ -7,7 +7,7 @@ from typing import Literal
 
 from medvl_lib.hardware import Profile
 
-REVISION = 2  # the small models are trained; first version of what models.loading and the family modules write
+REVISION = 2  # the small models are trained; first version of what models.preparing and the family modules write
 
 Family = Literal["qwen2_5_vl", "mllama", "llava_med", "siglip"]
 Source = Literal["tiny", "hub", "directory"]

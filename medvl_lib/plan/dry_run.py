@@ -28,7 +28,9 @@ from trl.trainer.utils import add_fused_lm_head
 from medvl_lib.errors import MedVLError
 from medvl_lib.hardware import Profile
 from medvl_lib.models import llava_med, mllama, qwen2_5_vl, shipped, siglip
-from medvl_lib.models.loading import DTYPES, LAYOUTS, Loaded, parameters_by_part
+from medvl_lib.models.counting import parameters_by_part
+from medvl_lib.models.loading import DTYPES, Loaded
+from medvl_lib.models.preparing import LAYOUTS
 from medvl_lib.models.published import CONFIGS
 from medvl_lib.models.spec import LAYER_LISTS, PARTS, SKIP_MODULES, Family, ModelSpec
 from medvl_lib.models.weights import FOUR_BITS, PACKED_WIDTH

@@ -17,8 +17,9 @@ from medvl_lib.evaluation.metrics.vqa import open_exact
 from medvl_lib.evaluation.predictions import Reference
 from medvl_lib.hardware import Profile
 from medvl_lib.labels import GRADE_LABELS, LESION_LABELS
-from medvl_lib.models.loading import Loaded, Quantization, load
+from medvl_lib.models.loading import Loaded, load
 from medvl_lib.models.spec import ModelSpec
+from medvl_lib.models.weights import Quantization
 from medvl_lib.pretraining.examination import Examinee, Finding, Measures, findings, of_floors, of_losses, quantize, with_controls
 from medvl_lib.pretraining.route import shelf, to_conversation
 from medvl_lib.sample_data.described_pictures import LEARNED, SHIFTED, DescribedPicture, Kind, PictureDistribution

@@ -19,7 +19,8 @@ from medvl_lib.chat import PlacedPair
 from medvl_lib.datasets.descriptions import DESCRIBE
 from medvl_lib.hardware import Profile
 from medvl_lib.images import ImageStore
-from medvl_lib.models.loading import TINY, copy_side_files, quiet, serializing
+from medvl_lib.models.loading import quiet, serializing
+from medvl_lib.models.preparing import TINY, copy_side_files
 from medvl_lib.models.spec import ModelSpec
 from medvl_lib.pairs import PAIRS, Split
 from medvl_lib.pretraining.recipe import CaptionLessons

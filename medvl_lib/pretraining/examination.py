@@ -16,8 +16,11 @@ from medvl_lib.evaluation.predictions import FLOORS, Condition, Reference, Varia
 from medvl_lib.evaluation.spec import EvaluationSpec
 from medvl_lib.evaluation.statistics import cluster_sums, estimate, paired_difference
 from medvl_lib.hardware import Profile
-from medvl_lib.models.loading import Loaded, Quantization, load, resident_bytes, write_quantized
+from medvl_lib.models.counting import resident_bytes
+from medvl_lib.models.loading import Loaded, load
+from medvl_lib.models.preparing import write_quantized
 from medvl_lib.models.spec import ModelSpec
+from medvl_lib.models.weights import Quantization
 from medvl_lib.pretraining.recipe import Example
 from medvl_lib.pretraining.route import shelf, to_conversation
 from medvl_lib.tables import Column

@@ -22,7 +22,8 @@ from trl import SFTConfig, SFTTrainer
 from medvl_lib.batches import Reader, training_batch
 from medvl_lib.chat import Conversation, single_turn
 from medvl_lib.hardware import Profile
-from medvl_lib.models.loading import AS_PUBLISHED, DTYPES, LAYOUTS, TINY, copy_side_files, in_library_layout, load, quiet, serializing
+from medvl_lib.models.loading import DTYPES, load, quiet, serializing
+from medvl_lib.models.preparing import AS_PUBLISHED, LAYOUTS, TINY, copy_side_files, in_library_layout
 from medvl_lib.models.spec import ModelSpec
 from medvl_lib.pretraining.recipe import Distribution, Example, Lesson, PretrainingRecipe
 from medvl_lib.prompts import PromptFormat

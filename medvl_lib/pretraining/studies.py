@@ -15,8 +15,10 @@ from medvl_lib.ehr.template import parse_diagnoses
 from medvl_lib.evaluation.predict import shuffled
 from medvl_lib.evaluation.predictions import Reference
 from medvl_lib.hardware import Profile
-from medvl_lib.models.loading import Loaded, Quantization, in_library_layout, load
+from medvl_lib.models.loading import Loaded, load
+from medvl_lib.models.preparing import in_library_layout
 from medvl_lib.models.spec import ModelSpec
+from medvl_lib.models.weights import Quantization
 from medvl_lib.pretraining.examination import Examinee, Finding, Measures, findings, of_floors, of_losses, quantize, with_controls
 from medvl_lib.pretraining.route import shelf, to_conversation
 from medvl_lib.sample_data.chest_studies import LEARNED, ChestStudy, StudyDistribution

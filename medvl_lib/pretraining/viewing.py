@@ -12,7 +12,8 @@ from medvl_lib.evaluation.galleries import EncoderVariant, RetrievalRow, Vectors
 from medvl_lib.hardware import Profile
 from medvl_lib.images import rgb_pixels
 from medvl_lib.models.embedding import embed_pictures, embed_texts
-from medvl_lib.models.loading import TINY, load_encoder, quiet
+from medvl_lib.models.loading import load_encoder, quiet
+from medvl_lib.models.preparing import TINY
 from medvl_lib.models.siglip import canonical
 from medvl_lib.models.spec import ModelSpec
 from medvl_lib.pretraining.encoding import distinct_pictures

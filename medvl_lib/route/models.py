@@ -46,7 +46,7 @@ def model_steps(line: Line, profile: Profile) -> tuple[Step, ...]:
 
     def quantized(form: Quantization) -> Step:
         def write(call: Call) -> Mapping[str, Fact]:
-            from medvl_lib.models.loading import write_quantized
+            from medvl_lib.models.preparing import write_quantized
 
             return write_quantized(call.directory, call.read("base_model", name), form, spec, profile)
 
@@ -95,7 +95,7 @@ def base_step(line: Line, step: str, spec: ModelSpec) -> Step:
     """Weights as they come, under a step's name: the line's, or those that a stage of it has for itself."""
 
     def write(call: Call) -> Mapping[str, Fact]:
-        from medvl_lib.models.loading import write_base
+        from medvl_lib.models.preparing import write_base
 
         return write_base(call.directory, spec, call.workspace.downloads(spec.hub_id, spec.revision), call.report)
 

@@ -23,7 +23,9 @@ from medvl_lib.errors import MedVLError
 from medvl_lib.files import write_json
 from medvl_lib.hardware import Profile
 from medvl_lib.images import Pictures, rgb_pixels
-from medvl_lib.models.loading import copy_side_files, load_encoder, num_parameters, parameters_by_part, quiet, serializing
+from medvl_lib.models.counting import num_parameters, parameters_by_part
+from medvl_lib.models.loading import load_encoder, quiet, serializing
+from medvl_lib.models.preparing import copy_side_files
 from medvl_lib.models.siglip import canonical, num_cut, picture_tensor, text_tensor
 from medvl_lib.provenance import Fact
 from medvl_lib.retrieval import CUTOFFS, mean_similarities, retrieval

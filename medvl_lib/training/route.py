@@ -24,8 +24,9 @@ from medvl_lib.files import write_json
 from medvl_lib.hardware import Profile
 from medvl_lib.images import ImageStore
 from medvl_lib.models.computing import computing
+from medvl_lib.models.counting import num_parameters, parameters_by_part
 from medvl_lib.models.hashes import frozen_hashes
-from medvl_lib.models.loading import Loaded, fill_whole_modules, load, num_parameters, parameters_by_part, serializing, whole_modules
+from medvl_lib.models.loading import Loaded, fill_whole_modules, load, serializing, whole_modules
 from medvl_lib.models.spec import ADAPTED, ModelSpec, on_its_engine
 from medvl_lib.provenance import Fact
 from medvl_lib.retrieved_cases import prefaces, with_cases

@@ -24,7 +24,8 @@ from medvl_lib.hardware import PROFILES
 from medvl_lib.images import ImageStore
 from medvl_lib.lines import DOCUMENTS, IMAGING, RADIOLOGY, Line, tiny
 from medvl_lib.models import exporting
-from medvl_lib.models.loading import attach, load, write_base, write_quantized
+from medvl_lib.models.loading import attach, load
+from medvl_lib.models.preparing import write_base, write_quantized
 from medvl_lib.pages import text_page
 from medvl_lib.training.route import adapt
 from tests.torch_fixtures import STYLE

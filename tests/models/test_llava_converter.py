@@ -35,7 +35,7 @@ from medvl_lib.models.llava_layout import (
     restore,
 )  # fmt: skip
 from medvl_lib.models.llava_med import SETTINGS, tiny_pieces, write_tiny
-from medvl_lib.models.loading import write_base
+from medvl_lib.models.preparing import write_base
 from medvl_lib.models.sentencepiece_files import Piece, read_pieces, to_tokenizer, write_pieces
 from medvl_lib.models.weights import BASE_RULES, tensors
 

@@ -18,9 +18,11 @@ from medvl_lib.errors import MedVLError
 from medvl_lib.evaluation.answering import Speaker
 from medvl_lib.evaluation.spec import EvaluationSpec
 from medvl_lib.lines import MODELS
+from medvl_lib.models.counting import count_quantized, parameters_by_part
 from medvl_lib.models.llava_layout import CHAT_TEMPLATE
 from medvl_lib.models.llava_med import load_processor
-from medvl_lib.models.loading import TINY, count_quantized, load, parameters_by_part
+from medvl_lib.models.loading import load
+from medvl_lib.models.preparing import TINY
 from medvl_lib.models.weights import BASE_RULES, NF4_RULES, held_bytes
 from medvl_lib.prompts import PromptFormat, compile_template, render_opening, render_prompt, split_answer
 from medvl_lib.tables import read_table

@@ -13,7 +13,9 @@ from medvl_lib.batches import Reader, training_batch
 from medvl_lib.chat import conversations_path, read_conversations
 from medvl_lib.errors import MedVLError
 from medvl_lib.lines import DOCUMENTS
-from medvl_lib.models.loading import count_quantized, load, num_parameters, resident_bytes, write_base, write_quantized
+from medvl_lib.models.counting import count_quantized, num_parameters, resident_bytes
+from medvl_lib.models.loading import load
+from medvl_lib.models.preparing import write_base, write_quantized
 from medvl_lib.models.weights import BASE_RULES, INT8_RULES, NF4_RULES, held_bytes, tensors
 from tests.torch_fixtures import TINY, Trial
 

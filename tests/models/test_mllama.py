@@ -27,9 +27,11 @@ from medvl_lib.evaluation.spec import EvaluationSpec
 from medvl_lib.hardware import PROFILES, Profile
 from medvl_lib.images import ImageStore
 from medvl_lib.lines import tiny_model
-from medvl_lib.models.loading import TINY, attach, count_quantized, load, parameters_by_part, write_quantized
+from medvl_lib.models.counting import count_quantized, parameters_by_part
+from medvl_lib.models.loading import attach, load
 from medvl_lib.models.merging import adapted_tensors, write_merged
 from medvl_lib.models.mllama import IMAGE_TOKEN, load_processor
+from medvl_lib.models.preparing import TINY, write_quantized
 from medvl_lib.models.weights import BASE_RULES, MERGED_RULES, NF4_RULES
 from medvl_lib.pairs import Pair, Split
 from medvl_lib.prompts import split_answer

@@ -27,7 +27,9 @@ from medvl_lib.hardware import PROFILES, Profile
 from medvl_lib.images import ImageStore
 from medvl_lib.lines import tiny_model
 from medvl_lib.models.computing import computing
-from medvl_lib.models.loading import Loaded, attach, load, num_parameters, write_base, write_quantized
+from medvl_lib.models.counting import num_parameters
+from medvl_lib.models.loading import Loaded, attach, load
+from medvl_lib.models.preparing import write_base, write_quantized
 from medvl_lib.models.spec import MLX_FAMILIES, Family, ModelSpec, on_its_engine
 from medvl_lib.models.weights import AFFINE4_RULES, held_bytes, tensors
 from medvl_lib.tables import read_table

@@ -11,8 +11,9 @@ import torch
 from medvl_lib.export.encoder_card import MAX_DIFFERENCE, DescribedEncoder, render
 from medvl_lib.hardware import PROFILES
 from medvl_lib.lines import tiny_model
-from medvl_lib.models.loading import LoadedEncoder, load_encoder, write_base
+from medvl_lib.models.loading import LoadedEncoder, load_encoder
 from medvl_lib.models.onnx_encoder import PICTURES, TEXTS, largest_differences, write_onnx
+from medvl_lib.models.preparing import write_base
 from medvl_lib.models.siglip import picture_tensor, text_tensor
 
 pytestmark = pytest.mark.slow  # torch's exporter takes its time

@@ -10,7 +10,7 @@ from medvl_lib.errors import MedVLError
 from medvl_lib.hardware import PROFILES
 from medvl_lib.lines import DOCUMENTS, tiny
 from medvl_lib.models import shipped
-from medvl_lib.models.loading import write_base
+from medvl_lib.models.preparing import write_base
 from medvl_lib.models.weights import tensors
 from medvl_lib.route.models import model_steps
 from medvl_lib.step import run_step

@@ -16,7 +16,9 @@ from safetensors.torch import load_file, save_file
 from medvl_lib.errors import MedVLError
 from medvl_lib.hardware import PROFILES
 from medvl_lib.models import siglip
-from medvl_lib.models.loading import load_encoder, parameters_by_part, write_base
+from medvl_lib.models.counting import parameters_by_part
+from medvl_lib.models.loading import load_encoder
+from medvl_lib.models.preparing import write_base
 from medvl_lib.models.spec import ModelSpec
 from medvl_lib.models.weights import BASE_RULES
 from tests.hub_server import Hub, serving
@@ -156,7 +158,8 @@ def test_a_published_repository_loads_with_its_own_temperature(published: Path, 
 WRITE = """
 from pathlib import Path
 from medvl_lib.hardware import PROFILES
-from medvl_lib.models.loading import load_encoder, write_base
+from medvl_lib.models.loading import load_encoder
+from medvl_lib.models.preparing import write_base
 from medvl_lib.models.spec import ModelSpec
 
 spec = ModelSpec(family="siglip", source="hub", hub_id=%r, revision=%r, seed=0, path="", max_pixels=9216)

@@ -8,7 +8,8 @@ import pytest
 
 from medvl_lib.hardware import PROFILES
 from medvl_lib.lines import tiny_model
-from medvl_lib.models.loading import TINY, load
+from medvl_lib.models.loading import load
+from medvl_lib.models.preparing import TINY
 from medvl_lib.pretraining import described
 from medvl_lib.pretraining.card import CARD
 from medvl_lib.pretraining.described import MEASURES, NEW, SETS, agreement, draw, exact, examine, losses

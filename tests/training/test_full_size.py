@@ -15,7 +15,8 @@ from transformers import (
 )
 
 from medvl_lib.lines import DOCUMENTS, MODELS, RADIOLOGY
-from medvl_lib.models.loading import Loaded, parameters_by_part
+from medvl_lib.models.counting import parameters_by_part
+from medvl_lib.models.loading import Loaded
 from medvl_lib.training.route import adapt
 from tests.training.full_size import LLAVA_MED, PUBLISHED
 

@@ -17,8 +17,9 @@ from medvl_lib.errors import MedVLError
 from medvl_lib.files import read_json, sha256_of_file
 from medvl_lib.hardware import Profile
 from medvl_lib.lines import DOCUMENTS
+from medvl_lib.models.counting import num_parameters, parameters_by_part
 from medvl_lib.models.hashes import frozen_hashes
-from medvl_lib.models.loading import attach, load, num_parameters, parameters_by_part, whole_modules
+from medvl_lib.models.loading import attach, load, whole_modules
 from medvl_lib.models.merging import adapted_tensors, load_merged, write_merged
 from medvl_lib.models.spec import is_whole
 from medvl_lib.models.weights import MERGED_RULES

@@ -2,7 +2,7 @@
 
 In: the settings, and the values of ``lines`` and ``datasets``. Out: ``Line`` and ``DatasetRun``, complete; or a SettingsError for a name, a
 number or a combination that cannot be meant. What a line is when nothing is changed stands in ``lines``; how a table of the file is laid
-over a value, in ``settings``.
+over a value, in ``overrides``.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,8 +20,9 @@ from medvl_lib.evaluation.spec import EvaluationSpec, FurtherVariant
 from medvl_lib.hardware import PROFILES
 from medvl_lib.lines import LINES, MODELS, PAGES, Line, tiny, tiny_model, uses_similar_cases
 from medvl_lib.models.spec import ModelSpec
+from medvl_lib.overrides import nearest_of, override, unknown_key
 from medvl_lib.pairs import Dataset
-from medvl_lib.settings import Settings, nearest_of, override, require_known_names, unknown_key
+from medvl_lib.settings import Settings, require_known_names
 from medvl_lib.training.recipe import MatchRecipe, Recipe, Stage
 from medvl_lib.validation import Limits
 

@@ -23,7 +23,8 @@ import psutil
 
 from medvl_lib.errors import SettingsError
 from medvl_lib.launcher import Launcher
-from medvl_lib.settings import Settings, nearest_of, override
+from medvl_lib.overrides import nearest_of, override
+from medvl_lib.settings import Settings
 
 WeightsDtype = Literal["float32", "bfloat16", "float16"]
 Engine = Literal["torch", "mlx"]

@@ -1,25 +1,22 @@
 """``dagster_project.toml`` as one typed value. Nothing else opens that file.
 
-In: the file, found upward from the current folder or named by ``MEDVL_SETTINGS``. Out: ``Settings``, frozen; and ``override``, which
-lays a table of the file over a typed value of the library, so that a recipe written there and one written in ``lines.py`` are the
-same recipe. What a recipe or a profile *is* stands with the rooms that use it; which names exist is told to ``require_known_names``.
+In: the file, found upward from the current folder or named by ``MEDVL_SETTINGS``. Out: ``Settings``, frozen; or a SettingsError. What a
+recipe or a profile *is* stands with the rooms that use it; which names exist is told to ``require_known_names``; how a table of the file
+changes such a value stands in ``overrides``.
 """
 
-import dataclasses
-import difflib
-import json
 import os
 import re
 import tomllib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, cast, get_args, get_type_hints
+from typing import Annotated, Any, Literal
 from zoneinfo import available_timezones
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, PrivateAttr, TypeAdapter, ValidationError, ValidationInfo
-from pydantic_core import ErrorDetails
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, PrivateAttr, ValidationError, ValidationInfo
 
 from medvl_lib.errors import MedVLError, SettingsError
+from medvl_lib.overrides import cure, unknown_key
 from medvl_lib.workspace import Workspace
 
 FILE = "dagster_project.toml"
@@ -30,28 +27,9 @@ FETCH_JOBS = "fetch_"  # the same of the jobs that bring a dataset's raw files
 LINE_NAME = re.compile(r"[a-z][a-z0-9_]{0,59}")
 CRON = re.compile(r"[-0-9*/,A-Za-z]+( [-0-9*/,A-Za-z]+){4}")
 OWNER = re.compile(r"team:[\w-]+|[^@\s]+@[^@\s]+\.[^@\s]+")
-QUOTED = re.compile(r"'([^']*)'")
 
-Value = TypeVar("Value")
 Changes = dict[str, JsonValue]
 """Fields of a typed value and what they are to be instead; judged by ``override``, which knows the value's types."""
-
-FOUND_OTHERWISE = {  # where pydantic's words are not those of a TOML file
-    "model_type": "write it as a table of its own, under a heading in square brackets",
-    "dict_type": "write it as a table of its own, under a heading in square brackets",
-    "dataclass_type": "write it as a table, in braces",
-    "path_type": "write a path, in quotation marks",
-    "invalid-json-value": "write a number, text, true or false, or an array of them",
-    "int_type": "write a whole number",
-    "int_from_float": "write a whole number",
-    "float_type": "write a number",
-    "string_type": "write text, in quotation marks",
-    "bool_type": "write true or false",
-    "tuple_type": "write an array, in square brackets",
-    "list_type": "write an array, in square brackets",
-    "greater_than_equal": "write a number of {ge:g} or more",
-    "less_than_equal": "write a number of at most {le:g}",
-}
 
 
 def _from_the_file(path: Path, info: ValidationInfo) -> Path:
@@ -300,23 +278,7 @@ def _refusal(file: Path, error: ValidationError) -> SettingsError:
         return unknown_key(key, _valid_keys(table), where)
     if first["type"] == "missing":
         return SettingsError(found=f"no key {key!r}", where=where, do=f"write {key} = ... there")
-    return SettingsError(found=f"{key} = {first['input']!r}", where=where, do=_cure(first))
-
-
-def _cure(error: ErrorDetails) -> str:
-    """What to write instead: of fixed words the nearest one, and all of them."""
-    context = error["ctx"] if "ctx" in error else {}
-    if error["type"] == "literal_error":
-        return nearest_of(str(error["input"]), QUOTED.findall(str(context["expected"])))
-    if error["type"] in FOUND_OTHERWISE:
-        return FOUND_OTHERWISE[error["type"]].format(**context)
-    return error["msg"].removeprefix("Value error, ")
-
-
-def nearest_of(word: str, valid: Collection[str]) -> str:
-    """The cure of a misspelt word: the nearest valid one, and all of them in their order."""
-    nearest = difflib.get_close_matches(word, valid, n=1)
-    return (f"did you mean {nearest[0]!r}? " if nearest else "") + f"there {'is' if len(valid) == 1 else 'are'} {', '.join(valid)}"
+    return SettingsError(found=f"{key} = {first['input']!r}", where=where, do=cure(first))
 
 
 def _valid_keys(table: list[str]) -> tuple[str, ...]:
@@ -324,13 +286,6 @@ def _valid_keys(table: list[str]) -> tuple[str, ...]:
         **TABLES, "automation": AutomationSettings, "notifications": NotificationSettings, "machine": MachineSettings,
     }  # fmt: skip
     return tuple((tables[table[0]] if table else Settings).model_fields)
-
-
-def unknown_key(key: str, valid: Collection[str], where: str) -> SettingsError:
-    """The refusal of a key that nobody reads: with the nearest valid one, and all of them."""
-    nearest = difflib.get_close_matches(key, valid, n=1)
-    hint = f"did you mean {nearest[0]!r}? " if nearest else ""
-    return SettingsError(found=f"unknown key {key!r}", where=where, do=f"{hint}valid keys: {', '.join(sorted(valid))}")
 
 
 def require_known_names(settings: Settings, *, datasets: Collection[str], lines: Collection[str], profiles: Collection[str]) -> None:
@@ -374,51 +329,3 @@ def _require_variation(settings: Settings, name: str, line: LineSettings, lines:
         raise SettingsError(found=f"like = {line.like!r}", where=where, do=f"give it another name: {name} is taken")
     if not LINE_NAME.fullmatch(name):
         raise SettingsError(found=f"the line {name!r}", where=where, do="use small letters, digits and _, a letter first")
-
-
-def override(value: Value, changes: Mapping[str, object], where: str) -> Value:
-    """The dataclass ``value`` with some fields replaced, each checked against its declared type.
-
-    An integer may stand for a float and an array of tables for dataclasses, nothing else for anything else. Raises SettingsError with
-    ``where`` for an unknown field, a wrong type, and whatever the dataclass itself refuses.
-    """
-    hints = get_type_hints(type(value), include_extras=True)
-    valid = tuple(field.name for field in dataclasses.fields(value) if field.init)  # pyright: ignore[reportArgumentType]
-    for key in changes:
-        if key not in valid:
-            raise unknown_key(key, valid, where)
-    checked = {
-        key: override(getattr(value, key), cast("Mapping[str, object]", change), f"{where.removesuffix(']')}.{key}]")
-        if dataclasses.is_dataclass(hints[key]) and isinstance(change, Mapping)  # a table below this one
-        else _checked(hints[key], key, change, where)
-        for key, change in changes.items()
-    }  # fmt: skip
-    try:
-        return dataclasses.replace(value, **checked)  # pyright: ignore[reportArgumentType, reportUnknownVariableType, reportReturnType]
-    except ValueError as error:
-        raise SettingsError(
-            found=", ".join(f"{key} = {change!r}" for key, change in changes.items()), where=where, do=str(error)
-        ) from error
-
-
-def _checked(hint: Any, key: str, change: object, where: str) -> object:
-    """``change`` as the type that the field declares. By way of JSON: an array is a tuple there, and a table a dataclass."""
-    try:
-        return TypeAdapter(hint, config=ConfigDict(extra="forbid")).validate_json(json.dumps(change, allow_nan=False), strict=True)
-    except ValidationError as error:
-        raise _misfit(hint, key, change, where, error) from error
-    except ValueError as error:
-        raise SettingsError(found=f"{key} = {change!r}", where=where, do="write a finite number") from error
-
-
-def _misfit(hint: Any, key: str, change: object, where: str, error: ValidationError) -> SettingsError:
-    """What is wrong first with a field's new value; in a table of an array, a misspelt key before the one that is missing because of it."""
-    first = min(error.errors(), key=lambda found: found["type"] != "unexpected_keyword_argument")
-    name = str(first["loc"][-1]) if first["loc"] else ""
-    if first["type"] == "unexpected_keyword_argument":
-        return unknown_key(name, [field.name for field in dataclasses.fields(get_args(hint)[0])], f"{where}, {key}")
-    if first["type"] == "missing":
-        return SettingsError(found=f"no key {name!r}", where=f"{where}, {key}", do=f"write {name} = ... there")
-    if isinstance(first["loc"][-1] if first["loc"] else 0, str):  # a key of a table in an array: it alone is wrong
-        return SettingsError(found=f"{name} = {first['input']!r}", where=f"{where}, {key}", do=_cure(first))
-    return SettingsError(found=f"{key} = {change!r}", where=where, do=_cure(first))

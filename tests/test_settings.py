@@ -12,8 +12,9 @@ import pytest
 
 from medvl_lib.errors import SettingsError
 from medvl_lib.lines import DOCUMENTS, PAGES
+from medvl_lib.overrides import override
 from medvl_lib.provenance import digest
-from medvl_lib.settings import DatasetSettings, LineSettings, find_settings, override, read_settings, require_known_names
+from medvl_lib.settings import DatasetSettings, LineSettings, find_settings, read_settings, require_known_names
 
 HEAD = 'data_root = "data"\nscale = "tiny"\nprofile = "auto"\n'
 

@@ -9,8 +9,8 @@ from typing import Literal
 
 from medvl_lib.evaluation.metrics import METRICS
 from medvl_lib.evaluation.predictions import FLOORS, Variant
+from medvl_lib.overrides import nearest_of
 from medvl_lib.retrieval import CUTOFFS, Direction
-from medvl_lib.settings import nearest_of
 
 Claim = Literal["superiority", "non_inferiority"]
 Measure = Literal["latency_p95", "memory_peak", "memory_after_load", "validation_loss"]

@@ -15,7 +15,7 @@ from medvl_lib.datasets import delimited, encodings
 from medvl_lib.datasets.delimited import Damage
 from medvl_lib.dicom import Clearance
 from medvl_lib.errors import InputMissing, InputRefused
-from medvl_lib.settings import override, unknown_key
+from medvl_lib.overrides import override, unknown_key
 
 SIDECAR = "custom_reports.toml"
 DELIMITERS: Mapping[str, str] = {".csv": ",", ".tsv": "\t"}

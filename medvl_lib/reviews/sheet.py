@@ -25,10 +25,10 @@ from medvl_lib.errors import InputRefused
 from medvl_lib.evaluation.predictions import PREDICTIONS, REFERENCES, Variant
 from medvl_lib.files import write_bytes
 from medvl_lib.images import ImageStore, Thumbnail, thumbnail
+from medvl_lib.overrides import unknown_key
 from medvl_lib.provenance import Fact, Outcome, Rule, digest
 from medvl_lib.reviews.tables import HARM, ITEMS, SCALE, Item
 from medvl_lib.rules import columns_are_as_declared, outcome, rule, stream
-from medvl_lib.settings import unknown_key
 from medvl_lib.tables import write_table
 
 REVISION = 1  # first version

@@ -32,8 +32,8 @@ from medvl_lib.evaluation.galleries import Rank
 from medvl_lib.evaluation.predictions import FLOORS
 from medvl_lib.evaluation.scores import SCORES, Score
 from medvl_lib.lines import DOCUMENTS, IMAGING
+from medvl_lib.overrides import override
 from medvl_lib.retrieval import DIRECTIONS
-from medvl_lib.settings import override
 from medvl_lib.tables import write_table
 
 Value = Callable[[int], float | None]

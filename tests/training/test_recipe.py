@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from medvl_lib.errors import SettingsError
+from medvl_lib.overrides import override
 from medvl_lib.provenance import digest
-from medvl_lib.settings import override
 from medvl_lib.training.recipe import Handover, MatchRecipe, Recipe, Stage
 from medvl_lib.training.work import pace
 from tests.torch_fixtures import RECIPE

@@ -322,11 +322,6 @@ def profile_for(settings: Settings) -> Detection:
     return Detection(changed, {**chosen.reasons, **dict.fromkeys(changes, f"set in {where}")})
 
 
-def detect() -> Detection:
-    """The profile of this machine."""
-    return choose(look())
-
-
 def choose(machine: Machine) -> Detection:
     """The profile of a machine; a GPU that the installed torch cannot use does not count."""
     if machine.system == "Darwin" and machine.architecture == "arm64":

@@ -6,6 +6,7 @@ import io
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -25,6 +26,7 @@ from medvl_lib.prompts import read_prompt_format
 from medvl_lib.split import SplitSpec, write_split
 from medvl_lib.tables import read_table, write_table
 from medvl_lib.tokenization import TokenizedPicture
+from tests.broken import offenders
 
 SPEC = AuditSpec(max_tokens=200, min_glyph_height_pixels=5.0)
 MAX_PIXELS = 28 * 28 * 20
@@ -98,12 +100,10 @@ def rows(directory: Path) -> list[AuditRow]:
     return list(read_table(directory / AUDIT, AuditRow))
 
 
-def failing(directory: Path) -> dict[str, tuple[str, ...]]:
-    outcomes = {rule.name: rule.holds(directory) for rule in room.RULES}
-    return {name: outcome.offenders for name, outcome in outcomes.items() if not outcome.passed}
+failing = partial(offenders, room.RULES)
 
 
-def test_golden_row(tmp_path, store):
+def test_a_conversation_is_counted_token_by_token(tmp_path, store):
     scan = picture(store, 224, 168)
     seen = TokenizedPicture(image_id=scan, width_pixels=224, height_pixels=168, seen_width_pixels=140, seen_height_pixels=84, num_tokens=15)
     # <|im_start|>user\n 6, <|vision_start|> and <|vision_end|> 2, picture 15, question 20, <|im_end|>\n 2, <|im_start|>assistant\n 11
@@ -116,7 +116,7 @@ def test_golden_row(tmp_path, store):
     ]  # fmt: skip
 
 
-def test_golden_facts(tmp_path, store):
+def test_the_facts_add_up_what_the_rows_say(tmp_path, store):
     page, scan = picture(store, 112, 112), picture(store, 84, 56)
     pairs = chat(tmp_path, pair(1, page), pair(2, scan, response="Left lung", publisher_split="test"), pair(3, scan, scan))
     facts = write_audit(tmp_path, pairs, write_model(tmp_path / "model"), store, SPEC, max_pixels=MAX_PIXELS)
@@ -131,7 +131,7 @@ def examples(directory: Path) -> list[AuditExample]:
     return list(read_table(directory / EXAMPLES, AuditExample))
 
 
-def test_golden_example(tmp_path, store):
+def test_an_example_is_shown_as_the_model_reads_it(tmp_path, store):
     [example] = examples(written(tmp_path, store, pair(1, picture(store, 224, 168), picture(store, 56, 56), request="Größe? µ")))
     assert example == AuditExample(
         pair_id="slake/000001", dataset="slake", split="train", licence="CC-BY-4.0",

@@ -5,6 +5,7 @@ against another reference.
 import json
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from medvl_lib.evaluation.predictions import REFERENCES, Reference
 from medvl_lib.pairs import PAIRS, Pair, Triple
 from medvl_lib.split import SplitSpec, write_split
 from medvl_lib.tables import read_table, write_table
+from tests.broken import offenders
 
 SPEC = SplitSpec(seed=42, validation_share=0.1, test_share=0.1)
 
@@ -42,12 +44,10 @@ def written(root: Path, *pairs: Pair) -> Path:
     return root / "chat"
 
 
-def failing(directory: Path) -> dict[str, tuple[str, ...]]:
-    outcomes = {rule.name: rule.holds(directory) for rule in room.RULES}
-    return {name: outcome.offenders for name, outcome in outcomes.items() if not outcome.passed}
+failing = partial(offenders, room.RULES)
 
 
-def test_golden_line(tmp_path):
+def test_a_conversation_is_one_line_of_json(tmp_path):
     directory = written(tmp_path, pair(7, image_ids=("a" * 64, "b" * 64), request="Räume?", response=" Ja.\n"))
     assert (directory / "train.jsonl").read_text(encoding="utf-8") == (
         '{"pair_id": "slake/000007", "images": ["' + "a" * 64 + '", "' + "b" * 64 + '"], "messages": [{"role": "user", "content": '
@@ -56,7 +56,7 @@ def test_golden_line(tmp_path):
     )
 
 
-def test_golden_reference(tmp_path):
+def test_a_reference_is_what_an_answer_is_held_against(tmp_path):
     metadata = {"document_type": "lab_results", "specialty": "", "glyph_height_pixels": "7.5", "layout": "dense"}
     potassium = Triple(term="Potassium", value="4.1", unit="mmol/L")
     directory = written(tmp_path, pair(7, metadata=metadata, expected=(potassium,)))
@@ -69,7 +69,7 @@ def test_golden_reference(tmp_path):
     ]  # fmt: skip
 
 
-def test_golden_row_of_all_pairs_together(tmp_path):
+def test_every_pair_stands_in_one_table_with_its_split_and_class(tmp_path):
     labels = {"category": "BCC", "agreement": "one reading", "region": "NOSE"}
     other = pair(9, dataset="pathvqa", pair_id="pathvqa/9", publisher_split="test")
     directory = written(tmp_path, pair(7, metadata=labels), other)
@@ -98,7 +98,7 @@ def test_what_is_read_is_what_was_written(tmp_path):
     assert conversation == room.to_conversation(pair(1, response=line_breaks))
 
 
-def test_counts_are_reported(tmp_path):
+def test_the_facts_count_each_split(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "split").mkdir()
     write_table(tmp_path / "empty" / PAIRS, Pair, [])

@@ -69,6 +69,6 @@ def test_an_empty_table_does_not_even_import_great_expectations():
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
 
 
-def test_it_is_silent(capfd):
+def test_great_expectations_prints_nothing(capfd):
     first_broken(RULES, NAMES, [[("a", 5, "left")]])
     assert capfd.readouterr() == ("", "")

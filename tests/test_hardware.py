@@ -190,5 +190,5 @@ def test_ceilings_are_a_known_gpus_or_not_stated():
 
 
 def test_detection_imports_no_torch():
-    code = "import sys, medvl_lib.hardware as h; h.detect(); print('torch' in sys.modules)"
+    code = "import sys, medvl_lib.hardware as h; h.choose(h.look()); print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"

@@ -4,6 +4,7 @@ answer to one id.
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -13,6 +14,7 @@ from medvl_lib.errors import WriteFailed
 from medvl_lib.images import ImageStore
 from medvl_lib.pairs import PAIRS, REJECTIONS, RULES, Draft, ImageSource, Pair, Reading, Rejection, Triple, write_pairs
 from medvl_lib.tables import read_table, write_table
+from tests.broken import offenders
 from tests.small_disk import small_disk
 
 
@@ -90,9 +92,7 @@ def test_a_pair_belongs_to_its_patient_or_else_to_its_document():
     assert replace(pair(7), subject_id="p1").group_id == "subject:p1"
 
 
-def failing(directory: Path) -> dict[str, tuple[str, ...]]:
-    outcomes = {rule.name: rule.holds(directory) for rule in RULES}
-    return {name: outcome.offenders for name, outcome in outcomes.items() if not outcome.passed}
+failing = partial(offenders, RULES)
 
 
 def without_pairs(directory: Path):

@@ -67,7 +67,7 @@ def failing(directory: Path) -> list[str]:
     return [rule.name for rule in rules(DATASET) if not rule.holds(directory).passed]
 
 
-def test_golden_rejections(tmp_path, store):
+def test_a_pair_left_out_stands_among_the_rejections_with_its_reason(tmp_path, store):
     good, twin = pair(1, store), pair(2, store, image_ids=(picture(store, color=1),))
     directory, facts = validate(tmp_path, store, good, pair(3, store, response="No"), twin, earlier=(EARLIER,))
     assert list(read_table(directory / PAIRS, Pair)) == [good]

@@ -89,10 +89,6 @@ class Plan:
         """Whether the profile grants as much."""
         return self.total_bytes <= self.room_bytes
 
-    def bytes_of(self, name: str) -> float:
-        """Of one part; 0 where there is none."""
-        return sum(part.num_bytes for part in self.parts if part.name == name)
-
 
 def longest(audit: Path, splits: Collection[Split], num_tokens: int = 0) -> Length:
     """The largest of what an audit found in some splits; ``num_tokens``: what else may be put before questions, as a bound of the whole."""

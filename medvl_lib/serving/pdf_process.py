@@ -15,7 +15,6 @@ from typing import Any
 KINDS = ("drawn", "unreadable", "locked", "empty", "too_many_pages", "odd_page", "too_large")
 DOTS_PER_INCH = 200  # small print of a form is 20 pixels high there
 MAX_PAGE_PIXELS = 4_000_000  # A4 at 200 dpi has 3.9 million
-MIN_SIDE_PIXELS = 8
 MAX_DRAWN_BYTES = 64 << 20  # as much as may be uploaded
 MAX_PROCESS_BYTES = 112 << 20  # of its own data: Python, Pillow and PDFium take 30 MiB, the bitmap of a page 16
 MAX_PROCESSOR_SECONDS = 8

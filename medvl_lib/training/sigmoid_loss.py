@@ -16,7 +16,6 @@ from torch import distributed
 from torch.nn.functional import logsigmoid, normalize
 from torch.utils.checkpoint import checkpoint
 
-KEYS = ("texts", "groups", "pictures")  # 64-bit numbers (b,): what is equal has an equal one
 ROWS = "rows"  # which captioned picture each pair is (b,): the trainer's label, not the loss's
 
 

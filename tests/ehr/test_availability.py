@@ -20,6 +20,7 @@ from medvl_lib.ehr.template import render_context
 from medvl_lib.errors import InputRefused
 from medvl_lib.rules import SHOWN_OFFENDERS
 from medvl_lib.tables import write_table
+from tests.broken import offenders
 from tests.ehr.tables import (
     DIAGNOSIS,
     EARLIER_DIAGNOSIS,
@@ -76,8 +77,7 @@ def context(hosp: Path) -> EhrContext:
 
 
 def failing(directory: Path, hosp: Path) -> dict[str, tuple[str, ...]]:
-    outcomes = {rule.name: rule.holds(directory) for rule in rules(hosp)}
-    return {name: outcome.offenders for name, outcome in outcomes.items() if not outcome.passed}
+    return offenders(rules(hosp), directory)
 
 
 def rewritten(**changes: object) -> Damage:

@@ -5,6 +5,7 @@ not, or a latency that nobody measured would be published.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from medvl_lib.evaluation.prediction_rules import RULES, repeats_itself
 from medvl_lib.evaluation.predictions import FLOORS, PREDICTIONS, REFERENCES, VARIANTS, Prediction, Reference, Variant, VariantMeasurement
 from medvl_lib.tables import read_table, write_table
+from tests.broken import offenders
 
 PAIRS = ("labs/1", "labs/2")
 ADAPTER_SIZE, NOT_DEGENERATE = "an_adapter_takes_its_own_size", "outputs_are_not_degenerate"
@@ -74,9 +76,7 @@ def one_variant_more(directory: Path):
     write_table(directory / VARIANTS, VariantMeasurement, [measurement(name) for name in ("base", "nf4", "adapter")])
 
 
-def failing(directory: Path) -> dict[str, tuple[str, ...]]:
-    outcomes = {rule.name: rule.holds(directory) for rule in RULES}
-    return {name: outcome.offenders for name, outcome in outcomes.items() if not outcome.passed}
+failing = partial(offenders, RULES)
 
 
 def measured(**changes: object) -> Callable[[Path], None]:

@@ -66,7 +66,7 @@ def reference(answer_type: str | None, response: str = "yes") -> Reference:
         ("Yes no fracture", "yes", 0, 1),
     ],
 )
-def test_closed_by_hand(answer: str, wanted: str, is_right: int, is_unparsable: int):
+def test_a_closed_answer_is_right_wrong_or_unparsable(answer: str, wanted: str, is_right: int, is_unparsable: int):
     assert (closed_accuracy(answer, wanted), closed_unparsable(answer, wanted)) == (is_right, is_unparsable)
 
 

@@ -95,7 +95,7 @@ def arrivals_of(runs: Sequence[DatasetRun], seconds: int) -> list[dg.SensorDefin
 
 
 def retrains(line: str, target: dg.AssetSelection, seconds: int) -> dg.AutomationConditionSensorDefinition:
-    """Looks at a line's conditions."""
+    """The sensor that evaluates a line's conditions."""
     return dg.AutomationConditionSensorDefinition(
         f"{line}_retrains", target=target, minimum_interval_seconds=seconds, run_tags={LINE_TAG: line},
         default_status=dg.DefaultSensorStatus.STOPPED,

@@ -19,7 +19,7 @@ REVISION = 1  # first version
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CaptionedImage:
-    """A picture and what is said of it."""
+    """A picture and its text."""
 
     pair_id: str
     dataset: str

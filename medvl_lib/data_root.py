@@ -85,7 +85,7 @@ def marker_id(root: Path) -> str:
 
 
 def require_mounted(root: Path, expected: str, where: str) -> None:
-    """Refuse another data root than the settings mean: one that is not mounted looks empty, and would be filled anew."""
+    """Refuse a data root that is not the one in the settings: one that is not mounted looks empty, and would be filled anew."""
     if not expected:
         return
     path = Workspace(root=root).marker

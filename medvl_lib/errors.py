@@ -55,7 +55,7 @@ class Killed(HeavyStepFailed):
 
 
 class InUse(MedVLError):
-    """Another process is at it, here or on another machine."""
+    """Another process is using it, here or on another machine."""
 
     is_passing = True
 

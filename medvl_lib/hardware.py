@@ -1,4 +1,4 @@
-"""Hardware profiles: how things run on a machine, and why. A low floor: nothing is known here of models, recipes or lines.
+"""Hardware profiles: how things run on a machine, and why. Nothing is known here of models, recipes or lines.
 
 In: what this machine says of itself without torch (``Machine``), and the settings. Out: a ``Profile`` with a reason for each field that
 was measured or changed, and one in ``WHY`` for every other. Three fields of it, ``Numerics``, decide numbers and bear identity; all others

@@ -65,7 +65,7 @@ def _image_row(images: ImageStore, image_id: str) -> ImageRow:
 
 
 def _stored(images: ImageStore, image_id: str) -> bytes:
-    """The bytes that the pairs were made with; raises InputMissing: damage to our store is no fault of the record, so no rejection."""
+    """The bytes that the pairs were made with; raises InputMissing: damage to our store is not the record's fault."""
     path = images.path(image_id)
     data = images.read(image_id) if path.is_file() else None
     if data is None or hashlib.sha256(data).hexdigest() != image_id:

@@ -83,7 +83,7 @@ class ImageSource:
     data: Callable[[], bytes]
     """Gives the bytes; raises OSError where they cannot be had."""
     clearance: dicom.Clearance = dicom.UNCLEARED
-    """What somebody vouches for, should it be a DICOM file."""
+    """What somebody vouches for, if it is a DICOM file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

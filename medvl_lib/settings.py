@@ -122,9 +122,9 @@ class AutomationSettings(BaseModel):
 
 
 class NotificationSettings(BaseModel):
-    """``[notifications]``: who is told of failed runs and of regressions. What a secret is stands in the environment alone.
+    """``[notifications]``: who is told of failed runs and of regressions. Secrets stand in the environment alone.
 
-    ``MEDVL_WEBHOOK_URL`` stands for a webhook whose address is a secret, ``MEDVL_WEBHOOK_TOKEN`` is sent as a bearer token,
+    ``MEDVL_WEBHOOK_URL`` is a webhook whose address is a secret, ``MEDVL_WEBHOOK_TOKEN`` is sent as a bearer token,
     ``MEDVL_SMTP_USER`` and ``MEDVL_SMTP_PASSWORD`` are how the mail server knows us.
     """
 

@@ -172,7 +172,7 @@ def run_step(workspace: Workspace, step: Step, report: Report = silent, hands: H
 
 
 def walk_along(workspace: Workspace, step: Step, directory: Path) -> None:
-    """Do what another process writes, beside it, and keep nothing of it; ``directory`` is empty, and thrown away afterwards."""
+    """Compute what another process writes, together with it, and keep nothing; ``directory`` is empty, and thrown away afterwards."""
     step.write(_call(workspace, step, _identity(workspace, step), directory, silent, one_after_the_other))
 
 

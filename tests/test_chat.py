@@ -98,7 +98,7 @@ def test_what_is_read_is_what_was_written(tmp_path):
     assert conversation == room.to_conversation(pair(1, response=line_breaks))
 
 
-def test_the_facts_count_each_split(tmp_path):
+def test_no_pairs_are_counted_as_none_in_every_split(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "split").mkdir()
     write_table(tmp_path / "empty" / PAIRS, Pair, [])

@@ -97,14 +97,14 @@ class Comparisons:
         return next((name for name in self.slices.get(score.pair_id, ()) if name.startswith(LANGUAGE)), f"{LANGUAGE}und")  # ISO 639-2
 
     def unlike(self, mine: Answers, others: Answers, metric: str, *, within: str = ALL) -> str | None:
-        """Why two cannot be compared in a slice, if they cannot."""
+        """Why two cannot be compared in a slice; nothing where they can."""
         ours, theirs = (self._within(self.column(answers, metric), within) for answers in (mine, others))
         if odd := sorted(ours.keys() ^ theirs.keys()):
             return f"not comparable: {len(odd)} pairs were answered by only one of {mine} and {others}, first {odd[0]}"
         return self._unsound(theirs, others)
 
     def _unsound(self, found: Mapping[str, Score], answers: Answers) -> str | None:
-        """Why no metric over these scores is sound, if none is: too many are missing, or sums would be of words and of characters."""
+        """Why no metric over these scores is sound: too many are missing, or sums would mix words and characters. Nothing where it is."""
         num_unscored = sum(not score.is_scored for score in found.values())
         if num_unscored > self.gate.max_unscored_share * len(found):
             return f"not comparable: {num_unscored} of {len(found)} answers of {answers} could not be scored"

@@ -92,7 +92,7 @@ class Trial:
 
 # -- may they be compared at all ---------------------------------------------------------------------------------------
 def invalid(trial: Trial) -> list[str]:
-    """Why the candidate cannot be compared with its rivals and the floors, if it cannot."""
+    """Why the candidate cannot be compared with its rivals and the floors; nothing where it can."""
     comparisons, problems = trial.comparisons, list[str]()
     for metric in trial.gate.primaries:
         if not comparisons.column(trial.mine, metric):
@@ -104,7 +104,7 @@ def invalid(trial: Trial) -> list[str]:
 
 
 def too_few(trial: Trial, against_the_champion: Deciding) -> Finding | None:
-    """Why so many pairs decide nothing, if they do not."""
+    """Why so few pairs decide nothing; None where they are enough."""
     (metric, alpha, found), gate = against_the_champion, trial.gate
     is_enough = found.num_pairs >= gate.min_pairs and found.num_clusters >= gate.min_clusters
     lowest = smallest_p(found.num_clusters)

@@ -99,7 +99,7 @@ def _num_groups(references: Iterable[Reference]) -> int:
 
 
 def _unguarded(rail: Guardrail, asked: Sequence[Reference]) -> str | None:
-    """Why a guardrail will keep everything back, if it will: too few groups have its metric and, one by one, its labels."""
+    """Why a guardrail will keep everything back: too few groups have its metric and, one by one, its labels. Nothing where they have."""
     label, _, value = rail.slice.partition("=")
     own = {name.partition("=")[0] for name in METRICS[rail.metric].parts}  # labels of the metric itself: every pair has them all
     is_whole = rail.slice == ALL or label in own

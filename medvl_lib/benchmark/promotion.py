@@ -220,7 +220,7 @@ def _with_winner(decisions: Sequence[Decision]) -> list[Decision]:
 
 
 def _wear(gate: Gate, look: int) -> str:
-    """What this look may err, and whether there were too many."""
+    """The error that this look may make, and whether there were too many looks."""
     share = f"look {look} at this test set: {alpha_of(look, gate):.2%} of the {1 - gate.confidence:.2%} of error for all looks together"
     worn = f"; the set is worn, which {gate.worn_after} looks make it: collect fresh test documents"
     return share + (worn if look > gate.worn_after else "")

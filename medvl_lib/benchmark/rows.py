@@ -3,7 +3,7 @@
 In: a scores directory, the predictions it was made from, the training steps of every stage, goals, and how many rows of each dataset got
 how far. Out: a benchmark directory with a file for each of ``tables.TABLES``. A mean never stands without its n and interval; where every
 score of a key is missing there is no row, nor where its texts were cut in several ways: a BLEU over English words and Chinese characters
-would be none of either. There are rows of the languages instead, and where a language has several ways, too, one of each way. Publishing
+would be neither. There are rows of the languages instead, and where a language has several ways, too, one of each way. Publishing
 is ``publish``'s work, comparing is ``promotion``'s.
 """
 

@@ -1,4 +1,4 @@
-"""Terms: the gate and the evaluation settings that a decision was made under, kept beside it; and which of them are others now.
+"""Terms: the gate and the evaluation settings that a decision was made under, kept beside it; and which of them have changed since.
 
 In: a gate and what is asked of every variant. Out: ``terms.json`` in a decision's directory, read back as values, and a sentence on what
 differs. A decision stays in force until another one is made: whoever reads it must see by which rule it came about.
@@ -40,7 +40,7 @@ def read_terms(directory: Path) -> Terms | None:
 
 
 def others(directory: Path, now: Terms) -> list[str]:
-    """The settings, as the settings file calls them (``gate.guardrails``), that a decision was made under other values of."""
+    """The settings that have changed since a decision, as the settings file calls them: ``gate.guardrails``."""
     return list(_differing(read_json(directory / TERMS), json.loads(json.dumps(asdict(now)))))
 
 
@@ -51,7 +51,7 @@ def _differing(then: dict[str, Any], now: dict[str, Any]) -> Iterator[str]:
 
 
 def otherwise(directory: Path, now: Terms) -> str:
-    """A sentence where a decision was made under other settings than these, or it is not known under which; else nothing."""
+    """A sentence where a decision was made under other settings than these, or under unknown ones; else nothing."""
     if not (directory / TERMS).is_file():
         return NOT_KEPT
     names = others(directory, now)

@@ -7,7 +7,7 @@ it the reports of MIMIC-CXR 2.0.0 (``mimic-cxr-reports.zip``), unpacked into the
     mimic-cxr-2.0.0-metadata.csv.gz    mimic-cxr-2.0.0-split.csv.gz    mimic-cxr-2.0.0-chexpert.csv.gz      (or .csv)
     files/p10/p10000032/s50414267/02aa804e-bde0afdd-112c0b34-7bc16630-4e384014.jpg
     files/p10/p10000032/s50414267.txt                                                                     beside the study's folder
-    mimic-iv/hosp/labevents.csv.gz, ...                              MIMIC-IV's tables about the same patients, should they be there
+    mimic-iv/hosp/labevents.csv.gz, ...                              MIMIC-IV's tables about the same patients, if they are there
 
 A study, before (two rows of the metadata, one report):
 

@@ -258,7 +258,7 @@ def _unknown(split: str) -> Damage | None:
 
 
 def read_tables(root: Path) -> Tables:
-    """Read the three tables; raises InputMissing where one is not there, InputRefused for one that is cut, twice or other."""
+    """Read the three tables; raises InputMissing where one is absent, InputRefused where one is cut, there twice, or has other columns."""
     delivered = _delivered(root)
     metadata, split, labels = (_find(root, delivered, table) for table in ("metadata", "split", "chexpert"))
     gathered = _Gathered(root)

@@ -79,7 +79,7 @@ class ImpressionAnswer(NamedTuple):
     labels: dict[str, State]
     """Those that it states, each at its last word, in the table's order."""
     has_labels: bool
-    """Whether it has a line of labels at all, were it to say that none is stated."""
+    """Whether it has a line of labels at all, even one which says that none is stated."""
     has_heading: bool
     """Whether its impression stands behind the heading that the format wants."""
 

@@ -122,7 +122,7 @@ class _Files:
         self._named: set[str] = set()
 
     def find(self, name: str) -> Path | None:
-        """Where a picture lies; as named, should it lie nowhere; None where there are several that differ."""
+        """Where a picture lies; as named where there is no such file, None where several differ."""
         self._named.add(name)
         places = self._places.get(name) or [self._root / name]
         differ = len(places) > 1 and len({sha256_of_file(path) for path in places}) > 1

@@ -1,7 +1,7 @@
 """The sections of a radiologist's report in English, as MIMIC-CXR and many hospitals print them, and the text that two of them hold.
 
 In: a report as it was typed. Out: ``sections(report)``, which cuts it without losing a character: the headings and texts of all sections,
-put one behind the other, are the report. ``findings`` and ``impression`` choose among them. What a section says is nobody's business here.
+put one behind the other, are the report. ``findings`` and ``impression`` choose among them. What a section says is not judged here.
 
     FINAL REPORT                                         final_report
     INDICATION:  ___F with cough.                        indication

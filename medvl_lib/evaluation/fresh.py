@@ -69,7 +69,7 @@ def each_alone(profile: Profile, work: Callable[[Item], Result], items: Iterable
 
 
 def die_with_parent() -> None:
-    """Who is killed takes its fresh process along."""
+    """End this fresh process when the one that started it is gone."""
     parent = multiprocessing.parent_process()
     if parent is None:
         return

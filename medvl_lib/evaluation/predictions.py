@@ -27,7 +27,7 @@ Condition = Literal["as_is", "blank_image", "noise_image", "shuffled_image", "re
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reference:
-    """What a held-out or training pair wants to hear: everything a scorer may know of it."""
+    """What is wanted of a held-out or training pair: everything that a scorer may know of it."""
 
     pair_id: Annotated[str, Column("the pair")]
     dataset: Annotated[str, Column("name of the dataset")]
@@ -46,7 +46,7 @@ class Reference:
 
     @property
     def is_report(self) -> bool:
-        """Whether a report, or a page as it stands, is wanted: that is said, or no type of answer is declared and no facts are known."""
+        """Whether a report, or a page as it stands, is wanted: its dataset says so, or declares no type of answer and no facts."""
         kind = self.slices.get(ANSWER_TYPE)
         return kind == "report" or (kind is None and not self.expected)
 

@@ -1,4 +1,4 @@
-"""One file over HTTP, whatever the line does: taken up where it broke, begun again where it changed, and checked before it counts.
+"""One file over HTTP, whatever the connection does: taken up where it broke, begun again where it changed, and checked before it counts.
 
 In: what is wanted, of whom, and how much may come. Out: a file with the right contents under a temporary name, or an error that says who
 does what. Datasets and checkpoints come this way alike; who wants the file, and where it goes then, is not known here. It waits where a
@@ -35,12 +35,12 @@ AGAIN = "start it again: it goes on where it stopped"
 
 
 class LimitReached(Exception):
-    """As much came as may come: ``bytes`` or ``seconds``."""
+    """As much came as may come: ``bytes`` or ``seconds`` says which limit was reached."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Host:
-    """Of whom a file is asked: what is sent along, and what a person does who is refused."""
+    """Who is asked for a file: what is sent along, and what a person does who is refused."""
 
     page: str
     cure: str
@@ -98,7 +98,7 @@ class Watch:
 
 
 def client(timeout_seconds: float = TIMEOUT_SECONDS) -> httpx2.Client:
-    """Who asks: redirects are followed, and what opens one host is sent to no other (httpx2)."""
+    """The client that asks: redirects are followed, and what opens one host is sent to no other (httpx2)."""
     headers = {"Accept-Encoding": "identity", "User-Agent": "medvl"}  # identity: sizes and ranges count the file's own bytes
     return httpx2.Client(follow_redirects=True, max_redirects=5, timeout=timeout_seconds, headers=headers)
 
@@ -163,7 +163,7 @@ class _Broken(NamedTuple):
 
 
 def _fill(asker: httpx2.Client, wanted: Wanted, part: Path, watch: Watch) -> None:
-    """Ask for what lacks until all of it is there: at once as long as more is here than before, after a pause where it is not."""
+    """Ask for the rest until all of it is there: at once as long as more has come than ever before, after a pause where nothing has."""
     pauses = iter(PAUSES_SECONDS)
     most = size_of(part)
     while True:
@@ -219,7 +219,7 @@ def _headers(wanted: Wanted, part: Path) -> Mapping[str, str]:
 
 
 def _takes(answer: httpx2.Response, part: Path, watch: Watch) -> bool:
-    """Whether an answer's bytes belong at the end of the part; where they are others, the part is begun again."""
+    """Whether an answer's bytes belong at the end of the part; where they do not, the part is begun again."""
     held = size_of(part)
     if answer.status_code == 206 and answer.headers.get("Content-Range", "").startswith(f"bytes {held}-"):
         return True

@@ -1,4 +1,4 @@
-"""Fill a raw folder: ask for the lists, bring what lacks, check it, and place it when all that belongs together is there.
+"""Fill a raw folder: ask for the lists, bring what is missing, check it, and place it when all that belongs together is there.
 
 In: an ``Acquisition``, the raw folder, a folder for downloads, and limits. Out: ``Fetched``, and ``fetch.json`` and ``files.parquet`` among
 the downloads. Nothing is placed before everybody's files are there, and of patients only whole ones; so whoever looks at the raw folder

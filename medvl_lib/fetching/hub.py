@@ -1,4 +1,4 @@
-"""The hub: what a repository has at a commit, of whom its files are asked, and what the hub's refusals mean to a person.
+"""The hub: what a repository has at a commit, who is asked for its files, and what the hub's refusals mean to a person.
 
 In: a repository of models or of data, and a commit. Out: its files, each with the hash that the hub states; whom ``downloads`` asks for
 them; and MedVLErrors in words of ours, since the hub's may quote a signed address or a token. Which files are wanted, and where they

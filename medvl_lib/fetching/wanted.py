@@ -1,4 +1,4 @@
-"""From a source to the files that are wanted of it: the publisher's list, what of it is asked for, and how much.
+"""From a source to the files that are wanted of it: the publisher's list, and how much of it is asked for.
 
 In: a source, and limits. Out: ``Wanted`` files, each with the hash that its publisher states. A list is fetched once and remembered
 under what was asked for: neither a commit nor a published version changes.

@@ -1,9 +1,9 @@
 """From a repository on the hub, at its pinned commit, to a directory of files of which every byte was checked. No torch here.
 
 In: a ``ModelSpec`` with a hub id, and the folder below the data root where its downloads are kept. Out: the checkpoint's files, or a
-MedVLError that says who has to do what. What the files mean, and how they are loaded, is not known here; how one of them comes over a line
-that breaks is known to ``fetching``, which datasets come by as well. Why the files are fetched one by one, and linked instead of copied,
-stands in ``docs/decisions/0010-models-from-the-hub.md``.
+MedVLError that says who has to do what. What the files mean, and how they are loaded, is not known here. How a file comes over a connection
+that breaks is ``fetching.downloads``'s, for datasets as well. Why the files are fetched one by one, and linked instead of copied, stands in
+``docs/decisions/0010-models-from-the-hub.md``.
 """
 
 import os

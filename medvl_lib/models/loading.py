@@ -102,7 +102,7 @@ def require_room(directory: Path, profile: Profile, quantization: Quantization |
 def by_torch(
     directory: Path, profile: Profile, quantization: BitsAndBytesConfig | None = None, auto: Any = AutoModelForImageTextToText
 ) -> PreTrainedModel:
-    """The library's model of a directory, packed on the way where ``quantization`` says how; raises MedVLError where a tensor lacks."""
+    """The library's model of a directory, packed on the way if ``quantization`` says how; raises MedVLError where a tensor is missing."""
     probes.prepare(profile)
     model, said = auto.from_pretrained(
         directory, dtype=DTYPES[profile.weights_dtype], attn_implementation=_attention(directory, profile),
@@ -140,7 +140,7 @@ def keep_autograd(model: torch.nn.Module) -> None:
 def load(directory: Path, spec: ModelSpec, profile: Profile, *, adapter: Path | None = None, is_trainable: bool = False) -> Loaded:
     """Load a directory of weights (full width or packed, as its config.json says), with an adapter on top where one is given.
 
-    Raises MedVLError where they are packed as only another engine reads them.
+    Raises MedVLError where they are packed in a form that only another engine reads.
     """
     started = time.perf_counter()
     profile = on_its_engine(profile, spec.family)
@@ -263,7 +263,7 @@ def take_instead(loaded: Loaded, name: str, directory: Path) -> Loaded:
 
 
 def free_bytes(profile: Profile) -> float:
-    """What other weights may take beside those that are loaded."""
+    """How much memory other weights may take beside those that are loaded."""
     return float(torch.cuda.mem_get_info()[0]) if profile.device == "cuda" else room_bytes(profile)
 
 

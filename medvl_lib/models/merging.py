@@ -27,7 +27,7 @@ CONFIG = "adapter_config.json"
 
 
 def load_merged(base_directory: Path, adapter: Path, spec: ModelSpec, profile: Profile) -> Loaded:
-    """The base with the adapter added into its weights, by torch on every profile; raises MedVLError where the sum has no numbers."""
+    """The base with the adapter added into its weights, by torch on every profile; raises MedVLError where a sum is no number."""
     loaded = load(base_directory, spec, replace(profile, engine="torch", quantization="none"), adapter=adapter)
     if not isinstance(loaded.model, PeftModel):
         raise TypeError(f"{adapter} gave a {type(loaded.model).__name__}, not a PeftModel")

@@ -1,4 +1,4 @@
-"""What a stage or a round of predictions needs, held against what a profile grants. Torch is imported by what is called here, not here.
+"""What a stage or a round of predictions needs, held against what a profile grants. Torch is imported inside functions only.
 
 In: a stage (or an evaluation), a model's spec and perhaps the directory of its weights, a profile, and the sizes of what goes through.
 Out: ``Plan``, or MedVLError with the numbers when not even one pair at a time fits. The walk itself is ``dry_run``'s.

@@ -104,7 +104,7 @@ def with_controls(name: str, examinee: Examinee, examples: Sequence[Example], as
 def of_floors(
     name: str, examples: Sequence[Example], known: Sequence[Example], reference: Callable[[Any], Reference], measures: Measures
 ) -> Iterator[Finding]:
-    """What needs no model, having seen the wanted answers of ``known`` others."""
+    """The floors, which need no model and have seen the wanted answers of ``known`` others."""
     floors = floors_of([reference(example) for example in known], seed=0)
     for variant in FLOORS:
         answers = {example.example_id: floors[variant](reference(example)) for example in examples}

@@ -94,8 +94,8 @@ def gather(workspace: Workspace, judged: Judged, shown: Mapping[str, Sequence[st
     """Everything that is known of an evaluation.
 
     ``shown`` names the datasets whose rows, pictures and answers may be shown, and the licences under which they may be; ``now`` is
-    what the settings say today; ``without`` names steps after the decision that are not told of. Raises InputMissing where a directory that
-    it was made from is gone, InputRefused where one is damaged.
+    what the settings say today; ``without`` names steps after the decision that the report leaves out. Raises InputMissing where a
+    directory that it was made from is gone, InputRefused where one is damaged.
     """
     line = judged.benchmark.name
     predictions = ancestor(workspace, judged.benchmark, "predictions", line)

@@ -1,4 +1,4 @@
-"""What an evaluation stands on, as blocks: training, data, audit, checks, environment, metrics, provenance, and every row of it.
+"""What an evaluation stands on, as blocks: training, data, audit, checks, environment, metrics, provenance, and every benchmark row.
 
 In: a ``Report``. Out: the blocks of one section each.
 """

@@ -1,4 +1,4 @@
-"""Steps of the judgement: predictions, scores, benchmark, the decision, and whether what it serves says the same there.
+"""Steps of the judgement: predictions, scores, benchmark, the decision, and whether what is served answers as it was judged.
 
 In: a line and a profile. Out: steps. Metrics and gate have their own rooms; what is served because of a decision is ``pointing``'s.
 """

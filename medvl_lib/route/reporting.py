@@ -1,8 +1,8 @@
 """The last step of a line: the report of what was measured and decided.
 
 In: a line. Out: a step. What a report says and how it looks stands in ``report``. It reads the search for near duplicates and the parity as
-well, though it finds them by itself, so that their verdicts are there when they are told; where parity fails, the run ends there, and
-``medvl report`` tells it. What is served is checked beside this step, or after it: the report says so, and is another one once that was
+well, so that their verdicts are there when the report tells them, though it finds both by itself. Where parity fails, the run ends there,
+and ``medvl report`` tells it. What is served is checked beside this step, or after it: the report says so, and is another one once that was
 checked, something else is served, a person has decided, or experts have rated.
 """
 

@@ -59,7 +59,7 @@ def test_the_first_byte_that_is_not_utf8_is_found_in_any_chunk(monkeypatch: pyte
 @pytest.mark.parametrize("codec", ["utf-16", "utf-16-be"])
 def test_utf16_is_refused_by_name(codec: str, tmp_path: Path):
     data = CHINESE.encode(codec)
-    with pytest.raises(InputRefused):
+    with pytest.raises(InputRefused, match="UTF-16, by its mark"):
         told(tmp_path, data if codec == "utf-16" else b"\xfe\xff" + data)
 
 

@@ -2,7 +2,7 @@
 
 In: a ``Distribution`` (fonts, sizes, lines, wear, requests), the name of a part and a number. Out: one ``ReadingPage``: PNG bytes, the
 request, the answer that is wanted and the facts behind it. The same three give the same page, and parts never share a page: the number's
-seed is a hash that the part's name goes into. Terms may be made of syllables, so that knowing the words is not enough.
+seed is a hash that the part's name goes into. What the pages state stands in ``reading_facts``.
 
 The small models are pretrained on ``LEARNED`` and judged on it and on ``SHIFTED``: a font, kinds of form and lengths that were never
 trained on. Nothing here is in the layout of a published dataset; those have modules of their own.
@@ -23,17 +23,13 @@ from medvl_lib.datasets import clinical_documents, mtsamples
 from medvl_lib.pages import BLACK, GRID_PIXELS, WHITE, Box, Font, Mark, PageStyle, Text
 from medvl_lib.pairs import Triple
 from medvl_lib.sample_data import draws
-from medvl_lib.sample_data.clinical_facts import DOCUMENT_TYPES, MAX_ANSWER_CHARACTERS, MAX_TERM_CHARACTERS, DocumentType, Source
+from medvl_lib.sample_data.clinical_facts import DOCUMENT_TYPES, MAX_ANSWER_CHARACTERS, DocumentType
+from medvl_lib.sample_data.reading_facts import draw_facts
 
 REVISION = 2  # forms beside blocks: amounts apart from their terms, rules below rows
 MARGIN_PIXELS = 4
 MIN_GAP_PIXELS = 10  # between a term and an amount that stand apart
 JOINTS = (": ", " ", " = ", " ... ")  # between a term and its value
-ONSETS = (
-    "b", "c", "d", "f", "g", "h", "k", "l", "m", "n", "p", "r", "s", "t", "v", "w", "br", "ch", "dr", "gl", "ph", "pr", "st", "th", "tr",
-)  # fmt: skip
-VOWELS, CODAS = "aeiouy", ("", "", "n", "r", "s", "l", "x", "m")
-WORDS = ("absent", "mild", "moderate", "severe", "stable", "negative", "positive", "normal", "high", "low", "none", "acute")
 
 LISTS = (
     clinical_documents.REQUEST,
@@ -133,7 +129,6 @@ SHIFTED = replace(LEARNED, kinds=SHIFTED_KINDS, fonts=("italic",), num_facts=(9,
 """All of them at once."""
 
 _KINDS = {kind.name: kind for kind in DOCUMENT_TYPES}
-_UNITS = tuple(sorted({source.unit for kind in DOCUMENT_TYPES for source in kind.pool}))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,7 +191,7 @@ def draw_page(distribution: Distribution, part: str, number: int) -> ReadingPage
     page_id = f"reading_pages/{part}/{number:07d}"
     chance = draws.seeded(page_id)
     kind = _KINDS[draws.pick(chance, distribution.kinds)]
-    facts = _facts(distribution, kind, chance)
+    facts = draw_facts(kind, chance, num_facts=distribution.num_facts, invented_term_share=distribution.invented_term_share)
     joint = draws.pick(chance, JOINTS)
     heading = _heading(distribution, kind, chance)
     is_transcription = chance.random() < distribution.transcription_share
@@ -216,53 +211,6 @@ def draw_page(distribution: Distribution, part: str, number: int) -> ReadingPage
 def _one(chance: Random, arrangements: Sequence[Arrangement]) -> Arrangement:
     """One of them; a choice of one takes no chance, so that pages from before there was a choice stay as they were."""
     return arrangements[0] if len(arrangements) == 1 else draws.pick(chance, arrangements)
-
-
-def _facts(distribution: Distribution, kind: DocumentType, chance: Random) -> list[Triple]:
-    """Facts with different terms; where the pool runs out, terms are made."""
-    count = draws.whole(chance, *distribution.num_facts)
-    known = iter(draws.shuffled(chance, kind.pool))
-    facts: dict[str, Triple] = {}
-    while len(facts) < count:
-        source = None if chance.random() < distribution.invented_term_share else next(known, None)
-        fact = _invented(chance) if source is None else _known(source, chance)
-        facts.setdefault(fact.term, fact)
-    return list(facts.values())
-
-
-def _known(source: Source, chance: Random) -> Triple:
-    return Triple(term=source.term, value=source.value(chance), unit=source.unit)
-
-
-def _invented(chance: Random) -> Triple:
-    """A term of one or two made-up words or an abbreviation, some value, and any unit or none."""
-    return Triple(term=_term(chance), value=_value(chance), unit=draws.pick(chance, _UNITS) if chance.random() < 0.8 else "")
-
-
-def _term(chance: Random) -> str:
-    if chance.random() < 0.15:
-        letters = "".join(chr(65 + draws.whole(chance, 0, 25)) for _ in range(draws.whole(chance, 2, 4)))
-        return letters + (str(draws.whole(chance, 1, 9)) if chance.random() < 0.3 else "")
-    words = [_word(chance, draws.whole(chance, 1, 3))]
-    if len(words[0]) < 9 and chance.random() < 0.5:
-        words.append(_word(chance, draws.whole(chance, 1, 2)))
-    return " ".join(words)[:MAX_TERM_CHARACTERS].capitalize()
-
-
-def _word(chance: Random, num_syllables: int) -> str:
-    parts = (draws.pick(chance, ONSETS) + draws.pick(chance, VOWELS) + draws.pick(chance, CODAS) for _ in range(num_syllables))
-    return "".join(parts)
-
-
-def _value(chance: Random) -> str:
-    form = chance.random()
-    if form < 0.4:
-        return str(draws.whole(chance, 0, 10 ** draws.whole(chance, 1, 4) - 1))
-    if form < 0.75:
-        return draws.decimal(chance, 0, 10 ** draws.whole(chance, 0, 2), draws.whole(chance, 1, 2))
-    if form < 0.87:
-        return f"{draws.whole(chance, 60, 199)}/{draws.whole(chance, 30, 99)}"
-    return draws.pick(chance, WORDS)
 
 
 def _heading(distribution: Distribution, kind: DocumentType, chance: Random) -> list[str]:

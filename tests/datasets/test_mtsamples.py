@@ -200,12 +200,16 @@ def test_nothing_of_it_may_be_shown_and_the_page_bears_identity():
     assert len(SPECIALTIES) == len(set(SPECIALTIES)) == 40
 
 
-@pytest.mark.real_data
-def test_every_real_row_is_read_or_rejected_with_the_right_reason():
+def real_transcriptions() -> list[str]:
     if not REAL.is_file():
         pytest.skip(f"mtsamples: {REAL} is absent")
     with REAL.open(encoding="utf-8", newline="") as stream:
-        texts = [row["transcription"] for row in csv.DictReader(stream)]
+        return [row["transcription"] for row in csv.DictReader(stream)]
+
+
+@pytest.mark.real_data
+def test_every_real_row_is_read_or_rejected_with_the_right_reason():
+    texts = real_transcriptions()
     empty = {f"mtsamples/csv/{number:06d}" for number, text in enumerate(texts) if not text.strip()}
     readings = list(dataset.read(REAL.parent))
     found = drafts(readings)
@@ -219,10 +223,7 @@ def test_every_real_row_is_read_or_rejected_with_the_right_reason():
 
 @pytest.mark.real_data
 def test_the_real_pages_hold_every_word_of_the_transcriptions():
-    if not REAL.is_file():
-        pytest.skip(f"mtsamples: {REAL} is absent")
-    with REAL.open(encoding="utf-8", newline="") as stream:
-        texts = [row["transcription"] for row in csv.DictReader(stream)]
+    texts = real_transcriptions()
     shown: dict[int, str] = {}
     for draft in drafts(list(dataset.read(REAL.parent))):
         number = int(draft.pair.pair_id.split("/")[2])

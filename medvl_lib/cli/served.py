@@ -111,7 +111,7 @@ def describe(arguments: argparse.Namespace) -> int:
     line, path = line_of(settings, arguments.line), Path(arguments.image)
     model = served_model(workspace, line)
     print(model.sentence, file=sys.stderr)
-    cases = _cases(path, arguments.language, model, workspace, line, profile) if arguments.cases else []
+    cases = _cases(path, arguments.language, model, workspace, line, profile) if arguments.cases else ()
     answer = described(path, arguments.language, model=model, line=line, profile=profile, cases=cases).answer
     is_in_language = keeps_language(answer, arguments.language)
     if not is_in_language:

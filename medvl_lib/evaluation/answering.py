@@ -19,12 +19,12 @@ from medvl_lib.batches import Reader, prompt_batch
 from medvl_lib.chat import Conversation
 from medvl_lib.evaluation.predictions import Condition, Prediction, Variant
 from medvl_lib.evaluation.spec import EvaluationSpec
-from medvl_lib.evaluation.writing import Hearer, Writing
 from medvl_lib.hardware import Profile
 from medvl_lib.images import Pictures
 from medvl_lib.models.computing import computing
 from medvl_lib.models.decoding import roomy_cache
 from medvl_lib.models.loading import DTYPES, Loaded
+from medvl_lib.models.writing import Hearer, Writing
 from medvl_lib.parts import Part
 
 WARM_UP_TOKENS = 8
@@ -151,17 +151,17 @@ class Speaker:
     def _speaking(self) -> Generator[PreTrainedModel, None, None]:
         """The model with its adapter, in the profile's numbers."""
         model, dtype = self.loaded.model, DTYPES[self.profile.weights_dtype]
-        with self._as_itself(), torch.inference_mode():
-            with nullcontext() if dtype == torch.float32 else torch.autocast(model.device.type, dtype):
-                yield model.get_base_model() if isinstance(model, PeftModel) else model
+        numbers = nullcontext() if dtype == torch.float32 else torch.autocast(model.device.type, dtype)
+        with self._as_itself(), torch.inference_mode(), numbers:
+            yield model.get_base_model() if isinstance(model, PeftModel) else model
 
     def _on_device(self, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """On the profile's device; on the CPU where another engine computes."""
         return {name: tensor.to(self.loaded.model.device) for name, tensor in batch.items()}
 
     def _greedy(self, max_tokens: int, min_new_tokens: int | None = None) -> GenerationConfig:
-        """Nothing is taken from the checkpoint's own settings: Qwen2.5-VL ships a repetition penalty, which punishes the exact transcription
-        of a unit that stands on every line.
+        """Nothing is taken from the checkpoint's own settings: Qwen2.5-VL ships a repetition penalty, which punishes the exact
+        transcription of a unit that stands on every line.
         """
         tokenizer = self.loaded.processor.tokenizer
         return GenerationConfig(

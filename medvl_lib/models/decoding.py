@@ -1,7 +1,7 @@
 """Rows that are written token by token, each with an answer of its own: they may come and go between any two tokens.
 
 In: a model that torch computes, and batches as ``batches.prompt_batch`` makes them, padded on the left. Out: ``Rows``, and the most likely
-next token of each. Whose rows they are, and when one has ended, is ``evaluation.writing``'s. That answers join and leave between tokens
+next token of each. Whose rows they are, and when one has ended, is ``writing``'s. That answers join and leave between tokens
 is iteration-level scheduling (Yu et al., Orca, OSDI 2022).
 
 Shapes: B rows, T tokens of the longest, read and written; H heads of D numbers; P kinds of places that a family counts.

@@ -354,7 +354,10 @@ class Desk:
     def _answer(
         self, resident: Resident, slots: Sequence["Slot"], joining: Callable[[int], Sequence["Slot"]] | None = None
     ) -> list["Slot"]:
-        """Ask together, and who joins meanwhile; where that fails, in halves, until the one that it fails at is alone. Returns who was asked."""
+        """Ask together, and who joins meanwhile; where that fails, in halves, until the one that it fails at is alone.
+
+        Returns who was asked.
+        """
         asked = list[Slot]()
 
         def begun(some: Sequence["Slot"]) -> Sequence["Slot"]:

@@ -282,7 +282,7 @@ def test_a_batch_that_does_not_fit_is_asked_in_parts(resident: Resident, alone: 
 
 
 def test_who_comes_joins_those_who_are_being_answered(resident: Resident, alone: list[Prediction]):
-    """The second question comes when the first has begun to be answered, and neither waits for the other; one that cannot be read joins nobody."""
+    """The second question comes while the first is being answered; neither waits for the other. One that cannot be read joins nobody."""
     told: list[int] = []
 
     class Counting(Resident):

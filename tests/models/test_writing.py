@@ -19,7 +19,6 @@ from medvl_lib.lines import tiny_model
 from medvl_lib.models.decoding import ROOM_TOKENS, RoomyLayer
 from medvl_lib.models.loading import load, write_base
 from medvl_lib.models.spec import Family
-from medvl_lib.sample_data.described_pictures import LEARNED
 from medvl_lib.serving.question import Question
 from tests.torch_fixtures import STYLE
 

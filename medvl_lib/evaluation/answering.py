@@ -5,16 +5,15 @@ order they speak, is ``predict``'s business; what they need is ``footprint``'s.
 """
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Protocol
 
 import torch
 from peft import PeftModel
-from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
+from transformers import GenerationConfig, PreTrainedModel, StoppingCriteria, StoppingCriteriaList
 
 from medvl_lib.batches import Reader, prompt_batch
 from medvl_lib.chat import Conversation
@@ -22,7 +21,10 @@ from medvl_lib.evaluation.predictions import Condition, Prediction, Variant
 from medvl_lib.evaluation.spec import EvaluationSpec
 from medvl_lib.hardware import Profile
 from medvl_lib.images import Pictures
+from medvl_lib.models.computing import computing
+from medvl_lib.models.decoding import roomy_cache
 from medvl_lib.models.loading import DTYPES, Loaded
+from medvl_lib.models.writing import Hearer, Writing
 from medvl_lib.parts import Part
 
 WARM_UP_TOKENS = 8
@@ -39,16 +41,10 @@ class Weights:
     """Hash of the weights, the adapter's included."""
 
 
-class Hearer(Protocol):
-    """Who hears one answer while it is written."""
-
-    def begin(self, num_prompt_tokens: int) -> None:
-        """The question is read: so many tokens, without padding."""
-        ...
-
-    def goes_on(self, token: int) -> bool:
-        """The next token, and whether another one is wanted; after the end token, or a no, nothing more is heard."""
-        ...
+def nobody(num_answers: int) -> Iterator[tuple[Conversation, Hearer]]:
+    """Who joins answers that are being written: nobody."""
+    del num_answers
+    yield from ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,12 +99,36 @@ class Speaker:
             is_cut=is_cut, batch_id=batch_id, batch_size=batch_size, latency_seconds=seconds,
         )  # fmt: skip
 
-    def tell(self, conversations: Sequence[Conversation], hearers: Sequence[Hearer]) -> None:
-        """Write one batch as ``answer`` does, each row's tokens told to its hearer; it ends when nobody wants more of its own."""
+    def tell(
+        self, conversations: Sequence[Conversation], hearers: Sequence[Hearer],
+        joining: Callable[[int], Iterable[tuple[Conversation, Hearer]]] = nobody,
+    ) -> None:  # fmt: skip
+        """Write a batch, each row's tokens told to its hearer; it ends when nobody wants more of its own.
+
+        ``joining`` is asked before each token who comes, with the number of answers that are being written: each comes after the one before
+        was read. Where torch does not compute, nobody can join, and it is not asked.
+        """
         batch = self._prompts(conversations)
-        for hearer, num_tokens in zip(hearers, batch["attention_mask"].sum(1).tolist(), strict=True):
-            hearer.begin(num_tokens)
-        self._generate(batch, self.evaluation.max_answer_tokens, hearers=hearers)
+        if computing(self.loaded.model) is not None:
+            for hearer, num_tokens in zip(hearers, batch["attention_mask"].sum(1).tolist(), strict=True):
+                hearer.begin(num_tokens)
+            self._generate(batch, self.evaluation.max_answer_tokens, hearers=hearers)
+            return
+        with self._speaking() as model:
+            writing = Writing(model, self._greedy(self.evaluation.max_answer_tokens))
+            writing.take(writing.read(self._on_device(batch)), hearers)
+            while writing.num_answers:
+                for conversation, hearer in joining(writing.num_answers):
+                    self._let_join(writing, conversation, hearer)
+                writing.step()
+
+    def _let_join(self, writing: Writing, conversation: Conversation, hearer: Hearer) -> None:
+        try:
+            rows = writing.read(self._on_device(self._prompts([conversation])))
+        except Exception as error:  # of whatever kind: a picture that is none, or no memory beside so many others
+            hearer.put_off(error)
+        else:
+            writing.take(rows, [hearer])
 
     def fill(self, conversations: Sequence[Conversation], num_tokens: int) -> None:
         """Read a batch and write exactly ``num_tokens`` tokens to each, whatever they say: what memory is measured with."""
@@ -127,26 +147,42 @@ class Speaker:
         model.set_adapter(self.adapter)
         return nullcontext()
 
-    def _generate(
-        self, batch: Mapping[str, torch.Tensor], max_tokens: int, min_new_tokens: int | None = None, hearers: Sequence[Hearer] = ()
-    ) -> torch.Tensor:
-        """Tokens (B, T) of prompt and answer. Nothing is taken from the checkpoint's own generation settings: Qwen2.5-VL ships a
-        repetition penalty, which punishes the exact transcription of a unit that stands on every line.
+    @contextmanager
+    def _speaking(self) -> Generator[PreTrainedModel, None, None]:
+        """The model with its adapter, in the profile's numbers."""
+        model, dtype = self.loaded.model, DTYPES[self.profile.weights_dtype]
+        numbers = nullcontext() if dtype == torch.float32 else torch.autocast(model.device.type, dtype)
+        with self._as_itself(), torch.inference_mode(), numbers:
+            yield model.get_base_model() if isinstance(model, PeftModel) else model
+
+    def _on_device(self, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """On the profile's device; on the CPU where another engine computes."""
+        return {name: tensor.to(self.loaded.model.device) for name, tensor in batch.items()}
+
+    def _greedy(self, max_tokens: int, min_new_tokens: int | None = None) -> GenerationConfig:
+        """Nothing is taken from the checkpoint's own settings: Qwen2.5-VL ships a repetition penalty, which punishes the exact
+        transcription of a unit that stands on every line.
         """
-        tokenizer, model = self.loaded.processor.tokenizer, self.loaded.model
-        greedy = GenerationConfig(
+        tokenizer = self.loaded.processor.tokenizer
+        return GenerationConfig(
             max_new_tokens=max_tokens, min_new_tokens=min_new_tokens, do_sample=False, num_beams=1, repetition_penalty=1.0, use_cache=True,
             eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
         )  # fmt: skip
-        (model.get_base_model() if isinstance(model, PeftModel) else model).generation_config = greedy
-        device = model.device.type  # the profile's; the CPU where another engine computes
-        dtype = DTYPES[self.profile.weights_dtype]
-        with self._as_itself(), torch.inference_mode(), nullcontext() if dtype == torch.float32 else torch.autocast(device, dtype):
+
+    def _generate(
+        self, batch: Mapping[str, torch.Tensor], max_tokens: int, min_new_tokens: int | None = None, hearers: Sequence[Hearer] = ()
+    ) -> torch.Tensor:
+        """Tokens (B, T) of prompt and answer."""
+        greedy = self._greedy(max_tokens, min_new_tokens)
+        end_token_id = self.loaded.processor.tokenizer.eos_token_id
+        cache = {} if computing(self.loaded.model) is not None else {"past_key_values": roomy_cache()}
+        with self._speaking() as model:
+            model.generation_config = greedy
             output = model.generate(
-                **{name: tensor.to(device) for name, tensor in batch.items()}, generation_config=greedy,
-                stopping_criteria=StoppingCriteriaList([_Heard(hearers, tokenizer.eos_token_id)] if hearers else []),
+                **self._on_device(batch), generation_config=greedy, **cache,
+                stopping_criteria=StoppingCriteriaList([_Heard(hearers, end_token_id)] if hearers else []),
             )  # fmt: skip
-        if device == "cuda":
+        if model.device.type == "cuda":
             torch.cuda.synchronize()
         return output
 

@@ -2,8 +2,9 @@
 
 In: functions that load, then questions. Out: answers, whole or in pieces, or the reason why there are none.
 
-* Whatever waits when the model becomes free is asked together, at most ``MAX_BATCH`` and at most what the profile asks at a time. Nobody is
-  made to wait for others to come. A question that a batch fails at is found by halving: it alone is refused.
+* Whatever waits when the model becomes free is asked together, at most ``MAX_BATCH`` and at most what the profile asks at a time; who comes
+  while they are answered joins them at the next token, as soon as one of them has its answer. Nobody is made to wait for others to come, or
+  for the longest answer of those before. A question that a batch fails at is found by halving: it alone is refused.
 * ``MAX_WAITING`` questions are asked or wait; the next is sent away with the seconds after which what waits now is answered, as measured.
 * Who goes away leaves the line, or is no longer written to; so does who waited for longer than allowed.
 * Another adapter on the same weights takes the place of the one before between two batches. Other weights are loaded beside those that
@@ -35,7 +36,7 @@ MAX_BATCH = 12  # more answers a second with more, but each waits for the longes
 MAX_WAITING = 64  # requests that are asked or wait
 MAX_WAITING_BYTES = 1 << 30  # of their pictures, which lie in memory
 ANSWER_SECONDS = 300.0  # from the whole request to the whole answer, the wait included
-MEASURED_SHARE = 0.2  # of the last batch in what an answer is taken to last
+MEASURED_SHARE = 0.02  # of the last answer in what an answer is taken to last
 MAX_BROKEN_BATCHES = 3  # in a row, before the model is asked itself whether it still answers
 NOT_READY_SECONDS = 5  # after which to ask again where nobody can say how long it takes
 Status = Literal["loading", "draining", "ready", "failed"]
@@ -74,7 +75,7 @@ class Desk:
         self._why: str | None = None  # it failed, in words: an exception would hold the model that it went through
         self._refusal: MedVLError | None = None
         self._is_closed = False
-        self._seconds_per_answer = 1.0
+        self._seconds_per_answer, self._num_measured, self._measured_since = 1.0, 0, 0.0
         self._num_broken = 0  # batches in a row that failed as a whole, and not for what was sent
         self._thread = threading.Thread(target=self._work, name="model")
 
@@ -216,6 +217,18 @@ class Desk:
         self._line = deque(slot for slot in here if slot not in taken)
         return taken
 
+    def _joining(self, company: "Slot", num_answers: int) -> list["Slot"]:
+        """Who joins so many that are being answered: the next of the line, as far as they are like them, unless another model comes."""
+        places, taken = min(MAX_BATCH, self._present().max_batch) - num_answers, list[Slot]()
+        with self._changed:
+            if self._is_closed or self._can_exchange():
+                return taken
+            while self._line and len(taken) < places and self._line[0].question.company == company.question.company:
+                taken.append(self._line.popleft())
+            gone = [slot for slot in taken if slot.is_gone]
+            self._pending.difference_update(gone)
+        return [slot for slot in taken if not slot.is_gone]
+
     def _present(self) -> Resident:
         if self._resident is None:
             raise RuntimeError("the desk answers, and no model is there")
@@ -306,13 +319,11 @@ class Desk:
         LOG.log(logging.INFO if why is None else logging.ERROR, "ready" if why is None else f"not ready: {why.logged}")
 
     def _answer_batch(self, slots: Sequence["Slot"]) -> None:
-        started = time.perf_counter()
-        self._answer(self._present(), slots)
-        seconds = (time.perf_counter() - started) / max(1, len(slots))
-        self._seconds_per_answer += MEASURED_SHARE * (seconds - self._seconds_per_answer)
+        self._measured_since = time.perf_counter()
+        asked = self._answer(self._present(), slots, partial(self._joining, slots[0]) if slots else None)
         with self._changed:
-            self._pending.difference_update(slots)
-        outcomes = {slot.outcome for slot in slots}
+            self._pending.difference_update(asked)
+        outcomes = {slot.outcome for slot in asked}
         if "answered" in outcomes:
             self._num_broken = 0
         elif "broken" in outcomes and "refused" not in outcomes:
@@ -340,32 +351,50 @@ class Desk:
         LOG.error("not ready: %d batches in a row failed, and so does a question of our own: %s", MAX_BROKEN_BATCHES, why.logged)
         self._give_back()
 
-    def _answer(self, resident: Resident, slots: Sequence["Slot"]) -> None:
-        """Ask together; where that fails, in halves, until the one that it fails at is alone."""
+    def _answer(
+        self, resident: Resident, slots: Sequence["Slot"], joining: Callable[[int], Sequence["Slot"]] | None = None
+    ) -> list["Slot"]:
+        """Ask together, and who joins meanwhile; where that fails, in halves, until the one that it fails at is alone.
+
+        Returns who was asked.
+        """
+        asked = list[Slot]()
+
+        def begun(some: Sequence["Slot"]) -> Sequence["Slot"]:
+            for slot in some:
+                slot.begin(resident, self._free)
+            asked.extend(some)
+            return some
+
         if not slots:
-            return
-        for slot in slots:
-            slot.begin(resident, self._free)
+            return asked
         try:
-            resident.tell(slots)
+            resident.tell(begun(slots), lambda num_answers: begun(joining(num_answers) if joining else ()))
         except Exception as error:  # of whatever kind: whoever asked gets it, and the next batch is asked
-            left = [slot for slot in slots if not slot.is_over and not slot.is_gone]
+            left = [slot for slot in asked if not slot.is_over and not slot.is_gone]
             alone = [slot for slot in left if slot.has_heard or len(left) == 1]  # what was told cannot be told again
             for slot in alone:
                 self._fail(slot, error)
             left = [slot for slot in left if slot not in alone]
         else:
-            return
+            left = [slot for slot in asked if slot.is_put_off and not slot.is_over and not slot.is_gone]
         for half in (left[: len(left) // 2], left[len(left) // 2 :]):
             self._answer(resident, half)
+        return asked
 
     def _fail(self, slot: "Slot", error: Exception) -> None:
         self._free(slot)
         slot.fail(error)
 
     def _free(self, slot: "Slot") -> None:
+        """It has its answer, or will have none."""
         with self._changed:
             self._pending.discard(slot)
+        now = time.perf_counter()
+        self._num_measured += 1
+        share = max(MEASURED_SHARE, 1 / self._num_measured)
+        self._seconds_per_answer += share * (now - self._measured_since - self._seconds_per_answer)
+        self._measured_since = now
 
 
 class Slot:
@@ -374,20 +403,21 @@ class Slot:
     def __init__(self, question: Question, *, is_streamed: bool) -> None:
         self.question = question
         self.num_bytes = sum(map(len, question.pictures))
-        self.is_gone = self.is_over = self.has_heard = False
+        self.is_gone = self.is_over = self.has_heard = self.is_put_off = False
+        self.is_streamed = is_streamed
         self.outcome: Literal["answered", "refused", "broken"] | None = None  # None: nobody waited for one
         self.resident: Resident | None = None
         self.news = asyncio.Queue[str | Prediction | Exception]()
-        self._is_streamed, self._loop = is_streamed, asyncio.get_running_loop()
+        self._loop = asyncio.get_running_loop()
         self._free: Callable[[Slot], None] = lambda _: None
 
     def begin(self, resident: Resident, free: Callable[["Slot"], None]) -> None:
         """This one is about to answer."""
-        self.resident, self._free = resident, free
+        self.resident, self._free, self.is_put_off = resident, free, False
 
     def hear(self, piece: str) -> None:
         """A piece of the answer."""
-        if self._is_streamed:
+        if self.is_streamed:
             self.has_heard = True
             self._send(piece)
 
@@ -401,6 +431,11 @@ class Slot:
         """There will be no answer."""
         self.is_over, self.outcome = True, "refused" if isinstance(error, (UnreadableImage, Problem)) else "broken"
         self._send(error)
+
+    def put_off(self, error: Exception) -> None:
+        """It could not join those who are being answered; asked again, it is told why, where it is its own fault."""
+        del error
+        self.is_put_off = True
 
     def _send(self, item: str | Prediction | Exception) -> None:
         try:

@@ -8,7 +8,7 @@ wait, and which of them are asked together, is ``desk``'s; the wire, and who may
 import hashlib
 import io
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -47,6 +47,11 @@ class Listener(Protocol):
         """Whether nobody waits for the answer any more."""
         ...
 
+    @property
+    def is_streamed(self) -> bool:
+        """Whether pieces are wanted."""
+        ...
+
     def hear(self, piece: str) -> None:
         """A piece of the answer; the pieces together are the answer."""
         ...
@@ -54,6 +59,16 @@ class Listener(Protocol):
     def end(self, said: Prediction) -> None:
         """The answer, when its own last token is there: others of its batch may still be written."""
         ...
+
+    def put_off(self, error: Exception) -> None:
+        """It could not join those that are being answered: it is to be asked again, or told why not."""
+        ...
+
+
+def nobody(num_answers: int) -> Sequence[Listener]:
+    """Who joins while so many answers are written: nobody."""
+    del num_answers
+    return ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,22 +111,32 @@ class Resident:
 
     def answer(self, request: str, pictures: Sequence[bytes]) -> Prediction:
         """What the model says to a question about these pictures; they must be readable by ``images.rgb_pixels``."""
-        conversation, uploads = _taken([Question.of(request, pictures)])
-        [answered] = replace(self.speaker, images=uploads).answer(conversation, batch_id=0)
+        conversation, shown = _taken([Question.of(request, pictures)])
+        [answered] = replace(self.speaker, images=Uploads(shown)).answer(conversation, batch_id=0)
         return answered
 
-    def tell(self, listeners: Sequence[Listener]) -> None:
+    def tell(self, listeners: Sequence[Listener], joining: Callable[[int], Sequence[Listener]] = nobody) -> None:
         """Answer questions together. Each answer ends at its own limit, is told when it ends, and is no longer written once nobody waits.
 
-        All of them are asked with the adapter, or all without it.
+        ``joining`` is asked before each token who joins them, with the number of answers that are being written. All of them are asked with
+        the adapter, or all without it.
 
         Its ``latency_seconds`` are its own, from the pictures' bytes to its last token. Raises UnreadableImage for a picture of any of
-        them that cannot be decoded.
+        ``listeners`` that cannot be decoded; who joins is put off instead.
         """
-        conversations, uploads = _taken([listener.question for listener in listeners])
-        speaker = replace(self._who_answers(listeners[0].question), images=uploads)
+        conversations, shown = _taken([listener.question for listener in listeners])
+        speaker = replace(self._who_answers(listeners[0].question), images=Uploads(shown))
+
+        def more(num_answers: int) -> Iterator[tuple[Conversation, _Answer]]:
+            shown.clear()  # read already; a batch that others join may go on for hours
+            for number, listener in enumerate(joining(num_answers), start=num_answers + 1):
+                [conversation], pictures = _taken([listener.question])
+                shown.update(pictures)
+                yield conversation, _Answer(speaker, conversation, listener, number)
+                shown.clear()
+
         asked = zip(conversations, listeners, strict=True)
-        speaker.tell(conversations, [_Answer(speaker, conversation, listener, len(listeners)) for conversation, listener in asked])
+        speaker.tell(conversations, [_Answer(speaker, conversation, listener, len(listeners)) for conversation, listener in asked], more)
 
     def _who_answers(self, question: Question) -> Speaker:
         """What is served, or the weights under its adapter as they are."""
@@ -121,8 +146,8 @@ class Resident:
         """A short answer about an empty page that fills caches and is not kept."""
         stream = io.BytesIO()
         Image.new("RGB", (WARM_UP_SIDE_PIXELS, WARM_UP_SIDE_PIXELS), "white").save(stream, "PNG")
-        conversations, uploads = _taken([Question.of("What is this?", [stream.getvalue()])])
-        replace(self.speaker, images=uploads).warm_up(conversations)
+        conversations, shown = _taken([Question.of("What is this?", [stream.getvalue()])])
+        replace(self.speaker, images=Uploads(shown)).warm_up(conversations)
 
 
 def _size(data: bytes) -> tuple[int, int]:
@@ -134,15 +159,15 @@ def _size(data: bytes) -> tuple[int, int]:
         return picture.height, picture.width
 
 
-def _taken(questions: Iterable[Question]) -> tuple[list[Conversation], Uploads]:
-    """Questions as the evaluation has them, and their pictures."""
+def _taken(questions: Iterable[Question]) -> tuple[list[Conversation], dict[str, bytes]]:
+    """Questions as the evaluation has them, and their pictures by id."""
     by_id: dict[str, bytes] = {}
     conversations: list[Conversation] = []
     for question in questions:
         ids = tuple(hashlib.sha256(data).hexdigest() for data in question.pictures)
         by_id.update(zip(ids, question.pictures, strict=True))
         conversations.append(question.conversation(ids))
-    return conversations, Uploads(by_id)
+    return conversations, by_id
 
 
 class _Answer:
@@ -167,7 +192,7 @@ class _Answer:
             return False
         self._ids.append(token)
         if len(self._ids) < self._limit and token != self._speaker.loaded.processor.tokenizer.eos_token_id:
-            if piece := self._spelling.next(token):
+            if self._listener.is_streamed and (piece := self._spelling.next(token)):
                 self._listener.hear(piece)
             return True
         said = self._speaker.prediction(
@@ -178,6 +203,10 @@ class _Answer:
             self._listener.hear(rest)
         self._listener.end(said)
         return False
+
+    def put_off(self, error: Exception) -> None:
+        """It could not join."""
+        self._listener.put_off(error)
 
 
 class Spelling:

@@ -267,7 +267,7 @@ def test_whoever_comes_behind_a_full_queue_is_sent_away(counter: Callable[..., C
         resident = told.load()
 
         class Slow(Resident):
-            def tell(self, listeners: Sequence[Listener]) -> None:
+            def tell(self, listeners: Sequence[Listener], joining: object = None) -> None:
                 is_asked.set()
                 may_answer.wait(60)
                 resident.tell(listeners)
@@ -382,7 +382,7 @@ def test_an_error_that_nobody_foresaw_is_a_500_without_its_words(counter: Callab
         resident = told.load()
 
         class Broken(Resident):
-            def tell(self, listeners: Sequence[Listener]) -> None:
+            def tell(self, listeners: Sequence[Listener], joining: object = None) -> None:
                 raise ValueError(f"cannot read {listeners[0].question.texts}")
 
         return changed(resident, Broken)

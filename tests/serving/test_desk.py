@@ -30,7 +30,7 @@ from medvl_lib.serving.app import Counter
 from medvl_lib.serving.desk import Coming, Desk
 from medvl_lib.serving.door import Door
 from medvl_lib.serving.question import Question, assistant, user
-from medvl_lib.serving.resident import Listener, Resident, Spelling, exchange_adapter, fits_beside, load_resident
+from medvl_lib.serving.resident import Listener, Resident, Spelling, exchange_adapter, fits_beside, load_resident, nobody
 from medvl_lib.serving.running import Serving, counter_of
 from medvl_lib.serving.uploads import Problem
 from tests.serving.conftest import CPU, PAGE, Project, listening, serving, wait_until
@@ -59,9 +59,11 @@ def alone(resident: Resident) -> list[Prediction]:
 class Gate:
     """Holds a model before it answers, until it is let go; and counts what it was asked."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, passes_on: bool = False) -> None:
+        """``passes_on``: whether others may join who was let go."""
         self.is_asked = threading.Event()
         self.batches: list[int] = []
+        self._passes_on = passes_on
         self._leave = threading.Semaphore(0)
 
     def let(self, num_batches: int = 1_000) -> None:
@@ -72,11 +74,11 @@ class Gate:
         gate = self
 
         class Gated(Resident):
-            def tell(self, listeners: Sequence[Listener]) -> None:
+            def tell(self, listeners: Sequence[Listener], joining: Callable[[int], Sequence[Listener]] = nobody) -> None:
                 gate.batches.append(len(listeners))
                 gate.is_asked.set()
                 gate._leave.acquire(timeout=60)
-                resident.tell(listeners)
+                resident.tell(listeners, joining if gate._passes_on else nobody)
 
         return changed(resident, Gated)
 
@@ -261,7 +263,7 @@ def test_a_batch_that_does_not_fit_is_asked_in_parts(resident: Resident, alone: 
     asked: list[int] = []
 
     class Narrow(Resident):
-        def tell(self, listeners: Sequence[Listener]) -> None:
+        def tell(self, listeners: Sequence[Listener], joining: object = None) -> None:
             asked.append(len(listeners))
             if len(listeners) > 2:
                 raise MemoryError
@@ -275,6 +277,66 @@ def test_a_batch_that_does_not_fit_is_asked_in_parts(resident: Resident, alone: 
             gate.let()
             assert [(await one)[1].answer for one in all_of_them] == [one.answer for one in alone]
         assert asked == [1, 5, 2, 3, 1, 2]
+
+    run(story())
+
+
+def test_who_comes_joins_those_who_are_being_answered(resident: Resident, alone: list[Prediction]):
+    """The second question comes while the first is being answered; neither waits for the other. One that cannot be read joins nobody."""
+    told: list[int] = []
+
+    class Counting(Resident):
+        def tell(self, listeners: Sequence[Listener], joining: Callable[[int], Sequence[Listener]] = nobody) -> None:
+            told.append(len(listeners))
+            resident.tell(listeners, joining)
+
+    async def story() -> None:
+        async with opened(lambda: changed(resident, Counting)) as at, at.stream(QUESTIONS[1]) as pieces:
+            said = await anext(pieces)
+            second = asyncio.create_task(at.ask(QUESTIONS[0]))
+            broken = asyncio.create_task(at.ask(Question.of(PROMPT, [page(0)[:-200]])))
+            async for piece in pieces:
+                said += piece
+            assert (await second)[1].answer == alone[0].answer
+            assert (said, pieces.prediction.answer) == (alone[1].answer, alone[1].answer)
+            with pytest.raises(Problem):
+                await broken
+            await until(lambda: at.num_pending == 0)
+        assert told == [1, 1]  # the second time it is the one that cannot be read
+
+    run(story())
+
+
+def test_nobody_joins_where_another_kind_of_question_or_another_model_waits(resident: Resident, monkeypatch: pytest.MonkeyPatch):
+    """Else a line of one kind would keep the other kind, or a promotion, out for ever."""
+    monkeypatch.setattr(desk, "MAX_BATCH", 3)
+    asked: list[list[int]] = []
+
+    class Counting(Resident):
+        def tell(self, listeners: Sequence[Listener], joining: Callable[[int], Sequence[Listener]] = nobody) -> None:
+            asked.append([len(listeners)])
+
+            def counted(num_answers: int) -> Sequence[Listener]:
+                joined = joining(num_answers)
+                asked[-1] += [num_answers] * len(joined)
+                return joined
+
+            resident.tell(listeners, counted)
+
+    async def told(gate: Gate, *questions: Question, coming: Coming | None = None) -> None:
+        async with opened(lambda: gate.before(changed(resident, Counting))) as at:
+            waiting = await behind(at, gate, *questions)
+            if coming is not None:
+                at.exchange(coming)
+            gate.let()
+            await asyncio.gather(*waiting)
+
+    async def story() -> None:
+        await told(Gate(passes_on=True), QUESTIONS[1], Question.of("Which organ?"), QUESTIONS[2])
+        assert asked == [[1, 1], [1], [1]]  # the picture behind the words has waited, though there was room
+        asked.clear()
+        await told(Gate(passes_on=True), QUESTIONS[1], coming=Coming(load=lambda: resident, onto=lambda before: before))
+        assert asked == [[1], [1]]
 
     run(story())
 
@@ -765,7 +827,7 @@ def test_a_device_that_fails_for_ever_is_told_and_a_question_that_fails_is_not(r
     asked: list[str] = []
 
     class Failing(Resident):
-        def tell(self, listeners: Sequence[Listener]) -> None:
+        def tell(self, listeners: Sequence[Listener], joining: object = None) -> None:
             if listeners[0].question.texts != ("answer me",):
                 raise RuntimeError("device-side assert, and a patient's words")
             resident.tell(listeners)

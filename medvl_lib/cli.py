@@ -288,11 +288,11 @@ def serve(arguments: argparse.Namespace) -> int:
     for name, value in process_environment(profile).items():  # before torch is imported
         os.environ.setdefault(name, value)
     from medvl_lib.route.parity import decided_otherwise, require_compared
-    from medvl_lib.serving.running import Serving, key_for, listen, run
+    from medvl_lib.serving.running import Serving, keys_for, listen, run
     from medvl_lib.serving.served import ServedModel, served_model
 
     line = _line(settings, arguments.line)
-    key, model = key_for(arguments.host), served_model(workspace, line)
+    keys, model = keys_for(arguments.host), served_model(workspace, line)
 
     def compare(model: ServedModel) -> str:
         said = "it was not compared with what was judged" if arguments.unchecked else require_compared(workspace, line, profile, model)
@@ -304,7 +304,7 @@ def serve(arguments: argparse.Namespace) -> int:
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     print(f"{model.sentence}; {compared}; {address} is the page, {address}/health says when it is ready", flush=True)
     told = Serving(
-        model=model, compared=compared, line=line, profile=profile, workspace=workspace, api_key=key, compare=compare,
+        model=model, compared=compared, line=line, profile=profile, workspace=workspace, keys=keys, compare=compare,
         answer_seconds=arguments.answer_seconds,
     )  # fmt: skip
     run(told, listening)

@@ -114,7 +114,7 @@ def _newer(serving: Serving) -> Counter | None:
 def server(app: FastAPI) -> uvicorn.Server:
     """Uvicorn around an application, on our own ``wire``, without its log of requests: that one has the query in it."""
     config = uvicorn.Config(
-        app, http=Wire, h11_max_incomplete_event_size=MAX_HEAD_BYTES, log_config=None, access_log=False, server_header=False,
+        app, http=Wire, ws="none", h11_max_incomplete_event_size=MAX_HEAD_BYTES, log_config=None, access_log=False, server_header=False,
         timeout_graceful_shutdown=GRACE_SECONDS,
     )  # fmt: skip
     logging.getLogger("uvicorn.access").disabled = True  # whoever adds a handler to it

@@ -15,6 +15,9 @@ MAX_HEAD_BYTES = 64 << 10  # of a request line and its headers; uvicorn's other 
 MAX_CONNECTIONS = 512  # at a time; a process may have 1,024 files open where nobody said otherwise
 
 
+NO_REQUEST = (h11.IDLE, h11.ERROR, h11.CLOSED)  # states of a client whose head is not whole, was none, or will not come
+
+
 class Wire(H11Protocol):
     """One connection, with a clock that runs while it is its client's turn."""
 
@@ -49,6 +52,9 @@ class Wire(H11Protocol):
         super().resume_writing()
         self._look()
 
+    def _unsupported_upgrade_warning(self) -> None:
+        """Nothing here speaks websockets: who asks for one is answered as who did not, and no operator is told to install a library."""
+
     def connection_lost(self, exc: Exception | None) -> None:
         """It is gone."""
         self._stop()
@@ -56,8 +62,7 @@ class Wire(H11Protocol):
 
     def _look(self) -> None:
         """Let the clock run while it is the client's turn, from when it became so."""
-        is_heard = self.conn.their_state is not h11.IDLE  # a head is whole, and its request is being answered
-        if not is_heard or self.cycle.response_complete or self.flow.write_paused:
+        if self.conn.their_state in NO_REQUEST or self.cycle.response_complete or self.flow.write_paused:
             if self._clock is None:
                 self._start()
         else:

@@ -485,6 +485,23 @@ def test_a_method_that_is_a_word_is_not_written_down(base: httpx2.Client, caplog
     assert "MILLER" not in "\n".join(ours)
 
 
+def test_what_is_no_http_and_who_wants_a_websocket_leave_nothing_in_the_log_but_words_of_ours(
+    base: httpx2.Client, caplog: pytest.LogCaptureFixture
+):
+    caplog.set_level("DEBUG")
+    address = (base.base_url.host, base.base_url.port or 80)
+    for begun in (b"Mrs Miller\r\n\r\n", b"\x16\x03\x01 Miller", b"GET /Miller HTTP/9.9\r\n\r\n"):
+        with socket.create_connection(address) as connection:
+            connection.sendall(begun)
+            assert ended(connection)
+    upgrade = {"connection": "upgrade", "upgrade": "websocket", "sec-websocket-key": "eA==", "sec-websocket-version": "13"}
+    assert base.get("/v1/models", headers=upgrade).status_code == 200
+    ours = [record for record in caplog.records if record.name.startswith(("medvl_lib", "uvicorn", "asyncio"))]
+    written = "\n".join(record.getMessage() for record in ours)
+    assert "Invalid HTTP request received." in written
+    assert not [word for word in ("Miller", "WebSocket", "Fatal") if word in written], written
+
+
 def test_two_requests_in_one_are_read_as_one_or_refused(base: httpx2.Client):
     """A body that says two lengths, or a length and chunks: what a proxy reads otherwise is a request that it never saw."""
     host = f"{base.base_url.host}:{base.base_url.port}"

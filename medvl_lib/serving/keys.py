@@ -22,6 +22,7 @@ MAX_WRONG = 10  # keys from one address within ``WINDOW_SECONDS``
 WINDOW_SECONDS = 60.0
 MOST_ADDRESSES = 10_000  # that are remembered
 NAMELESS = ""
+NAMED = f"write name:key,name:key with names of 1 to {MAX_NAME_CHARACTERS} characters, without a comma in a key"
 
 
 class _Wrong(NamedTuple):
@@ -88,7 +89,9 @@ def read_keys(shared: str | None, named: str | None, *, where: tuple[str, str]) 
     """
     found: list[tuple[str, str, str]] = [(NAMELESS, shared, where[0])] if shared else []
     for part in filter(None, (part.strip() for part in (named or "").split(","))):
-        name, _, key = part.partition(":")
+        name, colon, key = part.partition(":")
+        if not colon:  # it may be a key: it is not said
+            raise MedVLError(found=f"an entry of {len(part)} characters without a colon", where=where[1], do=NAMED)
         found.append((_require_name(" ".join(name.split()), where[1]), key.strip(), where[1]))
     for name, key, variable in found:
         _require_key(key, variable if name == NAMELESS else f"{variable}, {name}")
@@ -101,8 +104,7 @@ def read_keys(shared: str | None, named: str | None, *, where: tuple[str, str]) 
 def _require_name(name: str, where: str) -> str:
     if not name or len(name) > MAX_NAME_CHARACTERS or not name.isprintable():
         found = f"a name of {len(name)} characters" if name.isprintable() else "a name that cannot be printed"
-        do = f"write name:key,name:key with names of 1 to {MAX_NAME_CHARACTERS} characters, and no comma or colon in a name or key"
-        raise MedVLError(found=found, where=where, do=do)
+        raise MedVLError(found=found, where=where, do=NAMED)
     return name
 
 

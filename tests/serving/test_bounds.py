@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from types import SimpleNamespace
 
 import httpx2
 import numpy as np
@@ -103,7 +104,10 @@ def test_pictures_that_are_too_much_together_are_refused_with_what_was_found_and
         "send fewer or smaller ones: at most 40000000 for one question"
     )
     url = [{"type": "image_url", "image_url": {"url": f"data:image/png;base64,{base64.b64encode(data).decode()}"}} for data in large]
-    said = base.post("/v1/chat/completions", json={"model": "documents", "messages": [{"role": "user", "content": url}]})
+    said = base.post(
+        "/v1/chat/completions",
+        json={"model": "documents", "messages": [{"role": "user", "content": [*url, {"type": "text", "text": "?"}]}]},
+    )
     assert (said.status_code, said.json()["error"]["message"]) == (413, detail)
     require_together([png(2480, 1654)] * 8)  # eight pages of A4 at 200 dpi
     require_together([png(2480, 3508)] * 3)  # three at 300
@@ -255,7 +259,7 @@ def test_json_of_too_many_parts_is_refused_before_it_is_read(base: httpx2.Client
 
 def test_a_body_that_comes_drop_by_drop_is_refused(monkeypatch: pytest.MonkeyPatch):
     now = [0.0]
-    monkeypatch.setattr(guard.time, "monotonic", lambda: now.__setitem__(0, now[0] + 3) or now[0])
+    monkeypatch.setattr(guard, "time", SimpleNamespace(monotonic=lambda: now.__setitem__(0, now[0] + 3) or now[0]))
     assert received(*[b"x"] * 9, has_marks=False) == [408]
     assert received(*[b"x" * 50_000] * 9, has_marks=False) == [200]
 
@@ -451,7 +455,7 @@ def test_keys_with_names_are_read_and_what_is_none_is_refused():
     for shared, named, found in (
         ("short", None, "a key of 5 characters (ONE)"),
         (None, "adler:short", "a key of 5 characters (MANY, adler)"),
-        (None, "k" * 30, "a key of 0 characters"),
+        (None, "k" * 30, "an entry of 30 characters without a colon"),
         (None, ":" + "k" * 30, "a name of 0 characters"),
         (None, "ad\tler:" + "k" * 30 + ",ad ler:" + "j" * 30, "stands twice"),
         (None, "adler:" + "k" * 30 + ",baker:" + "k" * 30, "stands twice"),

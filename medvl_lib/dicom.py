@@ -9,7 +9,8 @@ either, from the darkest to the brightest value that is no padding; MONOCHROME1 
 Overlays, colour profiles, pixels that are not square and frames behind the first are left alone.
 
 What pydicom cannot decode with NumPy and Pillow alone (JPEG lossless, JPEG-LS, 12-bit JPEG) is unreadable, with the transfer syntax named.
-So is what could become anything once it is read: a deflated data set, a header of megabytes, a codestream of another size than its header.
+So is what could become anything once it is read: a deflated data set, a header of megabytes, a codestream of another size than its header
+says, or a run-length encoded one that is longer.
 Messages name tags, never what they hold.
 """
 
@@ -19,6 +20,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cache, partial
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -33,6 +35,8 @@ Shares = Callable[[NDArray[Any]], NDArray[Any]]
 """Some rows of stored values -> their brightness, or colours, from 0 to 1."""
 MAX_HEADER_BYTES = 4 << 20  # before the pixel data; one of a thousand frames has two
 MAX_ELEMENTS = 50_000  # there, at any depth: each is an object
+MAX_BYTES_PER_PIXEL = 4  # of a frame of the largest size; of smaller ones more, such as RGB of 16 bit
+RLE_SLACK_BYTES = 256  # behind a segment's end: what pads it, and the last run
 READS_PER_ELEMENT = 3  # tag, length, value: of the library's reader at most
 PREAMBLE_BYTES, MARK = 128, b"DICM"
 BARE = (b"\x02\x00", b"\x08\x00")  # how a file without a preamble begins: group 0002 or 0008, little-endian; no picture format does
@@ -211,6 +215,17 @@ def facts(data: bytes, max_pixels: int) -> DicomFacts:
     )  # fmt: skip
 
 
+def said_facts(data: bytes, max_pixels: int) -> DicomFacts:
+    """The same by the file's own word, without decoding its picture; raises DicomError where that cannot be decoded as it says."""
+    dataset = _read(data, with_pixels=True)
+    height, width = _require_bounds(dataset, max_pixels)
+    _require_decodable(dataset)
+    return DicomFacts(
+        width_pixels=width, height_pixels=height, num_frames=_whole(dataset, "NumberOfFrames", 1),
+        mode=f"{dataset.get('PhotometricInterpretation')} {_whole(dataset, 'BitsStored', 0)} bit",
+    )  # fmt: skip
+
+
 def rgb_pixels(data: bytes, max_pixels: int) -> NDArray[np.uint8]:
     """The first frame as a viewer shows it: (H, W, 3); raises DicomError."""
     return _shown(_read(data, with_pixels=True), max_pixels)
@@ -225,11 +240,7 @@ def _whole(dataset: "Dataset", tag: str, otherwise: int) -> int:
 
 
 def _shown(dataset: "Dataset", max_pixels: int) -> NDArray[np.uint8]:
-    if not any(tag in dataset for tag in PIXELS):
-        raise DicomError("a DICOM file without pixel data")
-    height, width = _whole(dataset, "Rows", 0), _whole(dataset, "Columns", 0)
-    if not 0 < width * height <= max_pixels:
-        raise DicomError(f"{width} x {height} pixels, at most {max_pixels} are read")
+    _require_bounds(dataset, max_pixels)
     stored = _first_frame(dataset)
     photometric = str(dataset.get("PhotometricInterpretation"))
     try:
@@ -247,32 +258,94 @@ def _shown(dataset: "Dataset", max_pixels: int) -> NDArray[np.uint8]:
     raise DicomError(f"photometric interpretation {photometric[:16]}, which is not read")
 
 
+def _require_bounds(dataset: "Dataset", max_pixels: int) -> tuple[int, int]:
+    """Height and width of a picture whose first frame is no larger than may be, in pixels and in bytes."""
+    if not any(tag in dataset for tag in PIXELS):
+        raise DicomError("a DICOM file without pixel data")
+    height, width = _whole(dataset, "Rows", 0), _whole(dataset, "Columns", 0)
+    if not 0 < width * height <= max_pixels:
+        raise DicomError(f"{width} x {height} pixels, at most {max_pixels} are read")
+    num_bytes, most = height * width * _bytes_per_pixel(dataset), MAX_BYTES_PER_PIXEL * max_pixels
+    if not 0 < num_bytes <= most:
+        raise DicomError(f"a frame of {num_bytes} bytes (Rows, Columns, SamplesPerPixel, BitsAllocated), at most {most} are read")
+    return height, width
+
+
+def _bytes_per_pixel(dataset: "Dataset") -> int:
+    return _whole(dataset, "SamplesPerPixel", 1) * -(-_whole(dataset, "BitsAllocated", 8) // 8)
+
+
 def _first_frame(dataset: "Dataset") -> NDArray[Any]:
     """Stored values (H, W) or, in colour, (H, W, 3), YBR turned into RGB."""
-    syntax: Any = dataset.file_meta.TransferSyntaxUID
-    name = f"transfer syntax {syntax.name[:100]}"
+    _require_decodable(dataset)
     try:
-        if not _pydicom().pixels.get_decoder(syntax).is_available:
-            raise DicomError(f"{name}: no decoder for it is installed")
-        if syntax.is_encapsulated and syntax != _pydicom().uid.RLELossless:
-            _require_size_of_codestream(dataset)
         values = _pydicom().pixels.pixel_array(dataset, index=0)
         for tag in PIXELS:  # a large picture is not held twice
             dataset.pop(tag, None)
         return values
+    except Exception as error:
+        raise _undecodable(dataset, error) from None
+
+
+def _undecodable(dataset: "Dataset", error: Exception) -> DicomError:
+    return DicomError(f"pixel data that cannot be decoded ({_syntax(dataset)}, {type(error).__name__})")
+
+
+def _syntax(dataset: "Dataset") -> str:
+    return f"transfer syntax {dataset.file_meta.TransferSyntaxUID.name[:100]}"
+
+
+def _require_decodable(dataset: "Dataset") -> None:
+    """Refuse a frame that nobody here can decode, or that would become larger than the header says, before it is decoded."""
+    syntax: Any = dataset.file_meta.TransferSyntaxUID
+    try:
+        if not _pydicom().pixels.get_decoder(syntax).is_available:
+            raise DicomError(f"{_syntax(dataset)}: no decoder for it is installed")
+        if syntax.is_encapsulated:
+            frame = _coded_frame(dataset)
+            (_require_length_of_runs if syntax == _pydicom().uid.RLELossless else _require_size_of_codestream)(dataset, frame)
     except DicomError:
         raise
     except Exception as error:
-        raise DicomError(f"pixel data that cannot be decoded ({name}, {type(error).__name__})") from None
+        raise _undecodable(dataset, error) from None
 
 
-def _require_size_of_codestream(dataset: "Dataset") -> None:
-    """Refuse a compressed frame that would be decoded to another size than the header says, before it is."""
+def _coded_frame(dataset: "Dataset") -> bytes:
     offsets = dataset.get("ExtendedOffsetTable"), dataset.get("ExtendedOffsetTableLengths")
-    frame = _pydicom().encaps.get_frame(
+    return _pydicom().encaps.get_frame(
         dataset["PixelData"].value, 0, number_of_frames=_whole(dataset, "NumberOfFrames", 1),
         extended_offsets=offsets if all(offsets) else None,
     )  # fmt: skip
+
+
+def _require_length_of_runs(dataset: "Dataset", frame: bytes) -> None:
+    """Refuse a run-length encoded frame that would become longer than the header says (PS3.5 annex G): two bytes become up to 128."""
+    num_bytes = _whole(dataset, "Rows", 0) * _whole(dataset, "Columns", 0)
+    starts = _pydicom().pixels.decoders.rle._rle_parse_header(frame[:64])  # the decoder's own: what it will decode
+    for start, end in pairwise([*starts, len(frame)]):
+        segment = memoryview(frame)[start:end]
+        if len(segment) > 2 * num_bytes + RLE_SLACK_BYTES or _length_of_runs(segment, num_bytes + RLE_SLACK_BYTES) is None:
+            raise DicomError(f"a run-length encoded segment of more than the {num_bytes} bytes that Rows and Columns say")
+
+
+def _length_of_runs(segment: memoryview, most: int) -> int | None:
+    """Bytes that a segment becomes; None for more than ``most``."""
+    place = length = 0
+    while place < len(segment):
+        head = segment[place]
+        if head < 128:
+            length, place = length + head + 1, place + head + 2
+        elif head > 128:
+            length, place = length + 257 - head, place + 2
+        else:
+            place += 1
+        if length > most:
+            return None
+    return length
+
+
+def _require_size_of_codestream(dataset: "Dataset", frame: bytes) -> None:
+    """Refuse a compressed frame that would be decoded to another size than the header says."""
     with Image.open(io.BytesIO(frame), formats=("JPEG", "JPEG2000")) as picture:  # as pydicom opens it
         size, said = picture.size, (_whole(dataset, "Columns", 0), _whole(dataset, "Rows", 0))
     if size != said:

@@ -18,11 +18,12 @@ from pydicom.pixels import apply_windowing
 from pydicom.sequence import Sequence
 from pydicom.uid import JPEGLosslessSV1
 
-from medvl_lib.dicom import IDENTIFYING, Clearance, DicomError, is_dicom, refusal, windowed
+from medvl_lib.dicom import IDENTIFYING, Clearance, DicomError, is_dicom, refusal, said_facts, windowed
+from medvl_lib.dicom import facts as dicom_facts
 from medvl_lib.images import ImageFacts, ImageStore, UnreadableImage, facts, rgb_pixels
 from medvl_lib.pairs import Draft, ImageSource, Pair, Rejection, store
 from medvl_lib.sample_data.custom_reports import dicom
-from tests.serving.files import compressed_dicom, deflated_dicom, flooded_dicom
+from tests.serving.files import compressed_dicom, deflated_dicom, flooded_dicom, run_length_dicom, runs
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:pydicom")  # it names tags of damaged headers
 REAL = Path(__file__).resolve().parents[2] / "shared" / "data" / "dicom-samples"
@@ -191,6 +192,38 @@ def test_a_codestream_of_another_size_than_the_header_says_is_refused_before_it_
     monkeypatch.setattr("pydicom.pixels.pixel_array", decoded)
     with pytest.raises(UnreadableImage, match="a codestream of 300 x 200 pixels in a file that says 30 x 20"):
         rgb_pixels(compressed_dicom((300, 200), (30, 20), kind))
+
+
+def test_a_run_length_encoded_picture_is_read_and_one_that_is_longer_than_it_says_is_refused(monkeypatch: pytest.MonkeyPatch):
+    whole = runs(30 * 20)
+    assert rgb_pixels(run_length_dicom((30, 20), [whole])).shape == (20, 30, 3)
+    assert rgb_pixels(run_length_dicom((30, 20), [whole + b"\0"])).shape == (20, 30, 3)  # padded to an even length
+
+    def decoded(*_: object, **__: object) -> None:
+        raise AssertionError("it was decoded")
+
+    monkeypatch.setattr("pydicom.pixels.decoders.rle._rle_decode_segment", decoded)
+    for segment in (runs(4000), b"\x7f" + bytes(128) + whole * 2, b"\x80" * 2000 + whole, b"\0\1" * 900):
+        with pytest.raises(UnreadableImage, match="segment of more than the 600 bytes that Rows and Columns say"):
+            rgb_pixels(run_length_dicom((30, 20), [segment]))
+
+
+@pytest.mark.parametrize("tags", [{"SamplesPerPixel": 200}, {"BitsAllocated": 6400}, {"SamplesPerPixel": 0}])
+def test_a_frame_of_more_bytes_than_pixels_have_is_refused_before_it_is_made(tags: dict[str, int], monkeypatch: pytest.MonkeyPatch):
+    film = run_length_dicom((3000, 3000), [runs(9_000_000)], **tags)
+    monkeypatch.setattr("pydicom.pixels.pixel_array", lambda *_, **__: pytest.fail("it was decoded"))
+    for read in (rgb_pixels, facts):
+        with pytest.raises(UnreadableImage, match=r"a frame of \d+ bytes \(Rows, Columns, SamplesPerPixel, BitsAllocated\)"):
+            read(film)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [dicom(np.zeros((20, 30)), UID), compressed_dicom((30, 20), (30, 20), "JPEG"), run_length_dicom((30, 20), [runs(600)])],
+    ids=["as it is", "JPEG", "runs"],
+)
+def test_what_a_file_says_of_its_picture_is_what_is_found_when_it_is_decoded(data: bytes):
+    assert said_facts(data, 10_000) == dicom_facts(data, 10_000)
 
 
 @pytest.mark.parametrize("is_nested", [False, True])

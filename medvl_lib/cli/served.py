@@ -21,7 +21,7 @@ def add_verbs(add: AddVerb) -> None:
     """What the four take."""
     verb = add("serve", help="serve what was promoted over HTTP: /health, /analyze, /extract")
     add_line(verb)
-    verb.add_argument("--host", metavar="ADDRESS", default="127.0.0.1", help="where to listen; one that others reach needs MEDVL_API_KEY")
+    verb.add_argument("--host", metavar="ADDRESS", default="127.0.0.1", help="where to listen; one that others reach needs MEDVL_API_KEY, or MEDVL_API_KEYS")
     verb.add_argument("--port", type=int, metavar="PORT", default=8000, help="8000 unless said otherwise; 0 for any that is free")
     verb.add_argument("--unchecked", action="store_true", help="serve it although nobody compared its answers with those that were judged")
     verb.add_argument(
@@ -64,11 +64,11 @@ def serve(arguments: argparse.Namespace) -> int:
     settings = checked_settings()
     workspace, profile = workspace_of(settings), entered_profile(settings)
     from medvl_lib.route.parity import decided_otherwise, require_compared
-    from medvl_lib.serving.running import Serving, key_for, listen, run
+    from medvl_lib.serving.running import Serving, keys_for, listen, run
     from medvl_lib.serving.served import served_model
 
     line = line_of(settings, arguments.line)
-    key, model = key_for(arguments.host), served_model(workspace, line)
+    keys, model = keys_for(arguments.host), served_model(workspace, line)
 
     def compare(model: "ServedModel") -> str:
         said = "it was not compared with what was judged" if arguments.unchecked else require_compared(workspace, line, profile, model)
@@ -80,7 +80,7 @@ def serve(arguments: argparse.Namespace) -> int:
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     print(f"{model.sentence}; {compared}; {address} is the page, {address}/health says when it is ready", flush=True)
     told = Serving(
-        model=model, compared=compared, line=line, profile=profile, workspace=workspace, api_key=key, compare=compare,
+        model=model, compared=compared, line=line, profile=profile, workspace=workspace, keys=keys, compare=compare,
         answer_seconds=arguments.answer_seconds,
     )  # fmt: skip
     run(told, listening)

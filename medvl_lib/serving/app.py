@@ -74,7 +74,7 @@ def make_app(counter: Counter, add_page: Callable[[FastAPI, Now, Desk], None] = 
     routes = [route for router in (app.router, *routers) for route in router.routes]
     paths = frozenset(route.path for route in routes if isinstance(route, Route))
     app.add_middleware(Door, require_room=desk.require_room)
-    app.add_middleware(Guard, api_key=counter.api_key, paths=paths)
+    app.add_middleware(Guard, keys=counter.keys, paths=paths)
     _describe(app)
     add_page(app, now, desk)
     return app

@@ -29,6 +29,8 @@ from medvl_lib.pointer import read_pointer
 from medvl_lib.provenance import Artifact, ancestor, read_artifact, require_intact, resolve
 from medvl_lib.serving.counter import Counter
 from medvl_lib.serving.problems import Problem, undecodable
+from medvl_lib.serving.room import ROOM
+from medvl_lib.serving.uploads import cost, size_of
 from medvl_lib.workspace import Workspace
 
 MAX_WAITING = 32  # pictures that are embedded or wait
@@ -63,7 +65,8 @@ class ResidentEncoder:
 
     def vector(self, picture: bytes) -> NDArray[np.float32]:
         """The unit vector (D,) of a picture; raises UnreadableImage."""
-        [vector] = embed_pictures(self.loaded, [rgb_pixels(picture)])
+        with ROOM.take(cost([size_of(picture)])):
+            [vector] = embed_pictures(self.loaded, [rgb_pixels(picture)])
         return vector
 
     def nearest(

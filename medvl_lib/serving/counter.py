@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from medvl_lib.hardware import Profile
 from medvl_lib.lines import Line
 from medvl_lib.serving.desk import ANSWER_SECONDS
+from medvl_lib.serving.keys import Keys
 from medvl_lib.serving.resident import Resident
 from medvl_lib.serving.served import ServedModel
 from medvl_lib.workspace import Workspace
@@ -35,8 +36,8 @@ class Counter:
     """From a request to its whole answer, at most."""
     newer: Callable[[], "Counter | None"] = lambda: None
     """What the pointer names since, where it is another model; raises MedVLError where that may not be served."""
-    api_key: str | None
-    """What every request but ``/health`` must show; None on the loopback interface."""
+    keys: Keys | None
+    """One of which every request but ``/health`` must show; None on the loopback interface."""
 
 
 @dataclass(slots=True)

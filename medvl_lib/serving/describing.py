@@ -19,8 +19,9 @@ from medvl_lib.lines import Line
 from medvl_lib.retrieved_cases import Fitting, before, fitting
 from medvl_lib.serving.problems import Problem
 from medvl_lib.serving.resident import Uploads, load_resident
+from medvl_lib.serving.room import ROOM
 from medvl_lib.serving.served import ServedModel
-from medvl_lib.serving.uploads import MAX_BODY_BYTES, require_picture
+from medvl_lib.serving.uploads import MAX_BODY_BYTES, cost, require_picture, size_of
 from medvl_lib.tokenization import open_reader
 
 
@@ -50,7 +51,8 @@ def before_it(pictures: Sequence[bytes], language: str, cases: Sequence[str], *,
     ids = tuple(hashlib.sha256(data).hexdigest() for data in pictures)  # of equal ones as often as they are shown
     reader = open_reader(model.weights.directory, Uploads(dict(zip(ids, pictures, strict=True))), max_pixels=line.model.max_pixels)
     asked = single_turn("request", image_ids=ids, request=DESCRIBE[language], response="")
-    return fitting(asked, cases, language, reader, line.audit.max_tokens)
+    with ROOM.take(cost([size_of(data) for data in pictures])):  # to know their sizes they are decoded
+        return fitting(asked, cases, language, reader, line.audit.max_tokens)
 
 
 def picture_in(path: Path) -> bytes:

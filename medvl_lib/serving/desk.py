@@ -29,12 +29,12 @@ from medvl_lib.images import UnreadableImage
 from medvl_lib.serving.problems import undecodable
 from medvl_lib.serving.question import Question
 from medvl_lib.serving.resident import Resident
-from medvl_lib.serving.uploads import Problem, require_picture, require_prompt
+from medvl_lib.serving.uploads import Problem, require_prompt, require_together
 
 LOG = logging.getLogger(__name__)
 MAX_BATCH = 12  # more answers a second with more, but each waits for the longest of them: docs/log.md, 2026-11-29
 MAX_WAITING = 64  # requests that are asked or wait
-MAX_WAITING_BYTES = 1 << 30  # of their pictures, which lie in memory
+MAX_WAITING_BYTES = 256 << 20  # of their pictures, which lie in memory
 ANSWER_SECONDS = 300.0  # from the whole request to the whole answer, the wait included
 MEASURED_SHARE = 0.02  # of the last answer in what an answer is taken to last
 MAX_BROKEN_BATCHES = 3  # in a row, before the model is asked itself whether it still answers
@@ -164,8 +164,7 @@ class Desk:
         resident = self.resident
         for text in question.texts:
             require_prompt(text, resident.speaker.loaded.prompts.added_tokens)
-        for data in question.pictures:
-            require_picture(data)
+        require_together(question.pictures)
         if (num_tokens := resident.num_tokens(question)) > resident.max_tokens:
             raise Problem(422, found=f"a question of {num_tokens} tokens", do=f"ask in at most {resident.max_tokens}, pictures included")
         slot = Slot(question, is_streamed=is_streamed)

@@ -1,20 +1,23 @@
 """The door: who asks the model is sent away at once while there is no room, and is forgotten once gone.
 
-In: requests that the guard let through. Out: a refusal before anything of the request was read, while too many wait; and the end of the
-work on a request whose client has hung up: what the desk was asked for it is called off. How many may wait is ``desk``'s to say.
+In: requests that the guard let through. Out: a refusal before anything of the request was read, while too many wait or too much is held;
+and the end of the work on a request whose client has hung up: what the desk was asked for it is called off. How many may wait is
+``desk``'s to say.
 """
 
 import asyncio
 from collections.abc import Callable
-from functools import partial
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from medvl_lib.serving.guard import is_json, most_bytes
+from medvl_lib.serving.page import entry
 from medvl_lib.serving.problems import Problem, refusal
-from medvl_lib.serving.uploads import MAX_BODY_BYTES
 
-MAX_READING_BYTES = 1 << 30  # of requests that are being read at the same time, whoever asks for what
+MAX_HELD_BYTES = 256 << 20  # of requests that are read or answered at the same time, whoever asks for what
+MAX_INSIDE = 128  # requests that are read or answered at the same time: twice as many as may wait for the model
+JSON_TIMES = 4  # that a body of JSON is held: as it came, as text, as its strings, and as the files in these
 ASKING = ("/analyze", "/analyze/batch", "/extract", "/extract/batch", "/describe", "/v1/chat/completions")
 """Paths behind which the model is asked."""
 
@@ -24,7 +27,7 @@ class Door:
 
     def __init__(self, app: ASGIApp, *, require_room: Callable[[], None]) -> None:
         self._app, self._require_room = app, require_room
-        self._num_bytes = 0  # of requests that are being read
+        self._num_bytes = self._num_inside = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request through where there is room, and end it when its client goes."""
@@ -37,33 +40,33 @@ class Door:
             except Problem as error:
                 await refusal(scope["path"], error)(scope, receive, send)
                 return
-        num_bytes = declared(scope)
-        if self._num_bytes + num_bytes > MAX_READING_BYTES:
-            busy = Problem(429, found=f"more than {MAX_READING_BYTES} bytes that are being read already", do="ask again later")
-            await refusal(scope["path"], busy)(scope, receive, send)
+        num_bytes, is_counted = held(scope), scope["method"] not in READING and scope["path"] not in entry.WORDS_PATHS
+        if self._num_bytes + num_bytes > MAX_HELD_BYTES or (is_counted and self._num_inside >= MAX_INSIDE):
+            found = f"{self._num_inside} requests of {self._num_bytes} bytes inside, at most {MAX_INSIDE} of {MAX_HELD_BYTES}"
+            await refusal(scope["path"], Problem(429, found=found, do="ask again later"))(scope, receive, send)
             return
-        self._num_bytes += num_bytes
-        watched = _Watched(receive, send, partial(self._has_read, num_bytes))
+        self._num_bytes, self._num_inside = self._num_bytes + num_bytes, self._num_inside + is_counted
         try:
-            await watched.run(self._app, scope)
+            await _Watched(receive, send).run(self._app, scope)
         finally:
-            watched.has_read()
-
-    def _has_read(self, num_bytes: int) -> None:
-        self._num_bytes -= num_bytes
+            self._num_bytes, self._num_inside = self._num_bytes - num_bytes, self._num_inside - is_counted
 
 
-def declared(scope: Scope) -> int:
-    """How many bytes a request will bring: as it says, or as many as it may."""
-    length = Headers(scope=scope).get("content-length", "0" if scope["method"] in ("GET", "HEAD") else "")
-    return int(length) if length.isascii() and length.isdecimal() else MAX_BODY_BYTES
+READING = ("GET", "HEAD")
+
+
+def held(scope: Scope) -> int:
+    """How many bytes a request will take: what it says that it brings, or as many as it may."""
+    length = Headers(scope=scope).get("content-length", "0" if scope["method"] in READING else "")
+    num_bytes = int(length) if length.isascii() and length.isdecimal() else most_bytes(scope)
+    return JSON_TIMES * num_bytes if is_json(scope) else num_bytes
 
 
 class _Watched:
     """One request, and whether its client is still there."""
 
-    def __init__(self, receive: Receive, send: Send, told: Callable[[], None]) -> None:
-        self._receive, self._send, self._told = receive, send, told
+    def __init__(self, receive: Receive, send: Send) -> None:
+        self._receive, self._send = receive, send
         self._is_read, self._is_gone = asyncio.Event(), asyncio.Event()
         self._is_told = False
 
@@ -88,13 +91,7 @@ class _Watched:
         message = await self._receive()
         if message["type"] == "http.disconnect" or not message.get("more_body", False):
             self._is_read.set()
-            self.has_read()
         return message
-
-    def has_read(self) -> None:
-        """Tell the door, once, that nothing more is read."""
-        told, self._told = self._told, lambda: None
-        told()
 
     async def send(self, message: Message) -> None:
         """Pass it on, and note the end."""

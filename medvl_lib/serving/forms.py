@@ -129,7 +129,7 @@ def _serve(asked: Question, listening: socket.socket) -> None:
 
     told = Serving(
         model=asked.model, compared="it is being compared with what was judged", line=asked.line, profile=asked.profile,
-        workspace=asked.workspace, api_key=None,
+        workspace=asked.workspace, keys=None,
     )  # fmt: skip
     run(told, listening)
 

@@ -21,8 +21,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from medvl_lib.chat import Content, Conversation, Message, num_placeholders
-from medvl_lib.serving.uploads import Problem
+from medvl_lib.serving.uploads import MAX_PROMPT_CHARACTERS, Problem
 
+MAX_CHARACTERS = 4 * MAX_PROMPT_CHARACTERS  # of all turns: more than any line takes tokens, and read in a moment
 REQUEST_ID = "request"  # of every conversation here: whose it is, is known by its place
 
 
@@ -60,6 +61,8 @@ class Question:
             raise Problem(422, found="a picture in a turn of the assistant", do="send pictures in turns of the user")
         if (num_places := num_placeholders(self.conversation(()))) != len(self.pictures):
             raise Problem(422, found=f"{len(self.pictures)} pictures in {num_places} places", do="send one place for each picture")
+        if (num_characters := sum(map(len, self.texts))) > MAX_CHARACTERS:
+            raise Problem(422, found=f"turns of {num_characters} characters together", do=f"send at most {MAX_CHARACTERS}")
         if self.max_answer_tokens is not None and self.max_answer_tokens < 1:
             raise Problem(422, found=f"an answer of at most {self.max_answer_tokens} tokens", do="ask for 1 or more")
 

@@ -8,25 +8,26 @@ wait, and which of them are asked together, is ``desk``'s; the wire, and who may
 import hashlib
 import io
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from PIL import Image
 
-from medvl_lib import dicom
 from medvl_lib.chat import Conversation
 from medvl_lib.evaluation.answering import Speaker
 from medvl_lib.evaluation.predictions import Condition, Prediction
 from medvl_lib.hardware import Profile
-from medvl_lib.images import Pictures, opened
+from medvl_lib.images import Pictures
 from medvl_lib.lines import Line
 from medvl_lib.models.loading import attach, free_bytes, load, take_instead
 from medvl_lib.models.weights import held_bytes
 from medvl_lib.prompts import render_opening
 from medvl_lib.serving.question import Question
+from medvl_lib.serving.room import ROOM, Place
 from medvl_lib.serving.served import ServedModel
-from medvl_lib.serving.uploads import dicom_size
+from medvl_lib.serving.uploads import Size, cost, size_of
 from medvl_lib.tokenization import ModelReader, open_reader
 
 BESIDE_SHARE = 0.8  # of the free memory that a second model's weights may take while the first one still answers
@@ -107,7 +108,8 @@ class Resident:
         """Tokens of a question, its pictures' included, by the pictures' own words about their size: nothing is decoded."""
         text = render_opening(self.reader.prompt_format, question.turns)
         num_tokens = len(self.reader.tokenizer.encode(text, add_special_tokens=False))
-        return num_tokens + sum(self.reader.sizing(*_size(data)).num_tokens - 1 for data in question.pictures)  # each has a place already
+        sizes = [size_of(data) for data in question.pictures]  # each has a place already
+        return num_tokens + sum(self.reader.sizing(size.height_pixels, size.width_pixels).num_tokens - 1 for size in sizes)
 
     def answer(self, request: str, pictures: Sequence[bytes]) -> Prediction:
         """What the model says to a question about these pictures; they must be readable by ``images.rgb_pixels``."""
@@ -119,11 +121,19 @@ class Resident:
         """Answer questions together. Each answer ends at its own limit, is told when it ends, and is no longer written once nobody waits.
 
         ``joining`` is asked before each token who joins them, with the number of answers that are being written. All of them are asked with
-        the adapter, or all without it.
+        the adapter, or all without it. Where their pictures are more than there is room to decode at a time, the first are read first, and
+        the others join them: pages of ordinary size are not.
 
-        Its ``latency_seconds`` are its own, from the pictures' bytes to its last token. Raises UnreadableImage for a picture of any of
+        Its ``latency_seconds`` are its own, from the pictures' bytes to its last token. Raises UnreadableImage for a picture of the first of
         ``listeners`` that cannot be decoded; who joins is put off instead.
         """
+        left = deque(listeners)
+        while left:
+            first = [left.popleft() for _ in _decoded_together(left)]
+            with ROOM.take(cost(_sizes(first))) as place:
+                self._tell(first, place, lambda num_answers: _next(left, joining, num_answers))
+
+    def _tell(self, listeners: Sequence[Listener], place: Place, joining: Callable[[int], Iterable[Listener]]) -> None:
         conversations, shown = _taken([listener.question for listener in listeners])
         speaker = replace(self._who_answers(listeners[0].question), images=Uploads(shown))
 
@@ -132,11 +142,15 @@ class Resident:
             for number, listener in enumerate(joining(num_answers), start=num_answers + 1):
                 [conversation], pictures = _taken([listener.question])
                 shown.update(pictures)
-                yield conversation, _Answer(speaker, conversation, listener, number)
+                with ROOM.take(cost(_sizes([listener]))) as its_place:
+                    yield conversation, _Answer(speaker, conversation, listener, number, its_place)
                 shown.clear()
 
-        asked = zip(conversations, listeners, strict=True)
-        speaker.tell(conversations, [_Answer(speaker, conversation, listener, len(listeners)) for conversation, listener in asked], more)
+        answers = [
+            _Answer(speaker, conversation, listener, len(listeners), place)
+            for conversation, listener in zip(conversations, listeners, strict=True)
+        ]
+        speaker.tell(conversations, answers, more)
 
     def _who_answers(self, question: Question) -> Speaker:
         """What is served, or the weights under its adapter as they are."""
@@ -150,13 +164,29 @@ class Resident:
         replace(self.speaker, images=Uploads(shown)).warm_up(conversations)
 
 
-def _size(data: bytes) -> tuple[int, int]:
-    """Height and width; of a turned picture the other way round, which fills as many tokens."""
-    if dicom.is_dicom(data):
-        width, height = dicom_size(data)
-        return height, width
-    with opened(data) as picture:
-        return picture.height, picture.width
+def _next(left: deque[Listener], joining: Callable[[int], Sequence[Listener]], num_answers: int) -> Iterator[Listener]:
+    """Who comes next to so many: those who are left, and then who joins."""
+    while left:
+        listener = left.popleft()
+        if not listener.is_gone:
+            num_answers += 1
+            yield listener
+    yield from joining(num_answers)
+
+
+def _decoded_together(listeners: Iterable[Listener]) -> list[Listener]:
+    """The first questions, as many as there is room for now; at least one."""
+    num_free, sizes, together = ROOM.num_free, list[Size](), list[Listener]()
+    for listener in listeners:
+        sizes += _sizes([listener])
+        if together and cost(sizes) > num_free:
+            break
+        together.append(listener)
+    return together
+
+
+def _sizes(listeners: Iterable[Listener]) -> list[Size]:
+    return [size_of(data) for listener in listeners for data in listener.question.pictures]
 
 
 def _taken(questions: Iterable[Question]) -> tuple[list[Conversation], dict[str, bytes]]:
@@ -173,9 +203,10 @@ def _taken(questions: Iterable[Question]) -> tuple[list[Conversation], dict[str,
 class _Answer:
     """One answer of a batch while it is written."""
 
-    def __init__(self, speaker: Speaker, conversation: Conversation, listener: Listener, batch_size: int) -> None:
+    def __init__(self, speaker: Speaker, conversation: Conversation, listener: Listener, batch_size: int, place: Place) -> None:
         wanted, own = listener.question.max_answer_tokens, speaker.evaluation.max_answer_tokens
         self._speaker, self._conversation, self._listener, self._batch_size = speaker, conversation, listener, batch_size
+        self._place = place  # in the room, for the pictures
         self._limit = own if wanted is None else min(wanted, own)
         self._ids: list[int] = []
         self._spelling = Spelling(speaker.loaded.processor.tokenizer)
@@ -183,7 +214,8 @@ class _Answer:
         self._started = time.perf_counter()
 
     def begin(self, num_prompt_tokens: int) -> None:
-        """The question is read."""
+        """The question is read, and so are all of its batch: of their pictures there are only tensors left."""
+        self._place.leave()
         self._num_prompt_tokens = num_prompt_tokens
 
     def goes_on(self, token: int) -> bool:

@@ -21,14 +21,16 @@ from medvl_lib.lines import Line
 from medvl_lib.serving.app import make_app
 from medvl_lib.serving.counter import Counter
 from medvl_lib.serving.desk import ANSWER_SECONDS
+from medvl_lib.serving.keys import MIN_KEY_CHARACTERS, Keys, read_keys
 from medvl_lib.serving.page.routes import add_page
 from medvl_lib.serving.resident import exchange_adapter, fits_beside, load_resident
 from medvl_lib.serving.served import ServedModel, is_current, served_model
+from medvl_lib.serving.wire import MAX_HEAD_BYTES, Wire
 from medvl_lib.workspace import Workspace
 
 LOOPBACK = "127.0.0.1"
-KEY_VARIABLE = "MEDVL_API_KEY"  # of the environment alone: a command line can be read by every process of the machine
-MIN_KEY_CHARACTERS = 16
+KEY_VARIABLE, KEYS_VARIABLE = "MEDVL_API_KEY", "MEDVL_API_KEYS"
+"""One key for all, and keys with names; of the environment alone: a command line can be read by every process of the machine."""
 GRACE_SECONDS = 30  # for the answer that is being written
 
 
@@ -42,26 +44,22 @@ class Serving:
     line: Line
     profile: Profile
     workspace: Workspace
-    api_key: str | None
+    keys: Keys | None
     answer_seconds: float = ANSWER_SECONDS
     """From a request to its whole answer, the wait included; then the one who asked is told so, and the place is free."""
     compare: Callable[[ServedModel], str] | None = None
     """How what the pointer comes to name was compared; raises MedVLError where it may not be served. None: it is not followed."""
 
 
-def key_for(host: str) -> str | None:
-    """The key that every request must show; raises MedVLError where there is none and others can reach the address."""
-    key = os.environ.get(KEY_VARIABLE) or None
-    if key is not None and len(key) < MIN_KEY_CHARACTERS:
-        raise MedVLError(
-            found=f"a key of {len(key)} characters", where=KEY_VARIABLE, do=f"take one of at least {MIN_KEY_CHARACTERS} random characters"
-        )
-    if key is None and not _is_loopback(host):
+def keys_for(host: str) -> Keys | None:
+    """The keys of which every request must show one; raises MedVLError where there is none and others can reach the address."""
+    keys = read_keys(os.environ.get(KEY_VARIABLE), os.environ.get(KEYS_VARIABLE), where=(KEY_VARIABLE, KEYS_VARIABLE))
+    if keys is None and not _is_loopback(host):
         raise MedVLError(
             found=f"the address {host}, which other machines reach, and no key", where=KEY_VARIABLE,
             do=f"set {KEY_VARIABLE} to a secret of at least {MIN_KEY_CHARACTERS} characters, or serve on {LOOPBACK}",
         )  # fmt: skip
-    return key
+    return keys
 
 
 def _is_loopback(host: str) -> bool:
@@ -102,7 +100,7 @@ def counter_of(serving: Serving) -> Counter:
         load=partial(load_resident, serving.model, serving.line, serving.profile),
         onto=partial(exchange_adapter, model=serving.model), fits=partial(fits_beside, serving.model, serving.profile),
         answer_seconds=serving.answer_seconds,
-        is_current=partial(is_current, serving.workspace, serving.model), newer=partial(_newer, serving), api_key=serving.api_key,
+        is_current=partial(is_current, serving.workspace, serving.model), newer=partial(_newer, serving), keys=serving.keys,
     )  # fmt: skip
 
 
@@ -114,7 +112,10 @@ def _newer(serving: Serving) -> Counter | None:
 
 
 def server(app: FastAPI) -> uvicorn.Server:
-    """Uvicorn around an application, without its own log of requests: that one has the query in it."""
-    config = uvicorn.Config(app, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=GRACE_SECONDS)
+    """Uvicorn around an application, on our own ``wire``, without its log of requests: that one has the query in it."""
+    config = uvicorn.Config(
+        app, http=Wire, ws="none", h11_max_incomplete_event_size=MAX_HEAD_BYTES, log_config=None, access_log=False, server_header=False,
+        timeout_graceful_shutdown=GRACE_SECONDS,
+    )  # fmt: skip
     logging.getLogger("uvicorn.access").disabled = True  # whoever adds a handler to it
     return uvicorn.Server(config)

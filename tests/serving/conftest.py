@@ -155,7 +155,7 @@ def counter(project: Project) -> Callable[..., Counter]:
     def make(variant: str = "base", **changes: object) -> Counter:
         model = project.model(variant)
         told = Counter(
-            model=model, compared="by nobody", line=project.line, profile=CPU, workspace=project.workspace, api_key=None,
+            model=model, compared="by nobody", line=project.line, profile=CPU, workspace=project.workspace, keys=None,
             load=lambda: load_resident(model, project.line, CPU), is_current=lambda: is_current(project.workspace, model),
         )  # fmt: skip
         return replace(told, **changes)

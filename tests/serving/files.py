@@ -9,7 +9,7 @@ import numpy as np
 import pydicom
 from PIL import Image
 from pydicom.encaps import encapsulate
-from pydicom.uid import JPEG2000Lossless, JPEGBaseline8Bit
+from pydicom.uid import JPEG2000Lossless, JPEGBaseline8Bit, RLELossless
 
 from medvl_lib.sample_data.custom_reports import dicom
 
@@ -129,6 +129,28 @@ def compressed_dicom(size: tuple[int, int], said: tuple[int, int], kind: str = "
     film["PixelData"].is_undefined_length = True
     film.save_as(out, enforce_file_format=True)
     return out.getvalue()
+
+
+def run_length_dicom(size: tuple[int, int], segments: Sequence[bytes], **tags: int) -> bytes:
+    """A DICOM file that says this size, with these run-length encoded segments in its one frame."""
+    out, starts = io.BytesIO(), [64 + sum(map(len, segments[:number])) for number in range(len(segments))]
+    head = struct.pack("<I", len(segments)) + b"".join(struct.pack("<I", start) for start in starts)
+    film = pydicom.dcmread(io.BytesIO(dicom(None, "1.2.3", BitsAllocated=8, BitsStored=8, HighBit=7)))
+    film.Columns, film.Rows = size
+    for name, value in tags.items():
+        setattr(film, name, value)
+    film.file_meta.TransferSyntaxUID = RLELossless
+    film.add_new("PixelData", "OB", encapsulate([head.ljust(64, b"\0") + b"".join(segments)]))
+    film["PixelData"].is_undefined_length = True
+    film.save_as(out, enforce_file_format=True)
+    return out.getvalue()
+
+
+def runs(num_bytes: int, value: int = 200) -> bytes:
+    """A run-length encoded segment of one value, two bytes for each 128."""
+    whole, rest = divmod(num_bytes, 128)
+    last = b"" if not rest else bytes([257 - rest, value]) if rest > 1 else bytes([0, value])
+    return bytes([129, value]) * whole + last
 
 
 def flooded_dicom(num_elements: int, *, is_nested: bool = False) -> bytes:

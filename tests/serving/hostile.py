@@ -17,9 +17,22 @@ import numpy as np
 from PIL import Image
 
 from medvl_lib.sample_data.custom_reports import dicom
-from medvl_lib.serving.guard import MAX_JSON_BYTES
-from medvl_lib.serving.uploads import MAX_BODY_BYTES, MAX_DICOM_PIXELS, MAX_PIXELS, MAX_WEBP_PIXELS
-from tests.serving.files import compressed_dicom, deflated_dicom, flooded_dicom, objects, page, pdf, pdf_of_text, stream, tiff, tiff_and_im
+from medvl_lib.serving.guard import MAX_JSON_MARKS
+from medvl_lib.serving.uploads import MAX_BODY_BYTES, MAX_DICOM_PIXELS, MAX_JSON_BYTES, MAX_PIXELS, MAX_WEBP_PIXELS
+from tests.serving.files import (
+    compressed_dicom,
+    deflated_dicom,
+    flooded_dicom,
+    objects,
+    page,
+    pdf,
+    pdf_of_text,
+    run_length_dicom,
+    runs,
+    stream,
+    tiff,
+    tiff_and_im,
+)  # fmt: skip
 
 OK = (200,)
 BAD_FILE = (413, 415, 422)
@@ -443,8 +456,9 @@ def chats(draw: random.Random) -> Iterator[Hostile]:
     yield chat("messages in messages", {**ask, "messages": [deep]}, (400, 422))
     yield chat("20 MB of text", {**ask, "messages": [{"role": "user", "content": "a" * (20 << 20)}]}, (413, 422))
     yield chat("more JSON than may be sent", b'"' + b"a" * MAX_JSON_BYTES + b'"', (413,))
-    yield chat("a million messages", {**ask, "messages": [0] * 1_000_000}, (422,))
-    yield chat("a million keys", {**ask, **{f"k{number}": 0 for number in range(200_000)}}, (422,))
+    yield chat("a million messages", {**ask, "messages": [0] * 1_000_000}, (413,))
+    yield chat("as many messages as are read", {**ask, "messages": [0] * (MAX_JSON_MARKS - 10)}, (422,))
+    yield chat("as many keys as are read", {**ask, **{f"k{number}": 0 for number in range(MAX_JSON_MARKS - 10)}}, (422,))
     for field_name in (
         "model",
         "messages",
@@ -511,6 +525,66 @@ def chats(draw: random.Random) -> Iterator[Hostile]:
     )
 
 
+def together(draw: random.Random) -> Iterator[Hostile]:
+    """Pictures that are too much together, DICOM files that become larger than they say, and words in the places of files."""
+    ask: dict[str, object] = {"model": "documents"}
+    most = int(MAX_PIXELS**0.5)
+    large, half = (encoded((side, side), "PNG") for side in (most, int(most * 0.7)))
+    for name, data, allowed in (
+        ("two of the largest", [large] * 2, (413,)), ("eight of the largest", [large] * 8, (413,)), ("three of half", [half] * 3, OK),
+        ("the largest and half", [large, half], OK), ("four of half", [half] * 4, OK), ("five of half", [half] * 5, (413,)),
+    ):  # fmt: skip
+        body, headers = form([("image", "a", one) for one in data], {"prompt": "What?"})
+        yield Hostile(name=f"pictures together: {name}", allowed=allowed, body=body, headers=headers)
+        url = [f"data:image/png;base64,{base64.b64encode(one).decode()}" for one in data]
+        shown = [{"type": "image_url", "image_url": {"url": one}} for one in url]
+        yield chat(f"pictures of a chat: {name}", {**ask, "messages": [{"role": "user", "content": shown}]}, allowed)
+    for number, allowed in ((8, OK), (9, (413,)), (32, (413,))):
+        body, headers = form([("file", "a", large)] * number, {})
+        yield Hostile(name=f"a batch of {number} of the largest", allowed=allowed, path="/extract/batch", body=body, headers=headers)
+    scans = [Image.frombytes("L", (1654, 2339), draw.randbytes(1654 * 2339)) for _ in range(8)]
+    yield upload("eight scanned pages in a PDF", pdf(scans), (*OK, 413, 422))
+    yield upload("eight scanned pages in a TIFF", tiff(scans), (*OK, 413))
+    side = int(MAX_DICOM_PIXELS**0.5)
+    yield upload("runs as large as they may be", run_length_dicom((side, side), [runs(side * side)]), OK)
+    sent = MAX_BODY_BYTES - 10_000
+    for name, segment in (
+        ("of 4 GB", runs(64 * sent)), ("that are 64 MB as they are", runs(sent // 2) * 64), ("of nothing", b"\x80" * sent),
+        ("of one byte each", b"\0\1" * (sent // 2)), ("of 128 bytes each", (b"\x7f" + bytes(128)) * (sent // 129)),
+    ):  # fmt: skip
+        yield upload(f"a DICOM file of 60 x 60 with runs {name}", run_length_dicom((60, 60), [segment[:sent]]), (415,))
+        yield upload(f"the largest DICOM file with runs {name}", run_length_dicom((side, side), [segment[:sent]]), (415,))
+    for tags in ({"SamplesPerPixel": 255}, {"BitsAllocated": 64}, {"BitsAllocated": 65_528}, {"SamplesPerPixel": 0}):
+        yield upload(f"runs with {tags}", run_length_dicom((side, side), [runs(side * side)], **tags), (415,))
+
+
+def floods(_: random.Random) -> Iterator[Hostile]:
+    """Much of what is small: values, headers, heads of parts, ends of lines."""
+    for part in (b"{}", b"[]", b'""', b"0", b'{"a":0}'):  # each is an object of 28 to 232 bytes, once it is read
+        yield chat(
+            f"as much JSON as may be sent of {part.decode()}", b"[" + (part + b",") * (MAX_JSON_BYTES // (len(part) + 2)) + b"0]", (413,)
+        )
+    for more in ({}, {"sec-fetch-mode": "no-cors"}, {"sec-fetch-mode": "cors"}):
+        headers = {"sec-fetch-site": "cross-site", **more}
+        yield Hostile(name=f"embedded elsewhere {more}", allowed=(403,), method="GET", path="/v1/models", headers=headers)
+    for name, value in (("x", "a" * 70_000), ("cookie", "medvl_page=" + "a" * 65_000), ("authorization", "Bearer " + "a" * 66_000)):
+        yield Hostile(name=f"a header {name} of {len(value)} bytes", allowed=(400,), method="GET", path="/health", headers={name: value})
+    for path in ("/page/login", "/page/logout", "/page/review"):
+        for kind in ("application/x-www-form-urlencoded", "multipart/form-data; boundary=b"):
+            headers = {"content-type": kind}
+            yield Hostile(name=f"200 kB for {path} as {kind[:12]}", allowed=(413,), path=path, body=b"a" * 200_000, headers=headers)
+    mark = b"--b0undary"
+    head = b'\r\nContent-Disposition: form-data; name="image"; filename="'
+    for name, body in (
+        ("a part whose name is 20 MB", mark + head + b"a" * (20 << 20) + b'"\r\n\r\nx\r\n' + mark + b"--\r\n"),
+        ("a part whose head never ends", mark + b"\r\nx: " + b"a" * (30 << 20)),
+        ("a part of a million heads", mark + b"\r\n" + b"x: y\r\n" * 1_000_000 + b"\r\n\r\n" + mark + b"--\r\n"),
+        ("ends of lines alone", mark + head + b'a"\r\n\r\n' + b"\r\n" * (8 << 20) + mark + b"--\r\n"),
+        ("a boundary that nearly comes", mark + head + b'a"\r\n\r\n' + b"\r\n--b0undar" * (1 << 20) + mark + b"--\r\n"),
+    ):
+        yield Hostile(name=name, allowed=(400, 413, 415, 422), path="/extract", body=body, headers=form([], {})[1])
+
+
 def halves(_: random.Random) -> Iterator[Hostile]:
     """Half a character, as JSON can say it and as codecs other than UTF-8 write it; and codecs that raise."""
     ask: dict[str, object] = {"model": "documents", "messages": [{"role": "user", "content": "What?"}]}
@@ -562,7 +636,7 @@ def strangers(_: random.Random) -> Iterator[Hostile]:
 
 
 KINDS: tuple[Callable[[random.Random], Iterator[Hostile]], ...] = (
-    random_bytes, damaged, bombs, pdfs, polyglots, names, forms, chats, halves, strangers
+    random_bytes, damaged, bombs, pdfs, polyglots, names, forms, chats, together, floods, halves, strangers
 )  # fmt: skip
 
 

@@ -26,6 +26,7 @@ from medvl_lib.prompts import split_answer
 from medvl_lib.sample_data.custom_reports import dicom
 from medvl_lib.serving import app, desk
 from medvl_lib.serving.app import Counter
+from medvl_lib.serving.keys import Keys
 from medvl_lib.serving.resident import Listener, Resident
 from medvl_lib.serving.running import Serving, counter_of
 from medvl_lib.serving.served import ServedModel
@@ -245,7 +246,7 @@ def test_a_page_of_another_site_is_refused(base: httpx2.Client, origin: str, sta
 
 
 def test_with_a_key_everything_but_health_wants_it(counter: Callable[..., Counter]):
-    with serving(counter(api_key="a secret of enough letters")) as client:
+    with serving(counter(keys=Keys({"": "a secret of enough letters"}))) as client:
         wait_until(client, "ready")
         assert refusal(ask(client, PAGE))[0] == 401
         assert refusal(ask(client, PAGE, headers={"authorization": "Bearer a wrong one"}))[0] == 401
@@ -296,7 +297,7 @@ def test_what_the_pointer_comes_to_name_is_served_without_a_restart(project: Pro
         return f"{model.variant} was compared"
 
     told = Serving(
-        model=project.model("base"), compared="by nobody", line=project.line, profile=CPU, workspace=project.workspace, api_key=None,
+        model=project.model("base"), compared="by nobody", line=project.line, profile=CPU, workspace=project.workspace, keys=None,
         compare=compare,
     )  # fmt: skip
     try:

@@ -15,6 +15,7 @@ import pytest
 from medvl_lib.reviews.sheet import SheetRequest
 from medvl_lib.route.reviewing import make_sheet
 from medvl_lib.serving.counter import Counter
+from medvl_lib.serving.keys import Keys
 from medvl_lib.serving.page import entry
 from tests.benchmark.evaluated import Evaluated
 from tests.report.reported import SHOWN, reported
@@ -299,7 +300,7 @@ def test_every_form_works_without_a_script(browser, site: httpx2.Client):
 
 
 def test_a_browser_shows_the_key_once(browser, counter: Callable[..., Counter], evaluated: Evaluated):
-    with serving(counter("base", workspace=evaluated.workspace, api_key=KEY)) as client:
+    with serving(counter("base", workspace=evaluated.workspace, keys=Keys({"": KEY}))) as client:
         wait_until(client, "ready")
         for seen in watched(browser, client, "phone"):
             page = seen.page

@@ -114,9 +114,9 @@ async def behind(at: Desk, gate: Gate, *questions: Question) -> list[asyncio.Tas
     return [first, *others]
 
 
-def test_no_more_is_read_at_a_time_than_memory_has_room_for(monkeypatch: pytest.MonkeyPatch):
-    """Whatever path takes the files; and what was read makes room again."""
-    monkeypatch.setattr(door, "MAX_READING_BYTES", 100)
+def test_no_more_is_held_at_a_time_than_memory_has_room_for(monkeypatch: pytest.MonkeyPatch):
+    """Whatever path takes the files; and what was answered makes room again."""
+    monkeypatch.setattr(door, "MAX_HELD_BYTES", 100)
     statuses: list[int] = []
 
     async def answer(scope: dict, receive: Callable, send: Callable) -> None:
@@ -142,7 +142,7 @@ def test_no_more_is_read_at_a_time_than_memory_has_room_for(monkeypatch: pytest.
                 if message["type"] == "http.response.start":
                     statuses.append(message["status"])
 
-            headers = [(b"content-length", b"%d" % length)]
+            headers = [(b"content-length", b"%d" % length), (b"content-type", b"multipart/form-data; boundary=b")]
             await at({"type": "http", "method": "POST", "path": path, "headers": headers}, receive, send)
 
         first = asyncio.create_task(post("/similar", 60))
@@ -610,7 +610,7 @@ def test_an_adapter_takes_the_place_of_another_and_is_silent_where_none_is_serve
 def test_the_exchange_of_an_adapter_under_load_fails_no_request(project: Project, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(app, "FOLLOW_SECONDS", 0.05)
     told = Serving(
-        model=project.model("nf4"), compared="by nobody", line=project.line, profile=CPU, workspace=project.workspace, api_key=None,
+        model=project.model("nf4"), compared="by nobody", line=project.line, profile=CPU, workspace=project.workspace, keys=None,
         compare=lambda _: "by nobody",
     )  # fmt: skip
     said: list[tuple[int, str | None]] = []

@@ -27,7 +27,7 @@ from medvl_lib.provenance import judge, write_step
 from medvl_lib.retrieved_cases import HEADINGS, before, worded
 from medvl_lib.sample_data.captioned_pictures import draw_picture
 from medvl_lib.sample_data.custom_reports import dicom
-from medvl_lib.serving import uploads
+from medvl_lib.serving import reading, uploads
 from medvl_lib.serving.counter import Counter
 from medvl_lib.serving.endpoints import cases as cases_endpoints
 from medvl_lib.serving.endpoints import documents
@@ -145,14 +145,14 @@ def test_what_nobody_foresaw_of_one_file_spoils_no_other(
             raise RuntimeError("a patient's words")
         return []
 
-    def read(data: bytes, **more: int) -> documents.Document:
+    def read(data: bytes, **more: int) -> uploads.Document:
         if data == b"odd":
             raise ZeroDivisionError("a patient's words")
         return uploads.read_document(data, **more)
 
     calls: list[str] = []
     monkeypatch.setattr(documents, "stated_facts", facts)
-    monkeypatch.setattr(documents, "read_document", read)
+    monkeypatch.setattr(reading, "read_document", read)
     told = upload(base, "/extract/batch", PAGE, b"odd", PAGE, field="file").json()["answers"]
     assert sorted(one["problem"]["status"] if one["problem"] else 200 for one in told) == [200, 500, 500]
     assert told[1]["problem"]["detail"] == "the server failed: its log says where"
@@ -179,12 +179,12 @@ def test_a_batch_has_its_bounds(base: httpx2.Client):
 
 
 def test_a_batch_that_is_too_much_is_refused_before_its_next_file_is_read(base: httpx2.Client, monkeypatch: pytest.MonkeyPatch):
-    def read(data: bytes, **more: int) -> documents.Document:
+    def read(data: bytes, **more: int) -> uploads.Document:
         seen.append(threading.current_thread().name)
         return uploads.read_document(data, **more)
 
     seen: list[str] = []
-    monkeypatch.setattr(documents, "read_document", read)
+    monkeypatch.setattr(reading, "read_document", read)
     pages = tiff([page((1, 2, 3), (32, 32))] * (MAX_FILES // 2 + 1))
     assert refusal(upload(base, "/extract/batch", *[pages] * 5, field="file", by="page"))[0] == 422
     assert len(seen) == 2

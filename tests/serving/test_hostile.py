@@ -2,12 +2,14 @@
 its disk, or read its files.
 """
 
+import base64
 import socket
 import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
@@ -18,8 +20,8 @@ import pytest
 
 from medvl_lib.sample_data.custom_reports import dicom
 from tests.serving.conftest import PAGE, Project, wait_until
-from tests.serving.files import pdf_of_text
-from tests.serving.hostile import KINDS, Hostile, cases, chat, encoded, upload
+from tests.serving.files import page, pdf_of_text, tiff
+from tests.serving.hostile import KINDS, Hostile, cases, chat, encoded, form, upload
 from tests.serving.test_app import ask
 from tests.serving.test_server import server, write_nothing
 
@@ -29,12 +31,12 @@ MAX_BYTES = 300_000_000  # above what the server holds when it idles
 SAMPLE_SECONDS = 0.02
 
 
-def sent(address: tuple[str, int], case: Hostile) -> tuple[int, float]:
+def sent(address: tuple[str, int], case: Hostile, seconds: float = MAX_SECONDS) -> tuple[int, float]:
     """The status that a request got, and after how many seconds; written to the socket as it is, which no honest client would do."""
     headers = {"host": f"{address[0]}:{address[1]}", "content-length": str(len(case.body)), **case.headers, "connection": "close"}
     head = "".join([f"{case.method} {case.path} HTTP/1.1\r\n", *(f"{name}: {value}\r\n" for name, value in headers.items()), "\r\n"])
     started = time.monotonic()
-    with socket.create_connection(address, timeout=MAX_SECONDS) as connection:
+    with socket.create_connection(address, timeout=seconds) as connection:
         with suppress(ConnectionResetError, BrokenPipeError):  # it has seen enough: what it said before stands in the buffer
             connection.sendall(head.encode("utf-8", "surrogatepass") + case.body)
         response = HTTPResponse(connection)
@@ -82,7 +84,7 @@ def test_there_are_five_hundred_and_no_two_alike():
     assert len({(case.method, case.path, case.body, *sorted(case.headers.items())) for case in found}) >= 500
     assert all(200 <= status < 500 for case in found for status in case.allowed)
     assert sum(len(case.allowed) < 4 for case in found) > 250  # most are said exactly
-    assert {kind.__name__ for kind in KINDS} >= {"random_bytes", "damaged", "bombs", "polyglots", "names", "chats"}
+    assert {kind.__name__ for kind in KINDS} >= {"random_bytes", "damaged", "bombs", "polyglots", "names", "chats", "together"}
 
 
 @pytest.mark.soak
@@ -129,6 +131,48 @@ def test_none_of_them_takes_the_server_down(project: Project, tmp_path: Path, ca
     log = process.stderr.read()
     assert "Traceback" not in log
     assert not [name for name in ("passwd", "alert(1)", "evil.example", "What?") if name in log]
+
+
+@pytest.mark.soak
+def test_large_requests_at_once_take_no_more_than_one(project: Project, capsys: pytest.CaptureFixture[str]):
+    """Each is as large as it may be; what is decoded of all of them together finds room in what one may take, and health answers."""
+    large = {
+        "PNG": encoded((4000, 4000), "PNG", "RGBA"), "JPEG": encoded((4000, 4000), "JPEG"), "WEBP": encoded((2800, 2800), "WEBP"),
+        "DICOM": dicom(np.zeros((3464, 3464), np.uint16), "1.2.3", BitsAllocated=16, BitsStored=12, HighBit=11),
+        "PDF": pdf_of_text("x", (612, 792)), "TIFF": tiff([page((1, 2, 3), (2000, 2000))] * 3),
+    }  # fmt: skip
+    cases = [upload(kind, data, (200, 429), path) for path in ("/analyze", "/extract") for kind, data in large.items()]
+    several, headers = form([("image", "a", encoded((2800, 2800), "PNG"))] * 4, {"prompt": "What?"})
+    cases += [Hostile(name="four", allowed=(200, 429), body=several, headers=headers)] * 3
+    shown = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{base64.b64encode(large['PNG']).decode()}"}}
+    cases += [chat("chat", {"model": "documents", "messages": [{"role": "user", "content": [shown]}]}, (200, 429))] * 3
+    with server(project, OMP_NUM_THREADS="2") as (client, _, process):
+        wait_until(client, "ready")
+        own, address = psutil.Process(process.pid), (client.base_url.host, client.base_url.port or 80)
+        for kind in ("PNG", "PDF", "DICOM"):
+            assert sent(address, next(case for case in cases if case.name == kind), seconds=120)[0] == 200
+        idle, waits, is_over = held(own), list[float](), threading.Event()
+
+        def look() -> None:
+            while not is_over.wait(0.2):
+                started = time.monotonic()
+                assert client.get("/health").status_code == 200
+                waits.append(time.monotonic() - started)
+
+        with watched(own) as most, ThreadPoolExecutor(len(cases) + 1) as pool:
+            looking = pool.submit(look)
+            statuses = list(pool.map(lambda case: sent(address, case, seconds=300)[0], cases))
+            is_over.set()
+            looking.result()
+        with capsys.disabled():
+            taken, slowest = (most[0] - idle) / 1e6, max(waits)
+            sys.stdout.write(
+                f"\n{len(cases)} large requests at once: {Counter(statuses)}; {taken:.0f} MB above idle; health {slowest:.2f} s\n"
+            )
+        assert set(statuses) <= {200, 429}
+        assert statuses.count(200) >= len(large)
+        assert most[0] - idle <= MAX_BYTES
+        assert max(waits) < 1
 
 
 @pytest.mark.slow

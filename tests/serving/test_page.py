@@ -23,6 +23,7 @@ from medvl_lib.reviews.sheet import SheetRequest
 from medvl_lib.reviews.tables import ITEMS, REVIEWS, Item, Review
 from medvl_lib.route.reviewing import make_sheet
 from medvl_lib.serving.counter import Counter
+from medvl_lib.serving.keys import Keys
 from medvl_lib.serving.page import entry
 from medvl_lib.serving.page.asking import Said
 from medvl_lib.serving.page.samples import samples
@@ -130,6 +131,23 @@ def test_both_sides_of_a_comparison_are_the_same_weights_with_and_without_the_ad
     assert (refused.status_code, told(refused)) == (409, "Not done. nf4 is served, without an adapter: look at the benchmark")
 
 
+def test_where_no_adapter_is_served_the_page_says_why_and_shows_what_was_measured(
+    counter: Callable[..., Counter], evaluated: Evaluated, tmp_path: Path
+):
+    from medvl_lib.workspace import Workspace
+
+    with serving(counter("nf4", workspace=evaluated.workspace)) as client:
+        page, board = client.get("/page/compare").text, client.get("/page/benchmark").text
+    assert "a server holds one set of weights" in page
+    assert "<form" not in re.search(r"<main.*</main>", page, re.DOTALL)[0]
+    three = re.search(r'<table id="compared-forms-pair_accuracy">.*?</table>', page, re.DOTALL)[0]
+    assert re.findall(r'<th scope="row">(.*?)</th>', three) == ["base", "nf4", "adapter"]
+    assert three in board
+    assert "<svg " in page
+    with serving(counter("nf4", workspace=Workspace(root=tmp_path))) as client:
+        assert "No evaluation of documents was published yet" in client.get("/page/compare").text
+
+
 def test_questions_with_and_without_the_adapter_that_wait_together_get_their_own_answers(site: httpx2.Client):
     question = "List every term with its value and unit."
 
@@ -177,6 +195,29 @@ def test_markup_in_a_question_is_text(site: httpx2.Client):
     page = post(site, "analyze", PAGE, prompt=PLANTED)
     assert html.escape(PLANTED) in page.text.replace("&#39;", "&#x27;")
     assert "<script>alert" not in page.text
+
+
+def test_markup_in_an_answer_is_text():
+    """An answer says what stands in a document, and that may be anything."""
+    from medvl_lib.evaluation.predictions import Prediction
+    from medvl_lib.serving.extraction import stated_facts
+    from medvl_lib.serving.page.asking import Answered
+    from medvl_lib.serving.page.routes import _templates
+
+    text = f'{PLANTED}: 4.1 <img src=x onerror=alert(1)>\nSodium: 3 "><script>alert(2)</script>'
+    prediction = Prediction(
+        pair_id="p", variant="base", condition="as_is", answer=text, num_prompt_tokens=1, num_answer_tokens=1, is_cut=False, batch_id=0,
+        batch_size=1, latency_seconds=1.0,
+    )  # fmt: skip
+    said = Said(speaker="", model=None, prediction=prediction, facts=tuple(stated_facts(text)))
+    shown = Answered(question=PLANTED, pictures=(), identifiers=(), said=(said, said))
+    for tab in ("extract", "analyze", "compare"):
+        page = _templates().get_template(f"{tab}.html.jinja").render(
+            tab=tab, tabs=entry.TABS, model=None, status="ready", reason=None, has_key=False, problem=None, answered=shown, samples=(),
+            sample="", taken="", max_pictures=8, max_characters=8, own="", prompt=PLANTED,
+        )  # fmt: skip
+        assert not re.findall(r"<(?:script>|img src=x)", page), tab
+        assert "alert(2)" in page
 
 
 def test_marked_pieces_together_are_the_answer():
@@ -334,7 +375,7 @@ def test_one_rater_has_one_spelling(site: httpx2.Client, evaluated: Evaluated):
 @pytest.fixture(scope="module")
 def locked(counter: Callable[..., Counter], evaluated: Evaluated) -> Iterator[httpx2.Client]:
     """A server that others reach; it need not be ready."""
-    with serving(counter("base", workspace=evaluated.workspace, api_key=KEY)) as client:
+    with serving(counter("base", workspace=evaluated.workspace, keys=Keys({"": KEY}))) as client:
         yield client
 
 
@@ -384,9 +425,9 @@ def test_a_page_of_another_port_of_this_machine_cannot_send_a_form(site: httpx2.
 def test_a_cookie_holds_for_a_working_day_and_for_one_key():
     def admits(cookie: str, key: str = KEY, later: float = 0.0) -> bool:
         asked = entry.Asked("GET", "/page/extract", Headers({"cookie": f"a=b; {entry.COOKIE}={cookie}"}))
-        return entry.admits(asked, key, time.time() + later)
+        return entry.admitted(asked, Keys({"": key, "Anna Adler": KEY[::-1]}), time.time() + later) is not None
 
-    cookie = entry.session(KEY, time.time())
+    cookie = entry.session(Keys({"": KEY}), "", time.time())
     until, _, signature = cookie.partition(".")
     assert admits(cookie)
     assert not admits(cookie, later=entry.SESSION_SECONDS + 1)
@@ -394,6 +435,40 @@ def test_a_cookie_holds_for_a_working_day_and_for_one_key():
     assert not admits(f"{int(until) + 1}.{signature}")
     for other in ("", ".", "9.", f"{until}.", f"²{cookie}", "%00"):
         assert not admits(other), other
+
+
+def test_a_cookie_says_whose_it_is_and_is_nobody_elses():
+    mine = Keys({"": KEY, "Anna Adler": KEY[::-1], "小明": "x" * 20})
+
+    def holder(cookie: str, keys: Keys = mine) -> str | None:
+        return entry.admitted(entry.Asked("GET", "/page/extract", Headers({"cookie": f"{entry.COOKIE}={cookie}"})), keys, time.time())
+
+    cookies = {name: entry.session(mine, name, time.time()) for name in ("", "Anna Adler", "小明")}
+    assert {name: holder(cookie) for name, cookie in cookies.items()} == {name: name for name in cookies}
+    assert all(cookie.isascii() and not set(cookie) & set(' ;,"') for cookie in cookies.values())
+    until, _, signature = cookies["Anna Adler"].split(".")
+    assert holder(f"{until}.{'小明'.encode().hex()}.{signature}") is None
+    assert holder(f"{until}..{signature}") is None
+    assert holder(cookies["Anna Adler"], Keys({"": KEY})) is None
+
+
+def test_who_has_a_key_of_their_own_rates_under_its_name_alone(counter: Callable[..., Counter], evaluated: Evaluated):
+    made = make_sheet(evaluated.workspace, "documents", replace(RATED, seed="a sixth secret"), SHOWN)
+    mine = Keys({"": KEY, "Anna Adler": KEY[::-1], "Boris": KEY.upper()})
+    with serving(counter("base", workspace=evaluated.workspace, keys=mine)) as client:
+        for key in (KEY[::-1], KEY.upper()):
+            client.cookies.clear()
+            client.post("/page/login", data={"key": key})
+            page = go_on(client, made.fingerprint, "Clara")
+            assert ("Clara" in page.text, 'name="rater" type="text"' in page.text) == (False, False)
+            item = item_on(page)
+            go_on(client, made.fingerprint, "Boris", item=item, doing="save", correctness="3", harmful="no", comment="")
+        assert "You rate as <strong>Boris</strong>" in client.get("/page/review").text
+        client.cookies.clear()
+        client.post("/page/login", data={"key": KEY})
+        assert 'name="rater" type="text"' in client.get("/page/review").text
+        assert "rated by Clara" in go_on(client, made.fingerprint, "Clara").text
+    assert [row.rater for row in stored(evaluated, made.fingerprint)] == ["Anna Adler", "Boris"]
 
 
 def test_what_is_done_on_the_page_is_logged_without_words(site: httpx2.Client, caplog: pytest.LogCaptureFixture):

@@ -17,7 +17,7 @@ import pytest
 
 from medvl_lib.errors import InputRefused, MedVLError
 from medvl_lib.images import ImageStore
-from medvl_lib.serving.running import key_for, listen
+from medvl_lib.serving.running import keys_for, listen
 from medvl_lib.serving.served import is_current, served_model
 from tests.serving.conftest import PAGE, Project, wait_until
 from tests.serving.files import pdf
@@ -158,18 +158,22 @@ def test_an_unknown_line_an_address_without_a_key_and_weights_that_changed_are_r
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1"])
 def test_on_the_loopback_interface_no_key_is_needed(host: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("MEDVL_API_KEY", raising=False)
-    assert key_for(host) is None
+    assert keys_for(host) is None
 
 
 def test_elsewhere_only_with_a_key_that_cannot_be_guessed(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("MEDVL_API_KEY", "")
     with pytest.raises(MedVLError, match="which other machines reach, and no key"):
-        key_for(EVERYWHERE)
+        keys_for(EVERYWHERE)
     monkeypatch.setenv("MEDVL_API_KEY", "short")
     with pytest.raises(MedVLError, match="a key of 5 characters"):
-        key_for(EVERYWHERE)
+        keys_for(EVERYWHERE)
     monkeypatch.setenv("MEDVL_API_KEY", "long enough for a secret")
-    assert key_for(EVERYWHERE) == key_for("127.0.0.1") == "long enough for a secret"
+    for host in (EVERYWHERE, "127.0.0.1"):
+        keys = keys_for(host)
+        assert keys is not None
+        assert keys.holder("long enough for a secret", "192.0.2.1") == ""
+        assert keys.holder("long enough for a secre", "192.0.2.1") is None
 
 
 def test_a_port_that_is_taken_is_refused_with_its_cure():

@@ -8,7 +8,6 @@ no answer (``user``, ``seed``) is taken and means nothing.
 Source of the shapes: the OpenAI Python client 3.57, ``openai/types/chat``.
 """
 
-import asyncio
 import base64
 import binascii
 import json
@@ -32,8 +31,9 @@ from medvl_lib.serving.endpoints.answers import ANSWERING, IDENTIFYING, openai_r
 from medvl_lib.serving.identifiers import Identifier, of_text
 from medvl_lib.serving.problems import Problem, openai_error
 from medvl_lib.serving.question import Question, assistant
+from medvl_lib.serving.reading import beside, read
 from medvl_lib.serving.resident import Resident
-from medvl_lib.serving.uploads import MAX_PICTURES, read_document
+from medvl_lib.serving.uploads import MAX_PICTURES
 
 MAX_MESSAGES = 64
 MAX_PARTS = 64  # of a message
@@ -264,7 +264,7 @@ async def _question(asked: ChatRequest) -> tuple[Question, list[Identifier]]:
                 content.append({"type": "text", "text": part.text.strip()})
                 continue
             url = part.image_url.url if isinstance(part, ImagePart) else part.file.file_data
-            document = await asyncio.to_thread(read_document, _decoded(url))
+            document = await read(await beside(partial(_decoded, url)))
             place = len(pictures) + 1
             identifiers += [Identifier(where=f"picture {place}", kind=each.kind, detail=each.detail) for each in document.identifiers]
             pictures += document.pages

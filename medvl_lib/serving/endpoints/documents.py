@@ -7,7 +7,6 @@ one, are shown together in one question; a batch asks about each file, or each p
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Annotated, Literal, TypeVar
 
@@ -27,11 +26,10 @@ from medvl_lib.serving.guard import FAILED, place
 from medvl_lib.serving.identifiers import Identifier, of_text
 from medvl_lib.serving.problems import Problem, ProblemDetails, details
 from medvl_lib.serving.question import Question
-from medvl_lib.serving.uploads import MAX_FILES, MAX_PICTURES, Document, read_document
+from medvl_lib.serving.reading import beside, read
+from medvl_lib.serving.uploads import MAX_BATCH_PIXELS, MAX_FILES, MAX_PICTURES, Document, size_of
 
 LOG = logging.getLogger(__name__)
-READERS = ThreadPoolExecutor(2, thread_name_prefix="reader")
-"""Who draws and decodes what was uploaded: so many at a time, whoever else needs a thread."""
 MAX_BATCH_BYTES = 128 << 20  # of a batch's pages: twice what may be uploaded, since drawn ones may be larger than their file
 TOGETHER = f"Pictures, PDFs or DICOM files, in the order in which they are shown: up to {MAX_PICTURES} pages together."
 Files = Annotated[list[UploadFile], File(description=TOGETHER, default_factory=list)]
@@ -120,7 +118,7 @@ def documents_router(now: Now, desk: Desk, cases: Cases) -> APIRouter:  # noqa: 
             near = await cases.nearest(counter, shown.pages, count, language=language)
             found = [case.text for case in near.cases if is_alike(case.similarity, near.floor)]
         if found:
-            fitting = await asyncio.to_thread(before_it, shown.pages, language, found, model=counter.model, line=counter.line)
+            fitting = await beside(partial(before_it, shown.pages, language, found, model=counter.model, line=counter.line))
             preface, num_cases = fitting.preface, fitting.num_cases
         request = before(preface, DESCRIBE[language])
         resident, said = await desk.ask(Question.of(request, shown.pages))
@@ -148,9 +146,9 @@ async def shown_together(files: Sequence[UploadFile]) -> Document:
     pages: list[bytes] = []
     found: list[Identifier] = []
     for file in files:
-        read = await _read(file, MAX_PICTURES)
-        found += [_at(each, len(pages) + 1) for each in read.identifiers]
-        pages += read.pages
+        document = await _read(file, MAX_PICTURES)
+        found += [_at(each, len(pages) + 1) for each in document.identifiers]
+        pages += document.pages
         if len(pages) > MAX_PICTURES:
             raise Problem(422, found=f"more than {MAX_PICTURES} pages for one question", do="send fewer, or as a batch by page")
     return Document(pages=tuple(pages), identifiers=tuple(found))
@@ -160,7 +158,7 @@ async def _read(file: UploadFile, most_pages: int) -> Document:
     """What was uploaded, read beside the event loop: drawing or decoding takes its time."""
     data = await file.read()
     await file.close()  # or it would be held twice until the answer is there
-    return await asyncio.get_running_loop().run_in_executor(READERS, partial(read_document, data, most_pages=most_pages))
+    return await read(data, most_pages=most_pages)
 
 
 def _at(found: Identifier, place: int) -> Identifier:
@@ -185,15 +183,9 @@ async def _each(
 ) -> list[Told[AnswerT]]:
     """What became of each file, or page; all questions wait together, so that they are answered together."""
     parts: list[tuple[int, int | None, Document | Exception]] = []
-    num_bytes = 0
     for number, file in enumerate(files, start=1):  # what is too much is seen before the next file is read
-        read = await _parts(number, file, by)
-        parts += read
-        num_bytes += sum(len(page) for _, _, shown in read if isinstance(shown, Document) for page in shown.pages)
-        if len(parts) > MAX_FILES:
-            raise Problem(422, found=f"more than {MAX_FILES} pages in one batch", do="send fewer at a time")
-        if num_bytes > MAX_BATCH_BYTES:
-            raise Problem(413, found=f"a batch whose pages are more than {MAX_BATCH_BYTES} bytes", do="send fewer files at a time")
+        parts += await _parts(number, file, by)
+        _require_one_batch(parts)
 
     async def told(file: int, page: int | None, shown: Document | Exception) -> Told[AnswerT]:
         try:
@@ -209,16 +201,28 @@ async def _each(
     return await asyncio.gather(*(told(*part) for part in parts))
 
 
+def _require_one_batch(parts: Sequence[tuple[int, int | None, Document | Exception]]) -> None:
+    """Refuse more pages, bytes or pixels than are answered in one go."""
+    pages = [page for _, _, shown in parts if isinstance(shown, Document) for page in shown.pages]
+    if len(parts) > MAX_FILES:
+        raise Problem(422, found=f"more than {MAX_FILES} pages in one batch", do="send fewer at a time")
+    if sum(map(len, pages)) > MAX_BATCH_BYTES:
+        raise Problem(413, found=f"a batch whose pages are more than {MAX_BATCH_BYTES} bytes", do="send fewer files at a time")
+    if (num_pixels := sum(size_of(page).num_pixels for page in pages)) > MAX_BATCH_PIXELS:
+        found = f"{num_pixels} pixels in the first {len(pages)} pages of a batch"
+        raise Problem(413, found=found, do=f"send fewer or smaller ones: at most {MAX_BATCH_PIXELS} in one batch")
+
+
 async def _parts(number: int, file: UploadFile, by: Literal["file", "page"]) -> list[tuple[int, int | None, Document | Exception]]:
     """What is asked about one file: its pages together, or each of them; or why it cannot be."""
     try:
-        read = await _read(file, MAX_PICTURES if by == "file" else MAX_FILES)
+        document = await _read(file, MAX_PICTURES if by == "file" else MAX_FILES)
     except Exception as why:  # what is no Problem is told as one, and logged, by ``_each``
         return [(number, None, why)]
     if by == "file":
-        marked = tuple(_at(each, 1) for each in read.identifiers)
-        return [(number, None, Document(pages=read.pages, identifiers=marked))]
+        marked = tuple(_at(each, 1) for each in document.identifiers)
+        return [(number, None, Document(pages=document.pages, identifiers=marked))]
     return [
-        (number, place, Document(pages=(page,), identifiers=tuple(_at(each, 1) for each in read.identifiers)))
-        for place, page in enumerate(read.pages, start=1)
+        (number, place, Document(pages=(page,), identifiers=tuple(_at(each, 1) for each in document.identifiers)))
+        for place, page in enumerate(document.pages, start=1)
     ]

@@ -21,8 +21,9 @@ from medvl_lib.serving.page.samples import Sample
 from medvl_lib.serving.problems import Problem
 from medvl_lib.serving.question import Question
 from medvl_lib.serving.resident import Resident
+from medvl_lib.serving.room import ROOM
 from medvl_lib.serving.served import ServedModel
-from medvl_lib.serving.uploads import Document
+from medvl_lib.serving.uploads import Document, cost, size_of
 
 SIDE_PIXELS = 900  # of what was asked about, as the page shows it
 
@@ -134,9 +135,14 @@ def shown(question: Question, document: Document, said: tuple[Said, ...]) -> Ans
     [asked] = question.texts
     answers = [found for one in said for found in of_text(one.prediction.answer, "answer")]
     return Answered(
-        question=asked, pictures=tuple(thumbnail(data, SIDE_PIXELS) for data in document.pages), said=said,
+        question=asked, pictures=tuple(map(_shown, document.pages)), said=said,
         identifiers=(*document.identifiers, *of_text(asked, "prompt"), *answers),
     )  # fmt: skip
+
+
+def _shown(page: bytes) -> Thumbnail:
+    with ROOM.take(cost([size_of(page)])):
+        return thumbnail(page, SIDE_PIXELS)
 
 
 def without_adapter(question: Question) -> Question:

@@ -40,6 +40,11 @@ def measured(workspace: Workspace, line: str) -> Measured:
     return Measured(lines=tuple(dict.fromkeys([*lines, line])), line=line, sections=sections)
 
 
+def deciding(found: Measured) -> Section | None:
+    """The section on the metric that the gate decides by; None where nothing was published."""
+    return next((section for section in found.sections if section.key.startswith("metric-")), None)
+
+
 def _rows(workspace: Workspace, sql: str) -> list[Row]:
     columns, rows = ask(workspace, sql)
     return [dict(zip(columns, row, strict=True)) for row in rows]

@@ -5,11 +5,10 @@ script takes the result out of it. Every answer forbids the browser to load anyt
 """
 
 import asyncio
-import hmac
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +21,21 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from medvl_lib.errors import MedVLError
+from medvl_lib.report.blocks import Section
 from medvl_lib.report.html import environment
 from medvl_lib.report.pictures import STYLE
 from medvl_lib.reviews.sheet import COMMENT, CORRECTNESS, HARMFUL, ITEM, RATER
 from medvl_lib.reviews.tables import HARM, SCALE
 from medvl_lib.serving.counter import Now
 from medvl_lib.serving.desk import Desk
+from medvl_lib.serving.keys import NAMELESS
 from medvl_lib.serving.page import asking, entry, rating
-from medvl_lib.serving.page.measured import measured
+from medvl_lib.serving.page.entry import address_of
+from medvl_lib.serving.page.measured import deciding, measured
 from medvl_lib.serving.page.samples import samples
 from medvl_lib.serving.problems import Problem
 from medvl_lib.serving.question import Question
+from medvl_lib.serving.reading import beside
 from medvl_lib.serving.uploads import MAX_PICTURES, MAX_PROMPT_CHARACTERS, TAKEN
 
 FOLDER = Path(__file__).parent
@@ -110,7 +113,7 @@ class _Rooms:
         def write() -> str:
             return _templates().get_template(f"{tab}.html.jinja").render(
                 tab=tab, tabs=entry.TABS, model=self.now.counter.model, status=self.desk.status, reason=self.desk.reason,
-                has_key=self.now.counter.api_key is not None, **{"problem": None, **shown},
+                has_key=self.now.counter.keys is not None, **{"problem": None, **shown},
             )  # fmt: skip
 
         waiting = {} if retry_after_seconds is None else {"Retry-After": str(retry_after_seconds)}
@@ -146,6 +149,8 @@ class _Rooms:
             "samples": offered, "taken": TAKEN, "max_pictures": MAX_PICTURES, "max_characters": MAX_PROMPT_CHARACTERS, "answered": None,
             "own": line.extraction_request, "prompt": line.extraction_request if tab == "compare" else "", "sample": "",
         }  # fmt: skip
+        if tab == "compare" and self.now.counter.model.adapter is None:  # what the page says instead of comparing
+            shown["measured"] = await self._deciding()
         if request.method != "POST":
             return await self._render(tab, shown)
         try:
@@ -159,7 +164,7 @@ class _Rooms:
             said = await asking.answered(self.desk, self._questions(tab, question))
         except Problem as problem:
             return await self._render(tab, {**shown, "problem": problem.detail}, problem.status, problem.retry_after_seconds)
-        return await self._render(tab, {**shown, "answered": await asyncio.to_thread(asking.shown, question, document, said)})
+        return await self._render(tab, {**shown, "answered": await beside(partial(asking.shown, question, document, said))})
 
     def _questions(self, tab: str, question: Question) -> list[Question]:
         if tab != "compare":
@@ -171,6 +176,15 @@ class _Rooms:
                 do="look at the benchmark",
             )
         return [asking.without_adapter(question), question]
+
+    async def _deciding(self) -> Section | None:
+        """What was measured of the line's forms by the deciding metric; where it cannot be read, the benchmark tab says why."""
+        counter = self.now.counter
+        try:
+            found = await asyncio.to_thread(measured, counter.workspace, counter.line.name)
+        except MedVLError:
+            return None
+        return deciding(found)
 
     # -- the store -----------------------------------------------------------------------------------------------------
     async def benchmark(self, request: Request) -> Response:
@@ -186,12 +200,14 @@ class _Rooms:
     async def review(self, request: Request) -> Response:
         """The sheets of the line; from there one answer after the other."""
         workspace, line = self.now.counter.workspace, self.now.counter.line.name
-        shown: dict[str, Any] = {"seat": None, "saved": "", "scale": SCALE, "harm": HARM}
+        holder = request.scope.get(entry.HOLDER, NAMELESS)
+        shown: dict[str, Any] = {"seat": None, "saved": "", "scale": SCALE, "harm": HARM, "holder": holder}
         said = dict.fromkeys((SHEET, RATER, ITEM, CORRECTNESS, HARMFUL, COMMENT, "doing"), "")
         try:
             if request.method == "POST":
                 async with request.form(**LIMITS) as form:
                     said = {name: asking.text(form, name) for name in said}
+                said[RATER] = holder or said[RATER]  # nobody rates under another's name
                 shown.update(await asyncio.to_thread(self._rated, said))
         except MedVLError as error:
             shown["problem"] = f"{error.found}: {error.do}"
@@ -214,18 +230,22 @@ class _Rooms:
     # -- the key -------------------------------------------------------------------------------------------------------
     async def login(self, request: Request) -> Response:
         """The form that takes the server's key; who has shown it gets a cookie."""
-        api_key = self.now.counter.api_key
-        if api_key is None:
+        keys = self.now.counter.keys
+        if keys is None:
             return await _home(request)
         if request.method != "POST":
             return await self._render("login", {})
         async with request.form(**LIMITS) as form:
             key = asking.text(form, "key")
-        if not hmac.compare_digest(key.encode(errors="replace"), api_key.encode()):
-            return await self._render("login", {"problem": "not the server's key: ask who runs it"}, 401)
+        try:
+            holder = keys.holder(key, address_of(request.scope))
+        except Problem as problem:
+            return await self._render("login", {"problem": problem.detail}, problem.status, problem.retry_after_seconds)
+        if holder is None:
+            return await self._render("login", {"problem": "not a key of the server: ask who runs it"}, 401)
         response = await _home(request)
         response.set_cookie(
-            entry.COOKIE, entry.session(api_key, time.time()), max_age=entry.SESSION_SECONDS, path="/", httponly=True,
+            entry.COOKIE, entry.session(keys, holder, time.time()), max_age=entry.SESSION_SECONDS, path="/", httponly=True,
             samesite="strict", secure=request.url.scheme == "https",
         )  # fmt: skip
         return response

@@ -210,10 +210,23 @@ def image_tokens_are_present_and_complete(directory: Path) -> Outcome:
 
 
 def nothing_is_truncated(directory: Path) -> Outcome:
-    """No conversation is longer than what is trained on."""
-    limit = int(read_json(directory / SPEC)["max_tokens"])
+    """No conversation is longer than what is trained on; where some are, it is said what would let them pass, or leave them out."""
+    limit, audit = int(read_json(directory / SPEC)["max_tokens"]), directory / AUDIT
     question = "select pair_id from read_parquet($audit) where num_tokens > $limit"
-    return no_rows(f"conversations are longer than {limit} tokens", question, audit=directory / AUDIT, limit=limit)
+    found = no_rows(f"conversations are longer than {limit} tokens", question, audit=audit, limit=limit)
+    return found if found.passed else dataclasses.replace(found, found=f"{found.found}; {'; '.join(_cures(audit, limit))}")
+
+
+def _cures(audit: Path, limit: int) -> Iterator[str]:
+    """What would let conversations pass that are too long, and what would leave them out, dataset by dataset."""
+    question = """select dataset, count(*), max(num_tokens), min(len(pictures)) from read_parquet($audit)
+        where num_tokens > $limit group by dataset order by dataset"""
+    longest = 0
+    for dataset, count, most, fewest in stream(question, audit=audit, limit=limit):
+        longest = max(longest, most)
+        bound = f"max_images = {fewest - 1}" if fewest > 1 else "a lower max_response_characters or max_request_characters"
+        yield f"{count} of {dataset}, of {fewest} pictures or more: {bound} in [datasets.{dataset}.limits] leaves them out"
+    yield f"max_tokens = {longest} in the line's audit lets all of them pass, where the model and the memory have room for it"
 
 
 def every_answer_has_target_tokens(directory: Path) -> Outcome:

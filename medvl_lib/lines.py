@@ -142,7 +142,8 @@ DOCUMENTS = Line(
         ),
     ),
     evaluation=EvaluationSpec(
-        splits=("test", "benchmark"), max_pairs_per_dataset=0, max_answer_tokens=512, controls=("blank_image",), seed=42, datasets=(),
+        # of PubMedVision a tenth are 129,000 questions, each asked of three variants and twice without its picture: months of a GB10
+        splits=("test", "benchmark"), max_pairs_per_dataset=300, max_answer_tokens=512, controls=("blank_image",), seed=42, datasets=(),
         further_variants=(),
     ),
     gate=Gate(),
@@ -225,7 +226,8 @@ RADIOLOGY = Line(
         seed=42, validation_share=0.1, test_share=0.1, kept_publisher_splits=("test", "benchmark"),
     ),
     model=MODELS["llava_med"],  # with MODELS["qwen2_5_vl"] fully_trained=() and fully_trained_rate=0.0 in CURRICULUM: it has no such module
-    audit=AuditSpec(max_tokens=4096, min_glyph_height_pixels=0.0),
+    # eight pictures of a study, which validation lets through, are 4,608 tokens; with the longest texts that it lets through, 7,500
+    audit=AuditSpec(max_tokens=8192, min_glyph_height_pixels=0.0),
     stages=(
         Stage(
             name="impression", objective="generate", recipe=CURRICULUM, pairs={STAGE: "impression"}, share_of_steps=0.35,
@@ -236,8 +238,9 @@ RADIOLOGY = Line(
         ),
     ),
     evaluation=EvaluationSpec(
-        splits=("test",), max_pairs_per_dataset=0, max_answer_tokens=512, controls=("blank_image", "shuffled_image"), seed=42, datasets=(),
-        further_variants=(),
+        # of 5,900 questions about 293 patients: those are the clusters, and hardly one of them goes unasked
+        splits=("test",), max_pairs_per_dataset=1000, max_answer_tokens=512, controls=("blank_image", "shuffled_image"), seed=42,
+        datasets=(), further_variants=(),
     ),
     gate=Gate(
         primary_metric="chexpert_rule_f1_micro",  # 13 labels, without No Finding

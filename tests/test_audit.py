@@ -229,6 +229,22 @@ def test_what_a_model_should_not_see_breaks_its_rules(tmp_path, store, changes, 
     assert failing(directory) == dict.fromkeys(rules, ("slake/000002",))
 
 
+def test_conversations_that_are_too_long_are_told_with_what_lets_them_pass_and_what_leaves_them_out(tmp_path, store):
+    page = picture(store, 56, 56)
+    long = {"response": "Lung " * 40}
+    directory = written(tmp_path, store, pair(1, page), pair(2, *[page] * 3, **long), pair(3, *[page] * 2, **long), pair(4, page, **long))
+    *others, last_one = rows(directory)
+    write_table(directory / AUDIT, AuditRow, [*others, replace(last_one, dataset="roco")])
+    [said] = [each.holds(directory).found for each in room.RULES if each.name == "nothing_is_truncated"]
+    assert said == (
+        f"3 conversations are longer than {SPEC.max_tokens} tokens; "
+        "1 of roco, of 1 pictures or more: a lower max_response_characters or max_request_characters in [datasets.roco.limits] leaves "
+        "them out; 2 of slake, of 2 pictures or more: max_images = 1 in [datasets.slake.limits] leaves them out; "
+        f"max_tokens = {max(row.num_tokens for row in others)} in the line's audit lets all of them pass, where the model and the memory "
+        "have room for it"
+    )
+
+
 @pytest.mark.parametrize("merges", [[("Ċ", "L")], [("Ċ", "L"), ("L", "u")]])  # with the second one all counts add up
 def test_an_answer_whose_first_letter_is_joined_to_the_prompt_is_found(tmp_path, store, merges):
     directory = written(tmp_path, store, pair(1), merges=merges)

@@ -771,6 +771,21 @@ def test_the_radiology_line_has_the_numbers_of_its_requirement_document():
     ]  # fmt: skip
 
 
+def test_the_longest_study_that_validation_lets_through_is_not_too_long_for_the_line():
+    """One study of eight pictures in the published set would keep the whole line back otherwise, and after a day of preparation."""
+    seen = vision_tokens.llava({"crop_size": {"height": 336}, "do_pad": True}, RADIOLOGY.model.max_pixels)(3056, 2544).num_tokens
+    texts = (PAGES.max_request_characters + PAGES.max_response_characters) / 3.5  # characters a token: English by Mistral's has about four
+    assert seen == 576
+    assert PAGES.max_images * seen + texts <= RADIOLOGY.audit.max_tokens
+
+
+@pytest.mark.parametrize("line", [DOCUMENTS, IMAGING, RADIOLOGY], ids=lambda line: line.name)
+def test_a_published_dataset_is_not_asked_whole(line: Line):
+    """A tenth of PubMedVision are 129,000 questions; an evaluation that never ends decides nothing."""
+    assert 300 <= line.evaluation.max_pairs_per_dataset <= 1000
+    assert line.evaluation.max_pairs_per_dataset >= line.gate.min_pairs
+
+
 def test_a_goal_decides_nothing():
     without = replace(RADIOLOGY, stretch_goals=())
     assert moved(versions(RADIOLOGY), versions(without)) == {"benchmark"}  # where they stand beside what was measured

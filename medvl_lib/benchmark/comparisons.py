@@ -151,7 +151,7 @@ class Comparisons:
         found = paired_difference(pairs, functional=functional, confidence=confidence) if pairs else None
         if found is None or not math.isfinite(found.difference):
             return None
-        return replace(found, ci_low=None, ci_high=None) if is_too_few(found.num_clusters, confidence) else found
+        return replace(found, ci_low=None, ci_high=None) if is_too_few(found.num_informative, confidence) else found
 
     def _shared(self, mine: Answers, others: Answers, metric: str, within: str) -> list[tuple[Score, Score]]:
         """Both scores of each pair of a slice that both were scored on, in the order of their ids."""
@@ -205,15 +205,22 @@ def in_words(
     found: Difference, mine: Answers, others: Answers, metric: str, *, confidence: float, within: str = ALL, margin: float | None = None
 ) -> str:
     """A difference as a sentence; with a ``margin``, how the interval stands to it: that was asked then, and p answers something else."""
-    few = f"too few clusters ({found.num_clusters}) for an interval"
+    few = f"too few clusters ({found.num_informative}) for an interval"
     interval = few if found.ci_low is None else f"{100 * confidence:.4g} % interval {found.ci_low:+.3f} to {found.ci_high:+.3f}"
     turned = "" if METRICS[metric].is_higher_better else " (less is better: sign turned)"
     place = "" if within == ALL else f" in {within}"
-    counted = f"{found.num_pairs} pairs, {found.num_clusters} clusters"
+    counted = f"{found.num_pairs} pairs, {clusters_in_words(found)}"
     said = f"{metric}{place}{turned}: {mine} minus {others} is {found.difference:+.3f} ({interval}, "
     if margin is None:
         return f"{said}p = {found.p_value:.4f}, {counted})"
     return f"{said}{counted}); {_against(found, margin)}"
+
+
+def clusters_in_words(found: Difference) -> str:
+    """How many patients or documents were compared, and how many of them have a say in it, where these are not all."""
+    if found.num_informative == found.num_clusters:
+        return f"{found.num_clusters} clusters"
+    return f"{found.num_clusters} clusters, {found.num_informative} of which count: in the others nothing is wanted and nothing was said"
 
 
 def _against(found: Difference, margin: float) -> str:

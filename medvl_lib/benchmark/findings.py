@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
-from medvl_lib.benchmark.comparisons import Answers, Comparisons, in_words
+from medvl_lib.benchmark.comparisons import Answers, Comparisons, clusters_in_words, in_words
 from medvl_lib.benchmark.costs import Cost
 from medvl_lib.benchmark.gate import Candidate, CostLimit, Gate, Guardrail, RecallGuardrail
 from medvl_lib.benchmark.slices import ALL
@@ -106,13 +106,13 @@ def invalid(trial: Trial) -> list[str]:
 def too_few(trial: Trial, against_the_champion: Deciding) -> Finding | None:
     """Why so few pairs decide nothing; None where they are enough."""
     (metric, alpha, found), gate = against_the_champion, trial.gate
-    is_enough = found.num_pairs >= gate.min_pairs and found.num_clusters >= gate.min_clusters
-    lowest = smallest_p(found.num_clusters)
+    is_enough = found.num_pairs >= gate.min_pairs and found.num_informative >= gate.min_clusters
+    lowest = smallest_p(found.num_informative)
     if is_enough and lowest <= trial.alpha:
         return None
-    counted = f"{found.num_pairs} pairs in {found.num_clusters} clusters (needed: {gate.min_pairs} in {gate.min_clusters})"
+    counted = f"{found.num_pairs} pairs in {clusters_in_words(found)} (needed: {gate.min_pairs} in {gate.min_clusters})"
     least = (
-        f"{found.num_clusters} clusters cannot give p below {lowest:.4f}, and this look needs {trial.alpha:.2g}; "
+        f"{found.num_informative} clusters cannot give p below {lowest:.4f}, and this look needs {trial.alpha:.2g}; "
         if lowest > trial.alpha else ""
     )  # fmt: skip
     said = trial.words(found, trial.rivals[0], metric, alpha=alpha)
@@ -129,7 +129,7 @@ def least_visible(found: Difference) -> str:
 
 def is_shown(found: Difference, alpha: float) -> bool:
     """Whether the permutation test agrees with the interval, and few clusters show some spread."""
-    has_spread = found.minimum_detectable_difference is not None or found.num_clusters > MAX_EXACT_CLUSTERS
+    has_spread = found.minimum_detectable_difference is not None or found.num_informative > MAX_EXACT_CLUSTERS
     return has_spread and found.p_value <= alpha
 
 
@@ -196,8 +196,8 @@ def non_inferiority(trial: Trial, rival: Answers) -> Finding:
     for metric in trial.gate.primaries:
         found = _known(trial.against(rival, metric))
         said = f"{trial.words(found, rival, metric, margin=margin)}; {least_visible(found)}"
-        if found.num_clusters <= MAX_EXACT_CLUSTERS:
-            few = f"{found.num_clusters} clusters are too few to show that {trial.mine} is not worse than {rival} by {margin}: {said}"
+        if found.num_informative <= MAX_EXACT_CLUSTERS:
+            few = f"{found.num_informative} clusters are too few to show that {trial.mine} is not worse than {rival} by {margin}: {said}"
             findings.append(Finding("rival", "inconclusive", few))
         elif found.ci_low is not None and found.ci_low > -margin:
             findings.append(Finding("rival", "promote", f"not worse than {rival} by {margin} or more: {said}"))
@@ -299,8 +299,8 @@ def _guardrail(trial: Trial, rail: Guardrail, within: str) -> Finding:
     if found is None:
         unlike = trial.comparisons.unlike(trial.mine, champion, rail.metric, within=within)
         return Finding("guardrail", "inconclusive", f"guardrail {name}: {unlike or 'nothing to judge it by'}")
-    if found.num_clusters <= MAX_EXACT_CLUSTERS or found.ci_low is None or found.ci_high is None:
-        few = f"{found.num_clusters} clusters are too few to guard it by: more than {MAX_EXACT_CLUSTERS} are needed"
+    if found.num_informative <= MAX_EXACT_CLUSTERS or found.ci_low is None or found.ci_high is None:
+        few = f"{found.num_informative} clusters are too few to guard it by: more than {MAX_EXACT_CLUSTERS} are needed"
         return Finding("guardrail", "inconclusive", f"guardrail {name}: {few}")
     said = f"guardrail {name} (margin {rail.margin}): {trial.words(found, champion, rail.metric, within=within, margin=rail.margin)}"
     if found.ci_low > -rail.margin:
@@ -340,8 +340,8 @@ def _recall(trial: Trial, rail: RecallGuardrail) -> Finding:
         (mine[key].group_id, float(mine[key].rank <= rail.cutoff), float(theirs[key].rank <= rail.cutoff)) for key in shared
     ]  # fmt: skip
     found = paired_difference(pairs, confidence=trial.confidence)
-    if found.num_clusters <= MAX_EXACT_CLUSTERS or found.ci_low is None or found.ci_high is None:
-        few = f"{found.num_clusters} clusters are too few to guard it by: more than {MAX_EXACT_CLUSTERS} are needed"
+    if found.num_informative <= MAX_EXACT_CLUSTERS or found.ci_low is None or found.ci_high is None:
+        few = f"{found.num_informative} clusters are too few to guard it by: more than {MAX_EXACT_CLUSTERS} are needed"
         return Finding("guardrail", "inconclusive", f"{name}: {few}")
     said = (
         f"{name} (margin {rail.margin}): the trained encoder minus {rival} is {found.difference:+.3f} ({100 * trial.confidence:.4g} % "

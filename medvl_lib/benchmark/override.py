@@ -70,9 +70,9 @@ def overridden(decisions: Sequence[Decision], variant: Variant, *, by: str, reas
     judged = next((decision for decision in decisions if decision.challenger == variant), None)
     first = decisions[0]
     row = judged or replace(
-        first, challenger=variant, claim="superiority", margin=0.0, num_pairs=0, num_clusters=0, difference=None, ci_low=None, ci_high=None,
-        p_value=None, minimum_detectable_difference=None, beats_the_floors=None, uses_the_image=None, image_difference=None,
-        image_ci_low=None, image_ci_high=None,
+        first, challenger=variant, claim="superiority", margin=0.0, num_pairs=0, num_clusters=0, num_informative_clusters=0,
+        difference=None, ci_low=None, ci_high=None, p_value=None, minimum_detectable_difference=None, beats_the_floors=None,
+        uses_the_image=None, image_difference=None, image_ci_low=None, image_ci_high=None,
     )  # fmt: skip
     said = f"the gate {SAID[judged.verdict]} this {variant}: {judged.reasons[0]}" if judged else f"the gate did not judge {variant}"
     return replace(row, verdict="promote", is_winner=True, decided_by=name, reasons=(why, said))

@@ -54,7 +54,7 @@ from medvl_lib.models.weights import FOUR_BIT_FORMS
 from medvl_lib.provenance import Fact, Outcome, Rule, digest
 from medvl_lib.tables import Column, read_table, write_table
 
-REVISION = 9  # settings stand beside the decision; so few clusters that none could show anything have no interval
+REVISION = 10  # clusters are counted as the leaderboard does, and beside them those that have a say
 REVISIONS = (REVISION, costs_room.REVISION, looks.REVISION, leaks_room.REVISION, statistics.REVISION, SCHEMA_VERSION)
 PROMOTION_DECISIONS = "promotion_decisions.parquet"
 GATE = "gate"  # who decides, where no person does
@@ -82,6 +82,9 @@ class Decision:
     is_worn: Annotated[bool, Column("whether the test set was looked at more often than the gate calls sound")]
     num_pairs: Annotated[int, Column("test pairs that both were scored on")]
     num_clusters: Annotated[int, Column("patients or documents that these pairs belong to")]
+    num_informative_clusters: Annotated[
+        int, Column("of these, those that have a say: in the others the primary metric wants nothing, and neither of the two said anything")
+    ]
     difference: Annotated[float | None, Column("challenger minus champion, positive is better; null where they cannot be compared")]
     ci_low: Annotated[float | None, Column("lower end of its interval over clusters, of confidence 1 - alpha")]
     ci_high: Annotated[float | None, Column("upper end of its interval over clusters, of confidence 1 - alpha")]
@@ -185,6 +188,7 @@ def _decision(trial: Trial, known: Circumstances, line: str, evaluation_id: str)
         margin=trial.candidate.margin, champion=champion, look=look, alpha=found.alpha if found else trial.alpha,
         is_worn=look > gate.worn_after,
         num_pairs=difference.num_pairs if difference else 0, num_clusters=difference.num_clusters if difference else 0,
+        num_informative_clusters=difference.num_informative if difference else 0,
         difference=difference and difference.difference, ci_low=difference and difference.ci_low, ci_high=difference and difference.ci_high,
         p_value=difference and difference.p_value,
         minimum_detectable_difference=difference and difference.minimum_detectable_difference,
@@ -241,6 +245,7 @@ def write_promotion(directory: Path, scores_directory: Path, terms: Terms, line:
     return {
         "schema_version": SCHEMA_VERSION, "winner": winner and winner.challenger, "verdict": first.verdict, "reason": first.reasons[0],
         "champion": first.champion, "num_pairs": first.num_pairs, "num_clusters": first.num_clusters,
+        "num_informative_clusters": first.num_informative_clusters,
         "difference": first.difference, "ci_low": first.ci_low, "ci_high": first.ci_high,
         "p_value": first.p_value, "minimum_detectable_difference": first.minimum_detectable_difference,
         "image_difference": first.image_difference, "image_ci_low": first.image_ci_low, "image_ci_high": first.image_ci_high,
@@ -282,7 +287,8 @@ def _is_earned(row: Decision) -> bool:
     """Whether the numbers of a promotion carry it: both intervals, and enough pairs."""
     is_good_enough = _is_above(-row.margin, row.difference, row.ci_low, row.ci_high)
     uses_the_image = _is_above(0.0, row.image_difference, row.image_ci_low, row.image_ci_high)
-    return is_good_enough and uses_the_image and row.num_clusters >= 2 and row.num_pairs >= row.num_clusters
+    is_enough = row.num_pairs >= row.num_clusters >= row.num_informative_clusters >= 2
+    return is_good_enough and uses_the_image and is_enough
 
 
 def the_verdict_follows_the_numbers(directory: Path) -> Outcome:

@@ -409,6 +409,7 @@ create table promotion_decisions (
     is_worn boolean not null,
     num_pairs bigint not null,
     num_clusters bigint not null,
+    num_informative_clusters bigint not null,
     difference double,
     ci_low double,
     ci_high double,
@@ -442,6 +443,7 @@ comment on column promotion_decisions.alpha is 'two-sided error of this comparis
 comment on column promotion_decisions.is_worn is 'whether the test set was looked at more often than the gate calls sound';
 comment on column promotion_decisions.num_pairs is 'test pairs that both were scored on';
 comment on column promotion_decisions.num_clusters is 'patients or documents that these pairs belong to';
+comment on column promotion_decisions.num_informative_clusters is 'of these, those that have a say: in the others the primary metric wants nothing, and neither of the two said anything';
 comment on column promotion_decisions.difference is 'challenger minus champion, positive is better; null where they cannot be compared';
 comment on column promotion_decisions.ci_low is 'lower end of its interval over clusters, of confidence 1 - alpha';
 comment on column promotion_decisions.ci_high is 'upper end of its interval over clusters, of confidence 1 - alpha';

@@ -15,7 +15,7 @@ from medvl_lib.tables import Column
 from medvl_lib.training.recipe import Objective
 from medvl_lib.training.steps import TrainingStep
 
-SCHEMA_VERSION = 10  # goals, and the steps of encoders; raised with any change of a table: no other is published
+SCHEMA_VERSION = 11  # how many clusters of a decision have a say; raised with any change of a table: no other is published
 
 EvaluationId = Annotated[str, Column("the evaluation: one set of answers, scored by one version of the metrics")]
 LineName = Annotated[str, Column("the line that was evaluated")]

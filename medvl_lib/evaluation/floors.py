@@ -3,6 +3,10 @@
 In: the references of the training split, and of the pairs to answer. Out: one answer per pair and floor. Scoring them is ``scores``'s.
 A pair is answered from the training pairs of its own dataset, language and stage: a Chinese question is no easier for English answers, nor
 one for an impression for findings with a list of codes.
+
+Where reports are wanted, ``floor_constant`` is the most typical of all, which may well name a finding, and ``floor_majority`` the most
+typical of those that name what most of them name: **the report that is always normal**, wherever normal ones are the commonest. What a
+report names is the rule labeler's word; of texts in which it reads nothing, all name the same, and the two floors are one.
 """
 
 import random
@@ -11,12 +15,15 @@ import statistics
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 
+from medvl_lib.chexpert import PATHOLOGIES, label_report
 from medvl_lib.datasets.descriptions import STAGE
+from medvl_lib.datasets.mimic_cxr_texts import read_findings, read_impression
 from medvl_lib.evaluation.predictions import FLOORS, Prediction, Reference, Variant
 from medvl_lib.pairs import Triple
 from medvl_lib.provenance import digest
 
-REVISION = 4  # each stage and each language has floors of its own; of reports the most typical one is constant, not the commonest
+REVISION = 5  # of reports the majority is one of the commonest findings: always normal where most are
+NUM_LABELLED = 2000  # reports of which the commonest findings are sought: a second
 NUM_COMPARED = 200  # reports of which the most typical is sought: each is held against each, half a second
 Floor = Callable[[Reference], str]
 WORD = re.compile(r"[\u3400-\u9fff]|[^\W\u3400-\u9fff]+")
@@ -74,7 +81,7 @@ def most_typical(texts: Sequence[str]) -> str:
     Hardly two reports are equal, so the commonest of them is any; and where some are, it is a short one. Of many texts 200 are looked at,
     the first by a hash of what they say.
     """
-    chosen = sorted(texts, key=lambda text: digest([text]))[:NUM_COMPARED]
+    chosen = _some(texts, NUM_COMPARED)
     counts = [Counter(WORD.findall(text.casefold())) for text in chosen]
     sizes = [count.total() for count in counts]
 
@@ -83,6 +90,28 @@ def most_typical(texts: Sequence[str]) -> str:
         return sum((mine & other).total() / (size + total) for other, total in zip(counts, sizes, strict=True) if size + total)
 
     return min(((-likeness(place), text) for place, text in enumerate(chosen)), default=(0.0, ""))[1]
+
+
+def of_commonest_findings(reports: Sequence[str]) -> list[str]:
+    """The reports that name the very findings that most of them name; of equally common ones the fewest, and then the first by name.
+
+    Of many reports 2,000 are read, the first by a hash of what they say. Uncertain ones count as named.
+    """
+    named: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    for report in _some(reports, NUM_LABELLED):
+        named[_findings(report)].append(report)
+    return min(named.items(), key=lambda item: (-len(item[1]), len(item[0]), item[0]), default=((), []))[1]
+
+
+def _findings(report: str) -> tuple[str, ...]:
+    """The observations that a report names, without the lists of labels and of diagnoses that may follow it."""
+    states = label_report(read_findings(read_impression(report).impression))
+    return tuple(name for name in PATHOLOGIES if states[name] in {"present", "uncertain"})
+
+
+def _some(texts: Sequence[str], most: int) -> list[str]:
+    """At most so many texts, the first by a hash of what they say."""
+    return sorted(texts, key=lambda text: digest([text]))[:most]
 
 
 def _commonest(values: Iterable[str]) -> str:
@@ -124,14 +153,16 @@ def _question(reference: Reference) -> str:
 def majority_answer(training: Sequence[Reference]) -> str:
     """What can be said of some pairs without looking: their commonest terms, each with its commonest value.
 
-    As many terms as a training answer states at the median; where no facts are known, the constant answer.
+    As many terms as a training answer states at the median; where reports are wanted, the most typical of the commonest findings; where
+    no facts are known, the constant answer.
     """
     facts: dict[str, Counter[Triple]] = defaultdict(Counter)
     for reference in training:
         for triple in reference.expected:
             facts[triple.term][triple] += 1
     if not facts:
-        return constant_answer(training)
+        is_of_reports = all(reference.is_report for reference in training)
+        return most_typical(of_commonest_findings([one.response for one in training])) if is_of_reports else constant_answer(training)
     num_terms = round(statistics.median(len(reference.expected) for reference in training))
     terms = sorted(facts, key=lambda term: (-facts[term].total(), term))[:num_terms]
     best = [min(facts[term], key=lambda triple: (-facts[triple.term][triple], triple.value, triple.unit)) for term in terms]

@@ -104,7 +104,7 @@ class ComparedScore:
     ci_low: Annotated[float | None, Column("lower end of its paired interval over clusters; null for one cluster")]
     ci_high: Annotated[float | None, Column("upper end of its paired interval over clusters; null for one cluster")]
     num_pairs: Annotated[int, Column("pairs that the metric scored")]
-    num_clusters: Annotated[int, Column("patients, documents or images that they belong to")]
+    num_clusters: Annotated[int, Column("patients, documents or images with a say: something is wanted of them, or was said")]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,7 +160,7 @@ def compared_scores(
                     form=form, against=against, metric=metric.name, signature=signature,
                     mean=cluster_sums(((name, one) for name, one, _ in pairs), functional).value,
                     mean_against=cluster_sums(((name, other) for name, _, other in pairs), functional).value, difference=found.difference,
-                    ci_low=found.ci_low, ci_high=found.ci_high, num_pairs=found.num_pairs, num_clusters=found.num_clusters,
+                    ci_low=found.ci_low, ci_high=found.ci_high, num_pairs=found.num_pairs, num_clusters=found.num_informative,
                 )  # fmt: skip
 
 

@@ -107,6 +107,9 @@ class Difference:
     """At 80 % power; None where no spread between clusters was seen, from which it could be computed."""
     num_pairs: int
     num_clusters: int
+    num_informative: int
+    """Clusters that add anything to one of the two: of the others nothing is wanted and nothing said, so that swapping them changes no sum.
+    What so many clusters can show at all is told by this number."""
 
 
 def cluster_sums(pairs: Iterable[tuple[str, Statistics]], functional: Functional = mean) -> ClusterSums:
@@ -296,7 +299,7 @@ def paired_difference(
     return Difference(
         difference=found.mean, ci_low=found.ci_low, ci_high=found.ci_high, p_value=p_value,
         minimum_detectable_difference=minimum_detectable_difference(clusters, confidence=confidence),
-        num_pairs=found.num_pairs, num_clusters=clusters.num_informative,
+        num_pairs=found.num_pairs, num_clusters=found.num_clusters, num_informative=clusters.num_informative,
     )  # fmt: skip
 
 

@@ -136,8 +136,9 @@ def _candidate(decision: Decision, decided_at: str) -> Iterator[Block]:
             (P_VALUES[decision.claim], decision.p_value),
             ("smallest difference that could be shown", decision.minimum_detectable_difference),
             ("better than every floor", _yes_or_no(decision.beats_the_floors)), ("uses the picture", _yes_or_no(decision.uses_the_image)),
-            ("test pairs", decision.num_pairs), ("patients or documents", decision.num_clusters), ("look at this test set", decision.look),
-            ("decided at", decided_at),
+            ("test pairs", decision.num_pairs), ("patients or documents", decision.num_clusters),
+            ("of these, those in which something is wanted or was said", decision.num_informative_clusters),
+            ("look at this test set", decision.look), ("decided at", decided_at),
         ),
     )  # fmt: skip
     caption = f"Every reason for {decision.verdict} on {name}, the deciding one first"
@@ -243,7 +244,12 @@ def _latencies(dataset: str, rows: Sequence[LatencyRow]) -> Table:
 
 
 def controls(report: Report) -> Iterator[Block]:
-    """For each dataset and metric, everyone's interval on one axis."""
+    """For each dataset and metric, everyone's interval on one axis, the floors' too."""
+    yield (
+        "A floor needs no model. The empty one says nothing; the constant one always the commonest training answer, or of reports the most "
+        "typical; the random one another pair's answer; the majority's what is mostly answered to the same question, or of reports the "
+        "most typical of those that name what most of them name: the report that is always normal, where most are."
+    )
     yield from interval_figures(whole(_test_rows(report)), report.decision.primary_metric)
 
 

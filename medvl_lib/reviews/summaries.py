@@ -77,7 +77,7 @@ def _summary(sheet: Review, variant: str, question: Question, given: Sequence[_G
     found = estimate(cluster_sums((answer.cluster, answer.value) for answer in answers))
     difference = None if variant in {REFERENCE, ALL} else _minus(answers, _answers(base))
     ends = _Ends(None, None) if is_too_few(found.num_clusters, CONFIDENCE) else _Ends(found.ci_low, found.ci_high)
-    apart = difference and not is_too_few(difference.num_clusters, CONFIDENCE)
+    apart = difference and not is_too_few(difference.num_informative, CONFIDENCE)
     levels = LEVELS[question]
     rated = (Rated(cluster=one.cluster, item=one.item_id, rater=one.rater, category=levels.index(one.value)) for one in given)
     agreed = agreement(rated, num_categories=len(levels), is_ordered=IS_ORDERED[question])

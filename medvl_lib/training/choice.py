@@ -5,20 +5,22 @@ some of them several times. The same seed takes the same ones, and one pair more
 before any training where a stage would be left without one: batches are cut from what was taken, so none of them is ever empty.
 """
 
+import heapq
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 from medvl_lib.chat import Conversation, conversations_path, read_conversations
 from medvl_lib.errors import InputRefused, MedVLError
 from medvl_lib.evaluation.predictions import REFERENCES, Reference
 from medvl_lib.pairs import Split
 from medvl_lib.provenance import Outcome, Rule, digest
-from medvl_lib.tables import read_table
+from medvl_lib.rules import stream
+from medvl_lib.tables import require_schema
 from medvl_lib.training.recipe import MatchRecipe, Recipe, Stage
 
 HASH_DIGITS = 13  # 52 bits: what a float holds exactly
@@ -44,8 +46,32 @@ class Teachable(Protocol):
 
 
 Item = TypeVar("Item", bound=Teachable)
-References = Mapping[str, Reference]
-"""Pair -> what is known of it: its group, and the labels that it is chosen by."""
+
+
+class Known(Protocol):
+    """What is known of a pair beside its conversation."""
+
+    @property
+    def group_id(self) -> str:
+        """Its patient or document."""
+        ...
+
+    @property
+    def slices(self) -> Mapping[str, str]:
+        """The labels that it is chosen by."""
+        ...
+
+
+class _Beside(NamedTuple):
+    """The same, of a pair whose texts are left on the disk."""
+
+    group_id: str
+    slices: Mapping[str, str]
+
+
+References = Mapping[str, Known]
+Walk = Callable[[], Iterable[Conversation]]
+"""Begins to read conversations from the first one: there may be a million, and they are read as often as it takes, never all kept."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,32 +88,53 @@ class Taken:
 
 def taken(chat: Path, stage: Stage, recipe: Recipe) -> Taken:
     """What a stage takes of the training split: within the limits of pictures, its own pairs alone, and of these what the recipe says."""
-    everything, known = list(read_conversations(conversations_path(chat, "train"))), _known(chat, "train", stage, recipe)
-    shown = within_image_limits(everything, recipe, known)
-    pairs = chosen(_own(shown, stage, known), recipe, recipe.max_training_pairs, is_training=True)
-    whole = pairs if not stage.pairs else chosen(shown, recipe, recipe.max_training_pairs, is_training=True)
-    return Taken(pairs=pairs, epoch=mixed(pairs, recipe), num_line_pairs=len(mixed(whole, recipe)))
+    shown, own = _learned_from(chat, stage, recipe)
+    pairs = list(_walked(own, recipe, recipe.max_training_pairs, is_training=True))
+    epoch = mixed(pairs, recipe)
+    num_line_pairs = _num_in_epoch(shown, recipe) if stage.pairs else len(epoch)
+    return Taken(pairs=pairs, epoch=epoch, num_line_pairs=num_line_pairs)
 
 
 def held_out(chat: Path, stage: Stage, recipe: Recipe) -> list[Conversation]:
     """What the held-out loss of a stage is measured on: its own pairs of the validation split."""
-    everything = read_conversations(conversations_path(chat, "validation"))
-    own = _own(everything, stage, _known(chat, "validation", stage, recipe))
-    return chosen(own, recipe, recipe.max_validation_pairs, is_training=False)
+    return list(_held_out(chat, stage, recipe))
+
+
+def _learned_from(chat: Path, stage: Stage, recipe: Recipe) -> tuple[Walk, Walk]:
+    """What of the training split is within the limits of pictures, and what of that has the labels of the stage."""
+    known, path = _known(chat, "train", stage, recipe), conversations_path(chat, "train")
+    images = _images_within(read_conversations(path), recipe, known)
+
+    def shown() -> Iterator[Conversation]:
+        return (item for item in read_conversations(path) if images is None or item.image_ids in images)
+
+    return shown, lambda: _own(shown(), stage, known)
+
+
+def _held_out(chat: Path, stage: Stage, recipe: Recipe) -> Iterator[Conversation]:
+    known = _known(chat, "validation", stage, recipe)
+    return _walked(
+        lambda: _own(read_conversations(conversations_path(chat, "validation")), stage, known), recipe, recipe.max_validation_pairs,
+        is_training=False,
+    )  # fmt: skip
 
 
 def _known(chat: Path, split: Split, stage: Stage, recipe: Recipe) -> References:
     """What is known of a split's pairs, where the stage or its recipe asks for it; nothing is read where neither does."""
     if not (stage.pairs or recipe.max_training_images or recipe.max_images_per_group):
         return {}
-    return {reference.pair_id: reference for reference in read_table(chat / REFERENCES, Reference) if reference.split == split}
+    references = chat / REFERENCES
+    require_schema(references, Reference)
+    question = "select pair_id, group_id, slices from read_parquet($references) where split = $split"
+    return {
+        pair_id: _Beside(group_id, {label: slices[label] for label in stage.pairs if label in slices})
+        for pair_id, group_id, slices in stream(question, references=references, split=split)
+    }  # fmt: skip
 
 
-def _own(items: Iterable[Conversation], stage: Stage, known: References) -> list[Conversation]:
+def _own(items: Iterable[Conversation], stage: Stage, known: References) -> Iterator[Conversation]:
     """The pairs that have every label of the stage."""
-    if not stage.pairs:
-        return list(items)
-    return [item for item in items if stage.pairs.items() <= known[item.pair_id].slices.items()]
+    return (item for item in items if not stage.pairs or stage.pairs.items() <= known[item.pair_id].slices.items())
 
 
 def within_image_limits(items: Sequence[Conversation], recipe: Recipe, known: References) -> list[Conversation]:
@@ -96,9 +143,15 @@ def within_image_limits(items: Sequence[Conversation], recipe: Recipe, known: Re
     Pictures that are shown together stay together. They are taken by a seeded hash of themselves, as long as they fit: whoever is left out
     in one stage is so in every other one with these limits, and one study more moves only those at the border.
     """
+    images = _images_within(items, recipe, known)
+    return [item for item in items if images is None or item.image_ids in images]
+
+
+def _images_within(items: Iterable[Conversation], recipe: Recipe, known: References) -> set[tuple[str, ...]] | None:
+    """The pictures that are within the recipe's limits, as they are shown together; None where it has no limits."""
     if not (recipe.max_training_images or recipe.max_images_per_group):
-        return list(items)
-    groups = {item.image_ids: known[item.pair_id].group_id for item in items if not recipe.pairs_per_dataset or _is_named(item, recipe)}
+        return None
+    groups = {item.image_ids: known[item.pair_id].group_id for item in items if _is_named(item, recipe)}
     seen: set[str] = set()
     of_group: dict[str, set[str]] = defaultdict(set)
     kept: set[tuple[str, ...]] = set()
@@ -109,15 +162,16 @@ def within_image_limits(items: Sequence[Conversation], recipe: Recipe, known: Re
             seen.update(images)
             own.update(images)
             kept.add(images)
-    return [item for item in items if item.image_ids in kept]
+    return kept
 
 
 def _fits(seen: set[str], images: Sequence[str], most: int) -> bool:
     return not most or len(seen.union(images)) <= most
 
 
-def _is_named(item: Conversation, recipe: Recipe) -> bool:
-    return item.dataset in recipe.pairs_per_dataset
+def _is_named(item: Teachable, recipe: Recipe | MatchRecipe) -> bool:
+    """Whether a pair is of a dataset that is trained on."""
+    return not recipe.pairs_per_dataset or item.dataset in recipe.pairs_per_dataset
 
 
 def every_stage_has_pairs(stages: Sequence[Stage]) -> Rule:
@@ -142,7 +196,8 @@ def _found(learning: Sequence[tuple[Stage, Recipe]], directory: Path) -> Outcome
     said: list[str] = []
     empty: list[str] = []
     for stage, recipe in learning:
-        num_pairs, num_held_out = len(taken(directory, stage, recipe).epoch), len(held_out(directory, stage, recipe))
+        _, own = _learned_from(directory, stage, recipe)
+        num_pairs, num_held_out = _num_in_epoch(own, recipe), sum(1 for _ in _held_out(directory, stage, recipe))
         said.append(f"{stage.name}: {num_pairs} pairs to learn from, {num_held_out} held out")
         if not num_pairs or (recipe.validations_per_epoch and not num_held_out and (stage.pairs or stage.handover)):
             empty.append(stage.name)
@@ -170,14 +225,28 @@ def chosen(items: Iterable[Item], recipe: Recipe | MatchRecipe, most: int, *, is
     Where there are too many, the first by a seeded hash of their pairs' ids are taken.
     """
     everything = list(items)
-    by_dataset: dict[str, list[Item]] = defaultdict(list)
-    for item in everything:
-        by_dataset[item.dataset].append(item)
-    named = [own for name, own in by_dataset.items() if not recipe.pairs_per_dataset or name in recipe.pairs_per_dataset]
+    is_chosen = _choice(everything, recipe, most, is_training=is_training)
+    return [item for item in everything if is_chosen(item)]
+
+
+def _walked(walk: Walk, recipe: Recipe, most: int, *, is_training: bool) -> Iterator[Conversation]:
+    """The same of conversations that are read anew, and not kept."""
+    is_chosen = _choice(walk(), recipe, most, is_training=is_training)
+    return (item for item in walk() if is_chosen(item))
+
+
+def _choice(items: Iterable[Teachable], recipe: Recipe | MatchRecipe, most: int, *, is_training: bool) -> Callable[[Teachable], bool]:
+    """Who is taken, told after one look at each: of no dataset are more remembered than may be taken of it."""
     shares: Mapping[str, int] = recipe.pairs_per_dataset if is_training else {}
-    taken = [item for own in named for item in _first(own, shares.get(own[0].dataset, 0), recipe.seed)]
-    kept = {item.pair_id for item in _first(taken, most, recipe.seed)}
-    return [item for item in everything if item.pair_id in kept]
+    bounds = {name: min(filter(None, (share, most)), default=0) for name, share in shares.items()}
+    first: dict[str, list[tuple[int, str]]] = defaultdict(list)  # those of the smallest hashes, the largest of them on top
+    for item in items if most or any(bounds.values()) else ():
+        if (bound := bounds.get(item.dataset, most)) and _is_named(item, recipe):
+            heap, mine = first[item.dataset], (-int(digest([recipe.seed, item.pair_id]), 16), item.pair_id)
+            (heapq.heappush if len(heap) < bound else heapq.heappushpop)(heap, mine)
+    found = [mine for heap in first.values() for mine in heap]
+    kept = {pair_id for _, pair_id in (heapq.nlargest(most, found) if most else found)}
+    return lambda item: _is_named(item, recipe) and (not bounds.get(item.dataset, most) or item.pair_id in kept)
 
 
 def mixed(pairs: Iterable[Conversation], recipe: Recipe) -> list[Conversation]:
@@ -186,6 +255,11 @@ def mixed(pairs: Iterable[Conversation], recipe: Recipe) -> list[Conversation]:
     Of a weight of 2.5 every pair comes twice, and half of them, by a seeded hash of their ids, a third time.
     """
     return [pair for pair in pairs for _ in range(_num_copies(pair, recipe))]
+
+
+def _num_in_epoch(walk: Walk, recipe: Recipe) -> int:
+    """How many pairs an epoch has of these."""
+    return sum(_num_copies(item, recipe) for item in _walked(walk, recipe, recipe.max_training_pairs, is_training=True))
 
 
 def takes_cases(pair_id: str, recipe: Recipe) -> bool:
@@ -206,10 +280,3 @@ def _num_copies(pair: Conversation, recipe: Recipe) -> int:
 def _place(what: str, pair_id: str, recipe: Recipe) -> float:
     """A place from 0 to 1 that a pair has for one purpose, by the recipe's seed."""
     return int(digest([what, recipe.seed, pair_id])[:HASH_DIGITS], 16) / 16**HASH_DIGITS
-
-
-def _first(items: list[Item], most: int, seed: int) -> list[Item]:
-    if not most or len(items) <= most:
-        return items
-    kept = set(sorted((item.pair_id for item in items), key=lambda pair_id: digest([seed, pair_id]))[:most])
-    return [item for item in items if item.pair_id in kept]

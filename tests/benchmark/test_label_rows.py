@@ -2,7 +2,9 @@
 long as it names the tubes, and the store would show an F1 of a label that no report has.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -36,16 +38,16 @@ RAILS = (Guardrail(metric=MACRO, margin=0.1, slice="label=*"),)
 GATE = Gate(primary_metric=MICRO, datasets=("cxr",), candidates=(Candidate(variant="adapter"),), guardrails=RAILS)
 
 
-def write_studies(folder: Path) -> None:
-    """Add impressions, two of each patient, to what was predicted."""
+def write_studies(folder: Path, kind: Callable[[int], int] = lambda number: number % 4) -> None:
+    """Add impressions, two of each patient, to what was predicted; ``kind`` says which of the four a study is."""
     studies = [
         replace(
             reference(number), pair_id=f"cxr/{number:03}", dataset="cxr", group_id=f"subject:{number // 2}", expected=(),
-            response=WANTED[number % 4], slices={STAGE: "impression"},
+            response=WANTED[kind(number)], slices={STAGE: "impression"},
         ) for number in range(NUM_STUDIES)
     ]  # fmt: skip
     said = [
-        replace(prediction(variant, number, 0, NUM_STUDIES), pair_id=f"cxr/{number:03}", answer=answers[number % 4])
+        replace(prediction(variant, number, 0, NUM_STUDIES), pair_id=f"cxr/{number:03}", answer=answers[kind(number)])
         for variant, answers in SAID.items() for number in range(NUM_STUDIES)
     ]  # fmt: skip
     blank = [replace(one, condition="blank_image", answer="") for one in said if one.variant in ("adapter", "nf4")]
@@ -95,4 +97,16 @@ def test_a_guardrail_holds_each_label_and_stops_who_no_longer_sees_pneumothorace
     assert any("label=pneumothorax" in name for name in said)
     worse = next(reason for name, reason in said.items() if "label=pneumothorax" in name)
     assert "adapter minus base is -0.667" in worse
-    assert "80 pairs, 40 clusters" in worse
+    assert "80 pairs, 40 clusters)" in worse
+
+
+def test_a_decision_counts_the_patients_of_the_leaderboard_and_says_how_many_have_a_say(tmp_path: Path):
+    """Of every other patient both studies are normal, and nobody says otherwise: whose answers these are changes no sum of counts."""
+    normal = partial(write_studies, kind=lambda number: 2 if number // 2 % 2 else number % 2)
+    found = run(tmp_path, 60, also=normal, gate=replace(GATE, guardrails=()))
+    [decision] = read_decisions(found.promotion.directory)
+    table = read_table(found.benchmark.directory / "benchmark_rows.parquet", BenchmarkRow)
+    [row] = [one for one in table if (one.variant, one.condition, one.metric, one.slice) == ("adapter", "as_is", MICRO, "all")]
+    assert (decision.num_clusters, decision.num_informative_clusters) == (row.num_clusters, 20) == (40, 20)
+    said = next(reason for reason in decision.reasons if "adapter minus base" in reason)
+    assert "80 pairs, 40 clusters, 20 of which count: in the others nothing is wanted and nothing was said" in said

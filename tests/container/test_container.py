@@ -21,6 +21,8 @@ import yaml
 from dagster._core.instance.ref import InstanceRef
 
 from medvl_assets.instance import INSTANCE, POSTGRES, instance_file
+from medvl_lib.hardware import PROFILES
+from medvl_lib.lines import MODELS
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
@@ -129,6 +131,16 @@ def test_every_service_names_what_there_is() -> None:
             assert "test" in services[name]["healthcheck"]
     assert services["instance"]["depends_on"] == {"postgres": {"condition": "service_healthy"}}
     assert set(compose("compose.gpu.yaml")["services"]) <= set(services)
+
+
+def test_the_container_that_trains_has_shared_memory_for_the_batches_of_its_workers() -> None:
+    """Without it the first batch of full-size pictures ends in a bus error. Two batches a worker are under way (torch's own default)."""
+    given = {name: service.get("shm_size", "64mb") for name, service in compose()["services"].items()}
+    sizes = {name: float(re.match(r"\d+", size)[0]) * {"mb": 1e6, "gb": 1e9}[size[-2:]] for name, size in given.items()}
+    for name in ("cuda", "gb10"):
+        profile, most = PROFILES[name], MODELS["qwen2_5_vl"].max_pixels
+        patches = most / 14**2 * 3 * 2 * 14**2 * 4  # each pixel of three colours twice, since a picture is two equal frames, in 32 bits
+        assert sizes["daemon"] >= 2 * profile.num_workers * profile.training_batch * patches * 4, name  # of four pictures each
 
 
 def test_no_secret_stands_in_a_compose_file() -> None:

@@ -219,8 +219,17 @@ def floors() -> dict[str, float]:
 def test_the_floors_score_what_they_are_worth():
     """Nothing for silence; about what chance gives for another patient's impression; for the most typical one, which has findings, more."""
     found = floors()
-    assert found["floor_empty"] == 0
+    assert found["floor_empty"] == found["floor_majority"] == 0  # a third is normal, which is what most of them say
     assert share_of_labels() < found["floor_random"] < found["floor_constant"] < 0.35
+
+
+def test_the_majority_floor_is_the_report_that_is_always_normal_and_earns_what_normality_is_worth():
+    found = floors_of([one for one in impressions() if one.split == "train"], seed=1)
+    asked = impressions()[0]
+    assert not any(statistics(found["floor_majority"](asked), asked.response, THIRTEEN)[13:26])
+    fourteen = {name: measured(f"{MICRO}_14", found[name]) for name in FLOORS}
+    assert fourteen["floor_majority"] == pytest.approx(measured(f"{MICRO}_14", lambda _: NORMAL))
+    assert fourteen["floor_majority"] > fourteen["floor_random"]
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import random
 
-from medvl_lib.evaluation.floors import NUM_COMPARED, floor_predictions, floors_of, majority_answer, most_typical
+from medvl_lib.evaluation.floors import NUM_COMPARED, NUM_LABELLED, floor_predictions, floors_of, majority_answer, most_typical
 from medvl_lib.evaluation.predictions import FLOORS, Reference
 from medvl_lib.pairs import Triple
 from medvl_lib.provenance import digest
@@ -88,8 +88,42 @@ def test_the_constant_report_is_the_most_typical_one_and_not_the_commonest():
     assert most_typical(texts) == "the lungs are clear"
     assert most_typical(["双肺纹理清晰", "骨折", "双肺清晰。"]) == "双肺清晰。"  # as typical, and the first of equals
     assert most_typical([]) == ""
-    reports = [reference(number, text) for number, text in enumerate(texts)]
-    assert answers(reports, reference(9, ""))["floor_constant"] == answers(reports, reference(9, ""))["floor_majority"]
+    chinese = [reference(number, text, language="zh") for number, text in enumerate(["双肺纹理清晰", "骨折", "双肺清晰。"])]
+    said = answers(chinese, reference(9, "", language="zh"))
+    assert said["floor_constant"] == said["floor_majority"]  # the labeler reads nothing in any of them
+
+
+NORMAL, EFFUSION = "No acute process.", "There is a small left pleural effusion at the base. No pneumothorax."
+IMPRESSIONS = [
+    "Impression: Normal chest.\nCheXpert labels: No Finding present", f"Impression: {NORMAL}\nCheXpert labels: No Finding present",
+    f"Impression: {NORMAL} The lungs are clear.\nCheXpert labels: No Finding present",
+    f"Impression: {EFFUSION}\nCheXpert labels: Pleural Effusion present, Pneumothorax absent",
+    f"Impression: {EFFUSION} Unchanged.\nCheXpert labels: Pleural Effusion present, Pneumothorax absent",
+    "Impression: Small left pleural effusion at the base. Possible edema.\nCheXpert labels: Edema uncertain, Pleural Effusion present",
+]  # fmt: skip
+
+
+def test_the_majority_report_is_normal_where_most_are_and_the_most_typical_one_need_not_be():
+    """Half of them name nothing and half an effusion; two of these are alike word by word, so one of them is typical of all."""
+    said = answers([reference(number, text) for number, text in enumerate(IMPRESSIONS)], reference(9, ""))
+    assert "effusion" in said["floor_constant"]
+    assert said["floor_majority"] == IMPRESSIONS[1]
+
+
+def test_diagnoses_behind_findings_are_no_findings_and_equally_common_ones_are_the_fewest():
+    reports = [
+        "Findings: The lungs are clear.\n\nDiagnoses:\n- ICD-10 J189: Pneumonia, unspecified organism",
+        "Findings: Cardiomegaly and edema.", "Findings: The lungs are clear.\n\nDiagnoses:\n- ICD-10 J90: Pleural effusion",
+        "Findings: Cardiomegaly and edema are seen.",
+    ]  # fmt: skip
+    assert majority_answer([reference(number, text) for number, text in enumerate(reports)]).startswith("Findings: The lungs are clear.")
+
+
+def test_the_commonest_findings_of_many_reports_are_sought_in_some_of_them():
+    many = [reference(number, f"Edema, case {number}.") for number in range(NUM_LABELLED)]
+    few = [reference(number, f"Normal, case {number}.") for number in range(NUM_LABELLED, NUM_LABELLED + 50)]
+    assert majority_answer([*few, *many]) == majority_answer([*many, *few])
+    assert majority_answer([*few, *many]).startswith("Edema")
 
 
 def test_of_many_reports_some_are_looked_at_the_same_each_time():

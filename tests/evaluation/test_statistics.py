@@ -248,7 +248,10 @@ def test_a_paired_difference_of_a_functional_keeps_what_is_shared():
     found = paired_difference(pairs, functional=f1)
     assert found.difference == pytest.approx(f1(first.sum(axis=1)) - f1(second.sum(axis=1)))
     assert 0 < found.ci_low < found.difference < found.ci_high < 0.05
-    assert (found.p_value, found.num_pairs, found.num_clusters) == (smallest_p(60), 60, 60)
+    assert (found.p_value, found.num_pairs, found.num_clusters, found.num_informative) == (smallest_p(60), 60, 60, 60)
+    with_silent = paired_difference([*pairs, *((f"s{place}", (0.0,) * 3, (0.0,) * 3) for place in range(25))], functional=f1)
+    assert (with_silent.num_clusters, with_silent.num_informative) == (85, 60)
+    assert with_silent.difference == pytest.approx(found.difference)
     assert found.minimum_detectable_difference < found.difference
     same = paired_difference([(cluster, one, one) for cluster, one, _ in pairs], functional=f1)
     assert (same.difference, same.ci_low, same.ci_high, same.p_value, same.minimum_detectable_difference) == (0, 0, 0, 1, None)

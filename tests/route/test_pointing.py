@@ -34,7 +34,7 @@ from medvl_lib.workspace import Workspace
 ROW = Decision(
     line="documents", evaluation_id="e", gate_id="g", verdict="inconclusive", is_winner=False, decided_by="gate", reasons=("because",),
     primary_metric="pair_accuracy", challenger="adapter", claim="superiority", margin=0.0, champion="base", look=1, alpha=0.03,
-    is_worn=False, num_pairs=60, num_clusters=60, difference=0.1, ci_low=0.05, ci_high=0.15, p_value=0.01,
+    is_worn=False, num_pairs=60, num_clusters=60, num_informative_clusters=60, difference=0.1, ci_low=0.05, ci_high=0.15, p_value=0.01,
     minimum_detectable_difference=0.05,
     beats_the_floors=True, uses_the_image=True, image_difference=0.1, image_ci_low=0.05, image_ci_high=0.15,
 )  # fmt: skip

@@ -1,16 +1,19 @@
 """Which pairs a recipe takes. If these passed wrongly, a mismatched recipe would train on the matched set, and say that it did not."""
 
+import gc
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
-from medvl_lib.chat import Conversation, _line, conversations_path, single_turn
+from medvl_lib.chat import Conversation, _line, conversations_path, read_conversations, single_turn
 from medvl_lib.errors import MedVLError
 from medvl_lib.evaluation.predictions import REFERENCES, Reference
 from medvl_lib.tables import write_table
+from medvl_lib.training import choice
 from medvl_lib.training.choice import (
     chosen,
     every_stage_has_pairs,
@@ -151,6 +154,42 @@ def test_references_that_are_none_are_another_rules_business(tmp_path: Path):
     outcome = every_stage_has_pairs(stages()).holds(tmp_path)
     assert outcome.passed
     assert outcome.found.startswith("not asked: ")
+
+
+@pytest.fixture
+def alive(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """How many conversations were in memory whenever another hundred had been read."""
+    found: list[int] = []
+
+    def counted(path: Path) -> Iterator[Conversation]:
+        for number, item in enumerate(read_conversations(path)):
+            if number % 100 == 0:
+                found.append(sum(isinstance(each, Conversation) for each in gc.get_objects()))
+            yield item
+
+    monkeypatch.setattr(choice, "read_conversations", counted)
+    gc.collect()
+    gc.freeze()
+    yield found
+    gc.unfreeze()
+
+
+@pytest.mark.parametrize("changes", [
+    {}, {"max_training_pairs": 20}, {"pairs_per_dataset": {"cxr": 20}, "mixture_weights": {"cxr": 2.5}}, {"max_training_images": 40},
+])  # fmt: skip
+def test_however_many_conversations_there_are_few_are_held_to_count_them_and_those_that_are_taken(
+    changes: dict[str, object], alive: list[int], tmp_path: Path
+):
+    """A million of them are several GB, and the rule is judged beside everything else that the graph's process holds."""
+    write_studies(tmp_path, num_studies=500)
+    both = stages(**changes, max_validation_pairs=20)
+    assert every_stage_has_pairs(both).holds(tmp_path).passed
+    assert max(alive) < 10
+    alive.clear()
+    for stage in both:
+        most = len(taken_by(tmp_path, stage, stage.recipe).pairs)
+    assert len(alive) > 20
+    assert max(alive) < 2 * most + 10
 
 
 def test_a_stage_without_pairs_never_starts(tmp_path: Path):

@@ -183,8 +183,8 @@ def override(arguments: argparse.Namespace) -> int:
     settings = _checked_settings()
     workspace = Workspace(root=settings.data_root)
     moved = serve_anyway(workspace, _line(settings, arguments.line), arguments.variant, by=arguments.by, reason=arguments.reason)
-    publish(workspace)
     print(moved.sentence)
+    publish(workspace, settings.benchmark_url)
     return 0
 
 
@@ -205,8 +205,8 @@ def _on_the_pointer(arguments: argparse.Namespace, deed: str) -> int:
     settings = _checked_settings()
     workspace, line = Workspace(root=settings.data_root), _line(settings, arguments.line)
     moved = {"roll_back": pointing.roll_back, "release": pointing.release}[deed](workspace, line, by=arguments.by, reason=arguments.reason)
-    publish(workspace)
     print(moved.sentence)
+    publish(workspace, settings.benchmark_url)
     return 0
 
 
@@ -258,7 +258,8 @@ def reviews_read(arguments: argparse.Namespace) -> int:
     from medvl_lib.benchmark.publish import publish
     from medvl_lib.reviews.reading import read_reviews
 
-    workspace = Workspace(root=_checked_settings().data_root)
+    settings = _checked_settings()
+    workspace = Workspace(root=settings.data_root)
     for found in read_reviews(workspace, [Path(name) for name in arguments.files], is_replacing=arguments.replace):
         for filled in found.files:
             print(f"{filled.path}: {len(filled.ratings)} answers rated, {len(filled.empty)} rows left empty")
@@ -267,7 +268,7 @@ def reviews_read(arguments: argparse.Namespace) -> int:
             f"sheet {found.sheet.fingerprint} of {facts['line']}: {facts['num_items_rated']} of {found.sheet.facts['num_items']} answers"
             f" have {facts['num_reviews']} ratings by {facts['num_raters']} raters, {facts['num_comments']} with a comment"
         )
-    publish(workspace)
+    publish(workspace, settings.benchmark_url)
     print(f"published; `medvl sql expert_ratings` shows means and agreement, `medvl report` has them as well: {workspace.store}")
     return 0
 
@@ -305,7 +306,7 @@ def serve(arguments: argparse.Namespace) -> int:
     print(f"{model.sentence}; {compared}; {address} is the page, {address}/health says when it is ready", flush=True)
     told = Serving(
         model=model, compared=compared, line=line, profile=profile, workspace=workspace, api_key=key, compare=compare,
-        answer_seconds=arguments.answer_seconds,
+        answer_seconds=arguments.answer_seconds, benchmark_url=settings.benchmark_url,
     )  # fmt: skip
     run(told, listening)
     return 0

@@ -465,4 +465,4 @@ def test_a_copy_that_does_not_arrive_is_told_and_the_store_here_is_in_place(eval
     with pytest.raises(Unreachable, match="the benchmark is published here, and no copy of it arrived") as told:
         publish(workspace, f"file://{tmp_path}/place")
     assert "materialize benchmark_store" in told.value.do
-    assert rows(workspace, "select count(*) from evaluations") == [(1,)]
+    assert rows(workspace, "select count(*) > 0 from evaluations") == [(True,)]

@@ -1,5 +1,5 @@
-"""Two processes train one adapter, started by the graph (``make soak``). If this passed wrongly, a machine with two GPUs would train something
-else than one with a single GPU, or one of its GPUs would do nothing.
+"""Two processes train one adapter, started by the graph (``make soak``). If this passed wrongly, a machine with two GPUs would train
+another adapter than one with a single GPU, or one of its GPUs would do nothing.
 """
 
 import shutil

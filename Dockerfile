@@ -26,13 +26,15 @@ COPY medvl_lib medvl_lib
 COPY medvl_assets medvl_assets
 COPY workspace.yaml dagster_project.toml ./
 RUN python -m pip install --no-deps --editable . \
-    && mkdir -p /app/data /models \
-    && chown medvl:medvl /app/data /models
+    && mkdir -p /app/data /models /locks \
+    && chown medvl:medvl /app/data /models /locks
 
 # What is read and made lies in volumes; keys and tokens come from the environment when a container starts, never from here.
+# A container has a /tmp of its own: the lock of the GPU lies where all of a machine's containers can mount the same volume.
 ENV HF_HOME=/models \
+    MEDVL_DEVICE_LOCKS=/locks \
     MEDVL_SETTINGS=/app/dagster_project.toml
-VOLUME ["/app/data", "/models"]
+VOLUME ["/app/data", "/models", "/locks"]
 USER 10001:10001
 EXPOSE 8000
 HEALTHCHECK --interval=30s --timeout=5s --start-period=10m --retries=3 \

@@ -24,11 +24,12 @@ def definitions(settings: Settings) -> dg.Definitions:
     lines = lines_of(settings)
     profile = profile_for(settings).profile
     keys, runs = Keys(settings.machine.name), dataset_runs(settings) if settings.machine.has_datasets else ()
+    url = settings.benchmark_url
     sensors, schedules = automation(settings, lines)
     made = [
         *(item for run in runs for item in dataset_assets(run)),
-        *(item for line in lines for item in line_assets(line, profile, settings.automation.served_model_fresh_days, keys)),
-        benchmark_store(lines, keys, settings.benchmark_url),
+        *(item for line in lines for item in line_assets(line, profile, settings.automation.served_model_fresh_days, keys, url)),
+        benchmark_store(lines, keys, url),
     ]
     made_of = dg.Definitions(
         assets=[item for item in made if not isinstance(item, dg.AssetChecksDefinition)],

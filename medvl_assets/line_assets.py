@@ -22,7 +22,7 @@ from medvl_lib.workspace import Workspace
 
 
 def line_assets(
-    line: Line, profile: Profile, fresh_days: float | None = None, keys: Keys = HERE
+    line: Line, profile: Profile, fresh_days: float | None = None, keys: Keys = HERE, benchmark_url: str = ""
 ) -> list[dg.AssetsDefinition | dg.AssetChecksDefinition]:
     """The assets and checks of one line; neighbouring steps of one heavy process are one multi-asset."""
     when = conditions(line, profile, keys)
@@ -31,11 +31,11 @@ def line_assets(
         steps = list(group)
         made.append(light_asset(steps[0], when, keys) if process is None else heavy_asset(steps, line, profile, when, keys))
         made.extend(step_checks(step, when, keys) for step in steps)
-    return [*made, served_model(line, when["served_model"], fresh_days, keys)]
+    return [*made, served_model(line, when["served_model"], fresh_days, keys, benchmark_url)]
 
 
 def served_model(
-    line: Line, when: dg.AutomationCondition | None = None, fresh_days: float | None = None, keys: Keys = HERE
+    line: Line, when: dg.AutomationCondition | None = None, fresh_days: float | None = None, keys: Keys = HERE, benchmark_url: str = ""
 ) -> dg.AssetsDefinition:
     """What the line serves: materialized only when the decision is to promote; held against its evaluation every time."""
     fresh = None if fresh_days is None else dg.FreshnessPolicy.time_window(fail_window=dt.timedelta(days=fresh_days))
@@ -58,7 +58,6 @@ def served_model(
         moved = serve(workspace, line, decided, compared)
         context.log.info(moved.sentence)
         if moved.served is not None:
-            publish(workspace)  # the store says what is served, and because of which decision
             yield dg.MaterializeResult(
                 asset_key=key, data_version=dg.DataVersion(moved.served.data_version), metadata={"says": moved.sentence}
             )
@@ -67,5 +66,7 @@ def served_model(
             asset_key=key, check_name=SERVED_RULE, passed=found.passed, description=found.found,
             metadata={"offenders": dg.MetadataValue.json(list(found.offenders))},
         )  # fmt: skip
+        if moved.served is not None:  # said first that it has moved: the place of the copy may not answer
+            publish(workspace, benchmark_url)  # the store says what is served, and because of which decision
 
     return served

@@ -7,7 +7,6 @@ import dagster as dg
 from medvl_assets.automation import STORE_FOLLOWS
 from medvl_assets.keys import HERE, Keys
 from medvl_lib.benchmark.publish import publish
-from medvl_lib.elsewhere import send
 from medvl_lib.lines import Line
 from medvl_lib.workspace import Workspace
 
@@ -20,8 +19,6 @@ def benchmark_store(lines: Sequence[Line], keys: Keys = HERE, url: str = "") -> 
         kinds={"duckdb"}, description=__doc__, automation_condition=STORE_FOLLOWS,
     )  # fmt: skip
     def published(workspace: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
-        counts = publish(workspace)
-        sent = {"sent_to": send(workspace.store, url)} if url else {}
-        return dg.MaterializeResult(metadata={**counts, **sent, "dagster/uri": dg.MetadataValue.path(str(workspace.store))})
+        return dg.MaterializeResult(metadata={**publish(workspace, url), "dagster/uri": dg.MetadataValue.path(str(workspace.store))})
 
     return published

@@ -7,6 +7,7 @@ which reads messages from the end of a log and waits without being asked: progre
 """
 
 import os
+import re
 import shlex
 import time
 import uuid
@@ -27,6 +28,7 @@ from medvl_lib.workspace import Workspace
 MOST_LOST = 8  # nodes that a part may lose before it is given up
 LOG_CHARACTERS = 2000
 PATIENCE_SECONDS = 300.0  # a head that is started again, or a network that breaks off, is back by then; a training lasts for days
+NOT_YET = re.compile(r"status code 5\d\d")  # a head is there before the helper that takes jobs, and waits ten seconds for it by itself
 DRIVER = "MEDVL_RAY_DRIVER"  # in a process that holds what its launcher asks for: it was submitted as a job
 
 
@@ -37,15 +39,16 @@ def run_job(
     """Submit the heavy process of a request to the cluster and wait for it, calling ``poll`` meanwhile.
 
     Whatever interrupts the wait stops the job: Ray asks it to end, and kills it a little later. Raises Killed where it was lost with its
-    node, Unreachable where the cluster does not answer, HeavyStepFailed with the exit status.
+    node, Unreachable where the cluster does not answer, HeavyStepFailed with the exit status or where the cluster refuses the job.
     """
-    client = _client(launcher)
-    job = _submitted(
-        client, launcher, entrypoint=shlex.join(["python", "-m", "medvl_lib.launch", str(request)]), entrypoint_num_cpus=launcher.num_cpus,
-        entrypoint_num_gpus=launcher.num_gpus, entrypoint_resources=dict(launcher.resources) or None,
-        runtime_env={"env_vars": {**environment, DRIVER: "1", "RAY_JOB_STOP_WAIT_TIME_S": str(round(grace_seconds))}},
-    )  # fmt: skip
+    client, job = _client(launcher), f"medvl-{uuid.uuid4().hex[:12]}"
     try:
+        _submit(
+            client, job, launcher, poll, poll_seconds, patience_seconds,
+            entrypoint=shlex.join(["python", "-m", "medvl_lib.launch", str(request)]), entrypoint_num_cpus=launcher.num_cpus,
+            entrypoint_num_gpus=launcher.num_gpus, entrypoint_resources=dict(launcher.resources) or None,
+            runtime_env={"env_vars": {**environment, DRIVER: "1", "RAY_JOB_STOP_WAIT_TIME_S": str(round(grace_seconds))}},
+        )  # fmt: skip
         status = _at_its_end(client, job, launcher, poll, poll_seconds, patience_seconds)
         poll()
     except BaseException:
@@ -65,7 +68,7 @@ def _at_its_end(client: Any, job: str, launcher: Launcher, poll: Callable[[], No
         except (RuntimeError, OSError) as error:
             if (silent := time.monotonic() - answered_at) > patience_seconds:
                 raise Unreachable(
-                    found=f"the cluster has not answered for {silent:.0f} s: {(str(error).splitlines() or [type(error).__name__])[0]}",
+                    found=f"the cluster has not answered for {silent:.0f} s: {_said(error)}",
                     where=f"Ray job {job} at {launcher.address}",
                     do="see whether its head is up; a training goes on from its newest checkpoint, and waits where the old job still runs",
                 ) from error  # fmt: skip
@@ -77,18 +80,43 @@ def _at_its_end(client: Any, job: str, launcher: Launcher, poll: Callable[[], No
         time.sleep(poll_seconds)
 
 
-def _submitted(client: Any, launcher: Launcher, **asked: Any) -> str:
-    """The job's name; raises Unreachable where the cluster did not take it in time: it is taken back, if it was taken after all."""
-    job = f"medvl-{uuid.uuid4().hex[:12]}"
-    try:
-        return client.submit_job(submission_id=job, **asked)
-    except RuntimeError as error:
-        with suppress(RuntimeError):
-            client.stop_job(job)
-        raise Unreachable(
-            found=f"the cluster did not take the job: {str(error).splitlines()[0]}", where=launcher.address,
-            do="read the cluster's logs where it does so again",
-        ) from error  # fmt: skip
+def _submit(
+    client: Any, job: str, launcher: Launcher, poll: Callable[[], None], poll_seconds: float, patience_seconds: float, **asked: Any
+) -> None:
+    """Have a job taken, once, asking again while the cluster says that it cannot yet; a job that it has is never handed in twice."""
+    began = time.monotonic()
+    while True:
+        try:
+            client.submit_job(submission_id=job, **asked)
+        except (RuntimeError, OSError) as error:
+            if _has(client, job):  # only the answer was lost
+                return
+            if isinstance(error, RuntimeError) and not NOT_YET.search(str(error)):
+                raise HeavyStepFailed(
+                    found=f"the cluster refuses the job: {_said(error)}", where=launcher.address, do="mend the profile's launcher"
+                ) from error
+            if (waited := time.monotonic() - began) > patience_seconds:
+                raise Unreachable(
+                    found=f"the cluster did not take the job for {waited:.0f} s: {_said(error)}", where=launcher.address,
+                    do="read the logs of its head (dashboard_agent.log); Ray turns 127.0.0.1 into the machine's own address: a head that "
+                    "listens on the loopback interface alone takes no job",
+                ) from error  # fmt: skip
+        else:
+            return
+        poll()
+        time.sleep(poll_seconds)
+
+
+def _has(client: Any, job: str) -> bool:
+    with suppress(RuntimeError, OSError):
+        client.get_job_info(job)
+        return True
+    return False
+
+
+def _said(error: Exception) -> str:
+    """The line of an answer that says what is wrong: the last one, of a traceback."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1]
 
 
 def _client(launcher: Launcher) -> Any:

@@ -20,8 +20,11 @@
 In: the data root, and the run that is going on (if any). Out: paths.
 """
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
+
+DEVICE_LOCKS = "MEDVL_DEVICE_LOCKS"  # a folder that containers of one machine share: each has a /tmp of its own
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,8 +106,13 @@ class Workspace:
         return self.root / "locks" / f"{name}.lock"
 
     def device_lock(self, device: str) -> Path:
-        """The lock of a device: one for the whole machine, since every data root shares it; a CPU is shared by the system anyway."""
-        return self.lock("device-cpu") if device == "cpu" else Path("/tmp") / f"medvl-{device}.lock"  # noqa: S108 (a lock, no data)
+        """The lock of a device: one for the whole machine, since every data root shares it; a CPU is shared by the system anyway.
+
+        It lies in ``/tmp``, or in the folder that MEDVL_DEVICE_LOCKS names.
+        """
+        if device == "cpu":
+            return self.lock("device-cpu")
+        return Path(os.environ.get(DEVICE_LOCKS) or "/tmp") / f"medvl-{device}.lock"  # noqa: S108 (a lock, no data)
 
     @property
     def pins(self) -> Path | None:

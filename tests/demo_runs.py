@@ -5,11 +5,20 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from itertools import takewhile
 from pathlib import Path
 
 import psutil
 
+from medvl_lib.hardware import PROFILES
+from medvl_lib.configured import dataset_runs, lines_of
+from medvl_lib.provenance import judge
+from medvl_lib.route.data import dataset_steps
+from medvl_lib.route.line import line_steps
 from medvl_lib.sample_data import write
+from medvl_lib.settings import read_settings
+from medvl_lib.step import run_step
+from medvl_lib.workspace import Workspace
 
 SETTINGS = """\
 data_root = "data"
@@ -29,6 +38,15 @@ max_pairs_per_dataset = 4
 max_answer_tokens = 12
 """
 HEAVY = "medvl_lib.launch"
+MATERIALIZE = """
+import sys
+import dagster as dg
+from medvl_assets.definitions import definitions
+from medvl_lib.settings import read_settings
+keys = [dg.AssetKey(name.split("/")) for name in sys.argv[1:]]
+done = definitions(read_settings()).resolve_implicit_global_asset_job_def().execute_in_process(asset_selection=keys, raise_on_error=False)
+raise SystemExit(not done.success)
+"""
 
 
 def project(root: Path, *, raw: str = "", more: str = "") -> Path:
@@ -51,6 +69,22 @@ def start(settings: Path) -> psutil.Popen:
         [sys.executable, "-m", "medvl_assets.demo"], cwd=settings.parent, env={**os.environ, "MEDVL_SETTINGS": str(settings)},
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
     )  # fmt: skip
+
+
+def materialize(settings: Path, *keys: str) -> psutil.Popen:
+    """A run of the graph for these assets alone, and their checks; its words are this process's."""
+    command = [sys.executable, "-c", MATERIALIZE, *keys]
+    return psutil.Popen(command, cwd=settings.parent, env={**os.environ, "MEDVL_SETTINGS": str(settings)})
+
+
+def prepare(settings: Path, wanted: str) -> None:
+    """Everything that a step of the project's one line reads, made in this process and judged; the rehearsal is left out."""
+    read = read_settings(settings)
+    [line], workspace = lines_of(read), Workspace(root=settings.parent / "data")
+    steps = [*(step for run in dataset_runs(read) for step in dataset_steps(run)), *line_steps(line, PROFILES["cpu"])]
+    for step in takewhile(lambda step: step.name != wanted, steps):
+        if step.name != "overfit":
+            judge(workspace, run_step(workspace, step), step.rules)
 
 
 def finish(process: psutil.Popen, *, seconds: float = 900) -> str:

@@ -309,6 +309,30 @@ def test_a_pointer_is_rolled_back_and_released_with_name_and_reason(settings: Pa
         main(["rollback", "documents"])
 
 
+def test_the_copy_of_the_benchmark_knows_of_a_rollback_and_a_place_that_is_away_takes_none_back(
+    settings: Path, capsys: pytest.CaptureFixture[str]
+):
+    why, place = ["--by", "Dr. Adler", "--reason", "complaints from the ward"], settings.parent / "place"
+    settings.write_text(f'benchmark_url = "file://{place}"\n{SETTINGS}')
+    workspace = Workspace(root=settings.parent / "data")
+    move_pointer(workspace, Served(
+        line="documents", variant="nf4", weights_step="nf4_model", weights_fingerprint="0" * 16, adapter_step=None,
+        adapter_fingerprint=None, data_version="1" * 16, decision_step="promotion", decision="2" * 16,
+    ))  # fmt: skip
+    assert main(["rollback", "documents", *why]) == 0
+    assert (place / "benchmark.duckdb").read_bytes() == workspace.store.read_bytes()
+    capsys.readouterr()
+    (place / "benchmark.duckdb").unlink()
+    place.rmdir()
+    place.write_text("a file, where a folder was")
+    assert main(["release", "documents", *why]) == 2
+    said = capsys.readouterr()
+    assert said.out.startswith("released by Dr. Adler")
+    assert "the benchmark is published here, and no copy of it arrived" in said.err
+    assert main(["sql", "select action, is_holding from rollbacks"]) == 0
+    assert "(2 rows)" in capsys.readouterr().out
+
+
 def test_what_nothing_refers_to_is_listed_and_removed_only_when_told(settings: Path, capsys: pytest.CaptureFixture[str]):
     workspace = Workspace(root=settings.parent / "data")
     assert main(["gc"]) == 0

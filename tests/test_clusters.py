@@ -39,6 +39,9 @@ class Cluster:
     def __init__(self, *answers: Any) -> None:
         self.answers = list(answers)
         self.stopped: list[str] = []
+        self.jobs: list[str] = []
+        self.refusals: list[Exception] = []
+        self.keeps_what_it_refuses = False
 
     def answer(self, *_: object) -> Any:
         said = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
@@ -49,7 +52,17 @@ class Cluster:
     get_job_status = read_namespaced_pod = answer
 
     def submit_job(self, *, submission_id: str, **_: object) -> str:
+        refusal = self.refusals.pop(0) if self.refusals else None
+        if refusal is None or self.keeps_what_it_refuses:
+            self.jobs.append(submission_id)
+        if refusal is not None:
+            raise refusal
         return submission_id
+
+    def get_job_info(self, job: str) -> Told:
+        if job not in self.jobs:
+            raise RuntimeError(f"Request failed with status code 404: Job {job} does not exist.")
+        return Told(submission_id=job)
 
     def create_namespaced_pod(self, *_: object) -> None:
         pass
@@ -78,6 +91,40 @@ def test_a_cluster_that_stays_silent_is_unreachable_and_the_job_is_taken_back(mo
     with pytest.raises(Unreachable, match="has not answered for .*: refused"):
         run_job(monkeypatch, cluster, patience_seconds=0.05)
     assert len(cluster.stopped) == 1  # or tried to
+
+
+NO_AGENT = "Request failed with status code 500: No available agent to submit job, please try again later.."
+LOST = "Request failed with status code 504: ."
+REFUSED = """Request failed with status code 400: Traceback (most recent call last):
+  File "job_agent.py", line 48
+ValueError: num_gpus must be a whole number or below 1."""
+
+
+def test_a_head_whose_helper_is_not_there_yet_is_asked_again(monkeypatch: pytest.MonkeyPatch):
+    cluster = Cluster(SUCCEEDED)
+    cluster.refusals = [RuntimeError(NO_AGENT), ConnectionError("refused"), RuntimeError(LOST)]
+    run_job(monkeypatch, cluster, patience_seconds=60)
+    assert (len(cluster.jobs), cluster.refusals, cluster.stopped) == (1, [], [])
+
+
+def test_a_job_that_was_taken_although_the_answer_was_lost_is_not_handed_in_twice(monkeypatch: pytest.MonkeyPatch):
+    cluster = Cluster(SUCCEEDED)
+    cluster.refusals, cluster.keeps_what_it_refuses = [RuntimeError(LOST)], True
+    run_job(monkeypatch, cluster, patience_seconds=60)
+    assert (len(cluster.jobs), cluster.stopped) == (1, [])
+
+
+def test_a_job_that_is_never_taken_is_unreachable_and_one_that_is_refused_is_not_tried_again(monkeypatch: pytest.MonkeyPatch):
+    cluster = Cluster(SUCCEEDED)
+    cluster.refusals = [RuntimeError(NO_AGENT)] * 1000
+    with pytest.raises(Unreachable, match="did not take the job for .*: .*No available agent"):
+        run_job(monkeypatch, cluster, patience_seconds=0.05)
+    assert len(cluster.stopped) == 1  # where it was taken after all
+    cluster.refusals = [RuntimeError(REFUSED)]
+    with pytest.raises(HeavyStepFailed, match="refuses the job: ValueError: num_gpus must be a whole number") as refused:
+        run_job(monkeypatch, cluster, patience_seconds=60)
+    assert not refused.value.is_passing
+    assert cluster.jobs == []
 
 
 def test_parts_never_wait_for_what_their_own_driver_holds():

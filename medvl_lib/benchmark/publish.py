@@ -20,7 +20,8 @@ from filelock import FileLock
 from medvl_lib.benchmark import override, rollback
 from medvl_lib.benchmark.promotion import PROMOTION_DECISIONS
 from medvl_lib.benchmark.tables import SCHEMA_VERSION, TABLES
-from medvl_lib.errors import InputMissing, InputRefused, MedVLError
+from medvl_lib.elsewhere import send
+from medvl_lib.errors import InputMissing, InputRefused, MedVLError, Unreachable
 from medvl_lib.evaluation.parquet_sql import query, quoted
 from medvl_lib.files import read_json, sync_directory
 from medvl_lib.pointer import read_pointer, read_state
@@ -173,12 +174,15 @@ def _build(path: Path, contents: _Contents) -> dict[str, int]:
     return counts
 
 
-def publish(workspace: Workspace) -> dict[str, Fact]:
+def publish(workspace: Workspace, url: str = "") -> dict[str, Fact]:
     """Rebuild the store from every evaluation, decision and rating that passed, and put it in place whole.
 
     Returns the rows of each table, and how many directories were left out because they are damaged, have not passed, have another schema
     version, or were measured again from the same scores. Raises InputRefused where two of one evaluation hold different scores. Doing it
     twice changes nothing; readers of the old file keep it until they close it.
+
+    Where a ``url`` is named (``benchmark_url`` of the settings), a copy is sent there before anyone else may publish: an older one never
+    takes the place of a newer. Raises Unreachable where it did not arrive; the store here is in place then.
     """
     lock = workspace.lock("benchmark")
     lock.parent.mkdir(parents=True, exist_ok=True)
@@ -196,6 +200,7 @@ def publish(workspace: Workspace) -> dict[str, Fact]:
             benchmarks=shown, decisions=decisions, reviews=newest, rollbacks=rollbacks,
             holding=frozenset(hold.record for hold in holds if hold is not None),
         ))  # fmt: skip
+        sent = {"sent_to": _sent(workspace.store, url)} if url else {}
     standings = benchmark_standings + decision_standings + override_standings + review_standings + rollback_standings
     left_out = {f"num_{standing}": number for standing, number in standings.items() if standing != "published"}
     superseded = {"num_superseded": len(benchmarks) - len(shown)}
@@ -206,7 +211,18 @@ def publish(workspace: Workspace) -> dict[str, Fact]:
         **superseded,
         **left_out,
         **counts,
+        **sent,
     }
+
+
+def _sent(store: Path, url: str) -> str:
+    try:
+        return send(store, url)
+    except Unreachable as error:
+        raise Unreachable(
+            found=f"the benchmark is published here, and no copy of it arrived ({error.found})", where=error.where,
+            do=f"{error.do}; then materialize benchmark_store, which sends it",
+        ) from error  # fmt: skip
 
 
 def _put_in_place(store: Path, contents: _Contents) -> dict[str, int]:

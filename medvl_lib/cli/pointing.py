@@ -38,8 +38,8 @@ def _and_published(arguments: argparse.Namespace) -> int:
     settings = checked_settings()
     workspace = workspace_of(settings)
     moved: Moved = arguments.move(workspace, line_of(settings, arguments.line), arguments)
-    publish(workspace)
     print(moved.sentence)
+    publish(workspace, settings.benchmark_url)
     return 0
 
 

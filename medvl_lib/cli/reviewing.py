@@ -62,7 +62,8 @@ def read(arguments: argparse.Namespace) -> int:
     from medvl_lib.benchmark.publish import publish
     from medvl_lib.reviews.reading import read_reviews
 
-    workspace = workspace_of(checked_settings())
+    settings = checked_settings()
+    workspace = workspace_of(settings)
     for found in read_reviews(workspace, [Path(name) for name in arguments.files], is_replacing=arguments.replace):
         for filled in found.files:
             print(f"{filled.path}: {len(filled.ratings)} answers rated, {len(filled.empty)} rows left empty")
@@ -71,6 +72,6 @@ def read(arguments: argparse.Namespace) -> int:
             f"sheet {found.sheet.fingerprint} of {facts['line']}: {facts['num_items_rated']} of {found.sheet.facts['num_items']} answers"
             f" have {facts['num_reviews']} ratings by {facts['num_raters']} raters, {facts['num_comments']} with a comment"
         )
-    publish(workspace)
+    publish(workspace, settings.benchmark_url)
     print(f"published; `medvl sql expert_ratings` shows means and agreement, `medvl report` has them as well: {workspace.store}")
     return 0

@@ -81,7 +81,7 @@ def serve(arguments: argparse.Namespace) -> int:
     print(f"{model.sentence}; {compared}; {address} is the page, {address}/health says when it is ready", flush=True)
     told = Serving(
         model=model, compared=compared, line=line, profile=profile, workspace=workspace, keys=keys, compare=compare,
-        answer_seconds=arguments.answer_seconds,
+        answer_seconds=arguments.answer_seconds, benchmark_url=settings.benchmark_url,
     )  # fmt: skip
     run(told, listening)
     return 0

@@ -36,6 +36,8 @@ class Counter:
     """From a request to its whole answer, at most."""
     newer: Callable[[], "Counter | None"] = lambda: None
     """What the pointer names since, where it is another model; raises MedVLError where that may not be served."""
+    benchmark_url: str = ""
+    """Where a copy of the benchmark goes, when a rating publishes it; empty: nowhere."""
     keys: Keys | None
     """One of which every request but ``/health`` must show; None on the loopback interface."""
 

@@ -45,6 +45,8 @@ class Serving:
     profile: Profile
     workspace: Workspace
     keys: Keys | None
+    benchmark_url: str = ""
+    """Where a copy of the benchmark goes, when a rating publishes it; empty: nowhere."""
     answer_seconds: float = ANSWER_SECONDS
     """From a request to its whole answer, the wait included; then the one who asked is told so, and the place is free."""
     compare: Callable[[ServedModel], str] | None = None
@@ -99,7 +101,7 @@ def counter_of(serving: Serving) -> Counter:
         model=serving.model, compared=serving.compared, line=serving.line, profile=serving.profile, workspace=serving.workspace,
         load=partial(load_resident, serving.model, serving.line, serving.profile),
         onto=partial(exchange_adapter, model=serving.model), fits=partial(fits_beside, serving.model, serving.profile),
-        answer_seconds=serving.answer_seconds,
+        answer_seconds=serving.answer_seconds, benchmark_url=serving.benchmark_url,
         is_current=partial(is_current, serving.workspace, serving.model), newer=partial(_newer, serving), keys=serving.keys,
     )  # fmt: skip
 

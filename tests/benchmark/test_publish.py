@@ -9,13 +9,15 @@ from pathlib import Path
 
 import duckdb
 import pytest
+from filelock import FileLock, Timeout
 
+from medvl_lib.benchmark import publish as publishing
 from medvl_lib.benchmark.promotion import Decision, read_decisions, winner_of
 from medvl_lib.benchmark.publish import SCHEMA, ask, publish
 from medvl_lib.benchmark.rollback import Rollback
 from medvl_lib.benchmark.rows import RULES, write_benchmark
 from medvl_lib.benchmark.tables import TABLES, TrainingStepRow
-from medvl_lib.errors import InputMissing, InputRefused, MedVLError
+from medvl_lib.errors import InputMissing, InputRefused, MedVLError, Unreachable
 from medvl_lib.evaluation.scores import SCORES, Score
 from medvl_lib.files import read_json, write_json
 from medvl_lib.lines import DOCUMENTS
@@ -432,3 +434,35 @@ def test_a_question_that_cannot_be_answered_is_told_in_three_parts(empty_store: 
     assert found in refusal.value.found
     assert "benchmark.duckdb" in refusal.value.where
     assert "show tables" in refusal.value.do
+
+
+# -- a copy elsewhere --------------------------------------------------------------------------------------------------
+def test_a_copy_follows_every_publication(evaluate, tmp_path: Path):
+    evaluated = evaluate(8)
+    place = tmp_path / "place"
+    for deed in (publishing.publish, lambda *said: (overrule(evaluated, "nf4", "Dr. Adler"), publish(*said))[1]):
+        assert deed(evaluated.workspace, f"file://{place}")["sent_to"] == f"file://{place}/benchmark.duckdb"
+        assert (place / "benchmark.duckdb").read_bytes() == evaluated.workspace.store.read_bytes()
+    with duckdb.connect(place / "benchmark.duckdb", read_only=True) as copy:
+        assert copy.execute("select decided_by from promotion_decisions where is_served").fetchall() == [("Dr. Adler",)]
+
+
+def test_nobody_publishes_while_a_copy_is_on_its_way(evaluate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    workspace = evaluate(8).workspace
+
+    def send(*_: object) -> str:
+        with pytest.raises(Timeout):
+            FileLock(workspace.lock("benchmark")).acquire(timeout=0)
+        return "sent"
+
+    monkeypatch.setattr(publishing, "send", send)
+    assert publish(workspace, "file://anywhere")["sent_to"] == "sent"
+
+
+def test_a_copy_that_does_not_arrive_is_told_and_the_store_here_is_in_place(evaluate, tmp_path: Path):
+    workspace = evaluate(8).workspace
+    (tmp_path / "place").write_text("a file, where a folder should be")
+    with pytest.raises(Unreachable, match="the benchmark is published here, and no copy of it arrived") as told:
+        publish(workspace, f"file://{tmp_path}/place")
+    assert "materialize benchmark_store" in told.value.do
+    assert rows(workspace, "select count(*) > 0 from evaluations") == [(True,)]

@@ -7,10 +7,8 @@ import os
 import re
 import shlex
 import shutil
-import socket
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +21,8 @@ from dagster._core.instance.ref import InstanceRef
 from medvl_assets.instance import INSTANCE, POSTGRES, instance_file
 from medvl_lib.hardware import PROFILES
 from medvl_lib.lines import MODELS
+from medvl_lib.workspace import DEVICE_LOCKS
+from tests.postgres import postgres
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
@@ -60,8 +60,8 @@ def offences(text: str) -> Iterator[str]:
     code = [place for place, rest in copies if "medvl_lib" in rest]
     if heavy is None or not code or min(code) < heavy:
         yield "code is copied before its dependencies are installed: each change would install them again"
-    if not any(name == "VOLUME" and {"/app/data", "/models"} <= set(json.loads(rest)) for name, rest in said):
-        yield "data and models are no volumes"
+    if not any(name == "VOLUME" and {"/app/data", "/models", "/locks"} <= set(json.loads(rest)) for name, rest in said):
+        yield "data, models and the device's lock are no volumes"
 
 
 def test_the_dockerfile_keeps_the_rules() -> None:
@@ -78,7 +78,7 @@ def test_the_dockerfile_keeps_the_rules() -> None:
         ("HF_HOME=/models", "HF_TOKEN=hf_0123 HF_HOME=/models", "secret in ENV"),
         ("COPY medvl_lib medvl_lib", "COPY . .", "takes everything along"),
         ("COPY constraints constraints", "COPY constraints constraints\nCOPY medvl_lib medvl_lib", "copied before its dependencies"),
-        ('VOLUME ["/app/data", "/models"]', 'VOLUME ["/models"]', "no volumes"),
+        ('VOLUME ["/app/data", "/models", "/locks"]', 'VOLUME ["/app/data", "/models"]', "no volumes"),
     ],
 )  # fmt: skip
 def test_a_dockerfile_that_breaks_a_rule_is_told(was: str, becomes: str, offence: str) -> None:
@@ -143,6 +143,13 @@ def test_the_container_that_trains_has_shared_memory_for_the_batches_of_its_work
         assert sizes["daemon"] >= 2 * profile.num_workers * profile.training_batch * patches * 4, name  # of four pictures each
 
 
+def test_every_container_that_can_have_the_gpu_sees_the_lock_of_the_others() -> None:
+    [folder] = re.findall(rf"{DEVICE_LOCKS}=(\S+)", DOCKERFILE)
+    assert compose()["volumes"]["device-locks"] == {"name": "medvl-device-locks"}  # of every project on the machine
+    for name in compose("compose.gpu.yaml")["services"]:
+        assert f"device-locks:{folder}" in compose()["services"][name]["volumes"]
+
+
 def test_no_secret_stands_in_a_compose_file() -> None:
     for service in compose()["services"].values():
         for name, value in service.get("environment", {}).items():
@@ -181,51 +188,20 @@ def test_dagster_takes_the_template_with_postgres(tmp_path: Path, monkeypatch: p
     assert (given["hostname"], given["password"]) == ({"env": "MEDVL_PG_HOST"}, {"env": "MEDVL_PG_PASSWORD"})
 
 
-def _postgres() -> Path:
-    """Where a Postgres server's commands are; the test that needs them skips where there are none."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb")) or [Path(name) for name in [shutil.which("initdb")] if name]
-    if not found:
-        pytest.skip("no Postgres server is installed (Debian: postgresql)")
-    return found[-1].parent
-
-
 @pytest.mark.slow
 def test_the_instance_lives_in_a_real_postgres(tmp_path: Path) -> None:
     """The template on a server of this machine: SQLAlchemy's default driver changed, and nothing but a connection shows it."""
-    commands, home, port = _postgres(), Path(tempfile.mkdtemp(prefix="medvl-pg-", dir="/tmp")), str(_free_port())
-    user = ["su", "postgres", "-s", "/bin/bash", "-c"] if os.geteuid() == 0 else ["bash", "-c"]
-    home.chmod(0o777)
-    environment = {
-        **os.environ, "MEDVL_PG_HOST": "127.0.0.1", "MEDVL_PG_PORT": port, "MEDVL_PG_USER": "medvl", "MEDVL_PG_PASSWORD": "p@ss w/rd",
-        "PGPASSWORD": "p@ss w/rd", "MEDVL_SETTINGS": str(tmp_path / "dagster_project.toml"), "PYTHONPATH": str(ROOT),
-    }  # fmt: skip
-    (home / "password").write_text("p@ss w/rd")
-    (tmp_path / "dagster_project.toml").write_text('data_root = "data"\nscale = "tiny"\nprofile = "cpu"\n[datasets.clinical_documents]\n')
-
-    def shell(line: str) -> None:
-        subprocess.run([*user, line], check=True, capture_output=True, cwd="/")
-
-    shell(f"{commands}/initdb -D {home}/data -A scram-sha-256 -U medvl --pwfile={home}/password")
-    shell(f"{commands}/pg_ctl -D {home}/data -o '-p {port} -c listen_addresses=127.0.0.1 -k {home}' -l {home}/log -w start")
-    try:
-        to_it = ["-h", "127.0.0.1", "-p", port, "-U", "medvl"]
-        subprocess.run([commands / "createdb", *to_it, "medvl"], env=environment, check=True)
+    settings = tmp_path / "dagster_project.toml"
+    settings.write_text('data_root = "data"\nscale = "tiny"\nprofile = "cpu"\n[datasets.clinical_documents]\n')
+    with postgres() as server:
+        environment = {**os.environ, **server.environment, "MEDVL_SETTINGS": str(settings), "PYTHONPATH": str(ROOT)}
         made = subprocess.run(
             [sys.executable, "-m", "medvl_assets.instance"], env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
         )
         assert (made.returncode, made.stdout) == (0, f"{tmp_path}/data/dagster\n"), made.stderr
-        asked = ["-d", "medvl", "-tAc", "select count(*) from information_schema.tables where table_name in ('runs', 'event_logs', 'jobs')"]
-        said = subprocess.run([commands / "psql", *to_it, *asked], env=environment, capture_output=True, text=True, check=True)
-        assert said.stdout == "3\n"
+        asked = "select count(*) from information_schema.tables where table_name in ('runs', 'event_logs', 'jobs')"
+        assert server.ask(asked) == "3\n"
         assert not list((tmp_path / "data" / "dagster").rglob("*.db"))  # nothing went into SQLite
-    finally:
-        shell(f"{commands}/pg_ctl -D {home}/data -m immediate stop")
-        shutil.rmtree(home, ignore_errors=True)
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        return found.getsockname()[1]
 
 
 @pytest.mark.soak

@@ -46,8 +46,8 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Evaluated:
 
 @pytest.fixture(scope="module")
 def site(counter: Callable[..., Counter], evaluated: Evaluated) -> Iterator[httpx2.Client]:
-    """A server of an adapter, beside that evaluation."""
-    with serving(counter("adapter", workspace=evaluated.workspace)) as client:
+    """A server of an adapter, beside that evaluation; a copy of the store goes into a folder beside it."""
+    with serving(counter("adapter", workspace=evaluated.workspace, benchmark_url=f"file://{evaluated.workspace.root}-copy")) as client:
         wait_until(client, "ready")
         yield client
 
@@ -320,6 +320,8 @@ def test_a_rating_can_be_changed_and_stands_once(site: httpx2.Client, evaluated:
     go_on(site, made.fingerprint, "Anna", item=item, doing="save", correctness="4", harmful="yes", comment="")
     [review] = stored(evaluated, made.fingerprint)
     assert (review.correctness, review.is_harmful) == (4, True)
+    copy = Path(f"{evaluated.workspace.root}-copy") / evaluated.workspace.store.name
+    assert copy.read_bytes() == evaluated.workspace.store.read_bytes()  # it knows of the rating too
 
 
 def test_a_rater_is_shown_what_the_sheet_shows_and_nothing_of_its_key(site: httpx2.Client, evaluated: Evaluated):

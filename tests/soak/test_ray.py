@@ -4,12 +4,11 @@ would take predictions along, or give a line others than one machine would.
 Ray is an optional extra: ``pip install -c constraints/linux-x86_64.txt -e '.[dev,ray]'``.
 """
 
+import datetime as dt
 import os
-import re
+import secrets
 import shutil
-import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -19,26 +18,25 @@ from typing import Any
 import psutil
 import pytest
 
-from medvl_lib.configured import dataset_runs, lines_of
+from medvl_lib.configured import lines_of
 from medvl_lib.evaluation.prediction_rules import RULES
 from medvl_lib.evaluation.predictions import PREDICTIONS, Prediction
 from medvl_lib.files import HOST, read_json
 from medvl_lib.hardware import PROFILES
 from medvl_lib.launcher import Launcher
 from medvl_lib.provenance import PROVENANCE, judge, newest
-from medvl_lib.route.data import dataset_steps
 from medvl_lib.route.line import line_steps
 from medvl_lib.settings import read_settings
 from medvl_lib.step import run_step
 from medvl_lib.tables import read_table
 from medvl_lib.workspace import Workspace
 from tests import demo_runs
-from tests.test_two_machines import answers
 
 ray = pytest.importorskip("ray", reason="Ray is an optional extra and not installed: pip install -e '.[ray]'")
 pytestmark = pytest.mark.soak
 
 NUM_SHARDS = 4
+DASHBOARD = 18265
 LAUNCHER = f"""
 [profiles.cpu]
 prediction_batch = 1
@@ -48,61 +46,50 @@ address = "{{address}}"
 num_shards = {NUM_SHARDS}
 resources = {{{{ place = 1 }}}}
 """
-MATERIALIZE = """
-import dagster as dg
-from medvl_assets.definitions import definitions
-from medvl_lib.settings import read_settings
-job = definitions(read_settings()).resolve_implicit_global_asset_job_def()
-done = job.execute_in_process(asset_selection=[dg.AssetKey(["documents", "predictions"])], raise_on_error=False)
-raise SystemExit(not done.success)
-"""
+# What Ray waits for, from half a minute to a minute each, on two cores that others use too.
+PATIENT = {
+    "RAY_gcs_server_port_wait_time_s": "300", "RAY_raylet_start_wait_time_s": "300", "RAY_agent_register_timeout_ms": "300000",
+    "RAY_worker_register_timeout_seconds": "600", "RAY_health_check_timeout_ms": "60000", "RAY_DASHBOARD_STARTUP_TIMEOUT_S": "300",
+    "RAY_DASHBOARD_SUBPROCESS_MODULE_WAIT_READY_TIMEOUT": "300",
+    "RAY_enable_worker_prestart": "0", "RAY_prestart_worker_first_driver": "0", "RAY_USAGE_STATS_ENABLED": "0",
+}  # fmt: skip
+HELPERS = ("metrics_agent_port", "metrics_export_port", "dashboard_agent_listen_port", "runtime_env_agent_port")
 
 
-def _ports(first: int) -> dict[str, int]:
-    """Of the helpers of a node: fixed, so that they are known before the helpers have started."""
-    names = ("metrics_agent_port", "metrics_export_port", "dashboard_agent_listen_port", "runtime_env_agent_port")
-    return {name: first + place for place, name in enumerate(names)}
+def _told_ports(session: Path, first: int) -> dict[str, Any]:
+    """How a node is called, and where its helpers will listen, as arguments of a node: written down before it is started.
 
-
-def _tell_ports(folder: Path, ports: dict[str, int], known: set[str]) -> None:
-    """Write down where a node's helpers will listen as soon as the node has a name.
-
-    Ray waits for that file for 15 seconds, a constant, and gives up where a busy machine takes longer to start them.
+    Ray waits for these files for 15 seconds, a constant, and gives up where a busy machine takes longer to start the helpers.
     """
-    while True:
-        for log in folder.glob("session_*/logs/raylet*.out"):
-            for name in set(re.findall(r"node_id=([0-9a-f]{40,})", log.read_text(errors="replace"))) - known:
-                known.add(name)
-                for what, port in ports.items():
-                    (log.parents[1] / f"{what}_{name}").write_text(str(port))
-                return
-        time.sleep(0.1)
+    node, ports = secrets.token_hex(28), {name: first + place for place, name in enumerate(HELPERS)}
+    for name, port in ports.items():
+        (session / f"{name}_{node}").write_text(str(port))
+    return {"env_vars": {"RAY_OVERRIDE_NODE_ID_FOR_TESTING": node}, **ports}
 
 
 @pytest.fixture
-def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """A head with room for a driver and one part; its processes find this Python and this checkout."""
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A head with room for a driver and one part; its processes find this Python and this checkout.
+
+    It has the address that this machine has for others: Ray's helpers turn 127.0.0.1 into that one, and would call for ever who listens on
+    the loopback interface alone.
+    """
     from ray.cluster_utils import Cluster
 
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    monkeypatch.setenv("RAY_raylet_start_wait_time_s", "300")  # a busy machine takes longer than the minute that Ray waits
+    for name, value in PATIENT.items():
+        monkeypatch.setenv(name, value)
     folder = Path("/tmp") / f"medvl-{os.getpid()}" / "ray"  # noqa: S108 (the paths of its sockets have to be short)
-    folder.mkdir(parents=True)
+    name = f"session_{dt.datetime.now(dt.UTC):%Y-%m-%d_%H-%M-%S_%f}_{os.getpid()}"
+    (folder / name).mkdir(parents=True)
     monkeypatch.setenv("RAY_TMPDIR", str(folder.parent))
-    known: set[str] = set()
-
-    def telling(first: int) -> dict[str, int]:
-        threading.Thread(target=_tell_ports, args=(folder, _ports(first), known), daemon=True).start()
-        return _ports(first)
-
     made = Cluster(initialize_head=True, head_node_args={
-        "node_ip_address": "127.0.0.1", "include_dashboard": True, "dashboard_host": "127.0.0.1", "dashboard_port": 18265, "num_cpus": 4,
-        "resources": {"place": 2}, "temp_dir": str(folder), **telling(18301),
+        "include_dashboard": True, "dashboard_host": "127.0.0.1", "dashboard_port": DASHBOARD, "num_cpus": 4, "resources": {"place": 2},
+        "temp_dir": str(folder), "session_name": name, **_told_ports(folder / name, 18301),
     })  # fmt: skip
-    made.telling = telling
-    demo_runs.wait_for(lambda: answers(_ports(18301)["dashboard_agent_listen_port"]))  # who takes jobs
+    made.second = lambda: made.add_node(wait=False, num_cpus=2, resources={"place": 1}, **_told_ports(folder / name, 18311))
     yield made
     made.shutdown()
     shutil.rmtree(folder.parent, ignore_errors=True)
@@ -125,28 +112,24 @@ def _parts_under_way(workspace: Workspace, below: int) -> list[str]:
 
 def test_a_node_that_dies_in_the_middle_of_predictions_takes_none_along(cluster: Any, tmp_path: Path):
     path = demo_runs.project(tmp_path)
-    settings, workspace = read_settings(path), Workspace(root=tmp_path / "data")
-    [line], profile = lines_of(settings), replace(PROFILES["cpu"], prediction_batch=1)
-    for step in (*(step for run in dataset_runs(settings) for step in dataset_steps(run)), *line_steps(line, profile)):
-        if step.name != "overfit":
-            judge(workspace, run_step(workspace, step), step.rules)
-        if step.name == "predictions":
-            break
+    workspace = Workspace(root=tmp_path / "data")
+    demo_runs.prepare(path, "predictions")
+    [line], profile = lines_of(read_settings(path)), replace(PROFILES["cpu"], prediction_batch=1)
+    [step] = [step for step in line_steps(line, profile) if step.name == "predictions"]
+    judge(workspace, run_step(workspace, step), step.rules)
     alone = _answers(workspace)
     shutil.rmtree(workspace.step("predictions", "documents"))
 
-    path.write_text(path.read_text() + LAUNCHER.format(address="http://127.0.0.1:18265"))
+    path.write_text(path.read_text() + LAUNCHER.format(address=f"http://127.0.0.1:{DASHBOARD}"))
     started = time.monotonic()
-    run = subprocess.Popen([sys.executable, "-c", MATERIALIZE], env={**os.environ, "MEDVL_SETTINGS": str(path)})
-    demo_runs.wait_for(lambda: _parts_under_way(workspace, cluster.head_node.all_processes["raylet"][0].process.pid), 400)
-    second = cluster.add_node(
-        node_ip_address="127.0.0.1", num_cpus=2, resources={"place": 1}, **cluster.telling(18311)
-    )  # the driver is on the other one
+    run = demo_runs.materialize(path, "documents/predictions")
+    demo_runs.wait_for(lambda: _parts_under_way(workspace, cluster.head_node.all_processes["raylet"][0].process.pid), 900)
+    second = cluster.second()  # the driver is on the other one
     raylet = second.all_processes["raylet"][0].process.pid
-    demo_runs.wait_for(lambda: _parts_under_way(workspace, raylet), 400)
+    demo_runs.wait_for(lambda: _parts_under_way(workspace, raylet), 900)
     lost = _parts_under_way(workspace, raylet)
     cluster.remove_node(second, allow_graceful=False)
-    assert run.wait(600) == 0
+    assert run.wait(900) == 0
     sys.stdout.write(f"lost with its node: {lost}; {time.monotonic() - started:.0f} s in all\n")
 
     written = newest(workspace, "predictions", "documents")

@@ -97,7 +97,7 @@ def _shown(items: Sequence[Given], rated: Mapping[str, Rating], item_id: str) ->
     return next(item for item in items if item.item_id == item_id)
 
 
-def take(workspace: Workspace, line: str, sheet_id: str, cells: Mapping[str, str]) -> None:
+def take(workspace: Workspace, line: str, sheet_id: str, cells: Mapping[str, str], benchmark_url: str = "") -> None:
     """Read one rating as a row of a sheet is read, keep it, and publish; what this rater said of the item before gives way."""
     said = {name: cells[name].strip() for name in (ITEM, RATER, CORRECTNESS, HARMFUL, COMMENT)}
     if not any(said[name] for name in (CORRECTNESS, HARMFUL, COMMENT)):
@@ -106,7 +106,7 @@ def take(workspace: Workspace, line: str, sheet_id: str, cells: Mapping[str, str
         raise SheetRefused(found=f"a comment of {len(said[COMMENT])} characters", where=HERE, do=f"write at most {MAX_COMMENT_CHARACTERS}")
     rate(workspace, _sheet(workspace, line, sheet_id), rating_of(HERE, said), is_replacing=True)
     try:
-        publish(workspace)
+        publish(workspace, benchmark_url)
     except MedVLError as error:
         found = f"the rating is kept, and the store could not be published ({error.found})"
         raise MedVLError(found=found, where=HERE, do=error.do) from error

@@ -222,7 +222,7 @@ class _Rooms:
             return {"seat": rating.seat(workspace, line, said[SHEET], said[RATER], said[ITEM])}
         seat = rating.seat(workspace, line, said[SHEET], said[RATER], said[ITEM])
         try:
-            rating.take(workspace, line, said[SHEET], {**said, RATER: seat.rater})
+            rating.take(workspace, line, said[SHEET], {**said, RATER: seat.rater}, self.now.counter.benchmark_url)
         except MedVLError as error:  # the item stays, with what was said of it
             return {"seat": seat, "problem": f"{error.found}: {error.do}"}
         return {"seat": rating.seat(workspace, line, said[SHEET], seat.rater), "saved": said[ITEM]}

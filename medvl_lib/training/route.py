@@ -40,7 +40,7 @@ from medvl_lib.training.moved import MOVED_TENSORS, MovedTensor
 from medvl_lib.training.recipe import Objective, Recipe, Stage
 from medvl_lib.training.recorder import Recorder, stopping_at_the_next_step
 from medvl_lib.training.rules import FULLY_TRAINED, SUMMARY
-from medvl_lib.training.sharding import divided_weights, keep_exact, make_whole, take_part
+from medvl_lib.training.sharding import divided_weights, keep_exact, make_whole, require_resumable, take_part
 from medvl_lib.training.start import the_start
 from medvl_lib.training.steps import START_LOSS, TRAINED_ON, TRAINING_STEPS, TrainingStep
 from medvl_lib.training.together import Together, divided, leaders, leads, on_one_device
@@ -149,6 +149,8 @@ def train_to_the_end(trainer: Trainer, recorder: Recorder, checkpoints: Path, wa
     trainer.remove_callback(Together)
     trainer.add_callback(Together())  # the last one: it passes on what the others wish
     resumed = leaders(newest_complete(checkpoints, trainer.args.max_steps) if leads() else None)
+    if resumed is not None:
+        require_resumable(resumed, trainer.args)
     recorder.resume(0 if resumed is None else step_of(resumed))
     size = trainer.args.per_device_train_batch_size
     with stopping_at_the_next_step(recorder), serializing(checkpoints):

@@ -7,12 +7,14 @@ asks for a line, a stage or a family.
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import bitsandbytes as bnb
 import torch
 from accelerate import PartialState
 from accelerate.utils import DistributedType
+from accelerate.utils.constants import FSDP_MODEL_NAME
 from torch import distributed
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy
 from torch.distributed.tensor import DTensor
@@ -100,6 +102,20 @@ class TakesPart(TrainerCallback):
         model.set_reduce_scatter_unused_params(True)
         for unit in _units(model) if args.device.type == "cpu" else ():
             unit.set_force_sum_reduction_for_comms(True)  # gloo adds, and takes no means
+
+
+def require_resumable(checkpoint: Path, arguments: TrainingArguments) -> None:
+    """Refuse to go on from a checkpoint of copies with parts, or the other way: both have one place, since neither is named by it.
+
+    Raises MedVLError with how it was written.
+    """
+    was_divided = (checkpoint / f"{FSDP_MODEL_NAME}.bin").is_file()
+    if was_divided != (arguments.fsdp_plugin_args is not None):
+        was, now = ("divided", "copied") if was_divided else ("copied", "divided")
+        raise MedVLError(
+            found=f"a checkpoint of weights that were {was}, and weights = '{now}'", where=str(checkpoint),
+            do=f"set weights = '{was}' in the profile's launcher again, or remove {checkpoint.parent}: training begins anew",
+        )  # fmt: skip
 
 
 def make_whole(model: torch.nn.Module) -> None:

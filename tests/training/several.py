@@ -59,7 +59,7 @@ def together(folder: Path, name: str, job: Job, size: int = 2) -> int:
     path.write_bytes(pickle.dumps(job))
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1", "--nproc-per-node", str(size)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}  # the job is unpickled with functions of these tests
-    return subprocess.run([*command, "--virtual-local-rank", __file__, str(path)], timeout=280, check=False, env=environment).returncode
+    return subprocess.run([*command, "--virtual-local-rank", __file__, str(path)], timeout=900, check=False, env=environment).returncode
 
 
 def steps(directory: Path) -> list[TrainingStep]:

@@ -35,7 +35,7 @@ from medvl_lib.training.moved import MOVED_TENSORS, MovedTensor
 from medvl_lib.training.recipe import Handover, Recipe, Stage
 from medvl_lib.training.route import adapt, answering, arguments, settle, train
 from medvl_lib.training.rules import ADAPTER, RULES
-from medvl_lib.training.sharding import TakesPart, divided_weights, gathered_alone
+from medvl_lib.training.sharding import TakesPart, divided_weights, gathered_alone, require_resumable
 from medvl_lib.training.work import Material
 from tests.llava_fixtures import SPEC as LLAVA
 from tests.llava_fixtures import Small
@@ -258,6 +258,16 @@ def test_a_model_that_the_trainer_left_whole_ends_the_training(monkeypatch: pyte
     args = SimpleNamespace(device=torch.device("cpu"))
     with pytest.raises(HeavyStepFailed, match=r"a model that is whole in each of 2 processes \(Linear\)"):
         TakesPart().on_train_begin(args, None, None, model=torch.nn.Linear(2, 2))
+
+
+@pytest.mark.parametrize("was_divided", [True, False])
+def test_a_checkpoint_of_the_other_kind_is_refused_with_its_cure(was_divided: bool, tmp_path: Path) -> None:
+    (tmp_path / ("pytorch_model_fsdp.bin" if was_divided else "optimizer.pt")).touch()
+    now, other = (SimpleNamespace(fsdp_plugin_args=value) for value in ((None, {}) if was_divided else ({}, None)))
+    was = "divided" if was_divided else "copied"
+    with pytest.raises(MedVLError, match=f"a checkpoint of weights that were {was}.*set weights = '{was}'"):
+        require_resumable(tmp_path, now)
+    require_resumable(tmp_path, other)
 
 
 @pytest.mark.parametrize("changes", [{"engine": "mlx", "quantization": "mlx-affine4"}, {"device": "mps"}])

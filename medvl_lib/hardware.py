@@ -116,6 +116,11 @@ class Profile:
             )
         if self.engine == "mlx" and self.device == "cuda":
             raise ValueError("engine = 'mlx' and device = 'cuda': it is for Apple silicon, and for tests on a CPU")
+        if self.launcher.weights == "divided" and (self.engine == "mlx" or self.device == "mps"):
+            raise ValueError(
+                f"launcher.weights = 'divided', engine = {self.engine!r} and device = {self.device!r}: torch divides weights between CUDA "
+                "devices, or processes of a CPU"
+            )
 
 
 class Detection(NamedTuple):

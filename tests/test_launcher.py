@@ -27,6 +27,7 @@ ON_KUBERNETES = Launcher(kind="kubernetes", image="hospital/medvl:0.1.0", claim=
     [
         ({"kind": "ray"}, "needs address"), ({"kind": "kubernetes", "image": "medvl"}, "needs image and claim"),
         ({"num_processes": 0}, "must be at least 1"), ({"num_shards": 0}, "must be at least 1"),
+        ({"weights": "divided"}, "divided between 2 processes or more"),
     ],
 )  # fmt: skip
 def test_a_launcher_that_cannot_start_anything_is_refused(wrong: dict, said: str):
@@ -48,6 +49,17 @@ def test_where_something_ran_is_no_part_of_any_name():
     assert numerics(here) == numerics(there)
     line = tiny(DOCUMENTS)
     assert [step.version for step in line_steps(line, here)] == [step.version for step in line_steps(line, there)]
+
+
+def test_sharing_weights_is_chosen_in_the_settings_and_no_part_of_any_name_either(tmp_path: Path):
+    more = '[profiles.cuda.launcher]\nnum_processes = 4\nweights = "divided"\n'
+    profile = profile_named(read_settings(demo_runs.project(tmp_path, more=more)), "cuda")
+    assert (profile.launcher.num_processes, profile.launcher.num_parts) == (4, 4)
+    assert Launcher(num_processes=4).num_parts == 1
+    assert numerics(profile) == numerics(PROFILES["cuda"])
+    more = '[profiles.m3_ultra.launcher]\nnum_processes = 2\nweights = "divided"\n'
+    with pytest.raises(SettingsError, match="engine = 'mlx' and device = 'mps'"):
+        profile_named(read_settings(demo_runs.project(tmp_path, more=more)), "m3_ultra")
 
 
 def test_several_processes_are_started_for_a_training_alone_and_by_no_process_of_theirs(monkeypatch: pytest.MonkeyPatch):

@@ -55,7 +55,7 @@ def _in_use(model: torch.nn.Module) -> Iterator[tuple[str, torch.nn.Parameter]]:
 
 
 def _unpacked(parameter: torch.nn.Parameter) -> int:
-    return parameter.numel() * (2 if isinstance(parameter, bnb.nn.Params4bit) else 1)
+    return parameter.numel() * (2 * parameter.element_size() if isinstance(parameter, bnb.nn.Params4bit) else 1)
 
 
 def num_parameters(model: torch.nn.Module) -> tuple[int, int]:

@@ -137,6 +137,19 @@ def keep_autograd(model: torch.nn.Module) -> None:
             module.support_avx512bf16_for_cpu = False
 
 
+def hold_packed_as(model: torch.nn.Module, dtype: torch.dtype) -> None:
+    """Hold the bytes of 4-bit weights as numbers of a type: not a bit changes, and bitsandbytes reads them whatever they are called."""
+    for module in model.modules():
+        if isinstance(module, bnb.nn.Linear4bit):
+            module.quant_state = state = getattr(module.weight, "quant_state", None) or module.quant_state
+            module.quant_storage = dtype
+            module.weight = bnb.nn.Params4bit(
+                module.weight.detach().reshape(-1).view(dtype).unsqueeze(1), requires_grad=False, quant_state=state,
+                blocksize=state.blocksize, compress_statistics=state.nested, quant_type=state.quant_type, quant_storage=dtype,
+                bnb_quantized=True, module=module,
+            )  # fmt: skip
+
+
 def load(directory: Path, spec: ModelSpec, profile: Profile, *, adapter: Path | None = None, is_trainable: bool = False) -> Loaded:
     """Load a directory of weights (full width or packed, as its config.json says), with an adapter on top where one is given.
 

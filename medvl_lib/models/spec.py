@@ -100,6 +100,8 @@ LAYER_LISTS: dict[Family, tuple[str, ...]] = {
     "siglip": ("vision_model.encoder.layers", "text_model.encoder.layers"),
 }
 """Lists of layers that say the same over and over, and may be cut to a few of them: what a plan multiplies instead of walking."""
+ONLY_WITH_PICTURES: frozenset[str] = frozenset({"MllamaCrossAttentionDecoderLayer"})
+"""Classes of language layers that a batch without a picture skips."""
 STORED_LANGUAGE_PREFIX: dict[Family, str | tuple[()]] = {
     "qwen2_5_vl": "model.layers.",
     "mllama": "language_model.model.layers.",

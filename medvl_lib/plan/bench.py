@@ -13,7 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from medvl_lib.errors import MedVLError
 from medvl_lib.evaluation.footprint import live_tensor_bytes
 from medvl_lib.evaluation.fresh import Told, each_alone
 from medvl_lib.hardware import Profile, peak_memory_bytes
+from medvl_lib.launcher import Launcher
 from medvl_lib.lines import Line
 from medvl_lib.models.loading import DTYPES, Loaded
 from medvl_lib.models.spec import ModelSpec, on_its_engine
@@ -97,8 +98,9 @@ def bench(
             found=f"engine = {profile.engine!r}: what is drawn and measured here is torch's", where=f"the profile {profile.name}",
             do="measure on a profile with engine = 'torch'; `medvl doctor` says what is planned for this one",
         )  # fmt: skip
+    alone = replace(profile, launcher=Launcher())  # one process is measured, with all weights
     with tempfile.TemporaryDirectory(prefix="medvl-") as folder:
-        cases = list(_cases(line, profile, Path(folder), num_tokens, num_pixels, num_layers))
+        cases = list(_cases(line, alone, Path(folder), num_tokens, num_pixels, num_layers))
         told = [Told(f"the process that measured {case.name}", case.plan.model) for case in cases]
         yield from each_alone(profile, measure, zip(told, cases, strict=True))
 

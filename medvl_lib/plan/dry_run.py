@@ -32,7 +32,7 @@ from medvl_lib.models.counting import parameters_by_part
 from medvl_lib.models.loading import DTYPES, Loaded
 from medvl_lib.models.preparing import LAYOUTS
 from medvl_lib.models.published import CONFIGS
-from medvl_lib.models.spec import LAYER_LISTS, PARTS, SKIP_MODULES, Family, ModelSpec
+from medvl_lib.models.spec import LANGUAGE_LAYERS, LAYER_LISTS, ONLY_WITH_PICTURES, PARTS, SKIP_MODULES, Family, ModelSpec
 from medvl_lib.models.weights import FOUR_BITS, PACKED_WIDTH
 from medvl_lib.training.matching import adapted
 from medvl_lib.training.recipe import MatchRecipe, Recipe
@@ -110,6 +110,8 @@ class Shape(NamedTuple):
     """Parameters in four bits."""
     wide_bytes: float
     """Bytes that the packed ones take once they are unpacked, which every pass does."""
+    layer_bytes: tuple[float, ...]
+    """Of each language layer that every batch goes through: what processes that divide the weights gather alone."""
 
 
 class _Counting(TorchDispatchMode):
@@ -207,6 +209,15 @@ def config_of(spec: ModelSpec, directory: Path | None = None) -> Any:
     return AutoConfig.for_model(values.pop("model_type"), **values)
 
 
+def _gathered_alone(model: torch.nn.Module) -> list[str]:
+    """The prefixes of language layers that ``training.sharding`` divides one by one."""
+    return [
+        f"{name}." for name, module in model.named_modules()
+        if name.startswith(LANGUAGE_LAYERS) and name.removeprefix(LANGUAGE_LAYERS).isdigit()
+        and type(module).__name__ not in ONLY_WITH_PICTURES
+    ]  # fmt: skip
+
+
 def is_packed(name: str, module: torch.nn.Module, family: Family) -> bool:
     """Whether four bits pack a linear: all but those that its family keeps."""
     return isinstance(module, torch.nn.Linear) and not any(name == kept or name.startswith(f"{kept}.") for kept in SKIP_MODULES[family])
@@ -238,13 +249,17 @@ class Walk:
         widths = {name: width if name in packed else item.element_size() for name, item in model.named_parameters()}
         sizes = {name: item.numel() for name, item in model.named_parameters()}
         trained = self._trained(model)
-        held = {part: 0.0 for part, _ in PARTS[family]}
+        held, layers = {part: 0.0 for part, _ in PARTS[family]}, dict.fromkeys(_gathered_alone(model), 0.0)
         for name, item in trained.named_parameters():
             plain = name.removeprefix("base_model.model.").replace(".base_layer.", ".").replace(".original_module.", ".")
             part = next(part for part, prefix in PARTS[family] if plain.startswith(prefix))
-            held[part] += item.numel() * (4 if item.requires_grad else widths[plain])
+            num_bytes = item.numel() * (4 if item.requires_grad else widths[plain])
+            held[part] += num_bytes
+            if (layer := next((layer for layer in layers if plain.startswith(layer)), None)) is not None:
+                layers[layer] += num_bytes
         wide = sum(sizes[name] for name in packed) * torch.finfo(self._dtype).bits / 8
-        return Shape(dict(parameters_by_part(trained, family)), held, sum(sizes[name] for name in packed), wide)
+        counts = dict(parameters_by_part(trained, family))
+        return Shape(counts, held, sum(sizes[name] for name in packed), wide, tuple(layers.values()))
 
     def _trained(self, model: Any) -> Any:
         """The model as the recipe trains it: with its adapter, or every weight of it."""

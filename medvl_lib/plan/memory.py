@@ -23,7 +23,7 @@ from medvl_lib.tables import read_table
 from medvl_lib.training.recipe import MatchRecipe, Stage
 
 if TYPE_CHECKING:
-    from medvl_lib.plan.dry_run import Sizes, Walk, Walked
+    from medvl_lib.plan.dry_run import Shape, Sizes, Walk, Walked
 
 GB = 1e9
 PROCESS_BYTES = 600_000_000  # libraries of the process, and a device's context: 0.4 GB measured on a CPU (docs/benchmarks.md)
@@ -31,6 +31,8 @@ STATE_WIDTH = 8  # AdamW keeps two numbers of 32 bits for each that is trained
 GRADIENT_WIDTH = 4
 CHECKPOINTS_ON_DISK = 4  # the two newest, the best of each
 PUBLISHED_WIDTH = 2  # checkpoints come in 16 bits
+LAYERS_AT_ONCE = 3  # of divided weights: the one that computes, the next one, and what that is gathered in
+PACKED_NUMBER = 0.5  # bytes of a packed weight without its scales
 
 
 class Length(NamedTuple):
@@ -72,12 +74,14 @@ class Plan:
     micro_batch: int
     """Pairs that go through at a time."""
     accumulation: int
-    """Micro-batches of an optimizer step; 1 where nothing is trained."""
+    """Micro-batches of an optimizer step, in each process; 1 where nothing is trained."""
     length: Length
     room_bytes: float
     """What the profile grants; infinite where it is not known."""
     speed: Speed | None
     disk: Disk | None
+    num_processes: int = 1
+    """Processes that train together; what is said of bytes, pairs and seconds is of each."""
 
     @property
     def total_bytes(self) -> float:
@@ -123,6 +127,12 @@ class Planner:
         """Whether the base is trained on in four bits."""
         return self.profile.quantization in FOUR_BITS and not isinstance(self.stage.recipe, MatchRecipe)
 
+    @property
+    def share(self) -> int:
+        """Pairs of an optimizer step in each of the processes that train together; of those that are matched all, a bound."""
+        effective, processes = self.stage.recipe.effective_batch, self.profile.launcher.num_processes
+        return effective if isinstance(self.stage.recipe, MatchRecipe) else max(1, effective // processes)
+
     @cached_property
     def _walk(self) -> "Walk":
         from medvl_lib.plan.dry_run import Walk, config_of
@@ -156,45 +166,68 @@ class Planner:
         recipe, profile = self.stage.recipe, self.profile
         is_matching = isinstance(recipe, MatchRecipe)
         trained = sum(own for _, own in self._shape.parameters.values())
-        weights = tuple(
-            Part(f"weights: {name}", num_bytes, f"{self._shape.parameters[name][0]:,} parameters")
-            for name, num_bytes in self._shape.weight_bytes.items()
-        )
+        processes = 1 if is_matching else profile.launcher.num_processes
+        num_parts = 1 if is_matching else profile.launcher.num_parts
+        each = f", in each of {num_parts} processes a part" if num_parts > 1 else ""
         parts = (
-            *weights,
-            Part("gradients", trained * GRADIENT_WIDTH, f"{trained:,} trained, in 32 bits"),
-            Part("optimizer", trained * STATE_WIDTH, "AdamW's two moments of each, in 32 bits"),
+            *(
+                Part(f"weights: {name}", num_bytes / num_parts, f"{self._shape.parameters[name][0]:,} parameters{each}")
+                for name, num_bytes in self._shape.weight_bytes.items()
+            ),
+            Part("gradients", trained * GRADIENT_WIDTH / num_parts, f"{trained:,} trained, in 32 bits{each}"),
+            Part("optimizer", trained * STATE_WIDTH / num_parts, f"AdamW's two moments of each, in 32 bits{each}"),
             *activations(walked),
             Part("process", PROCESS_BYTES, "libraries and the device's context"),
         )
-        accumulation = 1 if is_matching else recipe.effective_batch // micro_batch
+        if num_parts > 1:
+            parts = (*parts, *_whole_at_times(self._shape, parts, num_parts))
+        accumulation = 1 if is_matching else self.share // micro_batch
         passes = 2 if is_matching and micro_batch >= recipe.effective_batch else 3 if is_matching or profile.gradient_checkpointing else 2
         return Plan(
             step=self.stage.name, model=self.spec.hub_id, profile=profile.name, is_training=True, parameters=self._shape.parameters,
             parts=parts, micro_batch=micro_batch, accumulation=accumulation, length=self.length, room_bytes=self._room,
             speed=training_speed(
-                profile, num_operations=walked.num_operations, weight_bytes=sum(part.num_bytes for part in weights),
+                profile, num_operations=walked.num_operations, weight_bytes=sum(self._shape.weight_bytes.values()),
                 wide_bytes=self._shape.wide_bytes if self.is_packed else 0.0, num_passes=passes * (
                     -(-recipe.effective_batch // micro_batch) if is_matching else 1
-                ), accumulation=accumulation, num_trained=trained,
+                ), accumulation=accumulation, num_trained=trained // num_parts,
             ),
             disk=_disk(
                 self._shape, packed_width=PACKED_WIDTH[FOUR_BITS[profile.quantization]] if self.is_packed else 0.0, is_matching=is_matching
             ),
+            num_processes=processes,
         )  # fmt: skip
 
     def fitting(self) -> Plan:
         """The plan with the most pairs at a time that the profile allows and has room for; raises MedVLError where there is none."""
-        effective, most = self.stage.recipe.effective_batch, self.profile.training_batch
-        first = min(effective, most) if isinstance(self.stage.recipe, MatchRecipe) else math.gcd(effective, most)
+        share, most = self.share, self.profile.training_batch
+        first = min(share, most) if isinstance(self.stage.recipe, MatchRecipe) else math.gcd(share, most)
         plan = self.plan(first)  # what the trainer would do by itself
-        for micro_batch in micro_batches(effective, first - 1):
+        for micro_batch in micro_batches(share, first - 1):
             if plan.fits:
                 break
             plan = self.plan(micro_batch)
         if not plan.fits:
             raise refusal(plan, self.profile)
         return plan
+
+
+def _whole_at_times(shape: "Shape", parts: Sequence[Part], num_parts: int) -> Iterator[Part]:
+    """What a process that holds a part of the weights has whole: all but the layers during a pass, scales always, everything at the start.
+
+    A bound: parts that no pass needs at the same time are counted together. accelerate divides a model that every process has loaded.
+    """
+    weights = sum(shape.weight_bytes.values())
+    scales = shape.num_packed * (PACKED_WIDTH["nf4"] - PACKED_NUMBER)
+    layers = LAYERS_AT_ONCE * max(shape.layer_bytes, default=0.0)
+    gathered = Part(
+        "weights: gathered", weights - sum(shape.layer_bytes) + layers + scales * (1 - 1 / num_parts),
+        f"for a pass: all but the layers, {LAYERS_AT_ONCE} of these; and the scales of packed weights, which are not divided",
+    )  # fmt: skip
+    yield gathered
+    beyond = weights * (1 + 1 / num_parts) + PROCESS_BYTES - sum(part.num_bytes for part in parts) - gathered.num_bytes
+    if beyond > 0:
+        yield Part("weights: loading", beyond, "more than all of this at the start, when each process has loaded them whole")
 
 
 def _sizes(num_pairs: int, length: Length) -> "Sizes":

@@ -43,7 +43,7 @@ def _of_stage(stage: Stage, spec: ModelSpec, profile: Profile, length: Length, n
     planner, recipe = Planner(stage, spec, profile, length, room=room), stage.recipe
     most = profile.training_batch if isinstance(recipe, MatchRecipe) else max(profile.training_batch, MOST_AT_A_TIME)
     tried: list[Plan] = []
-    for plan in planner.plans(list(reversed(micro_batches(recipe.effective_batch, most)))):
+    for plan in planner.plans(list(reversed(micro_batches(planner.share, most)))):
         tried.append(plan)
         if not tried[-1].fits:  # more at a time never take less
             break

@@ -47,6 +47,8 @@ def _table(outlook: Outlook, profile: Profile) -> Iterator[str]:
 
 def _way(plan: Plan) -> str:
     pairs = f"{plan.micro_batch} {'pair' if plan.micro_batch == 1 else 'pairs'} at a time"
+    if plan.num_processes > 1:
+        pairs += f" in each of {plan.num_processes} processes"
     return f"{pairs}, {plan.accumulation} times for an optimizer step" if plan.accumulation > 1 else pairs
 
 
@@ -73,7 +75,7 @@ def _values(outlook: Outlook) -> Mapping[str, object]:
     plan, speed = outlook.plan, outlook.plan.speed
     return {
         "step": plan.step, "model": plan.model, "profile": plan.profile, "micro_batch": plan.micro_batch,
-        "accumulation": plan.accumulation, **plan.length._asdict(),
+        "accumulation": plan.accumulation, "num_processes": plan.num_processes, **plan.length._asdict(),
         "parameters": {part: {"all": counts[0], "trainable": counts[1]} for part, counts in plan.parameters.items()},
         "parts": [part._asdict() for part in plan.parts], "total_bytes": plan.total_bytes,
         "room_bytes": None if math.isinf(plan.room_bytes) else plan.room_bytes, "fits": plan.fits,

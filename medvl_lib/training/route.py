@@ -9,6 +9,7 @@ What TRL 1.16 and transformers 5.23 do otherwise, and what is undone here, is in
 import math
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -40,6 +41,7 @@ from medvl_lib.training.moved import MOVED_TENSORS, MovedTensor
 from medvl_lib.training.recipe import Objective, Recipe, Stage
 from medvl_lib.training.recorder import Recorder, stopping_at_the_next_step
 from medvl_lib.training.rules import FULLY_TRAINED, SUMMARY
+from medvl_lib.training.sharding import divided_weights, keep_exact, make_whole, require_resumable, take_part
 from medvl_lib.training.start import the_start
 from medvl_lib.training.steps import START_LOSS, TRAINED_ON, TRAINING_STEPS, TrainingStep
 from medvl_lib.training.together import Together, divided, leaders, leads, on_one_device
@@ -74,6 +76,7 @@ def train(
     before = frozen_hashes(work.trainer.model)
     at_the_start = the_start(work.trainer, checkpoints) if stage.handover is not None else None
     train_to_the_end(work.trainer, work.recorder, checkpoints, Watchdog(profile) if watchdog is None else watchdog)
+    make_whole(work.trainer.model)
     if not leads():
         return {}
     write_table(directory / FROZEN_TENSORS, FrozenTensor, compare(before, frozen_hashes(work.trainer.model)))
@@ -93,6 +96,7 @@ def answering(material: Material) -> Work:
     model = loaded.model if material.previous is not None else adapt(loaded, spec, recipe)
     _require_whole(model, recipe, material.previous or material.weights)
     exact = values_to_keep(model, is_continued=material.previous is not None)
+    further = divided_weights(model, profile)
     stage, words = material.stage, prefaces(material.cases) if recipe.with_retrieved_cases and material.cases is not None else {}
 
     def asked(conversations: Iterable[Conversation]) -> list[Conversation]:
@@ -104,13 +108,15 @@ def answering(material: Material) -> Work:
     reader = Reader(processor=loaded.processor, prompts=loaded.prompts, images=material.images)
     recorder = Recorder(checkpoints, material.report)
     paced = pace(recipe, len(epoch), share=stage.share_of_steps, before=stage.share_before, num_line_pairs=found.num_line_pairs)
-    args = arguments(recipe, profile, len(epoch), checkpoints, has_validation=bool(unseen), paced=paced)
+    args = arguments(recipe, profile, len(epoch), checkpoints, has_validation=bool(unseen), paced=paced, further=further)
     trainer = SFTTrainer(
-        model=model, args=args, optimizers=(optimizer(model, recipe, args), None),
+        model=model, args=args,
         train_dataset=_rows(epoch, 0), eval_dataset=_rows(unseen, len(epoch)) if unseen else None,
         processing_class=loaded.processor, data_collator=Collator(reader=reader, conversations=[*epoch, *unseen]), callbacks=[recorder],
     )  # fmt: skip
+    trainer.optimizer = optimizer(model, recipe, args)  # the constructor takes none for weights that will be divided
     put_exact_back(trainer.model, exact)
+    take_part(trainer)
     if (engine := computing(trainer.model)) is not None:
         engine.take_over()  # the trainer has put its own loss over the model's
     distinct = num_by_dataset({pair.pair_id: pair for pair in epoch}.values())
@@ -144,6 +150,8 @@ def train_to_the_end(trainer: Trainer, recorder: Recorder, checkpoints: Path, wa
     trainer.remove_callback(Together)
     trainer.add_callback(Together())  # the last one: it passes on what the others wish
     resumed = leaders(newest_complete(checkpoints, trainer.args.max_steps) if leads() else None)
+    if resumed is not None:
+        require_resumable(resumed, trainer.args)
     recorder.resume(0 if resumed is None else step_of(resumed))
     size = trainer.args.per_device_train_batch_size
     with stopping_at_the_next_step(recorder), serializing(checkpoints):
@@ -248,9 +256,13 @@ def optimizer(model: Any, recipe: Recipe, args: SFTConfig) -> torch.optim.Optimi
 
 
 def arguments(
-    recipe: Recipe, profile: Profile, num_pairs: int, output: Path, *, has_validation: bool, paced: Pace | None = None
-) -> SFTConfig:
-    """The recipe and the profile as the trainer's arguments: each one listed, none left to a default that decides weights."""
+    recipe: Recipe, profile: Profile, num_pairs: int, output: Path, *, has_validation: bool, paced: Pace | None = None,
+    further: Mapping[str, Any] = MappingProxyType({}),
+) -> SFTConfig:  # fmt: skip
+    """The recipe and the profile as the trainer's arguments: each one listed, none left to a default that decides weights.
+
+    ``further``: how processes share the weights (``sharding``).
+    """
     per_device, accumulation = divided(recipe.effective_batch, profile.training_batch)
     total, validate_every = paced or pace(recipe, num_pairs)
     is_validated = has_validation and validate_every > 0
@@ -266,9 +278,10 @@ def arguments(
         gradient_checkpointing=profile.gradient_checkpointing, gradient_checkpointing_kwargs={"use_reentrant": False},
         eval_strategy="steps" if is_validated else "no", eval_steps=validate_every or None,
         metric_for_best_model="eval_loss" if is_validated else None, greater_is_better=False,
-        save_steps=max(1, total // CHECKPOINTS_PER_RUN),
+        save_steps=max(1, total // CHECKPOINTS_PER_RUN), **further,
     )  # fmt: skip
     on_one_device(made)
+    keep_exact(made)
     return made
 
 

@@ -15,11 +15,24 @@ from medvl_lib import cli
 from medvl_lib.audit import AUDIT, AuditRow
 from medvl_lib.errors import MedVLError
 from medvl_lib.hardware import PROFILES
+from medvl_lib.launcher import Launcher, Weights
 from medvl_lib.lines import DOCUMENTS, ENCODER, IMAGING, RADIOLOGY, TINY_MODELS, TINY_PACE, tiny, tiny_model
 from medvl_lib.models import shipped
 from medvl_lib.models.spec import LAYER_LISTS, Family, ModelSpec
-from medvl_lib.plan.dry_run import BATCHES, Sizes, Walk, config_of
-from medvl_lib.plan.memory import Length, Planner, fitting_predictions, kinds_of, longest, micro_batches
+from medvl_lib.models.weights import PACKED_WIDTH
+from medvl_lib.plan.dry_run import BATCHES, Shape, Sizes, Walk, config_of
+from medvl_lib.plan.memory import (
+    PROCESS_BYTES,
+    Length,
+    Part,
+    Planner,
+    _whole_at_times,
+    fitting_predictions,
+    kinds_of,
+    longest,
+    micro_batches,
+)
+from medvl_lib.plan.wording import Outlook, render
 from medvl_lib.route.models import planned_training
 from medvl_lib.step import Call
 from medvl_lib.tables import write_table
@@ -130,6 +143,45 @@ def test_what_cannot_fit_is_refused_with_the_numbers_before_a_model_is_loaded():
         _planner(one.total_bytes - 1).fitting()
     assert f"needs {one.total_bytes / GB:.2f} GB with 1 pair of at most 160 tokens at a time (weights" in refused.value.found
     assert "gradient_checkpointing = true in [profiles.cpu]" in refused.value.do
+
+
+def _shared(num_processes: int, weights: Weights) -> Planner:
+    launcher = Launcher(num_processes=num_processes, weights=weights)
+    return Planner(TINY.stages[0], TINY.model, replace(CPU, training_batch=2, launcher=launcher), SHORT, room=math.inf)
+
+
+def test_processes_that_share_the_weights_hold_a_part_of_everything_but_activations():
+    alone, four = _shared(1, "copied"), _shared(4, "divided").plan(1)
+    whole, shape = alone.plan(1), alone._shape
+    for name in ("weights: language", "weights: vision", "gradients", "optimizer"):
+        assert four.bytes_of(name) == whole.bytes_of(name) / 4 > 0
+    activations = [[part for part in plan.parts if part.name.startswith("activations")] for plan in (whole, four)]
+    assert activations[0] == activations[1]
+    assert four.parameters == whole.parameters
+    assert (four.num_processes, four.accumulation) == (4, whole.accumulation / 4)
+    rest = sum(whole.bytes_of(f"weights: {name}") for name in ("vision", "projector", "embedding", "head"))
+    scales = shape.num_packed * (PACKED_WIDTH["nf4"] - 0.5) * 3 / 4
+    norm = config_of(TINY.model).text_config.hidden_size * 4  # of the language model, and of no layer
+    assert len(shape.layer_bytes) == config_of(TINY.model).text_config.num_hidden_layers
+    assert sum(shape.layer_bytes) + norm == whole.bytes_of("weights: language")
+    assert four.bytes_of("weights: gathered") == pytest.approx(rest + norm + 3 * max(shape.layer_bytes) + scales)
+
+
+def test_what_is_loaded_whole_before_it_is_divided_is_planned_for():
+    """Eight layers of 1 GB between four processes: a pass needs 2 + 3 of them, and loading 8 + 2."""
+    shape = Shape({}, {"language": 8e9}, 0, 0.0, (1e9,) * 8)
+    parts = [Part("weights: language", 2e9, ""), Part("process", PROCESS_BYTES, "")]
+    [gathered, loading] = _whole_at_times(shape, parts, 4)
+    assert (gathered.num_bytes, loading.num_bytes) == (3e9, 5e9)
+    [gathered] = _whole_at_times(shape, [*parts, Part("activations: language", 6e9, "")], 4)  # more than that at another time
+    assert gathered.num_bytes == 3e9
+
+
+def test_processes_that_copy_the_weights_divide_the_batch_alone():
+    alone, two = _shared(1, "copied"), _shared(2, "copied")
+    one, other = alone.plan(2), two.fitting()
+    assert (other.total_bytes, other.micro_batch, other.accumulation) == (one.total_bytes, 2, one.accumulation / 2)
+    assert f"2 pairs at a time in each of 2 processes, {other.accumulation} times for" in render([Outlook(other, (), None)], two.profile)
 
 
 def test_predictions_take_fewer_questions_at_a_time_and_then_are_refused():

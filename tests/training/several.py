@@ -1,17 +1,27 @@
-"""One of several processes that train together, as torchrun starts it: what it does lies in a pickled job."""
+"""Several processes that train together: torchrun starts them, each does what lies in a pickled job; and what they made, compared."""
 
 import os
 import pickle
 import signal
+import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from medvl_lib.errors import HeavyStepFailed
 from medvl_lib.ranks import ranks_here
+from medvl_lib.tables import read_table
 from medvl_lib.training.route import train
+from medvl_lib.training.steps import TRAINING_STEPS, TrainingStep
+
+LOSS_TOLERANCE = 1e-4  # of the loss of each step: sums in another order
+WEIGHTS_TOLERANCE = 1e-2  # of the norm of all that was trained, after six steps: Adam divides by gradients that are near zero
+ROOT = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +51,32 @@ def do(job: Job) -> None:
         directory.mkdir(exist_ok=True)
         train(directory, **job.arguments, report=report)
         assert ranks_here().leads or not list(Path(nowhere).iterdir())
+
+
+def together(folder: Path, name: str, job: Job, size: int = 2) -> int:
+    """Do a job by torchrun; returns its exit status."""
+    path = folder / f"{name}.job"
+    path.write_bytes(pickle.dumps(job))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1", "--nproc-per-node", str(size)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}  # the job is unpickled with functions of these tests
+    return subprocess.run([*command, "--virtual-local-rank", __file__, str(path)], timeout=900, check=False, env=environment).returncode
+
+
+def steps(directory: Path) -> list[TrainingStep]:
+    """The steps that were recorded."""
+    return list(read_table(directory / TRAINING_STEPS, TrainingStep))
+
+
+def losses(directory: Path) -> list[float]:
+    """Their losses."""
+    return [row.loss for row in steps(directory)]
+
+
+def distance(one: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tensor]) -> float:
+    """How far tensors lie from each other, by the norm of the first."""
+    assert one.keys() == other.keys()
+    norm = torch.cat([tensor.flatten() for tensor in one.values()]).norm()
+    return (torch.cat([(one[name] - other[name]).flatten() for name in one]).norm() / norm).item()
 
 
 if __name__ == "__main__":

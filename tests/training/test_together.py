@@ -2,11 +2,6 @@
 before every process has written its part, a wish to stop would hang for ever, or a machine with several GPUs would average their losses.
 """
 
-import os
-import pickle
-import subprocess
-import sys
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,31 +12,16 @@ from safetensors.torch import load_file
 
 from medvl_lib.errors import MedVLError
 from medvl_lib.files import sha256_of_file
-from medvl_lib.tables import read_table
 from medvl_lib.training.checkpoints import is_complete
 from medvl_lib.training.recipe import Recipe, Stage
 from medvl_lib.training.route import arguments, train
 from medvl_lib.training.rules import ADAPTER, RULES
-from medvl_lib.training.steps import TRAINING_STEPS, TrainingStep
 from medvl_lib.training.together import divided
 from tests.matching_fixtures import MATCH, SPEC, STAGE, Gallery
 from tests.torch_fixtures import RECIPE, TINY, Trial
-from tests.training.several import Job
+from tests.training.several import LOSS_TOLERANCE, WEIGHTS_TOLERANCE, Job, distance, losses, together
 
 WITHOUT_DROPOUT = replace(RECIPE, lora_dropout=0.0)  # each process draws its own masks
-LOSS_TOLERANCE = 1e-4  # of the loss of each step: sums in another order
-WEIGHTS_TOLERANCE = 1e-2  # of the norm of all that was trained, after six steps: Adam divides by gradients that are near zero
-HELPER = Path(__file__).with_name("several.py")
-ROOT = Path(__file__).parents[2]
-
-
-def _together(folder: Path, name: str, job: Job, size: int = 2) -> int:
-    """Do a job by torchrun; returns its exit status."""
-    path = folder / f"{name}.job"
-    path.write_bytes(pickle.dumps(job))
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1", "--nproc-per-node", str(size)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}  # the job is unpickled with functions of these tests
-    return subprocess.run([*command, str(HELPER), str(path)], timeout=280, check=False, env=environment).returncode
 
 
 def _of_answers(trial: Trial, checkpoints: Path, recipe: Recipe) -> dict[str, Any]:
@@ -51,40 +31,30 @@ def _of_answers(trial: Trial, checkpoints: Path, recipe: Recipe) -> dict[str, An
     }  # fmt: skip
 
 
-def _losses(directory: Path) -> list[float]:
-    return [row.loss for row in read_table(directory / TRAINING_STEPS, TrainingStep)]
-
-
-def _distance(one: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tensor]) -> float:
-    assert one.keys() == other.keys()
-    norm = torch.cat([tensor.flatten() for tensor in one.values()]).norm()
-    return (torch.cat([(one[name] - other[name]).flatten() for name in one]).norm() / norm).item()
-
-
 @pytest.mark.soak
 def test_two_processes_train_the_adapter_of_one(trial: Trial, tmp_path: Path) -> None:
     alone, two = tmp_path / "alone", tmp_path / "two"
     alone.mkdir()
     train(alone, **_of_answers(trial, tmp_path / "a", WITHOUT_DROPOUT), report=lambda _: None)
     arguments = _of_answers(trial, tmp_path / "b", WITHOUT_DROPOUT)
-    assert _together(tmp_path, "two", Job(directory=two, arguments=arguments)) == 0
-    assert _losses(two) == pytest.approx(_losses(alone), rel=LOSS_TOLERANCE)
-    assert _distance(load_file(alone / ADAPTER), load_file(two / ADAPTER)) < WEIGHTS_TOLERANCE
+    assert together(tmp_path, "two", Job(directory=two, arguments=arguments)) == 0
+    assert losses(two) == pytest.approx(losses(alone), rel=LOSS_TOLERANCE)
+    assert distance(load_file(alone / ADAPTER), load_file(two / ADAPTER)) < WEIGHTS_TOLERANCE
     assert [rule.name for rule in RULES if not rule.holds(two).passed] == []
 
 
 @pytest.mark.soak
 def test_killed_or_asked_to_end_they_go_on_from_a_checkpoint_of_both(trial: Trial, tmp_path: Path) -> None:
     two, cut, resumed, asked = (tmp_path / name for name in ("two", "cut", "resumed", "asked"))
-    assert _together(tmp_path, "two", Job(directory=two, arguments=_of_answers(trial, tmp_path / "b", WITHOUT_DROPOUT))) == 0
+    assert together(tmp_path, "two", Job(directory=two, arguments=_of_answers(trial, tmp_path / "b", WITHOUT_DROPOUT))) == 0
     arguments = _of_answers(trial, tmp_path / "c", WITHOUT_DROPOUT)
-    assert _together(tmp_path, "cut", Job(directory=cut, arguments=arguments, die_after=4)) != 0
+    assert together(tmp_path, "cut", Job(directory=cut, arguments=arguments, die_after=4)) != 0
     assert not (cut / ADAPTER).exists()
-    assert _together(tmp_path, "resumed", Job(directory=resumed, arguments=arguments)) == 0
+    assert together(tmp_path, "resumed", Job(directory=resumed, arguments=arguments)) == 0
     assert sha256_of_file(resumed / ADAPTER) == sha256_of_file(two / ADAPTER)
 
     arguments = _of_answers(trial, tmp_path / "d", WITHOUT_DROPOUT)
-    assert _together(tmp_path, "asked", Job(directory=asked, arguments=arguments, ask_after=2)) != 0
+    assert together(tmp_path, "asked", Job(directory=asked, arguments=arguments, ask_after=2)) != 0
     assert "training was stopped after step 3 of 6" in (tmp_path / "asked.0.said").read_text()
     assert is_complete(tmp_path / "d" / "checkpoint-3")
     assert {path.name for path in (tmp_path / "d" / "checkpoint-3").glob("rng_state*")} == {"rng_state_0.pth", "rng_state_1.pth"}
@@ -102,10 +72,10 @@ def test_two_processes_train_the_encoder_of_one_with_the_negatives_of_both(galle
         }  # fmt: skip
 
     train(alone, **given("a"), report=lambda _: None)
-    assert _together(tmp_path, "two", Job(directory=two, arguments=given("b"))) == 0
-    assert _losses(two) == pytest.approx(_losses(alone), rel=LOSS_TOLERANCE)
+    assert together(tmp_path, "two", Job(directory=two, arguments=given("b"))) == 0
+    assert losses(two) == pytest.approx(losses(alone), rel=LOSS_TOLERANCE)
     one, other = (load_file(path / "model.safetensors") for path in (alone, two))
-    assert _distance(one, other) < WEIGHTS_TOLERANCE
+    assert distance(one, other) < WEIGHTS_TOLERANCE
 
 
 @pytest.mark.parametrize(("size", "at_a_time", "parts"), [(1, 4, (4, 4)), (2, 4, (4, 2)), (4, 8, (4, 1)), (8, 3, (1, 2))])

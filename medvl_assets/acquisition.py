@@ -11,10 +11,9 @@ from collections.abc import Mapping
 import dagster as dg
 from pydantic import Field
 
-from medvl_assets.heavy import MOST_RETRIES, RETRY_SECONDS
 from medvl_assets.jobs import DATASET_TAG
+from medvl_assets.under_way import tried_again
 from medvl_lib.datasets import DATASETS
-from medvl_lib.errors import MedVLError
 from medvl_lib.fetching.by_hand import by_hand
 from medvl_lib.fetching.downloads import Away
 from medvl_lib.fetching.fetch import fetch
@@ -52,15 +51,12 @@ def fetch_job(settings: Settings, name: str) -> dg.JobDefinition:
             context.log.info(", ".join(f"{key} {value}" for key, value in facts.items()))
 
         limits = Limits(**{key: value for key, value in config.model_dump().items() if key != "only"})
-        try:
-            found = fetch(dataset, folder, Workspace(root=settings.data_root).fetched(name), limits, config.only, report)
-        except MedVLError as error:
-            if isinstance(error, Away):
+        with tried_again(context):
+            try:
+                found = fetch(dataset, folder, Workspace(root=settings.data_root).fetched(name), limits, config.only, report)
+            except Away:
                 context.log.warning(by_hand(dataset, folder))
-            if not error.is_passing:
                 raise
-            context.log.warning(str(error))
-            raise dg.RetryRequested(max_retries=MOST_RETRIES, seconds_to_wait=RETRY_SECONDS) from error
         context.add_output_metadata({
             "num_files": found.num_files, "num_bytes": found.num_bytes, "num_placed": found.num_placed,
             "limit_reached": found.reached or "none", "dagster/uri": dg.MetadataValue.path(str(found.record)),

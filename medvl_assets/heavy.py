@@ -4,7 +4,6 @@ In: the steps of one heavy process. Out: their artifacts, read from disk: a proc
 process is started, stopped and tied to its parent stands in ``medvl_lib.launch``. See https://docs.dagster.io/guides/build/external-pipelines.
 """
 
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any, Protocol
 import dagster as dg
 
 from medvl_assets.keys import HERE, Keys
+from medvl_assets.under_way import Progress, tried_again
 from medvl_lib.errors import HeavyStepFailed, MedVLError, Unreachable
 from medvl_lib.hardware import Profile
 from medvl_lib.launch import left_off, run_process
@@ -25,10 +25,6 @@ from medvl_lib.request import Request, write_request
 from medvl_lib.step import Step, reuse_step
 from medvl_lib.workspace import Workspace
 
-MOST_RETRIES = 2  # memory that ran out twice runs out a third time
-RETRY_SECONDS = 10.0  # for whoever took the memory to let it go
-OBSERVATION_SECONDS = 15.0  # the event log never shrinks: one point of the curve every quarter of a minute
-
 
 def run_heavy(
     context: dg.AssetExecutionContext, workspace: Workspace, steps: Sequence[Step], line: Line, profile: Profile, keys: Keys = HERE
@@ -39,13 +35,8 @@ def run_heavy(
     """
     found = reused(workspace, steps)
     if found is None:
-        try:
+        with tried_again(context):
             launch(context, workspace, steps, line, profile, keys)
-        except MedVLError as error:
-            if not error.is_passing:
-                raise
-            context.log.warning(str(error))
-            raise dg.RetryRequested(max_retries=MOST_RETRIES, seconds_to_wait=RETRY_SECONDS) from error
         found = reused(workspace, steps)
     if found is None:
         missing = ", ".join(step.key for step in steps)
@@ -75,26 +66,26 @@ def launch(
     write_request(path, Request(
         steps=tuple(step.name for step in steps), line=line, profile=profile, root=str(workspace.root), run_id=workspace.run_id,
     ))  # fmt: skip
-    progress, failed = Progress(context, dg.AssetKey(keys.of(line.name, steps[-1].name))), None
+    said, failed = Said(Progress(context, dg.AssetKey(keys.of(line.name, steps[-1].name)))), None
     injector, reader = channels(path, profile.launcher)
     with dg.open_pipes_session(context=context, context_injector=injector, message_reader=reader) as session:
         try:
             starter(profile.launcher)(
-                path, session.get_bootstrap_env_vars(), poll=lambda: progress.show(session.get_custom_messages()),
+                path, session.get_bootstrap_env_vars(), poll=lambda: said.hear(session.get_custom_messages()),
                 grace_seconds=profile.grace_seconds,
             )  # fmt: skip
         except HeavyStepFailed as error:
             failed = error
         except BaseException:  # the run was cancelled, and the process has ended: say what is left of its work
-            if (said := left_off(workspace, [step.name for step in steps], line.name)) is not None:
-                context.log.warning(said)
+            if (left := left_off(workspace, [step.name for step in steps], line.name)) is not None:
+                context.log.warning(left)
             raise
-    progress.show(session.get_custom_messages())  # the session is closed: now everything that was said has been read
-    if progress.refusal is not None:
-        raise (Unreachable if progress.is_passing else MedVLError)(**progress.refusal) from None  # the process's end says no more
+    said.hear(session.get_custom_messages())  # the session is closed: now everything that was said has been read
+    if said.refusal is not None:
+        raise (Unreachable if said.is_passing else MedVLError)(**said.refusal) from None  # the process's end says no more
     if failed is not None:
         raise failed
-    if not progress.is_done:
+    if not said.is_done:
         raise HeavyStepFailed(
             found="the heavy process reported nothing", where=str(path), do="read the run's compute logs, and start the request by hand"
         )
@@ -126,37 +117,23 @@ def channels(request: Path, launcher: Launcher) -> tuple[dg.PipesContextInjector
     return dg.PipesFileContextInjector(str(context)), dg.PipesFileMessageReader(str(messages))
 
 
-class Progress:
-    """What a heavy process has said so far: logged as it comes, and thinned to observations of the asset."""
+class Said:
+    """What a heavy process has said so far."""
 
-    def __init__(self, context: dg.AssetExecutionContext, key: dg.AssetKey) -> None:
-        self._context = context
-        self._key = key
-        self._num_seen = 0
-        self._observed_at = 0.0
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._num_heard = 0
         self.refusal: dict[str, str] | None = None
         self.is_passing = False
         self.is_done = False
 
-    def show(self, messages: Sequence[Any]) -> None:
+    def hear(self, messages: Sequence[Any]) -> None:
         """Pass on the messages that came since the last call."""
-        for message in messages[self._num_seen :]:
+        for message in messages[self._num_heard :]:
             if "refused" in message:
                 self.refusal, self.is_passing = message["refused"], message["is_passing"]
             elif "done" in message:
                 self.is_done = True
             else:
-                self._observe(message)
-        self._num_seen = len(messages)
-
-    def _observe(self, message: Mapping[str, Any]) -> None:
-        now = time.monotonic()
-        if now - self._observed_at < OBSERVATION_SECONDS:
-            return
-        self._observed_at = now
-        self._context.log.info(", ".join(f"{name} {_short(value)}" for name, value in message.items()))
-        self._context.log_event(dg.AssetObservation(asset_key=self._key, metadata=dict(message)))
-
-
-def _short(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+                self._progress.tell(message)
+        self._num_heard = len(messages)

@@ -12,6 +12,7 @@ import dagster as dg
 from medvl_assets.heavy import run_heavy
 from medvl_assets.keys import HERE, Keys
 from medvl_assets.reporting import check_result, column_schema, result
+from medvl_assets.under_way import Progress, tried_again
 from medvl_lib.hardware import Profile
 from medvl_lib.lines import Line
 from medvl_lib.provenance import judge, newest
@@ -39,8 +40,10 @@ def light_asset(step: Step, when: Conditions = NEVER, keys: Keys = HERE) -> dg.A
     """A step that runs in the run's own process."""
 
     @dg.multi_asset(name=f"{step.owner}__{step.name}", specs=[step_spec(step, when, keys)])
-    def written(workspace: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
-        return result(step, run_step(workspace, step), keys)
+    def written(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
+        progress = Progress(context, dg.AssetKey(keys.of(step.owner, step.name)), is_quiet_at_first=True)
+        with tried_again(context):
+            return result(step, run_step(workspace, step, progress.tell), keys)
 
     return written
 

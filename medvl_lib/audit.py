@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
@@ -19,10 +19,11 @@ from medvl_lib.evaluation.predictions import REFERENCES
 from medvl_lib.files import read_json, write_json
 from medvl_lib.images import ImageStore
 from medvl_lib.pairs import SPLITS, Split
+from medvl_lib.progress import Report, silent, told
 from medvl_lib.prompts import PromptFormat
 from medvl_lib.provenance import Fact, Outcome
 from medvl_lib.rules import columns_are_as_declared, no_rows, rule, stream
-from medvl_lib.tables import Column, TableWriter, num_rows, write_table
+from medvl_lib.tables import Column, num_rows, write_table
 from medvl_lib.tokenization import ModelReader, Tokenized, TokenizedPicture, decode, num_lost_texts, open_reader, tokenize
 
 REVISION = 3  # licences of the examples, decoded examples, lost texts, exact targets, and the dataset of each row
@@ -99,7 +100,14 @@ class _Choice(NamedTuple):
 
 
 def write_audit(
-    directory: Path, chat_directory: Path, model_directory: Path, images: ImageStore, spec: AuditSpec, *, max_pixels: int
+    directory: Path,
+    chat_directory: Path,
+    model_directory: Path,
+    images: ImageStore,
+    spec: AuditSpec,
+    *,
+    max_pixels: int,
+    report: Report = silent,
 ) -> dict[str, Fact]:
     """Write one row per conversation and three examples; returns totals, the extremes and the ids of the examples.
 
@@ -107,10 +115,8 @@ def write_audit(
     """
     write_json(directory / SPEC, {**dataclasses.asdict(spec), "max_pixels": max_pixels})
     reader = open_reader(model_directory, images, max_pixels=max_pixels)
-    with TableWriter(directory / AUDIT, AuditRow) as writer:
-        for split in SPLITS:
-            for row in _audit_rows(split, chat_directory, reader):
-                writer.write(row)
+    rows = chain.from_iterable(_audit_rows(split, chat_directory, reader) for split in SPLITS)
+    write_table(directory / AUDIT, AuditRow, told(rows, report, "conversations", num_rows(chat_directory / REFERENCES)))
     return {**_facts(directory / AUDIT), **_write_examples(directory, chat_directory, reader)}
 
 

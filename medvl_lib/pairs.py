@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 
 from medvl_lib import dicom
 from medvl_lib.images import ImageStore
+from medvl_lib.progress import Report, silent, told
 from medvl_lib.provenance import Fact, Outcome, Rule
 from medvl_lib.rules import SHOWN_OFFENDERS, columns_are_as_declared, stream
 from medvl_lib.sources import BY_HAND, Acquisition
@@ -165,11 +166,11 @@ def _rejected(pair: Pair, reason: str, detail: str) -> Rejection:
     return Rejection(pair_id=pair.pair_id, dataset=pair.dataset, source=pair.source, stage="read", reason=reason, detail=detail)
 
 
-def write_pairs(directory: Path, readings: Iterable[Reading], images: ImageStore) -> dict[str, Fact]:
+def write_pairs(directory: Path, readings: Iterable[Reading], images: ImageStore, report: Report = silent) -> dict[str, Fact]:
     """Write ``pairs.parquet`` and ``rejections.parquet``; returns ``num_read``, ``num_pairs`` and ``num_rejected``."""
     num_read = 0
     with TableWriter(directory / PAIRS, Pair) as pairs, TableWriter(directory / REJECTIONS, Rejection) as rejections:
-        for reading in readings:
+        for reading in told(readings, report, "rows"):
             num_read += 1
             row = reading if isinstance(reading, Rejection) else store(reading, images)
             (rejections if isinstance(row, Rejection) else pairs).write(row)

@@ -12,6 +12,7 @@ from medvl_lib.errors import HeavyStepFailed
 from medvl_lib.examples import Examples
 from medvl_lib.exhibits import Exhibit
 from medvl_lib.parts import Part, missing, write_part
+from medvl_lib.progress import Report, silent
 from medvl_lib.provenance import (
     Artifact,
     Fact,
@@ -25,8 +26,6 @@ from medvl_lib.provenance import (
 )
 from medvl_lib.workspace import Workspace
 
-Report = Callable[[Mapping[str, Fact]], None]
-"""Takes what the UI shows while a step runs."""
 Inputs = Mapping[str, Artifact]
 """``step/name`` -> the artifact that this run reads."""
 
@@ -51,10 +50,6 @@ def one_after_the_other(parts: Parts, report: Report) -> None:
     for part in parts.left:
         parts.do(part)
         report({"part": part.number + 1, "num_parts": part.of})
-
-
-def silent(_: Mapping[str, Fact]) -> None:
-    """A report that nobody reads."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

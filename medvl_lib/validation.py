@@ -22,6 +22,7 @@ from medvl_lib.files import read_json, write_json
 from medvl_lib.image_facts import IMAGE_FACTS, ImageRow, write_image_facts
 from medvl_lib.images import ImageStore
 from medvl_lib.pairs import PAIRS, REJECTIONS, Dataset, Pair, Rejection
+from medvl_lib.progress import Report, silent, told
 from medvl_lib.provenance import Fact, Outcome, Rule
 from medvl_lib.rules import batches, columns_are_as_declared, no_rows, rule, stream
 from medvl_lib.tables import TableWriter, num_rows, read_table
@@ -78,6 +79,7 @@ _IMAGES_UNDER_TEST = """
            greatest(width_pixels, height_pixels) as long_side_pixels, long_side_pixels / short_side_pixels as aspect_ratio, num_frames
     from read_parquet($table)"""
 _PROBLEMS = "select image_id, problem from read_parquet($table) where not is_readable"
+_NUM_IMAGES = "select count(distinct image_id) from (select unnest(image_ids) as image_id from read_parquet($table))"
 _IMAGE_IDS = "select distinct unnest(image_ids) as image_id from read_parquet($table) order by image_id"
 _DUPLICATES = """
     select row_id, first_value(row_id) over same
@@ -116,18 +118,22 @@ def image_rules(limits: Limits) -> tuple[RowRule, ...]:
     )
 
 
-def write_validated(directory: Path, pairs_directory: Path, images: ImageStore, dataset: Dataset, limits: Limits) -> dict[str, Fact]:
+def write_validated(
+    directory: Path, pairs_directory: Path, images: ImageStore, dataset: Dataset, limits: Limits, report: Report = silent
+) -> dict[str, Fact]:
     """Write the pairs that keep every rule, and each other row with its reason; returns the counts."""
     pairs, rejections = pairs_directory / PAIRS, pairs_directory / REJECTIONS
     write_json(directory / COUNTS, {"num_pairs_read": num_rows(pairs), "num_rejections_read": num_rows(rejections)})
-    num_images = write_image_facts(directory / IMAGE_FACTS, (str(row[0]) for row in stream(_IMAGE_IDS, table=pairs)), images)
+    [(in_all,)] = stream(_NUM_IMAGES, table=pairs)
+    image_ids = (str(row[0]) for row in stream(_IMAGE_IDS, table=pairs))
+    num_images = write_image_facts(directory / IMAGE_FACTS, told(image_ids, report, "images", in_all), images)
     why_not = _judge_pairs(pairs, directory / IMAGE_FACTS, dataset.name, limits)
     reasons: Counter[str] = Counter()
     with TableWriter(directory / PAIRS, Pair) as kept, TableWriter(directory / REJECTIONS, Rejection) as left_out:
         for rejection in read_table(rejections, Rejection):
             left_out.write(rejection)
             reasons[rejection.reason] += 1
-        for pair in read_table(pairs, Pair):
+        for pair in told(read_table(pairs, Pair), report, "pairs", num_rows(pairs)):
             if (why := why_not(pair)) is None:
                 kept.write(pair)
             else:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import psutil
 
-from medvl_lib.hardware import PROFILES
 from medvl_lib.configured import dataset_runs, lines_of
+from medvl_lib.hardware import PROFILES
 from medvl_lib.provenance import judge
 from medvl_lib.route.data import dataset_steps
 from medvl_lib.route.line import line_steps

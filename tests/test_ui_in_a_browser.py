@@ -85,6 +85,7 @@ class Project:
         self.settings = demo_runs.project(root, more=MORE)
         self.settings.write_text(self.settings.read_text().replace("max_steps = 8", "max_steps = 24"))
         workspace = Workspace(root=root / "data")
+        self.raw = workspace.raw("clinical_documents")
         write("mtsamples", workspace.raw("mtsamples"), counts={"csv": 12, "hub_train": 0, "hub_test": 0})
         self.environment = {
             **os.environ, "MEDVL_SETTINGS": str(self.settings), "DAGSTER_HOME": instance_home(workspace), "OMP_NUM_THREADS": "1",
@@ -92,8 +93,16 @@ class Project:
         }  # fmt: skip
         self.dg = str(Path(sys.executable).with_name("dg"))
 
-    def launch(self, *assets: str) -> None:
-        subprocess.run([self.dg, "launch", "--assets", ",".join(assets)], check=True, cwd=ROOT, env=self.environment, capture_output=True)
+    def launch(self, *assets: str) -> int:
+        """Materialize them; returns the exit status."""
+        command = [self.dg, "launch", "--assets", ",".join(assets)]
+        return subprocess.run(command, cwd=ROOT, env=self.environment, capture_output=True, check=False).returncode
+
+    def break_pages(self, share: float) -> None:
+        """Cut this share (0-1) of the forms that are learned from in half."""
+        pages = sorted((self.raw / "train" / "images").glob("*.png"))
+        for page in pages[: round(share * len(pages))]:
+            page.write_bytes(page.read_bytes()[: page.stat().st_size // 2])
 
     @contextmanager
     def ui(self) -> Iterator[str]:
@@ -150,7 +159,7 @@ def shown(project: Project, tmp_path: Path) -> Iterator[Shown]:
         browser.close()
 
 
-def test_a_click_makes_the_data_and_the_curve_and_the_checks_of_a_training_are_seen(project: Project, shown: Shown):
+def test_a_click_makes_the_data_the_curve_and_the_checks_of_a_training_are_seen_and_why_a_batch_was_stopped(project: Project, shown: Shown):
     page = shown.page
     shown.open("/locations/medvl/asset-groups/mtsamples/lineage", until="validated_pairs")
     assert not shown.is_green("Materialized")
@@ -164,7 +173,7 @@ def test_a_click_makes_the_data_and_the_curve_and_the_checks_of_a_training_are_s
     shown.wait_until_green("Materialized")
     shown.picture("data")
 
-    project.launch(*(f"documents/{name}" for name in TRAINED))
+    assert project.launch(*(f"documents/{name}" for name in TRAINED)) == 0
     shown.open("/assets/documents/adapter?view=checks", until="loss_fell")
     page.get_by_text("loss_fell", exact=True).first.click()
     page.get_by_text("Passed", exact=True).first.wait_for()
@@ -186,4 +195,10 @@ def test_a_click_makes_the_data_and_the_curve_and_the_checks_of_a_training_are_s
     shown.wait_until_green("adapter")
     assert not shown.is_green("promotion")
     shown.picture("graph")
+
+    project.break_pages(0.3)
+    assert project.launch(*(f"clinical_documents/{name}" for name in ("raw_records", "pairs", "validated_pairs"))) != 0
+    shown.open("/assets/clinical_documents/validated_pairs?view=checks&checkDetail=rejected_share_is_within_budget", until="Failed")
+    page.get_by_text("of all rows were rejected, at most 0.1 may be").first.wait_for()  # why, in one sentence
+    shown.picture("why")
     assert shown.foreign == []

@@ -1,4 +1,4 @@
-"""What the UI would show: the newest materialization of an asset, asked as the UI asks, through Dagster's GraphQL schema."""
+"""What the UI would show of an asset, its newest materialization or a check's verdict: asked as it asks, through Dagster's GraphQL."""
 
 import json
 from typing import Any
@@ -25,15 +25,31 @@ query Shown($key: AssetKeyInput!) {
 }
 """
 
+WHY = """
+query Why($key: AssetKeyInput!, $check: String!) {
+  assetCheckExecutions(assetKey: $key, checkName: $check, limit: 1) { status evaluation { description } }
+}
+"""
+
 
 def shown(instance: dg.DagsterInstance, *key: str) -> dict[str, Any]:
     """Metadata of the newest materialization by name, as GraphQL gives them; tables as records."""
-    with WorkspaceProcessContext(instance, EmptyWorkspaceTarget()) as context:
-        answer = execute_query(context, QUESTION, {"key": {"path": list(key)}})
-    assert "errors" not in answer, answer
-    [event] = answer["data"]["assetOrError"]["assetMaterializations"]
+    [event] = _asked(instance, QUESTION, {"key": {"path": list(key)}})["assetOrError"]["assetMaterializations"]
     found: dict[str, Any] = {}
     for entry in event["metadataEntries"]:
         table = entry.get("table")
         found[entry["label"]] = [json.loads(record) for record in table["records"]] if table else entry.get("mdStr") or entry.get("path")
     return found
+
+
+def judged(instance: dg.DagsterInstance, check: str, *key: str) -> tuple[str, str]:
+    """Status of a check's newest execution, and the sentence beside it."""
+    [execution] = _asked(instance, WHY, {"key": {"path": list(key)}, "check": check})["assetCheckExecutions"]
+    return execution["status"], execution["evaluation"]["description"]
+
+
+def _asked(instance: dg.DagsterInstance, question: str, variables: dict[str, Any]) -> dict[str, Any]:
+    with WorkspaceProcessContext(instance, EmptyWorkspaceTarget()) as context:
+        answer = execute_query(context, question, variables)
+    assert "errors" not in answer, answer
+    return answer["data"]

@@ -21,7 +21,12 @@ def add_verbs(add: AddVerb) -> None:
     """What the four take."""
     verb = add("serve", help="serve what was promoted over HTTP: /health, /analyze, /extract")
     add_line(verb)
-    verb.add_argument("--host", metavar="ADDRESS", default="127.0.0.1", help="where to listen; one that others reach needs MEDVL_API_KEY, or MEDVL_API_KEYS")
+    verb.add_argument(
+        "--host",
+        metavar="ADDRESS",
+        default="127.0.0.1",
+        help="where to listen; one that others reach needs MEDVL_API_KEY, or MEDVL_API_KEYS",
+    )
     verb.add_argument("--port", type=int, metavar="PORT", default=8000, help="8000 unless said otherwise; 0 for any that is free")
     verb.add_argument("--unchecked", action="store_true", help="serve it although nobody compared its answers with those that were judged")
     verb.add_argument(

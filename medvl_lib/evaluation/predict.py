@@ -36,13 +36,12 @@ from medvl_lib.models.loading import Loaded, attach, give_memory_back, load
 from medvl_lib.models.spec import ModelSpec
 from medvl_lib.models.weights import held_bytes
 from medvl_lib.parts import Part
+from medvl_lib.progress import REPORT_SECONDS, Report, so_far
 from medvl_lib.provenance import Fact
 from medvl_lib.retrieved_cases import all_with_cases, prefaces
 from medvl_lib.rules import stream
-from medvl_lib.step import Report
 from medvl_lib.tables import TableWriter, read_table, write_table
 
-REPORT_SECONDS = 1.0
 WHOLE = Part(number=0, of=1)
 SHARE_FOR_WEIGHTS = 0.5  # of the memory that a profile grants: the rest is for the answers of a batch
 
@@ -69,6 +68,11 @@ class Panel:
         if condition == "shuffled_image":
             return shuffled(self.groups, self.subjects)
         return [all_with_cases(group, self.prefaces) for group in self.groups] if condition == "retrieved_cases" else self.groups
+
+    def num_answers(self, variant: Variant) -> int:
+        """How many answers a variant gives: as it is, and under each control that it is asked under."""
+        asked = [self.groups, *(self.under(condition) for condition in self.evaluation.controls if variant in self.controlled)]
+        return sum(len(group) for groups in asked for group in groups)
 
 
 def write_predictions(
@@ -122,14 +126,16 @@ def _panel(
 
 
 def _write_answers(predictions: TableWriter, rounds: Sequence[Sequence[Weights]], panel: Panel, report: Report, part: Part = WHOLE) -> None:
-    reported = 0.0
+    began, reported, number = time.monotonic(), 0.0, 0
+    in_all = None if part.of > 1 else sum(panel.num_answers(item.variant) for group in rounds for item in group)
     for group in rounds:
         give_memory_back(panel.profile)  # what the round before held
         for prediction in answers_in_turns(group, panel, part):
             predictions.write(prediction)
-            if time.monotonic() - reported > REPORT_SECONDS:
-                reported = time.monotonic()
-                report({"variant": prediction.variant, "condition": prediction.condition, "num_answers": predictions.num_rows})
+            number += 1
+            if (now := time.monotonic()) - reported > REPORT_SECONDS:
+                reported = now
+                report({"variant": prediction.variant, "condition": prediction.condition, **so_far("answers", number, now - began, in_all)})
 
 
 # -- what is asked -----------------------------------------------------------------------------------------------------

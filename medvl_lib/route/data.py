@@ -68,10 +68,11 @@ def dataset_steps(run: DatasetRun) -> tuple[Step, ...]:
     def read(call: Call) -> Mapping[str, Fact]:
         known = dataset.context
         readings = dataset.read(run.raw_folder) if known is None else known.read(run.raw_folder, call.read(known.step, name))
-        return unmoved(call, lambda: pairs.write_pairs(call.directory, readings, ImageStore(call.workspace.images)))
+        return unmoved(call, lambda: pairs.write_pairs(call.directory, readings, ImageStore(call.workspace.images), call.report))
 
     def validate(call: Call) -> Mapping[str, Fact]:
-        return validation.write_validated(call.directory, call.read("pairs", name), ImageStore(call.workspace.images), dataset, run.limits)
+        store = ImageStore(call.workspace.images)
+        return validation.write_validated(call.directory, call.read("pairs", name), store, dataset, run.limits, call.report)
 
     raw = source("raw_records", name, raw_records.RULES)
     known = () if dataset.context is None else (context_step(run, dataset.context, raw, unmoved),)
@@ -170,7 +171,7 @@ def audit_step(line: Line) -> Step:
         ), rules=audit.RULES,
         write=lambda call: audit.write_audit(
             call.directory, call.read("chat", name), call.read("base_model", name), ImageStore(call.workspace.images), line.audit,
-            max_pixels=line.model.max_pixels),
+            max_pixels=line.model.max_pixels, report=call.report),
         table=Table(file=audit.AUDIT, model=audit.AuditRow),
         examples=Examples(
             file=audit.EXAMPLES, model=audit.AuditExample, shown_licences=SHOWN_LICENCES),

@@ -124,8 +124,8 @@ class Resident:
         the adapter, or all without it. Where their pictures are more than there is room to decode at a time, the first are read first, and
         the others join them: pages of ordinary size are not.
 
-        Its ``latency_seconds`` are its own, from the pictures' bytes to its last token. Raises UnreadableImage for a picture of the first of
-        ``listeners`` that cannot be decoded; who joins is put off instead.
+        Its ``latency_seconds`` are its own, from the pictures' bytes to its last token. Raises UnreadableImage for a picture of the first
+        of ``listeners`` that cannot be decoded; who joins is put off instead.
         """
         left = deque(listeners)
         while left:

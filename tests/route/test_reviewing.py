@@ -142,7 +142,7 @@ def test_answers_that_are_damaged_give_no_sheet(desk: Desk):
 def test_items_that_were_moved_against_their_texts_are_refused_with_their_rows(desk: Desk):
     """As where one column was sorted, or a cell was deleted and those below moved up.
 
-    Two rows that say the same word for word, drawn one after the other, cannot be told apart: the first line named is the first that differs.
+    Two rows that say the same word for word, drawn one after the other, cannot be told apart: the first line that differs is named.
     """
     rated = rated_by("Anna", desk.rows, judgement)
     texts = [(row["question"].split(), row["answer"].split()) for row in rated]

@@ -1,8 +1,9 @@
 """``medvl``: what needs no Dagster. For the graph, Dagster's own commands are used (``dg dev``, ``dg launch``).
 
-In: the command line. Out: text for a person, and an exit status: 0 done, 1 the doctor found something wrong, 2 refused, in three
-parts on stderr. There is one module for each group of verbs, in the order in which ``medvl --help`` lists them. A verb parses and prints;
-what it does stands in the room it calls, which is imported when the verb runs, so that ``medvl`` starts at once.
+In: the command line. Out: text for a person, and an exit status: 0 done, 1 all is not well (the doctor found something wrong, a plan does
+not fit, or time ran out), 2 refused, in three parts on stderr. There is one module for each group of verbs, in the order in which
+``medvl --help`` lists them. A verb parses and prints; what it does stands in the room it calls, which is imported when the verb runs, so
+that ``medvl`` starts at once.
 """
 
 import argparse

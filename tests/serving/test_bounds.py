@@ -467,7 +467,7 @@ def test_what_is_no_http_and_who_wants_a_websocket_leave_nothing_in_the_log_but_
 ):
     caplog.set_level("DEBUG")
     address = (base.base_url.host, base.base_url.port or 80)
-    for begun in (b"Mrs Miller\r\n\r\n", b"\x16\x03\x01 Miller", b"GET /Miller HTTP/9.9\r\n\r\n"):
+    for begun in (b"Mrs Miller\r\n\r\n", b"\x16\x03\x01 Miller", b"GET /Miller HTTP/1.1\r\n\r\n"):
         with socket.create_connection(address) as connection:
             connection.sendall(begun)
             assert ended(connection)

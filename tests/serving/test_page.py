@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx2
 import pytest
@@ -211,9 +212,10 @@ def test_markup_in_an_answer_is_text():
     )  # fmt: skip
     said = Said(speaker="", model=None, prediction=prediction, facts=tuple(stated_facts(text)))
     shown = Answered(question=PLANTED, pictures=(), identifiers=(), said=(said, said))
+    model = SimpleNamespace(sentence="", line="documents", adapter="one", variant="adapter", weights_variant="nf4")
     for tab in ("extract", "analyze", "compare"):
         page = _templates().get_template(f"{tab}.html.jinja").render(
-            tab=tab, tabs=entry.TABS, model=None, status="ready", reason=None, has_key=False, problem=None, answered=shown, samples=(),
+            tab=tab, tabs=entry.TABS, model=model, status="ready", reason=None, has_key=False, problem=None, answered=shown, samples=(),
             sample="", taken="", max_pictures=8, max_characters=8, own="", prompt=PLANTED,
         )  # fmt: skip
         assert not re.findall(r"<(?:script>|img src=x)", page), tab

@@ -100,7 +100,8 @@ def of_commonest_findings(reports: Sequence[str]) -> list[str]:
     named: dict[tuple[str, ...], list[str]] = defaultdict(list)
     for report in _some(reports, NUM_LABELLED):
         named[_findings(report)].append(report)
-    return min(named.items(), key=lambda item: (-len(item[1]), len(item[0]), item[0]), default=((), []))[1]
+    commonest = min(named, key=lambda names: (-len(named[names]), len(names), names), default=())
+    return named.get(commonest, [])
 
 
 def _findings(report: str) -> tuple[str, ...]:

@@ -137,9 +137,13 @@ OBJECTIVES: Mapping[Objective, Callable[[Material], Work]] = {"generate": answer
 
 
 def make_repeatable(seed: int) -> None:
-    """Seed everything, and ask for the deterministic form of each operation that has one."""
+    """Seed everything, and ask for the deterministic form of each operation that has one.
+
+    New memory is not filled with NaN, as torch does then unless told otherwise: unpacking four bits writes every weight once more for it.
+    """
     set_seed(seed)
     torch.use_deterministic_algorithms(mode=True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False
 
 
 def train_to_the_end(trainer: Trainer, recorder: Recorder, checkpoints: Path, watchdog: Watchdog | None = None) -> None:

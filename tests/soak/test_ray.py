@@ -115,7 +115,6 @@ def _parts_under_way(workspace: Workspace, below: int) -> list[str]:
 def prepared(tmp_path: Path) -> Path:
     """A project with all that predictions read, and what one process answers."""
     path = demo_runs.project(tmp_path)
-    path.write_text(path.read_text().replace("max_steps = 8", "max_steps = 2"))
     demo_runs.prepare(path, "predictions")
     workspace, [line] = Workspace(root=tmp_path / "data"), lines_of(read_settings(path))
     [step] = [step for step in line_steps(line, ONE_BY_ONE) if step.name == "predictions"]
@@ -131,11 +130,16 @@ def test_a_node_that_dies_in_the_middle_of_predictions_takes_none_along(prepared
     path.write_text(path.read_text() + LAUNCHER.format(address=f"http://127.0.0.1:{DASHBOARD}"))
     started = time.monotonic()
     run = demo_runs.materialize(path, "documents/predictions")
-    demo_runs.wait_for(lambda: _parts_under_way(workspace, cluster.head_node.all_processes["raylet"][0].process.pid), 900)
+
+    def under_way_on(node: Any) -> list[str]:
+        """The parts that a node does, as soon as it does one."""
+        raylet = node.all_processes["raylet"][0].process.pid
+        demo_runs.wait_for(lambda: _parts_under_way(workspace, raylet) or run.poll() is not None, 900)
+        return _parts_under_way(workspace, raylet)
+
+    assert under_way_on(cluster.head_node)
     second = cluster.second()  # the driver is on the other one
-    raylet = second.all_processes["raylet"][0].process.pid
-    demo_runs.wait_for(lambda: _parts_under_way(workspace, raylet), 900)
-    lost = _parts_under_way(workspace, raylet)
+    lost = under_way_on(second)
     cluster.remove_node(second, allow_graceful=False)
     assert run.wait(900) == 0
     sys.stdout.write(f"lost with its node: {lost}; {time.monotonic() - started:.0f} s in all\n")

@@ -157,10 +157,10 @@ def workers(request: Request) -> Hands:
         if not ray.is_initialized():
             ray.init(address="auto", log_to_driver=False)
         require_room(ray.cluster_resources(), launcher, is_driver=DRIVER in os.environ)
-        one: Any = ray.remote(_one).options(
+        one: Any = ray.remote(
             num_cpus=launcher.num_cpus, num_gpus=launcher.num_gpus, resources=dict(launcher.resources) or None, max_retries=MOST_LOST,
             max_calls=1,  # the device's memory goes with the process
-        )  # fmt: skip
+        )(_one)  # fmt: skip
         waiting = [one.remote(text, parts.step, parts.fingerprint, part) for part in parts.left]
         while waiting:
             ready, waiting = ray.wait(waiting, num_returns=1)

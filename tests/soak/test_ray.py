@@ -36,6 +36,7 @@ ray = pytest.importorskip("ray", reason="Ray is an optional extra and not instal
 pytestmark = pytest.mark.soak
 
 NUM_SHARDS = 4
+ONE_BY_ONE = replace(PROFILES["cpu"], prediction_batch=1)
 DASHBOARD = 18265
 LAUNCHER = f"""
 [profiles.cpu]
@@ -110,24 +111,35 @@ def _parts_under_way(workspace: Workspace, below: int) -> list[str]:
     return found
 
 
-def test_a_node_that_dies_in_the_middle_of_predictions_takes_none_along(cluster: Any, tmp_path: Path):
+@pytest.fixture
+def prepared(tmp_path: Path) -> Path:
+    """A project with all that predictions read, and what one process answers."""
     path = demo_runs.project(tmp_path)
-    workspace = Workspace(root=tmp_path / "data")
     demo_runs.prepare(path, "predictions")
-    [line], profile = lines_of(read_settings(path)), replace(PROFILES["cpu"], prediction_batch=1)
-    [step] = [step for step in line_steps(line, profile) if step.name == "predictions"]
+    workspace, [line] = Workspace(root=tmp_path / "data"), lines_of(read_settings(path))
+    [step] = [step for step in line_steps(line, ONE_BY_ONE) if step.name == "predictions"]
     judge(workspace, run_step(workspace, step), step.rules)
+    return path
+
+
+def test_a_node_that_dies_in_the_middle_of_predictions_takes_none_along(prepared: Path, cluster: Any):
+    path, workspace = prepared, Workspace(root=prepared.parent / "data")
     alone = _answers(workspace)
     shutil.rmtree(workspace.step("predictions", "documents"))
 
     path.write_text(path.read_text() + LAUNCHER.format(address=f"http://127.0.0.1:{DASHBOARD}"))
     started = time.monotonic()
     run = demo_runs.materialize(path, "documents/predictions")
-    demo_runs.wait_for(lambda: _parts_under_way(workspace, cluster.head_node.all_processes["raylet"][0].process.pid), 900)
+
+    def under_way_on(node: Any) -> list[str]:
+        """The parts that a node does, as soon as it does one."""
+        raylet = node.all_processes["raylet"][0].process.pid
+        demo_runs.wait_for(lambda: _parts_under_way(workspace, raylet) or run.poll() is not None, 900)
+        return _parts_under_way(workspace, raylet)
+
+    assert under_way_on(cluster.head_node)
     second = cluster.second()  # the driver is on the other one
-    raylet = second.all_processes["raylet"][0].process.pid
-    demo_runs.wait_for(lambda: _parts_under_way(workspace, raylet), 900)
-    lost = _parts_under_way(workspace, raylet)
+    lost = under_way_on(second)
     cluster.remove_node(second, allow_graceful=False)
     assert run.wait(900) == 0
     sys.stdout.write(f"lost with its node: {lost}; {time.monotonic() - started:.0f} s in all\n")
@@ -138,4 +150,4 @@ def test_a_node_that_dies_in_the_middle_of_predictions_takes_none_along(cluster:
     assert [rule.name for rule in RULES if not rule.holds(written.directory).passed and rule.is_blocking] == []
     assert _answers(workspace) == alone
     assert not list(workspace.root.glob("checkpoints/predictions/documents/*"))  # nothing is left behind
-    assert Launcher() == profile.launcher  # and where it ran is no part of the name that both have
+    assert Launcher() == ONE_BY_ONE.launcher  # and where it ran is no part of the name that both have

@@ -16,7 +16,7 @@ from tests import demo_runs
 pytestmark = pytest.mark.soak
 
 LOSS_TOLERANCE = 1e-4  # of the loss of each step: sums in another order
-RECIPE = "[lines.documents.recipe]\nlora_dropout = 0.0\neffective_batch = 4"  # each process draws its own masks
+RECIPE = "[lines.documents.recipe]\nlora_dropout = 0.0"  # each process draws its own masks
 LAUNCHER = "\n[profiles.cpu]\ntraining_batch = 2\n[profiles.cpu.launcher]\nnum_processes = {}\n"
 
 

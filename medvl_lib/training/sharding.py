@@ -90,8 +90,10 @@ class TakesPart(TrainerCallback):
     """Looks, once the trainer has made the model ready, whether it is divided, and has every process take part in what all wait for."""
 
     def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
-        """Give every trained tensor a gradient in every process, zero where its batch had no picture.
+        """Have gradients of all that is trained added in every process, zero where its batch had no picture, and in the same order.
 
+        FSDP adds those of a layer when the gradient of its input is there, and of all that is left at the end: a first layer that only a
+        batch with pictures asks for one, for the projector's sake, would be added before the projector or after it.
         Raises HeavyStepFailed where the model is a copy in spite of what was asked for.
         """
         if not isinstance(model, FSDPModule):
@@ -100,8 +102,12 @@ class TakesPart(TrainerCallback):
                 where="launcher.weights = 'divided'", do="set weights = 'copied': this accelerate or transformers does not divide it",
             )  # fmt: skip
         model.set_reduce_scatter_unused_params(True)
-        for unit in _units(model) if args.device.type == "cpu" else ():
-            unit.set_force_sum_reduction_for_comms(True)  # gloo adds, and takes no means
+        model.get_input_embeddings().register_forward_hook(_asks_for_gradient)  # after FSDP's own, which would gather it again otherwise
+
+
+def _asks_for_gradient(_: torch.nn.Module, __: Any, words: torch.Tensor) -> None:
+    if torch.is_grad_enabled():
+        words.requires_grad_(True)
 
 
 def require_resumable(checkpoint: Path, arguments: TrainingArguments) -> None:
@@ -123,21 +129,19 @@ def make_whole(model: torch.nn.Module) -> None:
 
     Every process takes part, and holds all weights afterwards, as it did when it had loaded them. One that is whole is left alone.
     """
-    for unit in _units(model):
-        unit.reshard()  # the last pass may have left some gathered
+    if not isinstance(model, FSDPModule):
+        return
     whole: dict[DTensor, torch.nn.Parameter] = {}
-    for module in model.modules() if isinstance(model, FSDPModule) else ():
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()  # the last pass may have left it gathered
+    for module in model.modules():
         module._load_state_dict_post_hooks.clear()  # they look for parts
         for name, part in _parts(module).items():
             if part not in whole:  # what two modules have in common stays so
                 whole[part] = torch.nn.Parameter(part.full_tensor().detach(), requires_grad=part.requires_grad)
             module._parameters[name] = whole[part]
-    if whole:
-        hold_packed_as(model, torch.uint8)
-
-
-def _units(model: torch.nn.Module) -> list[FSDPModule]:
-    return [module for module in model.modules() if isinstance(module, FSDPModule)]
+    hold_packed_as(model, torch.uint8)
 
 
 def _parts(module: torch.nn.Module) -> Mapping[str, DTensor]:

@@ -21,16 +21,23 @@ NUM_FACTS = 3  # on a page
 LEARNED: tuple[Split, ...] = ("train", "validation")
 
 
-def upload(root: Path, counts: Mapping[Split, int], *, are_mixed_up: bool = False) -> None:
-    """Replace what lies in a raw folder; mixed up, each form that is learned from shows the page of the next one."""
-    shutil.rmtree(root, ignore_errors=True)
+def upload(root: Path, counts: Mapping[Split, int], *, are_mixed_up: bool = False, broken_share: float = 0.0) -> None:
+    """Replace what lies in a raw folder, all of it at once.
+
+    Mixed up, each form that is learned from shows the page of the next one. A broken share (0-1) of each part's pages is cut in half.
+    """
+    coming = root.parents[1] / f"coming_{root.name}"  # no look sees half of it
     for part, number in counts.items():
         documents = [_form(part, index) for index in range(number)]
-        (root / part / "images").mkdir(parents=True)
-        for document in documents:
-            (root / part / document.image).write_bytes(page_bytes(document))
+        (coming / part / "images").mkdir(parents=True)
+        for index, document in enumerate(documents):
+            page = page_bytes(document)
+            (coming / part / document.image).write_bytes(page[: len(page) // 2] if index < round(broken_share * number) else page)
         shown = [*documents[1:], documents[0]] if are_mixed_up and part in LEARNED else documents
-        _write_records(root / part, documents, shown)
+        _write_records(coming / part, documents, shown)
+    shutil.rmtree(root, ignore_errors=True)
+    root.parent.mkdir(parents=True, exist_ok=True)
+    coming.rename(root)
 
 
 def _form(part: Split, index: int) -> Document:
@@ -41,10 +48,3 @@ def _form(part: Split, index: int) -> Document:
 def _write_records(folder: Path, documents: Sequence[Document], shown: Sequence[Document]) -> None:
     lines = [json.dumps(json.loads(record_line(one)) | {"image": page.image}) for one, page in zip(documents, shown, strict=True)]
     (folder / RECORDS).write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-
-def damage(root: Path, *, share: float) -> None:
-    """Cut this share (0-1) of the pages that are learned from in half, as an upload that broke off leaves them."""
-    pages = [page for part in LEARNED for page in sorted((root / part / "images").glob("*.png"))]
-    for page in pages[: round(share * len(pages))]:
-        page.write_bytes(page.read_bytes()[: page.stat().st_size // 2])

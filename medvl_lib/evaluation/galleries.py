@@ -178,7 +178,8 @@ def _rows(
             interval_note=statistics.interval_note(clusters, confidence=CONFIDENCE), chance=chance,
             class_only=class_only_at(texts, classes, cutoff, pictures, way.direction) if has_classes else None,
             num_queries=len(way.ranks), gallery_size=way.gallery_size, num_groups=found.num_clusters,
-            num_texts=len(set(texts)), median_rank=way.median_rank, matched_similarity=matched, mismatched_similarity=None if math.isnan(mismatched) else mismatched,
+            num_texts=len(set(texts)), median_rank=way.median_rank, matched_similarity=matched,
+            mismatched_similarity=None if math.isnan(mismatched) else mismatched,
         )  # fmt: skip
 
 

@@ -159,7 +159,9 @@ def _ranks(variant: EncoderVariant, captions: Sequence[CaptionedImage], way: ran
 
 def _asked(captions: Sequence[CaptionedImage], way: ranking.Retrieval) -> Iterator[tuple[CaptionedImage, int]]:
     """Each query with its rank."""
-    return zip((captions[place] for place in way.queries.tolist()), way.ranks.tolist(), strict=True)
+    places: list[int] = way.queries.tolist()
+    ranks: list[int] = way.ranks.tolist()
+    return zip((captions[place] for place in places), ranks, strict=True)
 
 
 def _rows(

@@ -273,7 +273,7 @@ TINY_MODELS: Mapping[Family, tuple[str, int]] = {
 """What the small models are called, and the pixels that they keep of a picture."""
 
 TINY_PACE: Mapping[Family, tuple[int, float]] = {
-    "qwen2_5_vl": (180, 5e-3), "mllama": (40, 5e-3), "llava_med": (60, 1e-3), "siglip": (30, 3e-4),
+    "qwen2_5_vl": (180, 5e-3), "mllama": (80, 5e-3), "llava_med": (60, 1e-3), "siglip": (30, 3e-4),
 }  # fmt: skip
 """Optimizer steps of a small model, enough to learn something and few enough for a look, and its learning rate."""
 

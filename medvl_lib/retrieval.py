@@ -3,18 +3,22 @@
 In: a matrix of similarities, and which candidates are right. Out: ranks, recall at k, and what chance or knowing the class alone would
 reach. Pure functions; whose embeddings they are, and what is done with the numbers, is not known here.
 
-Legend: Q queries, G candidates (the gallery).
+A picture may have several texts, and a text several pictures. A candidate is ranked once, wherever it stands: a wrong text of six pictures
+would else take six places. A picture asks once, however many texts it has; a text asks with every picture that it stands with, as in the
+galleries of captions (Karpathy and Fei-Fei 2015, arXiv 1412.2306).
+
+Legend: N pairs, Q queries, G candidates (the gallery).
 """
 
 import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-REVISION = 1  # first version
+REVISION = 2  # candidates that are equal are one, and a picture asks once
 CUTOFFS = (1, 5, 10)
 Direction = Literal["image_to_text", "text_to_image"]
 DIRECTIONS: tuple[Direction, ...] = ("image_to_text", "text_to_image")
@@ -25,9 +29,12 @@ class Retrieval:
     """What one gallery says of one direction."""
 
     direction: Direction
+    queries: NDArray[np.int64]
+    """Which pair each query is (Q,): the first one of every picture, or every pair's text."""
     ranks: NDArray[np.int64]
     """Of each query's best right candidate (Q,), from 1."""
     gallery_size: int
+    """Different candidates."""
     chances: tuple[float, ...]
     """Expected recall of a random order, at each of ``CUTOFFS``."""
 
@@ -56,6 +63,26 @@ def _equal(values: Sequence[Hashable]) -> NDArray[np.bool_]:
     numbers = {value: number for number, value in enumerate(dict.fromkeys(values))}
     keys = np.array([numbers[value] for value in values], dtype=np.int64)
     return keys[:, None] == keys[None, :]
+
+
+class _Gallery(NamedTuple):
+    """Rows and columns of a matrix (N, N) of pairs: who asks, and what is ranked."""
+
+    queries: NDArray[np.int64]
+    candidates: NDArray[np.int64]
+
+
+def _gallery(texts: Sequence[Hashable], pictures: Sequence[Hashable] | None, direction: Direction) -> _Gallery:
+    shown = range(len(texts)) if pictures is None else pictures
+    if direction == "image_to_text":
+        return _Gallery(queries=_first(shown), candidates=_first(texts))
+    return _Gallery(queries=np.arange(len(texts)), candidates=_first(shown))
+
+
+def _first(values: Sequence[Hashable]) -> NDArray[np.int64]:
+    """Where each different value stands first."""
+    places = {value: place for place, value in reversed(list(enumerate(values)))}
+    return np.array(sorted(places.values()), dtype=np.int64)
 
 
 def ranks(similarity: NDArray[np.floating], is_right: NDArray[np.bool_]) -> NDArray[np.int64]:
@@ -88,15 +115,25 @@ def retrieval(
 ) -> tuple[Retrieval, Retrieval]:
     """Both directions of a gallery of N pairs, ``similarity[i, j]`` that of picture i and text j (N, N)."""
     is_right = right_candidates(texts, pictures)
-    return tuple(
-        Retrieval(direction=direction, ranks=ranks(values, right), gallery_size=len(texts), chances=_chances(right))
-        for direction, values, right in zip(DIRECTIONS, (similarity, similarity.T), (is_right, is_right.T), strict=True)
-    )  # pyright: ignore[reportReturnType] (two directions)
+    return (
+        _one_way(similarity, is_right, "image_to_text", _gallery(texts, pictures, "image_to_text")),
+        _one_way(similarity.T, is_right.T, "text_to_image", _gallery(texts, pictures, "text_to_image")),
+    )
+
+
+def _one_way(
+    similarity: NDArray[np.floating], is_right: NDArray[np.bool_], direction: Direction, gallery: _Gallery
+) -> Retrieval:  # fmt: skip
+    shown = np.ix_(gallery.queries, gallery.candidates)
+    return Retrieval(
+        direction=direction, queries=gallery.queries, ranks=ranks(similarity[shown], is_right[shown]),
+        gallery_size=len(gallery.candidates), chances=_chances(is_right[shown]),
+    )  # fmt: skip
 
 
 def _chances(is_right: NDArray[np.bool_]) -> tuple[float, ...]:
     counts: list[int] = is_right.sum(axis=1).tolist()
-    return tuple(float(np.mean([chance_at(count, len(counts), cutoff) for count in counts])) for cutoff in CUTOFFS)
+    return tuple(float(np.mean([chance_at(count, is_right.shape[1], cutoff) for count in counts])) for cutoff in CUTOFFS)
 
 
 def class_only_at(
@@ -105,10 +142,15 @@ def class_only_at(
 ) -> float:  # fmt: skip
     """Expected recall of who knows the class of every picture and text and nothing else: those of the right class first, by chance.
 
-    Mean over queries of 1 - C(n - r, k) / C(n, k), of n candidates in the query's class, r of them right; 1 where k >= n.
+    Mean over queries of 1 - C(n - r, k) / C(n, k), of n candidates in the query's class, r of them right; 1 where k >= n. A candidate is in
+    every class that it stands in somewhere.
     """
-    is_right, of_class = right_candidates(texts, pictures), _equal(classes)
-    is_right = of_class & (is_right if direction == "image_to_text" else is_right.T)
+    is_to_text, gallery = direction == "image_to_text", _gallery(texts, pictures, direction)
+    standing = texts if is_to_text else range(len(texts)) if pictures is None else pictures
+    shown = np.ix_(gallery.queries, gallery.candidates)
+    of_class = (_equal(classes).astype(np.float32) @ _equal(standing).astype(np.float32) > 0)[shown]
+    right = right_candidates(texts, pictures)
+    is_right = of_class & (right if is_to_text else right.T)[shown]
     counts: list[tuple[int, int]] = list(zip(is_right.sum(axis=1).tolist(), of_class.sum(axis=1).tolist(), strict=True))
     return sum(chance_at(right, size, cutoff) for right, size in counts) / len(counts)
 

@@ -269,8 +269,8 @@ def merged_scores_less(directory: Path) -> None:
 
 
 def twice_as_large(file: str) -> Damage:
-    """The gallery had twice as many pictures."""
-    return lambda directory: changed_json(file, gallery_size=2 * read_json(directory / file)["gallery_size"])(directory)
+    """The gallery had twice as many queries."""
+    return lambda directory: changed_json(file, num_queries=2 * read_json(directory / file)["num_queries"])(directory)
 
 
 IS_TEST = {"other": lambda row: row.split == "test"}

@@ -63,7 +63,7 @@ def write_raw(root: Path, counts: Mapping[str, int], seed: int) -> int:
     (root / "README.md").write_text("# Invented data: wrists", encoding="utf-8")
     names = ["left", "right", "broken"]
     for name in names:
-        data = encoded(draw_knee(draws.seeded(f"wrist/{seed}/{name}"), 0).image(), "PNG")
+        data = encoded(draw_knee(draws.seeded(f"wrist/{seed}/{name}"), 0, shows_side=True).image(), "PNG")
         (root / f"{name}.png").write_bytes(data[: len(data) // 2] if name == "broken" else data)
     return len(names)
 '''

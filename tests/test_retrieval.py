@@ -27,7 +27,7 @@ def test_a_tie_counts_against_the_model():
     same = np.ones((4, 4))
     assert ranks(same, np.eye(4, dtype=bool)).tolist() == [4, 4, 4, 4]
     two, _ = retrieval(same, ["a", "a", "b", "c"])
-    assert two.ranks.tolist() == [3, 3, 4, 4]
+    assert two.ranks.tolist() == [3, 3, 3, 3]  # of three different texts
     assert two.recalls[0] == 0.0
 
 
@@ -70,14 +70,15 @@ def test_who_knows_the_class_alone_finds_one_of_its_members():
     assert class_only_at(texts, classes, 1) == pytest.approx((3 * (1 / 3) + 2 * (1 / 2)) / 5)  # the number of classes by that of pairs
     assert class_only_at(texts, classes, 2) == pytest.approx((3 * (2 / 3) + 2 * 1) / 5)
     assert class_only_at(texts, classes, 3) == 1.0
-    assert class_only_at(["a", "a", "c", "d", "e"], classes, 1) == pytest.approx((2 * (2 / 3) + 1 / 3 + 2 * (1 / 2)) / 5)
+    assert class_only_at(["a", "a", "c", "d", "e"], classes, 1) == pytest.approx((3 * (1 / 2) + 2 * (1 / 2)) / 5)  # a is one candidate
 
 
 def test_the_closed_form_is_what_drawing_lots_within_the_class_gives():
     texts, classes = [*"aabcdefg"], [*"xxxxyyyz"]
     chance = np.random.default_rng(7)
-    is_class, is_right = right_candidates(classes), right_candidates(texts)
-    drawn = [recall_at(ranks(is_class + chance.random((8, 8)) / 2, is_right), 2) for _ in range(4000)]
+    kept = [0, 2, 3, 4, 5, 6, 7]  # a once
+    is_class, is_right = right_candidates(classes)[:, kept], right_candidates(texts)[:, kept]
+    drawn = [recall_at(ranks(is_class + chance.random((8, 7)) / 2, is_right), 2) for _ in range(4000)]
     assert np.mean(drawn) == pytest.approx(class_only_at(texts, classes, 2), abs=0.01)
 
 
@@ -92,7 +93,7 @@ def test_every_caption_of_a_picture_is_right_and_none_of_them_counts_against_ano
     pictures, texts = ["p", "p", "q", "q"], ["a", "b", "c", "d"]
     knows = np.array([[1.0, 1.0, 0.0, 0.0]] * 2 + [[0.0, 0.0, 1.0, 1.0]] * 2)
     forth, back = retrieval(knows, texts, pictures)
-    assert forth.ranks.tolist() == back.ranks.tolist() == [1, 1, 1, 1]
+    assert (forth.ranks.tolist(), back.ranks.tolist()) == ([1, 1], [1, 1, 1, 1])
     assert forth.chances[0] == back.chances[0] == pytest.approx(0.5)
     assert class_only_at(texts, ["x"] * 4, 1, pictures) == pytest.approx(0.5)
     assert mean_similarities(knows, texts, pictures) == (1.0, 0.0)
@@ -103,5 +104,17 @@ def test_a_caption_that_two_pictures_share_is_right_for_both_in_either_direction
     """P has a and b, q has b: b finds both, a finds p alone."""
     is_right = right_candidates(["a", "b", "b"], ["p", "p", "q"])
     assert is_right.tolist() == [[True, True, True], [True, True, True], [False, True, True]]
-    assert class_only_at(["a", "b", "b"], ["x"] * 3, 1, ["p", "p", "q"]) == pytest.approx((1 + 1 + 2 / 3) / 3)
-    assert class_only_at(["a", "b", "b"], ["x"] * 3, 1, ["p", "p", "q"], "text_to_image") == pytest.approx((2 / 3 + 1 + 1) / 3)
+    assert class_only_at(["a", "b", "b"], ["x"] * 3, 1, ["p", "p", "q"]) == pytest.approx((1 + 1 / 2) / 2)
+    assert class_only_at(["a", "b", "b"], ["x"] * 3, 1, ["p", "p", "q"], "text_to_image") == pytest.approx((1 / 2 + 1 + 1) / 3)
+
+
+def test_a_picture_asks_once_and_a_wrong_text_takes_one_place_however_often_it_stands():
+    """Five pictures of a, one of b that is nearest to a: b is second among two texts, and not sixth among six rows."""
+    pictures, texts = [*"pqrstu"], [*"aaaaab"]
+    similarity = np.array([[1.0] * 5 + [0.5]] * 6)
+    forth, back = retrieval(similarity, texts, pictures)
+    assert (forth.gallery_size, forth.queries.tolist(), forth.ranks.tolist()) == (2, [0, 1, 2, 3, 4, 5], [1, 1, 1, 1, 1, 2])
+    assert forth.recalls == pytest.approx((5 / 6, 1.0, 1.0))
+    assert (back.gallery_size, len(back.ranks)) == (6, 6)
+    of_three = retrieval(np.eye(4), ["a", "b", "c", "d"], ["p", "p", "p", "q"])[0]
+    assert (of_three.queries.tolist(), of_three.gallery_size, of_three.ranks.tolist()) == ([0, 3], 4, [1, 1])

@@ -233,6 +233,7 @@ create table retrievals (
     interval_note varchar,
     chance double not null,
     class_only double,
+    num_queries bigint not null,
     gallery_size bigint not null,
     num_groups bigint not null,
     num_texts bigint not null,
@@ -252,7 +253,8 @@ comment on column retrievals.ci_high is 'upper end of its 95 % interval over gro
 comment on column retrievals.interval_note is 'what has to be known of the interval: too few groups for one, or no spread between them; null where nothing has';
 comment on column retrievals.chance is 'expected recall of a random order';
 comment on column retrievals.class_only is 'expected recall of who knows the class and nothing else; null where a picture has no class';
-comment on column retrievals.gallery_size is 'captioned pictures that are ranked: queries, and candidates of each [pairs]';
+comment on column retrievals.num_queries is 'queries: every different picture once, or the text of every captioned picture';
+comment on column retrievals.gallery_size is 'different candidates of each query: texts, or pictures';
 comment on column retrievals.num_groups is 'patients or documents among them';
 comment on column retrievals.num_texts is 'different texts among them';
 comment on column retrievals.median_rank is 'median over queries, from 1';
@@ -671,8 +673,8 @@ comment on column training_curve.validation_perplexity is 'e to the held-out los
 
 create view encoder_recall as
 select
-    r.line, r.variant, r.direction, r.cutoff, r.recall, r.ci_low, r.ci_high, r.interval_note, r.chance, r.class_only, r.gallery_size, r.num_groups,
-    r.num_texts, r.median_rank, s.p50_seconds, s.p95_seconds, s.inputs_per_second, r.evaluation_id
+    r.line, r.variant, r.direction, r.cutoff, r.recall, r.ci_low, r.ci_high, r.interval_note, r.chance, r.class_only, r.num_queries, r.gallery_size,
+    r.num_groups, r.num_texts, r.median_rank, s.p50_seconds, s.p95_seconds, s.inputs_per_second, r.evaluation_id
 from retrievals r
 join (select distinct evaluation_id, is_current, evaluated_at from evaluations) e using (evaluation_id)
 left join encoder_speeds s on s.evaluation_id = r.evaluation_id and s.variant = r.variant

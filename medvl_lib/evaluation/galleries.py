@@ -25,7 +25,7 @@ from medvl_lib.retrieval import CUTOFFS, Direction, class_only_at, mean_similari
 from medvl_lib.rules import columns_are_as_declared, no_rows, rule
 from medvl_lib.tables import Column, num_rows, read_table, write_table
 
-REVISION = 4  # no interval below six groups, and a note that says why
+REVISION = 5  # equal candidates are one, and a picture asks once
 REVISIONS = (REVISION, ranking.REVISION, statistics.REVISION)
 RANKS, RETRIEVAL, COUNTS, SPEEDS = "ranks.parquet", "retrieval.parquet", "counts.json", "encoder_speeds.parquet"
 CONFIDENCE = 0.95
@@ -76,7 +76,8 @@ class RetrievalRow:
     class_only: Annotated[
         float | None, Column("expected recall of who knows the class and nothing else; null where a picture has no class")
     ]
-    gallery_size: Annotated[int, Column("captioned pictures that are ranked: queries, and candidates of each", unit="pairs")]
+    num_queries: Annotated[int, Column("queries: every different picture once, or the text of every captioned picture")]
+    gallery_size: Annotated[int, Column("different candidates of each query: texts, or pictures")]
     num_groups: Annotated[int, Column("patients or documents among them")]
     num_texts: Annotated[int, Column("different texts among them")]
     median_rank: Annotated[float, Column("median over queries, from 1")]
@@ -128,7 +129,8 @@ def write_retrieval(
     speeds: Sequence[EncoderSpeed] = (),
 ) -> dict[str, Fact]:  # fmt: skip
     """Rank everything and write the tables; ``texts`` are the captions as the model reads them: equal ones are one text."""
-    write_json(directory / COUNTS, {"gallery_size": len(captions), "variants": list(vectors)})
+    num_queries = len({item.image_id for item in captions}) + len(captions)  # of both directions
+    write_json(directory / COUNTS, {"num_queries": num_queries, "variants": list(vectors)})
     ranks: list[Rank] = []
     rows: list[RetrievalRow] = []
     for variant, both in vectors.items():
@@ -142,17 +144,24 @@ def write_retrieval(
     write_table(directory / RETRIEVAL, RetrievalRow, rows)
     write_table(directory / SPEEDS, EncoderSpeed, speeds)
     return {
-        "gallery_size": len(captions), "num_texts": len(set(texts)),
+        "num_captioned_pictures": len(captions), "num_texts": len(set(texts)),
         **{f"{row.variant}_{row.direction}_recall_at_{row.cutoff}": row.recall for row in rows},
         **{f"{row.variant}_{row.input}_p50_seconds": row.p50_seconds for row in speeds},
     }  # fmt: skip
 
 
 def _ranks(variant: EncoderVariant, captions: Sequence[CaptionedImage], way: ranking.Retrieval) -> Iterator[Rank]:
-    for item, rank in zip(captions, way.ranks.tolist(), strict=True):
+    for item, rank in _asked(captions, way):
         yield Rank(
             variant=variant, direction=way.direction, pair_id=item.pair_id, image_id=item.image_id, group_id=item.group_id, rank=rank
         )  # fmt: skip
+
+
+def _asked(captions: Sequence[CaptionedImage], way: ranking.Retrieval) -> Iterator[tuple[CaptionedImage, int]]:
+    """Each query with its rank."""
+    places: list[int] = way.queries.tolist()
+    ranks: list[int] = way.ranks.tolist()
+    return zip((captions[place] for place in places), ranks, strict=True)
 
 
 def _rows(
@@ -163,22 +172,23 @@ def _rows(
     has_classes = all(item.category is not None for item in captions)
     matched, mismatched = similarities
     for cutoff, chance in zip(CUTOFFS, way.chances, strict=True):
-        clusters = cluster_sums((item.group_id, float(rank <= cutoff)) for item, rank in zip(captions, way.ranks.tolist(), strict=True))
+        clusters = cluster_sums((item.group_id, float(rank <= cutoff)) for item, rank in _asked(captions, way))
         found, is_too_few = estimate(clusters), statistics.is_too_few(clusters.num_clusters, CONFIDENCE)
         yield RetrievalRow(
             variant=variant, direction=way.direction, cutoff=cutoff, recall=recall_at(way.ranks, cutoff),
             ci_low=None if is_too_few else found.ci_low, ci_high=None if is_too_few else found.ci_high,
             interval_note=statistics.interval_note(clusters, confidence=CONFIDENCE), chance=chance,
             class_only=class_only_at(texts, classes, cutoff, pictures, way.direction) if has_classes else None,
-            gallery_size=len(captions), num_groups=found.num_clusters, num_texts=len(set(texts)), median_rank=way.median_rank,
-            matched_similarity=matched, mismatched_similarity=None if math.isnan(mismatched) else mismatched,
+            num_queries=len(way.ranks), gallery_size=way.gallery_size, num_groups=found.num_clusters,
+            num_texts=len(set(texts)), median_rank=way.median_rank, matched_similarity=matched,
+            mismatched_similarity=None if math.isnan(mismatched) else mismatched,
         )  # fmt: skip
 
 
 def every_picture_and_text_was_ranked(directory: Path) -> Outcome:
-    """Each variant ranked each captioned picture of the gallery in both directions."""
+    """Each variant ranked every picture's texts, and the pictures of every text."""
     counts = read_json(directory / COUNTS)
-    expected, found = int(counts["gallery_size"]) * len(counts["variants"]) * 2, num_rows(directory / RANKS)
+    expected, found = int(counts["num_queries"]) * len(counts["variants"]), num_rows(directory / RANKS)
     return Outcome(passed=found == expected and expected > 0, found=f"{found} ranks of {expected}")
 
 

@@ -40,8 +40,8 @@ A SigLIP of {num_parameters} parameters that knows which caption belongs to whic
 
 ## What it was trained on
 
-{num_pictures} invented pictures: a quarter knees, half skin lesions, a quarter chests, with captions that say only what can be seen (side,
-grade, brightness and place of a knee; place, size, edge, colour of lesion and skin; opacity, its place and size, heart and brightness of a
+{num_pictures} invented pictures: a quarter knees, half skin lesions, a quarter chests, with captions that say what can be seen (grade,
+brightness and place of a knee; place, size, edge, colour of lesion and skin; opacity, its place and size, heart and brightness of a
 chest, in English or Chinese):
 
 {captions}
@@ -61,6 +61,8 @@ caption (the five grades, the six diagnoses, an opacity or none) and nothing els
 {retrieval}
 
 Captions of knees and of chests, of which there are few, also occur in training; no picture does.
+A knee's side is in its caption and not in its picture (the fibula lies behind the tibia): of two captions that differ in it alone, it can
+only guess.
 
 Mean cosine of pictures and their own captions {matched:.2f}, and other captions {mismatched:.2f}.
 """

@@ -259,12 +259,15 @@ def encoder(report: Report) -> Iterator[Block]:
         return
     first = report.retrievals[0]
     yield table(
-        "retrieval", f"Recall in a gallery of {first.gallery_size} test pictures of {first.num_groups} patients or documents, with "
-        f"{first.num_texts} different texts; 'class alone' is who knows the class and nothing else",
-        ("direction", "k", "encoder", "recall", "interval from", "interval to", "note", "chance", "class alone", "median rank"), (
+        "retrieval", f"Recall among the test pictures and texts of {first.num_groups} patients or documents, equal ones counted once; "
+        "'class alone' is who knows the class and nothing else",
+        (
+            "direction", "k", "encoder", "queries", "candidates", "recall", "interval from", "interval to", "note", "chance", "class alone",
+            "median rank",
+        ), (
             (
-                words(row.direction), row.cutoff, row.variant, row.recall, row.ci_low, row.ci_high, row.interval_note or "", row.chance,
-                row.class_only, row.median_rank,
+                words(row.direction), row.cutoff, row.variant, row.num_queries, row.gallery_size, row.recall, row.ci_low,
+                row.ci_high, row.interval_note or "", row.chance, row.class_only, row.median_rank,
             )
             for row in sorted(report.retrievals, key=lambda row: (row.direction, row.cutoff, row.variant))
         ),

@@ -1,4 +1,4 @@
-"""Endless invented pictures with captions that say only what can be seen: what the small encoder learns from.
+"""Endless invented pictures with captions of what can be seen, and of a knee's side, which cannot: what the small encoder learns from.
 
 In: the name of a part and a number. Out: a ``CaptionedPicture``: a knee, a skin lesion or a chest as the invented sets draw them, worded as
 their datasets word it, and beside that what those sets never say: how bright the film is and where on it the knee lies. A part is an
@@ -72,7 +72,7 @@ def _film(chance: Random) -> str:
 
 
 def _knee(chance: Random) -> _Drawn:
-    knee = draw_knee(chance, draws.whole(chance, 0, len(KELLGREN_LAWRENCE) - 1))
+    knee = draw_knee(chance, draws.whole(chance, 0, len(KELLGREN_LAWRENCE) - 1), shows_side=False)
     grade, film = KELLGREN_LAWRENCE[knee.grade], _film(chance)
     described = knee_xray.TEMPLATE.format(side=f"{knee.side} ", grade=grade.grade, name=grade.name, findings=grade.findings)
     place = "left of" if knee.shift < -EDGE_PIXELS else "right of" if knee.shift > EDGE_PIXELS else "in"

@@ -1,10 +1,11 @@
 # pyright: reportUnknownMemberType=false
 # (pydicom's datasets hold anything)
-"""Invented reports with invented radiographs in the format of ``custom_reports``: three tables, each in another encoding or form.
+"""Invented reports with invented radiographs in the format of ``custom_reports``: four tables, each in another encoding or form.
 
 In: how many reports each table shall have, and a seed. Out: ``english/reports.jsonl`` (UTF-8 with a mark, some reports of two pictures),
 ``中文/报告.csv`` (GB18030, a row per picture, so that two rows can be one report), ``dicom/reports.csv`` with DICOM files (MONOCHROME1 of
-12 bits with a window, and MONOCHROME2 in Hounsfield units), and ``custom_reports.toml``. Broken on purpose: a row without a picture, one
+12 bits with a window, and MONOCHROME2 in Hounsfield units), ``knees/reports.csv`` (knees in one hospital's words, with classes and a split
+of their own, ``staged_knees``), and ``custom_reports.toml``. Broken on purpose: a row without a picture, one
 whose picture is missing, one that is no JSON, an empty report, a picture without a row; and DICOM files that name a patient, that do not
 say whether a name is burned in, that have three frames, and that have no pixels.
 """
@@ -24,9 +25,12 @@ from medvl_lib.datasets.report_tables import SIDECAR
 from medvl_lib.sample_data import draws
 from medvl_lib.sample_data.chests import Chest, draw_chest
 from medvl_lib.sample_data.pathvqa import encoded
+from medvl_lib.sample_data.staged_knees import REQUEST, STAGE_OF, STAGES, draw_staged
 
-COUNTS: dict[str, int] = {"english": 40, "chinese": 40, "dicom": 12}
-"""Good reports per table; the broken rows come on top."""
+COUNTS: dict[str, int] = {"english": 40, "chinese": 40, "dicom": 12, "knees": 300}
+"""Good reports per table; the broken rows come on top. A fifth of the knees are their test part: enough to decide by."""
+
+PARTS = ("train", "train", "train", "val", "test")  # of the knees, by turns, each with every class
 
 TWO_PICTURES_EVERY = 4
 DIGITAL_XRAY, CT = "1.2.840.10008.5.1.4.1.1.1.1", "1.2.840.10008.5.1.4.1.1.2"  # what kind of object a file is
@@ -157,9 +161,28 @@ def _write_dicom(folder: Path, count: int, seed: int) -> int:
     return len(rows)
 
 
+def _write_knees(folder: Path, count: int, seed: int) -> int:
+    """A row per knee, each of another patient; columns under their other names, and the classes that a report may come to."""
+    (folder / "images").mkdir(parents=True)
+    rows: list[dict[str, str]] = []
+    for number in range(count):
+        knee = draw_staged(draws.seeded(f"custom_reports/{seed}/knees/{number}"), number % len(STAGE_OF))
+        name = f"images/K-{number:04d}.png"
+        (folder / name).write_bytes(encoded(knee.image(), "PNG"))
+        rows.append({
+            "image": name, "ask": REQUEST, "report": knee.report(), "lang": "en", "patient_id": f"K-{number:04d}",
+            "split": PARTS[number // len(STAGE_OF) % len(PARTS)], "category": knee.category, "answer_labels": STAGES,
+        })  # fmt: skip
+    _csv(folder / "reports.csv", tuple(rows[0]), rows, "utf-8")
+    return len(rows)
+
+
 def write_raw(root: Path, counts: Mapping[str, int], seed: int) -> int:
     """Fill an empty folder; a table with a count of 0 is left out. Returns the number of rows, broken ones included."""
     (root / "README.md").write_text(README.format(seed=seed), encoding="utf-8")
     (root / SIDECAR).write_text(DECLARED, encoding="utf-8")
-    write = {"english": ("english", _write_english), "chinese": ("中文", _write_chinese), "dicom": ("dicom", _write_dicom)}
+    write = {
+        "english": ("english", _write_english), "chinese": ("中文", _write_chinese), "dicom": ("dicom", _write_dicom),
+        "knees": ("knees", _write_knees),
+    }  # fmt: skip
     return sum(write_table(root / folder, counts[name], seed) for name, (folder, write_table) in write.items() if counts[name])

@@ -136,7 +136,7 @@ def _english(*pairs: tuple[str, str]) -> list[Said]:
 
 
 def _knee(distribution: PictureDistribution, chance: Random) -> _Drawn:
-    knee = draw_knee(chance, draws.pick(chance, distribution.grades))
+    knee = draw_knee(chance, draws.pick(chance, distribution.grades), shows_side=False)
     grade = KELLGREN_LAWRENCE[knee.grade]
     described = f"Radiograph of a {knee.side} knee, Kellgren-Lawrence grade {grade.grade} ({grade.name})."
     description, *questions = _english(

@@ -52,7 +52,7 @@ def _put(path: Path, data: bytes) -> int:
 def _picture(seed: int, layout: str, number: int) -> tuple[int, str, bytes]:
     """Grade, side and bytes of a picture."""
     grade = number % len(KELLGREN_LAWRENCE)
-    drawn = draw_knee(draws.seeded(f"knee_xray/{seed}/{layout}/{number}"), grade)
+    drawn = draw_knee(draws.seeded(f"knee_xray/{seed}/{layout}/{number}"), grade, shows_side=True)
     return grade, drawn.side, encoded(drawn.image(), "PNG")
 
 

@@ -1,7 +1,10 @@
 """Invented pictures that look a little like radiographs of knees: two bones, the gap between them, and what grows at its edges.
 
 In: a source of chance, and a Kellgren-Lawrence grade. Out: a ``Knee`` and its gray picture, in which the grade can be seen: the gap
-narrows, spurs grow, the bones' ends whiten. No patient stands behind any of them.
+narrows, spurs grow, the bones' ends whiten; and the side, where the fibula is drawn beside the tibia. No patient stands behind any of them.
+
+The pictures that the small models learned from, and that their cards were measured on, have the fibula behind the tibia, where nobody sees
+it: whoever learned from them can only guess the side.
 """
 
 from dataclasses import dataclass
@@ -25,6 +28,8 @@ class Knee:
     grade: int
     side: str
     """``left`` or ``right``: the fibula lies to the picture's right in a left knee, seen from the front."""
+    shows_side: bool
+    """Whether the fibula lies beside the tibia; else it is behind it, and the side cannot be seen."""
     shift: int
     bone: int
     """Gray value of the bones."""
@@ -37,7 +42,8 @@ class Knee:
         draw = ImageDraw.Draw(image)
         left, right, middle = 50 + self.shift, 174 + self.shift, SIDE_PIXELS // 2
         upper, lower = middle - GAPS[self.grade] // 2, middle + (GAPS[self.grade] + 1) // 2
-        fibula = right - 14 if self.side == "left" else left
+        beside = 16 if self.shows_side else 0
+        fibula = right - 14 + beside if self.side == "left" else left - beside
         draw.rectangle((fibula, lower + 24, fibula + 14, SIDE_PIXELS), fill=self.bone - 40)
         draw.rounded_rectangle((left, -20, right, upper), radius=22, fill=self.bone)
         draw.rounded_rectangle((left, lower, right, SIDE_PIXELS + 20), radius=18, fill=self.bone)
@@ -53,10 +59,11 @@ class Knee:
         return image
 
 
-def draw_knee(chance: Random, grade: int) -> Knee:
+def draw_knee(chance: Random, grade: int, *, shows_side: bool) -> Knee:
     """An invented knee of a grade."""
     last = SIDE_PIXELS - 1
     return Knee(
-        grade=grade, side=draws.pick(chance, ("left", "right")), shift=draws.whole(chance, -8, 8), bone=draws.whole(chance, 150, 190),
+        grade=grade, side=draws.pick(chance, ("left", "right")), shows_side=shows_side, shift=draws.whole(chance, -8, 8),
+        bone=draws.whole(chance, 150, 190),
         grains=tuple((draws.whole(chance, 0, last), draws.whole(chance, 0, last)) for _ in range(NUM_GRAINS)),
     )  # fmt: skip

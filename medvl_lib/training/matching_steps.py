@@ -35,9 +35,9 @@ class MatchingStep:
     text_to_image_recall_at_1: Annotated[float | None, Column("texts whose own picture came first")] = None
     text_to_image_recall_at_5: Annotated[float | None, Column("texts whose own picture was among the first 5")] = None
     text_to_image_recall_at_10: Annotated[float | None, Column("texts whose own picture was among the first 10")] = None
-    chance_at_1: Annotated[float | None, Column("expected recall at 1 of a random order")] = None
-    chance_at_5: Annotated[float | None, Column("expected recall at 5 of a random order")] = None
-    chance_at_10: Annotated[float | None, Column("expected recall at 10 of a random order")] = None
+    chance_at_1: Annotated[float | None, Column("expected recall at 1 of a random order, of a picture's text")] = None
+    chance_at_5: Annotated[float | None, Column("expected recall at 5 of a random order, of a picture's text")] = None
+    chance_at_10: Annotated[float | None, Column("expected recall at 10 of a random order, of a picture's text")] = None
     image_to_text_median_rank: Annotated[float | None, Column("median rank of a picture's own text, from 1")] = None
     text_to_image_median_rank: Annotated[float | None, Column("median rank of a text's own picture, from 1")] = None
     matched_similarity: Annotated[float | None, Column("mean cosine of pictures and their own texts")] = None

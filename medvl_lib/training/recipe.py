@@ -14,7 +14,7 @@ from medvl_lib.models.spec import ModelSpec
 
 REVISION = 3  # the adapter of the lowest held-out loss is kept; first version of what training.route, batches and models.loading make of it
 
-MATCH_REVISION = 3  # texts that are cut are counted
+MATCH_REVISION = 4  # equal candidates of the validation split are ranked once
 
 Objective = Literal["generate", "match"]
 POSITIVE = ("learning_rate", "num_epochs", "effective_batch", "max_gradient_norm", "lora_rank", "lora_alpha")

@@ -231,12 +231,12 @@ def test_the_invented_set_has_every_form_and_its_defects(tmp_path: Path):
     sample_data.write("custom_reports", tmp_path / "raw")
     readings = list(dataset.read(tmp_path / "raw"))
     assert stored_reasons(readings, tmp_path / "images") == {
-        "": 95, "image_absent": 1, "image_missing": 1, "record_malformed": 1, "row_missing": 1, "dicom_names_patient": 1,
+        "": 395, "image_absent": 1, "image_missing": 1, "record_malformed": 1, "row_missing": 1, "dicom_names_patient": 1,
         "dicom_may_show_patient": 1,
     }  # fmt: skip
     found = [reading for reading in readings if isinstance(reading, Draft)]
     assert Counter((draft.pair.language, len(draft.images)) for draft in found) == {
-        ("en", 1): 30 + 3 + 16 - 1, ("en", 2): 10, ("zh", 1): 30, ("zh", 2): 10,
+        ("en", 1): 30 + 3 + 16 - 1 + 300, ("en", 2): 10, ("zh", 1): 30, ("zh", 2): 10,
     }  # fmt: skip
     assert {draft.pair.metadata.get("encoding") for draft in found if draft.pair.language == "zh"} == {"gb18030"}
     kinds: Counter[str] = Counter()

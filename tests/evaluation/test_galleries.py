@@ -45,7 +45,7 @@ SEES_HALF = Vectors(np.eye(4, dtype=np.float32), np.eye(4, dtype=np.float32)[[0,
 def written(tmp_path: Path) -> Path:
     facts = write_retrieval(tmp_path, GALLERY, TEXTS, {"base": SEES_HALF, "trained": SEES})
     assert facts["trained_image_to_text_recall_at_1"] == 1.0
-    assert (facts["gallery_size"], facts["num_texts"]) == (4, 4)
+    assert (facts["num_captioned_pictures"], facts["num_texts"]) == (4, 4)
     return tmp_path
 
 
@@ -60,7 +60,7 @@ def test_each_recall_stands_beside_chance_class_and_interval(written: Path):
     assert (half.recall, half.chance, half.class_only) == (0.5, 0.25, 0.5)  # classes of two: one of them by chance
     assert (half.ci_low, half.ci_high) == (None, None)
     assert half.interval_note == "too few clusters (2) for an interval"
-    assert (half.num_groups, half.gallery_size, half.median_rank) == (2, 4, 2.5)
+    assert (half.num_groups, half.num_queries, half.gallery_size, half.median_rank) == (2, 4, 4, 2.5)
     best = rows["trained", "image_to_text", 1]
     assert (best.recall, best.median_rank, best.matched_similarity, best.mismatched_similarity) == (1.0, 1.0, 1.0, 0.0)
 
@@ -95,6 +95,18 @@ def test_speed_is_that_of_one_input_alone_and_of_all_in_batches(tmp_path: Path):
     facts = write_retrieval(tmp_path, GALLERY, TEXTS, {"trained": SEES}, [speed])
     assert facts["trained_text_p50_seconds"] == speed.p50_seconds
     assert list(read_table(tmp_path / SPEEDS, EncoderSpeed)) == [speed]
+    assert failing(tmp_path) == []
+
+
+def test_a_picture_with_several_texts_asks_once_and_weighs_as_much_as_any_other(tmp_path: Path):
+    """One picture of six texts that is not found, and six pictures of one text each that are: 6 of 7, and not 6 of 12."""
+    captions = [replace(GALLERY[0], pair_id=f"p{n}", image_id=f"i{max(n, 5)}", group_id=f"g{max(n, 5)}", text=f"T {n}.") for n in range(12)]
+    pictures = np.eye(12, dtype=np.float32)[[6] * 6 + list(range(6, 12))]
+    write_retrieval(tmp_path, captions, [each.text for each in captions], {"base": Vectors(pictures, np.eye(12, dtype=np.float32))})
+    rows = {row.direction: row for row in read_rows(tmp_path) if row.cutoff == 1}
+    assert (rows["image_to_text"].num_queries, rows["image_to_text"].gallery_size) == (7, 12)
+    assert (rows["text_to_image"].num_queries, rows["text_to_image"].gallery_size) == (12, 7)
+    assert rows["image_to_text"].recall == pytest.approx(6 / 7)
     assert failing(tmp_path) == []
 
 

@@ -17,7 +17,8 @@ from medvl_lib.hardware import PROFILES
 from medvl_lib.images import ImageStore
 from medvl_lib.lines import tiny_model
 from medvl_lib.models.decoding import ROOM_TOKENS, RoomyLayer
-from medvl_lib.models.loading import load, write_base
+from medvl_lib.models.loading import load
+from medvl_lib.models.preparing import write_base
 from medvl_lib.models.spec import Family
 from medvl_lib.serving.question import Question
 from tests.torch_fixtures import STYLE

@@ -28,7 +28,7 @@ from medvl_lib.workspace import Workspace
 
 COUNTS = {
     "knee_xray": {"graded": 20, "split": 10}, "pad_ufes_20": {"patients": 20}, "slake": {"train": 8, "validate": 2, "test": 4},
-    "custom_reports": {"english": 20, "chinese": 20, "dicom": 6},
+    "custom_reports": {"english": 20, "chinese": 20, "dicom": 6, "knees": 25},
 }  # fmt: skip
 SETTINGS = """
 [lines.imaging.recipe]

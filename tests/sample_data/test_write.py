@@ -19,7 +19,7 @@ FEW = {
     "knee_xray": {"graded": 2, "split": 2},
     "pad_ufes_20": {"patients": 2},
     "slake": {"train": 1, "validate": 0, "test": 1},
-    "custom_reports": {"english": 1, "chinese": 2, "dicom": 1},
+    "custom_reports": {"english": 1, "chinese": 2, "dicom": 1, "knees": 6},
     "roco": {"train": 2, "validation": 0, "test": 1, "hub_train": 1, "hub_test": 0},
     "mimic_cxr": {"train": 1, "validate": 0, "test": 1},
 }

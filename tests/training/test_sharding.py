@@ -25,8 +25,10 @@ from medvl_lib.files import sha256_of_file
 from medvl_lib.hardware import PROFILES, Profile
 from medvl_lib.launcher import Launcher
 from medvl_lib.lines import IMAGING
+from medvl_lib.models.counting import num_parameters
 from medvl_lib.models.hashes import frozen_hashes
-from medvl_lib.models.loading import Loaded, hold_packed_as, load, num_parameters, write_quantized
+from medvl_lib.models.loading import Loaded, hold_packed_as, load
+from medvl_lib.models.preparing import write_quantized
 from medvl_lib.plan.dry_run import Walk, config_of
 from medvl_lib.tables import read_table
 from medvl_lib.training.checkpoints import is_complete

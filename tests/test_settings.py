@@ -58,7 +58,7 @@ def refusal(folder: Path, text: str) -> SettingsError:
 def test_the_shipped_file_is_tiny_automatic_and_uses_the_sets_of_the_demo():
     settings = read_settings(Path(__file__).parent.parent / "dagster_project.toml")
     assert (settings.scale, settings.profile) == ("tiny", "auto")
-    assert settings.enabled_datasets() == ("clinical_documents", "mtsamples", "knee_xray", "slake", "mimic_cxr")
+    assert settings.enabled_datasets() == ("clinical_documents", "mtsamples", "knee_xray", "slake", "custom_reports", "mimic_cxr")
 
 
 def test_every_commented_out_line_of_the_shipped_file_is_a_valid_setting(tmp_path: Path):

@@ -30,7 +30,7 @@ from medvl_lib.provenance import Artifact, ancestor, read_artifact, require_inta
 from medvl_lib.serving.counter import Counter
 from medvl_lib.serving.problems import Problem, undecodable
 from medvl_lib.serving.room import ROOM
-from medvl_lib.serving.uploads import cost, size_of
+from medvl_lib.serving.uploads import cost, require_picture, size_of
 from medvl_lib.workspace import Workspace
 
 MAX_WAITING = 32  # pictures that are embedded or wait
@@ -114,9 +114,11 @@ def similar(
     """
     encoder = load_resident_encoder(workspace, line, profile)
     try:
+        require_picture(picture)
         return encoder.nearest([picture], count, language=language)
-    except UnreadableImage as error:
-        raise InputRefused(found=str(error), where=name, do="name a picture: PNG, JPEG, DICOM or what else Pillow reads") from error
+    except (UnreadableImage, Problem) as error:
+        found = error.found if isinstance(error, Problem) else str(error)
+        raise InputRefused(found=found, where=name, do="name a picture: PNG, JPEG, DICOM or what else Pillow reads") from error
 
 
 def floor_of(workspace: Workspace, line: Line) -> float | None:

@@ -25,7 +25,7 @@ class Problem(Exception):
     """A request that cannot be answered, as RFC 9457 describes problems: the status, what was found, and what to do about it."""
 
     def __init__(self, status: int, *, found: str, do: str, retry_after_seconds: int | None = None) -> None:
-        self.status = status
+        self.status, self.found = status, found
         self.retry_after_seconds = retry_after_seconds
         self.detail = f"{found}: {do}"
         super().__init__(status, found)

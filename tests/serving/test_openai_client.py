@@ -11,6 +11,7 @@ import pytest
 
 from medvl_lib.sample_data.captioned_pictures import draw_picture
 from medvl_lib.serving.counter import Counter
+from medvl_lib.serving.keys import Keys
 from tests.serving.conftest import PAGE, serving, wait_until
 from tests.serving.files import pdf
 from tests.serving.test_app import PROMPT, ask
@@ -135,7 +136,7 @@ def test_no_address_is_ever_fetched(client: openai.OpenAI, url: str):
 
 
 def test_a_key_is_asked_for_in_the_clients_own_way(counter: Callable[..., Counter]):
-    with serving(counter(api_key="a secret of enough letters")) as base:
+    with serving(counter(keys=Keys({"": "a secret of enough letters"}))) as base:
         wait_until(base, "ready")
         with of(base, "a secret of enough letters") as client:
             assert client.chat.completions.create(model="documents", messages=[{"role": "user", "content": "Hi"}]).choices

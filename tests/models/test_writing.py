@@ -115,7 +115,7 @@ def test_whose_question_cannot_be_read_is_put_off_and_the_others_go_on(speaker: 
     assert late.tokens == [] and len(late.errors) == 1
 
 
-def test_a_layer_with_room_holds_what_the_librarys_own_holds():
+def test_a_layer_with_room_holds_what_a_dynamic_layer_holds():
     """Across several rooms, and where rows have gone in between."""
     plain, roomy, draw = DynamicLayer(), RoomyLayer(), torch.Generator().manual_seed(3)
     for step in range(2 * ROOM_TOKENS + 5):

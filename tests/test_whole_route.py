@@ -96,7 +96,7 @@ def test_a_missing_raw_folder_is_named_with_its_setting(tmp_path: Path) -> None:
     assert "[datasets.clinical_documents] raw_path" in said
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_corrupt_picture_in_the_store_is_named(tmp_path: Path) -> None:
     settings = demo_runs.project(tmp_path)
     assert demo_runs.run(settings)[0] == 0
@@ -108,7 +108,7 @@ def test_a_corrupt_picture_in_the_store_is_named(tmp_path: Path) -> None:
     assert len(list(workspace.step("validated_pairs", "clinical_documents").glob(".*.damaged-0"))) == 1
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path) -> None:
     settings = demo_runs.project(tmp_path)
     code = "import runpy; runpy.run_module('medvl_assets.demo', run_name='__main__')"

@@ -85,7 +85,7 @@ def test_the_whole_line_runs_with_either_decoder(family: Family, more: str, tmp_
     assert {row.condition for row in rows if row.variant == "adapter"} == {"as_is", "blank_image", "retrieved_cases"}
     _cases_stand_before_questions(written, said)
     _encoder_index_and_adapter_are_switched_together(workspace, line, written)
-    assert {"knee_xray", "slake", "custom_reports"} <= {row.dataset for row in rows}  # 20 patients may all be in train
+    assert {"slake", "custom_reports"} <= {row.dataset for row in rows}  # 20 or 30 patients may all be in train
 
 
 def _cases_stand_before_questions(written: dict[str, Artifact], said: list[Prediction]) -> None:

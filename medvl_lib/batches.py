@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 
 from medvl_lib.chat import Conversation
 from medvl_lib.errors import MedVLError
@@ -95,14 +94,18 @@ def _process(
 ) -> dict[str, torch.Tensor]:
     reader.processor.tokenizer.padding_side = side
     pictures = [_picture(reader.images, image_id, condition) for item in conversations for image_id in item.image_ids]
-    return dict(reader.processor(text=texts, images=pictures or None, padding=True, add_special_tokens=False, return_tensors="pt"))
+    as_they_are = {"do_convert_rgb": False, "input_data_format": "channels_last"} if pictures else {}  # or it would hold each once more
+    return dict(
+        reader.processor(text=texts, images=pictures or None, padding=True, add_special_tokens=False, return_tensors="pt", **as_they_are)
+    )
 
 
-def _picture(images: Pictures, image_id: str, condition: Condition) -> Image.Image:
-    pixels: NDArray[np.uint8] = rgb_pixels(images.read(image_id))
+def _picture(images: Pictures, image_id: str, condition: Condition) -> NDArray[np.uint8]:
+    """The pixels (H, W, 3) that are shown."""
+    pixels = rgb_pixels(images.read(image_id))
     if condition == "blank_image":
-        return Image.fromarray(np.full_like(pixels, 127))
+        return np.full_like(pixels, 127)
     if condition == "noise_image":
         seed = int.from_bytes(hashlib.sha256(image_id.encode()).digest()[:4], "big")  # the same noise whenever it is asked for
-        return Image.fromarray(np.random.RandomState(seed).randint(0, 256, pixels.shape, dtype=np.uint8))
-    return Image.fromarray(pixels)
+        return np.random.RandomState(seed).randint(0, 256, pixels.shape, dtype=np.uint8)
+    return pixels

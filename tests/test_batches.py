@@ -1,16 +1,25 @@
 """What is trained on. If these passed wrongly, a model would learn to repeat prompts, or never learn to stop."""
 
+import io
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from medvl_lib.audit import AUDIT, EXAMPLES, AuditExample, AuditRow, AuditSpec, write_audit
 from medvl_lib.batches import IGNORE_INDEX, Reader, answer_labels, prompt_batch, training_batch
 from medvl_lib.chat import Conversation, conversations_path, read_conversations
 from medvl_lib.errors import MedVLError
-from medvl_lib.models.loading import load
+from medvl_lib.lines import tiny_model
+from medvl_lib.models.loading import PROCESSORS, load
+from medvl_lib.models.preparing import write_base
+from medvl_lib.models.spec import Family
 from medvl_lib.pairs import SPLITS
+from medvl_lib.prompts import read_prompt_format, render_opening, split_answer
+from medvl_lib.serving.question import Question
+from medvl_lib.serving.resident import Uploads
 from medvl_lib.tables import read_table
 from tests.torch_fixtures import TINY, Trial
 
@@ -109,3 +118,21 @@ def test_a_text_only_conversation_is_a_batch_too(trial: Trial):
     batch = training_batch(_reader(trial), [Conversation(pair_id="x", image_ids=(), messages=messages)])
     assert "pixel_values" not in batch
     assert int((batch["labels"] != X).sum()) == len(b"Yes") + 1
+
+
+@pytest.mark.parametrize("family", ["qwen2_5_vl", "mllama", "llava_med"])
+@pytest.mark.parametrize("height, width", [(40, 60), (3, 90), (90, 3), (1, 1), (900, 700)])
+def test_pixels_are_seen_as_the_picture_that_they_are(family: Family, height: int, width: int, tmp_path: Path):
+    """A picture of three rows is no picture of three colours."""
+    write_base(tmp_path, tiny_model(family))
+    processor = PROCESSORS[family](tmp_path, max_pixels=tiny_model(family).max_pixels)
+    prompts = read_prompt_format(tmp_path)
+    pixels = np.random.RandomState(7).randint(0, 256, (height, width, 3), dtype=np.uint8)
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "PNG")
+    conversation = Question.of("What?", [b""]).conversation(("one",))
+    batch = prompt_batch(Reader(processor=processor, prompts=prompts, images=Uploads({"one": stream.getvalue()})), [conversation])
+    text = render_opening(prompts, split_answer(conversation.messages)[0])
+    as_picture = dict(processor(text=[text], images=[Image.fromarray(pixels)], add_special_tokens=False, return_tensors="pt"))
+    assert set(batch) == set(as_picture)
+    assert all(torch.equal(batch[name], tensor) for name, tensor in as_picture.items())

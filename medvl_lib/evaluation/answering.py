@@ -6,10 +6,13 @@ order they speak, is ``predict``'s business; what they need is ``footprint``'s.
 
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import PeftModel
@@ -21,6 +24,7 @@ from medvl_lib.evaluation.predictions import Condition, Prediction, Variant
 from medvl_lib.evaluation.spec import EvaluationSpec
 from medvl_lib.hardware import Profile
 from medvl_lib.images import Pictures
+from medvl_lib.models.ahead import Ahead, looked_at
 from medvl_lib.models.computing import computing
 from medvl_lib.models.decoding import roomy_cache
 from medvl_lib.models.loading import DTYPES, Loaded
@@ -41,7 +45,11 @@ class Weights:
     """Hash of the weights, the adapter's included."""
 
 
-def nobody(num_answers: int) -> Iterator[tuple[Conversation, Hearer]]:
+Reading = Callable[[], Mapping[str, torch.Tensor]]
+"""Reads a question's pictures and words, as ``Speaker.prompts`` does; another thread calls it."""
+
+
+def nobody(num_answers: int) -> Iterator[tuple[Reading, Hearer]]:
     """Who joins answers that are being written: nobody."""
     del num_answers
     yield from ()
@@ -71,12 +79,12 @@ class Speaker:
 
     def warm_up(self, conversations: Sequence[Conversation]) -> None:
         """A short answer that fills caches and is not kept."""
-        self._generate(self._prompts(conversations[:1]), WARM_UP_TOKENS)
+        self._generate(self.prompts(conversations[:1]), WARM_UP_TOKENS)
 
     def answer(self, conversations: Sequence[Conversation], batch_id: int) -> Iterator[Prediction]:
         """One batch, timed from the stored pictures to the last token."""
         started = time.perf_counter()
-        batch = self._prompts(conversations)
+        batch = self.prompts(conversations)
         output_BT = self._generate(batch, self.evaluation.max_answer_tokens)  # noqa: N806 (shape suffix)
         seconds = (time.perf_counter() - started) / len(conversations)
         answers_BT = output_BT[:, batch["input_ids"].shape[1] :]  # noqa: N806
@@ -101,30 +109,40 @@ class Speaker:
 
     def tell(
         self, conversations: Sequence[Conversation], hearers: Sequence[Hearer],
-        joining: Callable[[int], Iterable[tuple[Conversation, Hearer]]] = nobody,
+        joining: Callable[[int], Iterable[tuple[Reading, Hearer]]] = nobody, most: int | None = None,
     ) -> None:  # fmt: skip
         """Write a batch, each row's tokens told to its hearer; it ends when nobody wants more of its own.
 
-        ``joining`` is asked before each token who comes, with the number of answers that are being written: each comes after the one before
-        was read. Where torch does not compute, nobody can join, and it is not asked.
+        ``joining`` is asked before each token who comes, with the number of answers that are being written and of questions that are being
+        read: these are read beside the answers, and join them as soon as fewer than ``most`` are written. Where torch does not compute,
+        nobody can join, and it is not asked.
         """
-        batch = self._prompts(conversations)
+        batch = self.prompts(conversations)
         if computing(self.loaded.model) is not None:
             for hearer, num_tokens in zip(hearers, batch["attention_mask"].sum(1).tolist(), strict=True):
                 hearer.begin(num_tokens)
             self._generate(batch, self.evaluation.max_answer_tokens, hearers=hearers)
             return
-        with self._speaking() as model:
+        most = self.profile.prediction_batch if most is None else most
+        with self._speaking() as model, Ahead() as ahead:
             writing = Writing(model, self._greedy(self.evaluation.max_answer_tokens))
             writing.take(writing.read(self._on_device(batch)), hearers)
-            while writing.num_answers:
-                for conversation, hearer in joining(writing.num_answers):
-                    self._let_join(writing, conversation, hearer)
+            while writing.num_answers or ahead:
+                for reading, hearer in joining(writing.num_answers + len(ahead)):
+                    ahead.read(partial(self._read_ahead, reading), hearer)
+                for prompts, hearer in ahead.ready(most - writing.num_answers, waits=not writing.num_answers):
+                    self._let_join(writing, prompts, hearer)
                 writing.step()
 
-    def _let_join(self, writing: Writing, conversation: Conversation, hearer: Hearer) -> None:
+    def _read_ahead(self, reading: Reading) -> Mapping[str, Any]:
+        """What a question is for the model; by another thread than that of ``tell``, while the same one speaks."""
+        prompts = reading()
+        with torch.inference_mode(), self._numbers():
+            return looked_at(bare(self.loaded.model), self._on_device(prompts))
+
+    def _let_join(self, writing: Writing, prompts: Future[Mapping[str, Any]], hearer: Hearer) -> None:
         try:
-            rows = writing.read(self._on_device(self._prompts([conversation])))
+            rows = writing.read(prompts.result())
         except Exception as error:  # of whatever kind: a picture that is none, or no memory beside so many others
             hearer.put_off(error)
         else:
@@ -132,9 +150,10 @@ class Speaker:
 
     def fill(self, conversations: Sequence[Conversation], num_tokens: int) -> None:
         """Read a batch and write exactly ``num_tokens`` tokens to each, whatever they say: what memory is measured with."""
-        self._generate(self._prompts(conversations), num_tokens, min_new_tokens=num_tokens)
+        self._generate(self.prompts(conversations), num_tokens, min_new_tokens=num_tokens)
 
-    def _prompts(self, conversations: Sequence[Conversation]) -> Mapping[str, torch.Tensor]:
+    def prompts(self, conversations: Sequence[Conversation]) -> Mapping[str, torch.Tensor]:
+        """Tensors of a batch of questions, padded on the left; for one thread at a time, since a tokenizer is."""
         reader = Reader(processor=self.loaded.processor, prompts=self.loaded.prompts, images=self.images)
         return prompt_batch(reader, conversations, self.condition)
 
@@ -150,10 +169,13 @@ class Speaker:
     @contextmanager
     def _speaking(self) -> Generator[PreTrainedModel, None, None]:
         """The model with its adapter, in the profile's numbers."""
-        model, dtype = self.loaded.model, DTYPES[self.profile.weights_dtype]
-        numbers = nullcontext() if dtype == torch.float32 else torch.autocast(model.device.type, dtype)
-        with self._as_itself(), torch.inference_mode(), numbers:
-            yield model.get_base_model() if isinstance(model, PeftModel) else model
+        with self._as_itself(), torch.inference_mode(), self._numbers():
+            yield bare(self.loaded.model)
+
+    def _numbers(self) -> AbstractContextManager[object]:
+        """The profile's, for this thread."""
+        dtype = DTYPES[self.profile.weights_dtype]
+        return nullcontext() if dtype == torch.float32 else torch.autocast(self.loaded.model.device.type, dtype)
 
     def _on_device(self, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """On the profile's device; on the CPU where another engine computes."""
@@ -185,6 +207,11 @@ class Speaker:
         if model.device.type == "cuda":
             torch.cuda.synchronize()
         return output
+
+
+def bare(model: PreTrainedModel | PeftModel) -> PreTrainedModel:
+    """The library's model, with whatever adapters are in it."""
+    return model.get_base_model() if isinstance(model, PeftModel) else model
 
 
 class _Heard(StoppingCriteria):

@@ -33,6 +33,7 @@ from medvl_lib.serving.uploads import Problem, require_prompt, require_together
 
 LOG = logging.getLogger(__name__)
 MAX_BATCH = 12  # more answers a second with more, but each waits for the longest of them: docs/log.md, 2026-11-29
+MAX_AHEAD = 2  # questions that are read while so many answers are written: the next, and one more while that one is taken
 MAX_WAITING = 64  # requests that are asked or wait
 MAX_WAITING_BYTES = 256 << 20  # of their pictures, which lie in memory
 ANSWER_SECONDS = 300.0  # from the whole request to the whole answer, the wait included
@@ -212,13 +213,13 @@ class Desk:
         self._pending.difference_update(gone)
         here = [slot for slot in self._line if not slot.is_gone]
         alike = [slot for slot in here if slot.question.company == here[0].question.company]
-        taken = alike[: min(MAX_BATCH, self._present().max_batch)]
+        taken = alike[: self._most()]
         self._line = deque(slot for slot in here if slot not in taken)
         return taken
 
     def _joining(self, company: "Slot", num_answers: int) -> list["Slot"]:
-        """Who joins so many that are being answered: the next of the line, as far as they are like them, unless another model comes."""
-        places, taken = min(MAX_BATCH, self._present().max_batch) - num_answers, list[Slot]()
+        """Who comes to so many that are answered or read: the next of the line, if they are like them, unless another model comes."""
+        places, taken = self._most() + MAX_AHEAD - num_answers, list[Slot]()
         with self._changed:
             if self._is_closed or self._can_exchange():
                 return taken
@@ -227,6 +228,10 @@ class Desk:
             gone = [slot for slot in taken if slot.is_gone]
             self._pending.difference_update(gone)
         return [slot for slot in taken if not slot.is_gone]
+
+    def _most(self) -> int:
+        """Answers that are written at a time."""
+        return min(MAX_BATCH, self._present().max_batch)
 
     def _present(self) -> Resident:
         if self._resident is None:
@@ -368,7 +373,7 @@ class Desk:
         if not slots:
             return asked
         try:
-            resident.tell(begun(slots), lambda num_answers: begun(joining(num_answers) if joining else ()))
+            resident.tell(begun(slots), lambda num_answers: begun(joining(num_answers) if joining else ()), self._most())
         except Exception as error:  # of whatever kind: whoever asked gets it, and the next batch is asked
             left = [slot for slot in asked if not slot.is_over and not slot.is_gone]
             alone = [slot for slot in left if slot.has_heard or len(left) == 1]  # what was told cannot be told again

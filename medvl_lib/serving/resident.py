@@ -11,17 +11,18 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Protocol
 
 from PIL import Image
 
 from medvl_lib.chat import Conversation
-from medvl_lib.evaluation.answering import Speaker
+from medvl_lib.evaluation.answering import Reading, Speaker
 from medvl_lib.evaluation.predictions import Condition, Prediction
 from medvl_lib.hardware import Profile
 from medvl_lib.images import Pictures
 from medvl_lib.lines import Line
-from medvl_lib.models.loading import attach, free_bytes, load, take_instead
+from medvl_lib.models.loading import PROCESSORS, attach, free_bytes, load, take_instead
 from medvl_lib.models.weights import held_bytes
 from medvl_lib.prompts import render_opening
 from medvl_lib.serving.question import Question
@@ -66,6 +67,10 @@ class Listener(Protocol):
         ...
 
 
+Joining = Callable[[int], Sequence[Listener]]
+"""Who comes next to so many that are being answered or read."""
+
+
 def nobody(num_answers: int) -> Sequence[Listener]:
     """Who joins while so many answers are written: nobody."""
     del num_answers
@@ -91,6 +96,8 @@ class Resident:
     speaker: Speaker
     reader: ModelReader
     """Counts tokens, with a tokenizer of its own: another thread asks it while the model's own is in use."""
+    processor: Any
+    """Reads the questions that come, beside the answers: for the same reason another one than the model's own."""
     max_tokens: int
     """Of a question and its answer together: what the line's audit lets through, and so what was trained on and evaluated."""
 
@@ -117,12 +124,13 @@ class Resident:
         [answered] = replace(self.speaker, images=Uploads(shown)).answer(conversation, batch_id=0)
         return answered
 
-    def tell(self, listeners: Sequence[Listener], joining: Callable[[int], Sequence[Listener]] = nobody) -> None:
+    def tell(self, listeners: Sequence[Listener], joining: Joining = nobody, most: int | None = None) -> None:
         """Answer questions together. Each answer ends at its own limit, is told when it ends, and is no longer written once nobody waits.
 
-        ``joining`` is asked before each token who joins them, with the number of answers that are being written. All of them are asked with
-        the adapter, or all without it. Where their pictures are more than there is room to decode at a time, the first are read first, and
-        the others join them: pages of ordinary size are not.
+        ``joining`` is asked before each token who joins them, with the number of answers that are being written and of questions that are
+        read; ``most`` are written at a time, None for ``max_batch``. All of them are asked with the adapter, or all without it. Where their
+        pictures are more than there is room to decode at a time, the first are read first, and the others join them: pages of ordinary
+        size are not.
 
         Its ``latency_seconds`` are its own, from the pictures' bytes to its last token. Raises UnreadableImage for a picture of the first
         of ``listeners`` that cannot be decoded; who joins is put off instead.
@@ -131,26 +139,24 @@ class Resident:
         while left:
             first = [left.popleft() for _ in _decoded_together(left)]
             with ROOM.take(cost(_sizes(first))) as place:
-                self._tell(first, place, lambda num_answers: _next(left, joining, num_answers))
+                self._tell(first, place, lambda num_answers: _next(left, joining, num_answers), most)
 
-    def _tell(self, listeners: Sequence[Listener], place: Place, joining: Callable[[int], Iterable[Listener]]) -> None:
+    def _tell(self, listeners: Sequence[Listener], place: Place, joining: Callable[[int], Iterable[Listener]], most: int | None) -> None:
         conversations, shown = _taken([listener.question for listener in listeners])
         speaker = replace(self._who_answers(listeners[0].question), images=Uploads(shown))
 
-        def more(num_answers: int) -> Iterator[tuple[Conversation, _Answer]]:
+        def more(num_answers: int) -> Iterator[tuple[Reading, _Answer]]:
             shown.clear()  # read already; a batch that others join may go on for hours
             for number, listener in enumerate(joining(num_answers), start=num_answers + 1):
                 [conversation], pictures = _taken([listener.question])
-                shown.update(pictures)
-                with ROOM.take(cost(_sizes([listener]))) as its_place:
-                    yield conversation, _Answer(speaker, conversation, listener, number, its_place)
-                shown.clear()
+                reader = replace(speaker, loaded=replace(speaker.loaded, processor=self.processor), images=Uploads(pictures))
+                yield partial(_read, reader, conversation, listener), _Answer(speaker, conversation, listener, number)
 
         answers = [
             _Answer(speaker, conversation, listener, len(listeners), place)
             for conversation, listener in zip(conversations, listeners, strict=True)
         ]
-        speaker.tell(conversations, answers, more)
+        speaker.tell(conversations, answers, more, most)
 
     def _who_answers(self, question: Question) -> Speaker:
         """What is served, or the weights under its adapter as they are."""
@@ -164,7 +170,7 @@ class Resident:
         replace(self.speaker, images=Uploads(shown)).warm_up(conversations)
 
 
-def _next(left: deque[Listener], joining: Callable[[int], Sequence[Listener]], num_answers: int) -> Iterator[Listener]:
+def _next(left: deque[Listener], joining: Joining, num_answers: int) -> Iterator[Listener]:
     """Who comes next to so many: those who are left, and then who joins."""
     while left:
         listener = left.popleft()
@@ -185,6 +191,12 @@ def _decoded_together(listeners: Iterable[Listener]) -> list[Listener]:
     return together
 
 
+def _read(speaker: Speaker, conversation: Conversation, listener: Listener) -> Mapping[str, Any]:
+    """Read one question, once there is room for its pictures."""
+    with ROOM.take(cost(_sizes([listener]))):
+        return speaker.prompts([conversation])
+
+
 def _sizes(listeners: Iterable[Listener]) -> list[Size]:
     return [size_of(data) for listener in listeners for data in listener.question.pictures]
 
@@ -203,10 +215,12 @@ def _taken(questions: Iterable[Question]) -> tuple[list[Conversation], dict[str,
 class _Answer:
     """One answer of a batch while it is written."""
 
-    def __init__(self, speaker: Speaker, conversation: Conversation, listener: Listener, batch_size: int, place: Place) -> None:
+    def __init__(
+        self, speaker: Speaker, conversation: Conversation, listener: Listener, batch_size: int, place: Place | None = None
+    ) -> None:
         wanted, own = listener.question.max_answer_tokens, speaker.evaluation.max_answer_tokens
         self._speaker, self._conversation, self._listener, self._batch_size = speaker, conversation, listener, batch_size
-        self._place = place  # in the room, for the pictures
+        self._place = place  # in the room, for the pictures of those that begin together
         self._limit = own if wanted is None else min(wanted, own)
         self._ids: list[int] = []
         self._spelling = Spelling(speaker.loaded.processor.tokenizer)
@@ -215,7 +229,8 @@ class _Answer:
 
     def begin(self, num_prompt_tokens: int) -> None:
         """The question is read, and so are all of its batch: of their pictures there are only tensors left."""
-        self._place.leave()
+        if self._place is not None:
+            self._place.leave()
         self._num_prompt_tokens = num_prompt_tokens
 
     def goes_on(self, token: int) -> bool:
@@ -280,7 +295,8 @@ def load_resident(model: ServedModel, line: Line, profile: Profile, images: Pict
         images=Uploads({}) if images is None else images, profile=profile, adapter=name,
     )  # fmt: skip
     reader = open_reader(model.weights.directory, Uploads({}), max_pixels=line.model.max_pixels)
-    return Resident(model=model, speaker=speaker, reader=reader, max_tokens=line.audit.max_tokens)
+    processor = PROCESSORS[line.model.family](model.weights.directory, max_pixels=line.model.max_pixels)
+    return Resident(model=model, speaker=speaker, reader=reader, processor=processor, max_tokens=line.audit.max_tokens)
 
 
 def _adapter_name(model: ServedModel) -> str | None:

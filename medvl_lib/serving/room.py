@@ -9,7 +9,7 @@ from collections import deque
 from threading import Condition
 
 MAX_PIXELS = 40_000_000
-"""Decoded at a time: about 7 bytes a pixel while a batch is prepared, reckoned from what the processor holds."""
+"""Decoded at a time, the largest picture counted twice: 5 to 7 bytes a pixel of it, as measured (docs/log.md, 2026-11-29)."""
 
 
 class Place:

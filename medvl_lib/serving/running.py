@@ -8,6 +8,7 @@ import ipaddress
 import logging
 import os
 import socket
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -25,6 +26,7 @@ from medvl_lib.serving.keys import MIN_KEY_CHARACTERS, Keys, read_keys
 from medvl_lib.serving.page.routes import add_page
 from medvl_lib.serving.resident import exchange_adapter, fits_beside, load_resident
 from medvl_lib.serving.served import ServedModel, is_current, served_model
+from medvl_lib.serving.slack import keep_small
 from medvl_lib.serving.wire import MAX_HEAD_BYTES, Wire
 from medvl_lib.workspace import Workspace
 
@@ -32,6 +34,7 @@ LOOPBACK = "127.0.0.1"
 KEY_VARIABLE, KEYS_VARIABLE = "MEDVL_API_KEY", "MEDVL_API_KEYS"
 """One key for all, and keys with names; of the environment alone: a command line can be read by every process of the machine."""
 GRACE_SECONDS = 30  # for the answer that is being written
+SWITCH_SECONDS = 0.0005  # after which the model's thread lets the one that talks to clients run; Python's own 0.005 is one wait of many
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +95,8 @@ def run(serving: Serving, listening: socket.socket) -> None:
     """Serve until SIGTERM or Ctrl-C; the answer that is being written is finished."""
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s")
     logging.getLogger("medvl_lib.serving").setLevel(logging.INFO)
+    sys.setswitchinterval(SWITCH_SECONDS)
+    keep_small()
     server(make_app(counter_of(serving), add_page)).run(sockets=[listening])
 
 

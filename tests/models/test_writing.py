@@ -2,8 +2,10 @@
 some other's.
 """
 
+import copy
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import pytest
 import torch
@@ -11,7 +13,7 @@ from transformers.cache_utils import DynamicLayer
 
 from medvl_lib import pages
 from medvl_lib.chat import Conversation
-from medvl_lib.evaluation.answering import Speaker
+from medvl_lib.evaluation.answering import Reading, Speaker
 from medvl_lib.evaluation.spec import EvaluationSpec
 from medvl_lib.hardware import PROFILES
 from medvl_lib.images import ImageStore
@@ -71,10 +73,15 @@ def speaker(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     )  # fmt: skip
 
 
+def ahead(speaker: Speaker) -> Speaker:
+    """Who reads in another thread: with a tokenizer of its own, as one in use by two threads fails."""
+    return replace(speaker, loaded=replace(speaker.loaded, processor=copy.deepcopy(speaker.loaded.processor)))
+
+
 def _alone(speaker: Speaker, conversation: Conversation) -> list[int]:
     """The tokens of an answer that the library's own generation writes, up to the end token."""
-    output = speaker._generate(speaker._prompts([conversation]), MOST)[0]
-    tokens = output[speaker._prompts([conversation])["input_ids"].shape[1] :].tolist()
+    output = speaker._generate(speaker.prompts([conversation]), MOST)[0]
+    tokens = output[speaker.prompts([conversation])["input_ids"].shape[1] :].tolist()
     end = speaker.loaded.processor.tokenizer.eos_token_id
     return tokens[: tokens.index(end) + 1] if end in tokens else tokens
 
@@ -86,17 +93,18 @@ def test_who_joins_and_leaves_has_the_answer_given_alone(speaker: Speaker, num_p
     hearers = [Hearing(5), Hearing(), Hearing(12), Hearing(1), Hearing(), Hearing(20)]
     waiting, told = list(zip(asked, hearers, strict=True)), list[int]()
 
-    def joining(num_rows: int) -> Iterator[tuple[Conversation, Hearing]]:
+    def joining(num_rows: int) -> Iterator[tuple[Reading, Hearing]]:
         told.append(num_rows)
         if waiting and len(told) % 3 == 0:
-            yield waiting.pop(0)
+            conversation, hearer = waiting.pop(0)
+            yield partial(ahead(speaker).prompts, [conversation]), hearer
 
     while waiting:
         first, waiting[:2] = waiting[:2], []
         speaker.tell([conversation for conversation, _ in first], [hearer for _, hearer in first], joining)
     alone = [_alone(speaker, conversation) for conversation in asked]
     assert [one.tokens for one in hearers] == [answer[: one.most] for one, answer in zip(hearers, alone, strict=True)]
-    assert [one.num_prompt_tokens for one in hearers] == [len(speaker._prompts([item])["input_ids"][0]) for item in asked]
+    assert [one.num_prompt_tokens for one in hearers] == [len(speaker.prompts([item])["input_ids"][0]) for item in asked]
     assert min(told) > 0
     if any(num_pictures):  # without one the small models say little, and much the same
         assert max(told) > 2 and len({tuple(answer) for answer in alone}) > 1
@@ -106,9 +114,9 @@ def test_whose_question_cannot_be_read_is_put_off_and_the_others_go_on(speaker: 
     asked, hearers, late = [_conversation(number, speaker.images, 1) for number in range(2)], [Hearing(), Hearing()], Hearing()
     missing = [replace(asked[0], image_ids=("0" * 64,))]
 
-    def joining(_: int) -> Iterator[tuple[Conversation, Hearing]]:
+    def joining(_: int) -> Iterator[tuple[Reading, Hearing]]:
         if missing:
-            yield missing.pop(), late
+            yield partial(ahead(speaker).prompts, [missing.pop()]), late
 
     speaker.tell(asked, hearers, joining)
     assert [one.tokens for one in hearers] == [_alone(speaker, conversation) for conversation in asked]

@@ -268,7 +268,7 @@ def test_whoever_comes_behind_a_full_queue_is_sent_away(counter: Callable[..., C
         resident = told.load()
 
         class Slow(Resident):
-            def tell(self, listeners: Sequence[Listener], joining: object = None) -> None:
+            def tell(self, listeners: Sequence[Listener], joining: object = None, most: object = None) -> None:
                 is_asked.set()
                 may_answer.wait(60)
                 resident.tell(listeners)
@@ -383,7 +383,7 @@ def test_an_error_that_nobody_foresaw_is_a_500_without_its_words(counter: Callab
         resident = told.load()
 
         class Broken(Resident):
-            def tell(self, listeners: Sequence[Listener], joining: object = None) -> None:
+            def tell(self, listeners: Sequence[Listener], joining: object = None, most: object = None) -> None:
                 raise ValueError(f"cannot read {listeners[0].question.texts}")
 
         return changed(resident, Broken)

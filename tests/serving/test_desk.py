@@ -30,7 +30,7 @@ from medvl_lib.serving.app import Counter
 from medvl_lib.serving.desk import Coming, Desk
 from medvl_lib.serving.door import Door
 from medvl_lib.serving.question import Question, assistant, user
-from medvl_lib.serving.resident import Listener, Resident, Spelling, exchange_adapter, fits_beside, load_resident, nobody
+from medvl_lib.serving.resident import Joining, Listener, Resident, Spelling, exchange_adapter, fits_beside, load_resident, nobody
 from medvl_lib.serving.running import Serving, counter_of
 from medvl_lib.serving.uploads import Problem
 from tests.serving.conftest import CPU, PAGE, Project, listening, serving, wait_until
@@ -74,11 +74,11 @@ class Gate:
         gate = self
 
         class Gated(Resident):
-            def tell(self, listeners: Sequence[Listener], joining: Callable[[int], Sequence[Listener]] = nobody) -> None:
+            def tell(self, listeners: Sequence[Listener], joining: Joining = nobody, most: int | None = None) -> None:
                 gate.batches.append(len(listeners))
                 gate.is_asked.set()
                 gate._leave.acquire(timeout=60)
-                resident.tell(listeners, joining if gate._passes_on else nobody)
+                resident.tell(listeners, joining if gate._passes_on else nobody, most)
 
         return changed(resident, Gated)
 
@@ -263,7 +263,7 @@ def test_a_batch_that_does_not_fit_is_asked_in_parts(resident: Resident, alone: 
     asked: list[int] = []
 
     class Narrow(Resident):
-        def tell(self, listeners: Sequence[Listener], joining: object = None) -> None:
+        def tell(self, listeners: Sequence[Listener], joining: object = None, most: object = None) -> None:
             asked.append(len(listeners))
             if len(listeners) > 2:
                 raise MemoryError
@@ -286,9 +286,9 @@ def test_who_comes_joins_those_who_are_being_answered(resident: Resident, alone:
     told: list[int] = []
 
     class Counting(Resident):
-        def tell(self, listeners: Sequence[Listener], joining: Callable[[int], Sequence[Listener]] = nobody) -> None:
+        def tell(self, listeners: Sequence[Listener], joining: Joining = nobody, most: int | None = None) -> None:
             told.append(len(listeners))
-            resident.tell(listeners, joining)
+            resident.tell(listeners, joining, most)
 
     async def story() -> None:
         async with opened(lambda: changed(resident, Counting)) as at, at.stream(QUESTIONS[1]) as pieces:
@@ -313,7 +313,7 @@ def test_nobody_joins_where_another_kind_of_question_or_another_model_waits(resi
     asked: list[list[int]] = []
 
     class Counting(Resident):
-        def tell(self, listeners: Sequence[Listener], joining: Callable[[int], Sequence[Listener]] = nobody) -> None:
+        def tell(self, listeners: Sequence[Listener], joining: Joining = nobody, most: int | None = None) -> None:
             asked.append([len(listeners)])
 
             def counted(num_answers: int) -> Sequence[Listener]:
@@ -321,7 +321,7 @@ def test_nobody_joins_where_another_kind_of_question_or_another_model_waits(resi
                 asked[-1] += [num_answers] * len(joined)
                 return joined
 
-            resident.tell(listeners, counted)
+            resident.tell(listeners, counted, most)
 
     async def told(gate: Gate, *questions: Question, coming: Coming | None = None) -> None:
         async with opened(lambda: gate.before(changed(resident, Counting))) as at:
@@ -827,7 +827,7 @@ def test_a_device_that_fails_for_ever_is_told_and_a_question_that_fails_is_not(r
     asked: list[str] = []
 
     class Failing(Resident):
-        def tell(self, listeners: Sequence[Listener], joining: object = None) -> None:
+        def tell(self, listeners: Sequence[Listener], joining: object = None, most: object = None) -> None:
             if listeners[0].question.texts != ("answer me",):
                 raise RuntimeError("device-side assert, and a patient's words")
             resident.tell(listeners)

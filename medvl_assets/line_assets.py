@@ -10,7 +10,7 @@ from medvl_assets.automation import conditions
 from medvl_assets.keys import HERE, Keys
 from medvl_assets.step_assets import heavy_asset, light_asset, step_checks
 from medvl_lib.benchmark.promotion import RULES as PROMOTION_RULES
-from medvl_lib.benchmark.publish import publish
+from medvl_lib.benchmark.publish import NoCopy, publish
 from medvl_lib.evaluation import parity
 from medvl_lib.hardware import Profile
 from medvl_lib.lines import Line
@@ -66,7 +66,10 @@ def served_model(
             asset_key=key, check_name=SERVED_RULE, passed=found.passed, description=found.found,
             metadata={"offenders": dg.MetadataValue.json(list(found.offenders))},
         )  # fmt: skip
-        if moved.served is not None:  # said first that it has moved: the place of the copy may not answer
-            publish(workspace, benchmark_url)  # the store says what is served, and because of which decision
+        if moved.served is not None:
+            try:
+                publish(workspace, benchmark_url)  # the store says what is served, and because of which decision
+            except NoCopy as error:  # what is served has moved, and is told here: the copy comes with the next one
+                context.log.warning(str(error))
 
     return served

@@ -329,8 +329,8 @@ def _require_length_of_runs(dataset: "Dataset", frame: bytes) -> None:
 
 
 def _length_of_runs(segment: memoryview, most: int) -> int | None:
-    """Bytes that a segment becomes; None for more than ``most``."""
-    place = length = 0
+    """Bytes that a segment becomes; None for more than ``most``, or for more bytes of nothing than an encoder has a use for."""
+    place = length = num_empty = 0
     while place < len(segment):
         head = segment[place]
         if head < 128:
@@ -338,8 +338,8 @@ def _length_of_runs(segment: memoryview, most: int) -> int | None:
         elif head > 128:
             length, place = length + 257 - head, place + 2
         else:
-            place += 1
-        if length > most:
+            place, num_empty = place + 1, num_empty + 1
+        if length > most or num_empty > RLE_SLACK_BYTES:
             return None
     return length
 

@@ -28,11 +28,12 @@ from filelock import FileLock, Timeout
 from medvl_lib.data_root import require_fit
 from medvl_lib.errors import HeavyStepFailed, Killed, MedVLError
 from medvl_lib.hardware import Profile, process_environment
+from medvl_lib.progress import Report, silent
 from medvl_lib.provenance import Artifact, judge
 from medvl_lib.ranks import Ranks, die_with_starter, ranks_here
 from medvl_lib.request import REQUEST, Request
 from medvl_lib.route.line import line_steps
-from medvl_lib.step import Call, Hands, Report, Step, one_after_the_other, run_step, silent, walk_along
+from medvl_lib.step import Call, Hands, Step, one_after_the_other, run_step, walk_along
 from medvl_lib.training.checkpoints import is_complete, step_of
 from medvl_lib.training.steps import STEPS_WHILE_RUNNING
 from medvl_lib.workspace import Workspace

@@ -20,9 +20,10 @@ from medvl_lib.errors import HeavyStepFailed, Killed, MedVLError, Unreachable
 from medvl_lib.hardware import process_environment
 from medvl_lib.launcher import Launcher
 from medvl_lib.parts import Part
+from medvl_lib.progress import Report
 from medvl_lib.request import REQUEST, Request
 from medvl_lib.route.line import line_steps
-from medvl_lib.step import Hands, Parts, Report, do_part
+from medvl_lib.step import Hands, Parts, do_part
 from medvl_lib.workspace import Workspace
 
 MOST_LOST = 8  # nodes that a part may lose before it is given up

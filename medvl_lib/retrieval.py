@@ -148,11 +148,20 @@ def class_only_at(
     is_to_text, gallery = direction == "image_to_text", _gallery(texts, pictures, direction)
     standing = texts if is_to_text else range(len(texts)) if pictures is None else pictures
     shown = np.ix_(gallery.queries, gallery.candidates)
-    of_class = (_equal(classes).astype(np.float32) @ _equal(standing).astype(np.float32) > 0)[shown]
+    class_of, place_of = _numbered(classes), _numbered(standing)
+    stands = np.zeros((class_of.max() + 1, place_of.max() + 1), dtype=np.bool_)
+    stands[class_of, place_of] = True
+    of_class = stands[np.ix_(class_of[gallery.queries], place_of[gallery.candidates])]
     right = right_candidates(texts, pictures)
     is_right = of_class & (right if is_to_text else right.T)[shown]
     counts: list[tuple[int, int]] = list(zip(is_right.sum(axis=1).tolist(), of_class.sum(axis=1).tolist(), strict=True))
     return sum(chance_at(right, size, cutoff) for right, size in counts) / len(counts)
+
+
+def _numbered(values: Sequence[Hashable]) -> NDArray[np.intp]:
+    """Each as a number, equal ones as the same, in the order in which they come."""
+    numbers: dict[Hashable, int] = {}
+    return np.array([numbers.setdefault(value, len(numbers)) for value in values], dtype=np.intp)
 
 
 def mean_similarities(

@@ -31,9 +31,9 @@ from medvl_lib.models.preparing import write_base, write_quantized
 from medvl_lib.models.spec import MODEL_TYPES, ModelSpec, on_its_engine
 from medvl_lib.models.weights import FOUR_BITS
 from medvl_lib.pairs import PAIRS, Pair, Split
+from medvl_lib.progress import silent
 from medvl_lib.provenance import Rule
 from medvl_lib.split import SplitSpec, write_split
-from medvl_lib.step import silent
 from medvl_lib.tables import read_table, write_table
 from medvl_lib.training import rules as training_rules
 from medvl_lib.training.choice import require_pairs, taken

@@ -203,7 +203,7 @@ def test_a_run_length_encoded_picture_is_read_and_one_that_is_longer_than_it_say
         raise AssertionError("it was decoded")
 
     monkeypatch.setattr("pydicom.pixels.decoders.rle._rle_decode_segment", decoded)
-    for segment in (runs(4000), b"\x7f" + bytes(128) + whole * 2, b"\x80" * 2000 + whole, b"\0\1" * 900):
+    for segment in (runs(4000), b"\x7f" + bytes(128) + whole * 2, b"\x80" * 2000 + whole, b"\0\1" * 900, b"\x80" * 1000 + whole[:10]):
         with pytest.raises(UnreadableImage, match="segment of more than the 600 bytes that Rows and Columns say"):
             rgb_pixels(run_length_dicom((30, 20), [segment]))
 

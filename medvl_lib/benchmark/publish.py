@@ -21,7 +21,7 @@ from medvl_lib.benchmark import override, rollback
 from medvl_lib.benchmark.promotion import PROMOTION_DECISIONS
 from medvl_lib.benchmark.tables import SCHEMA_VERSION, TABLES
 from medvl_lib.elsewhere import send
-from medvl_lib.errors import InputMissing, InputRefused, MedVLError, Unreachable
+from medvl_lib.errors import InputMissing, InputRefused, MedVLError
 from medvl_lib.evaluation.parquet_sql import query, quoted
 from medvl_lib.files import read_json, sync_directory
 from medvl_lib.pointer import read_pointer, read_state
@@ -182,7 +182,7 @@ def publish(workspace: Workspace, url: str = "") -> dict[str, Fact]:
     twice changes nothing; readers of the old file keep it until they close it.
 
     Where a ``url`` is named (``benchmark_url`` of the settings), a copy is sent there before anyone else may publish: an older one never
-    takes the place of a newer. Raises Unreachable where it did not arrive; the store here is in place then.
+    takes the place of a newer. Raises NoCopy where it did not arrive; the store here is in place then.
     """
     lock = workspace.lock("benchmark")
     lock.parent.mkdir(parents=True, exist_ok=True)
@@ -215,11 +215,21 @@ def publish(workspace: Workspace, url: str = "") -> dict[str, Fact]:
     }
 
 
+class NoCopy(MedVLError):
+    """The benchmark is published here, and no copy of it arrived where one is wanted."""
+
+
+class NoCopyYet(NoCopy):
+    """The same, of a place that did not answer, or broke off."""
+
+    is_passing = True
+
+
 def _sent(store: Path, url: str) -> str:
     try:
         return send(store, url)
-    except Unreachable as error:
-        raise Unreachable(
+    except MedVLError as error:
+        raise (NoCopyYet if error.is_passing else NoCopy)(
             found=f"the benchmark is published here, and no copy of it arrived ({error.found})", where=error.where,
             do=f"{error.do}; then materialize benchmark_store, which sends it",
         ) from error  # fmt: skip

@@ -4,7 +4,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from medvl_lib.cli.arguments import AddVerb, add_person
-from medvl_lib.cli.project import checked_settings, line_of, workspace_of
+from medvl_lib.cli.project import checked_settings, line_of, published, workspace_of
 
 if TYPE_CHECKING:
     from medvl_lib.lines import Line
@@ -33,14 +33,11 @@ def add_verbs(add: AddVerb) -> None:
 
 def _and_published(arguments: argparse.Namespace) -> int:
     """Move the pointer as the verb does, and publish: store and report name it as the current decision from now on."""
-    from medvl_lib.benchmark.publish import publish
-
     settings = checked_settings()
     workspace = workspace_of(settings)
     moved: Moved = arguments.move(workspace, line_of(settings, arguments.line), arguments)
     print(moved.sentence)
-    publish(workspace, settings.benchmark_url)
-    return 0
+    return published(settings, workspace)
 
 
 def _override(workspace: "Workspace", line: "Line", arguments: argparse.Namespace) -> "Moved":

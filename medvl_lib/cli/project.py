@@ -4,6 +4,7 @@ In: the settings file, and what was typed. Out: typed values, or a refusal in th
 """
 
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,18 @@ def checked_settings() -> Settings:
 def workspace_of(settings: Settings) -> Workspace:
     """The data root that the settings name."""
     return Workspace(root=settings.data_root)
+
+
+def published(settings: Settings, workspace: Workspace) -> int:
+    """Publish the benchmark; the exit status: 1 where a copy of it did not arrive, since what was asked for is done."""
+    from medvl_lib.benchmark.publish import NoCopy, publish
+
+    try:
+        publish(workspace, settings.benchmark_url)
+    except NoCopy as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
 
 
 def line_of(settings: Settings, named: str | None) -> "Line":

@@ -5,7 +5,7 @@ import secrets
 from pathlib import Path
 
 from medvl_lib.cli.arguments import AddVerb, add_line, positive
-from medvl_lib.cli.project import checked_settings, line_of, workspace_of, writable
+from medvl_lib.cli.project import checked_settings, line_of, published, workspace_of, writable
 
 
 def add_verbs(add: AddVerb) -> None:
@@ -59,7 +59,6 @@ def sheet(arguments: argparse.Namespace) -> int:
 
 def read(arguments: argparse.Namespace) -> int:
     """Read filled-in sheets, and publish what they say."""
-    from medvl_lib.benchmark.publish import publish
     from medvl_lib.reviews.reading import read_reviews
 
     settings = checked_settings()
@@ -72,6 +71,6 @@ def read(arguments: argparse.Namespace) -> int:
             f"sheet {found.sheet.fingerprint} of {facts['line']}: {facts['num_items_rated']} of {found.sheet.facts['num_items']} answers"
             f" have {facts['num_reviews']} ratings by {facts['num_raters']} raters, {facts['num_comments']} with a comment"
         )
-    publish(workspace, settings.benchmark_url)
+    status = published(settings, workspace)
     print(f"published; `medvl sql expert_ratings` shows means and agreement, `medvl report` has them as well: {workspace.store}")
-    return 0
+    return status

@@ -6,7 +6,6 @@ order they speak, is ``predict``'s business; what they need is ``footprint``'s.
 
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -24,7 +23,7 @@ from medvl_lib.evaluation.predictions import Condition, Prediction, Variant
 from medvl_lib.evaluation.spec import EvaluationSpec
 from medvl_lib.hardware import Profile
 from medvl_lib.images import Pictures
-from medvl_lib.models.ahead import Ahead, looked_at
+from medvl_lib.models.ahead import Ahead, Coming, Prompts, looked_at
 from medvl_lib.models.computing import computing
 from medvl_lib.models.decoding import roomy_cache
 from medvl_lib.models.loading import DTYPES, Loaded
@@ -45,11 +44,7 @@ class Weights:
     """Hash of the weights, the adapter's included."""
 
 
-Reading = Callable[[], Mapping[str, torch.Tensor]]
-"""Reads a question's pictures and words, as ``Speaker.prompts`` does; another thread calls it."""
-
-
-def nobody(num_answers: int) -> Iterator[tuple[Reading, Hearer]]:
+def nobody(num_answers: int) -> Iterator[Coming]:
     """Who joins answers that are being written: nobody."""
     del num_answers
     yield from ()
@@ -108,16 +103,16 @@ class Speaker:
         )  # fmt: skip
 
     def tell(
-        self, conversations: Sequence[Conversation], hearers: Sequence[Hearer],
-        joining: Callable[[int], Iterable[tuple[Reading, Hearer]]] = nobody, most: int | None = None,
+        self, first: Callable[[], Prompts], hearers: Sequence[Hearer], joining: Callable[[int], Iterable[Coming]] = nobody,
+        most: int | None = None,
     ) -> None:  # fmt: skip
-        """Write a batch, each row's tokens told to its hearer; it ends when nobody wants more of its own.
+        """Write a batch, which ``first`` reads, each row's tokens told to its hearer; it ends when nobody wants more of its own.
 
         ``joining`` is asked before each token who comes, with the number of answers that are being written and of questions that are being
         read: these are read beside the answers, and join them as soon as fewer than ``most`` are written. Where torch does not compute,
         nobody can join, and it is not asked.
         """
-        batch = self.prompts(conversations)
+        batch = first()
         if computing(self.loaded.model) is not None:
             for hearer, num_tokens in zip(hearers, batch["attention_mask"].sum(1).tolist(), strict=True):
                 hearer.begin(num_tokens)
@@ -127,26 +122,40 @@ class Speaker:
         with self._speaking() as model, Ahead() as ahead:
             writing = Writing(model, self._greedy(self.evaluation.max_answer_tokens))
             writing.take(writing.read(self._on_device(batch)), hearers)
+            del batch  # others may join for hours
             while writing.num_answers or ahead:
-                for reading, hearer in joining(writing.num_answers + len(ahead)):
-                    ahead.read(partial(self._read_ahead, reading), hearer)
-                for prompts, hearer in ahead.ready(most - writing.num_answers, waits=not writing.num_answers):
-                    self._let_join(writing, prompts, hearer)
+                self._let_come(ahead, joining(writing.num_answers + len(ahead)))
+                while writing.num_answers < most and self._let_join(writing, ahead.ready(waits=not writing.num_answers)):
+                    pass
                 writing.step()
 
-    def _read_ahead(self, reading: Reading) -> Mapping[str, Any]:
-        """What a question is for the model; by another thread than that of ``tell``, while the same one speaks."""
-        prompts = reading()
-        with torch.inference_mode(), self._numbers():
-            return looked_at(bare(self.loaded.model), self._on_device(prompts))
+    def _let_come(self, ahead: Ahead, several: Iterable[Coming]) -> None:
+        for coming in several:
+            ahead.read(coming._replace(read=partial(self._read_ahead, coming.read)))
 
-    def _let_join(self, writing: Writing, prompts: Future[Mapping[str, Any]], hearer: Hearer) -> None:
+    def _read_ahead(self, read: Callable[[], Prompts | None]) -> Prompts | None:
+        """What a question is for the model; by another thread than that of ``tell``, while the same one speaks."""
+        prompts = read()
+        if prompts is None:
+            return None
+        with torch.inference_mode(), self._numbers():
+            return looked_at(bare(self.loaded.model), prompts)
+
+    def _let_join(self, writing: Writing, coming: Coming | None) -> bool:
+        """Take the question, where it could be read and somebody still waits for its answer; whether there was one."""
+        if coming is None:
+            return False
         try:
-            rows = writing.read(prompts.result())
+            prompts = coming.read()
+            rows = None if prompts is None else writing.read(self._on_device(prompts))
         except Exception as error:  # of whatever kind: a picture that is none, or no memory beside so many others
-            hearer.put_off(error)
+            coming.hearer.put_off(error)
         else:
-            writing.take(rows, [hearer])
+            if rows is not None:
+                writing.take(rows, [coming.hearer])
+        finally:
+            del coming  # it holds the error, whose traceback holds this frame
+        return True
 
     def fill(self, conversations: Sequence[Conversation], num_tokens: int) -> None:
         """Read a batch and write exactly ``num_tokens`` tokens to each, whatever they say: what memory is measured with."""
@@ -177,9 +186,10 @@ class Speaker:
         dtype = DTYPES[self.profile.weights_dtype]
         return nullcontext() if dtype == torch.float32 else torch.autocast(self.loaded.model.device.type, dtype)
 
-    def _on_device(self, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    def _on_device(self, batch: Prompts) -> dict[str, Any]:
         """On the profile's device; on the CPU where another engine computes."""
-        return {name: tensor.to(self.loaded.model.device) for name, tensor in batch.items()}
+        device = self.loaded.model.device
+        return {name: value.to(device) if isinstance(value, torch.Tensor) else value for name, value in batch.items()}
 
     def _greedy(self, max_tokens: int, min_new_tokens: int | None = None) -> GenerationConfig:
         """Nothing is taken from the checkpoint's own settings: Qwen2.5-VL ships a repetition penalty, which punishes the exact

@@ -21,8 +21,8 @@ from huggingface_hub.utils.sha import git_hash
 
 from medvl_lib.errors import MedVLError, Unreachable
 from medvl_lib.files import sha256_of_file, size_of
+from medvl_lib.progress import Report
 from medvl_lib.sources import Unpacking
-from medvl_lib.step import Report
 
 PASSING = {408, 429, 500, 502, 503, 504}
 PAUSES_SECONDS = (1.0, 2.0, 4.0, 8.0)  # before a file is asked for again when nothing came

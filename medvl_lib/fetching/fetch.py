@@ -25,8 +25,8 @@ from medvl_lib.fetching.unpacking import unpack
 from medvl_lib.fetching.wanted import Limits, Listed, listed
 from medvl_lib.files import read_json, sha256_of_file, size_of, write_json, write_whole, writing_below
 from medvl_lib.pairs import Dataset
+from medvl_lib.progress import Report, silent
 from medvl_lib.sources import Source
-from medvl_lib.step import Report, silent
 from medvl_lib.tables import Column, read_table, write_table
 
 RECORD, FILES, UNPACKED = "fetch.json", "files.parquet", "unpacked.json"

@@ -21,8 +21,8 @@ from medvl_lib.fetching import hub
 from medvl_lib.fetching.downloads import Host, Wanted, Watch, download
 from medvl_lib.fetching.hub import Repository
 from medvl_lib.files import read_json, write_json
+from medvl_lib.progress import silent
 from medvl_lib.sources import Hub, PhysioNet, Source, Unpacking
-from medvl_lib.step import silent
 
 USER, PASSWORD = "PHYSIONET_USERNAME", "PHYSIONET_PASSWORD"
 SUM = re.compile(r"([0-9a-f]{64})\s+\*?(?:\./)?(\S.*)")

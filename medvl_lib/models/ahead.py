@@ -8,10 +8,10 @@ an answer about a page costs a small model. On a GPU the tower waits in one queu
 
 import inspect
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 from transformers import PreTrainedModel
 
@@ -23,12 +23,20 @@ PIXELS = "pixel_values"
 LOOKED = "mm_encoder_outputs"  # what ``generate`` takes in their place, of a family whose pictures stand among its words
 
 
+class Coming(NamedTuple):
+    """A question that is to be read, and who hears its answer."""
+
+    read: Callable[[], Prompts | None]
+    """Another thread calls it; None where nobody waits for the answer any more."""
+    hearer: Hearer
+
+
 class Ahead:
     """Questions that are being read, by one thread: those that come later wait for those that came before."""
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="ahead")
-        self._coming = deque[tuple[Future[Prompts], Hearer]]()
+        self._coming = deque[tuple[Future[Prompts | None], Hearer]]()
 
     def __enter__(self) -> "Ahead":
         return self
@@ -41,17 +49,19 @@ class Ahead:
         """Those that were not taken yet."""
         return len(self._coming)
 
-    def read(self, reading: Callable[[], Prompts], hearer: Hearer) -> None:
+    def read(self, coming: Coming) -> None:
         """Let a question be read."""
-        self._coming.append((self._thread.submit(reading), hearer))
+        self._coming.append((self._thread.submit(coming.read), coming.hearer))
 
-    def ready(self, most: int, *, waits: bool) -> Iterator[tuple[Future[Prompts], Hearer]]:
-        """The next questions that are read, or failed to be, at most so many; ``waits`` for the first, where one is coming."""
-        while self._coming and most > 0 and (waits or self._coming[0][0].done()):
-            future, hearer = self._coming.popleft()
-            future.exception()  # it is over now
-            yield future, hearer
-            most, waits = most - 1, False
+    def ready(self, *, waits: bool) -> Coming | None:
+        """The next question, once it is read or could not be: its ``read`` gives the prompts, or raises why there are none.
+
+        None where none is ready; with ``waits`` the next one that is coming, whose ``read`` waits.
+        """
+        if not self._coming or not (waits or self._coming[0][0].done()):
+            return None
+        future, hearer = self._coming.popleft()
+        return Coming(future.result, hearer)
 
 
 def looked_at(model: PreTrainedModel, prompts: Prompts) -> Prompts:

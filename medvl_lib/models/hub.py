@@ -25,7 +25,7 @@ from medvl_lib.fetching.hub import HubFile, Repository
 from medvl_lib.files import read_json, size_of, write_json, writing_below
 from medvl_lib.models.spec import LAYOUT_REVISIONS, ModelSpec
 from medvl_lib.models.weights import NEEDED, WEIGHTS, shards
-from medvl_lib.step import Report, silent
+from medvl_lib.progress import Report, silent
 
 LISTING = "listing.json"  # in the folder of downloads: what the hub lists at the commit, which never changes
 WAY_AROUND = "or set [lines.<line>.model] source = 'directory', revision = '' and path to a copy on this machine"

@@ -20,8 +20,8 @@ from medvl_lib.models.counting import count_quantized
 from medvl_lib.models.loading import DTYPES, MLX_QUANTIZATION, by_torch, give_memory_back, keep_autograd, quiet, require_room, serializing
 from medvl_lib.models.spec import MODEL_TYPES, SKIP_MODULES, Family, ModelSpec
 from medvl_lib.models.weights import WEIGHTS, Quantization, describe
+from medvl_lib.progress import Report, silent
 from medvl_lib.provenance import Fact
-from medvl_lib.step import Report, silent
 
 TINY = {
     "qwen2_5_vl": qwen2_5_vl.write_tiny, "mllama": mllama.write_tiny, "llava_med": llava_med.write_tiny, "siglip": siglip.write_tiny,

@@ -24,9 +24,9 @@ from medvl_lib.models.preparing import TINY, copy_side_files
 from medvl_lib.models.spec import ModelSpec
 from medvl_lib.pairs import PAIRS, Split
 from medvl_lib.pretraining.recipe import CaptionLessons
+from medvl_lib.progress import Report
 from medvl_lib.provenance import Fact
 from medvl_lib.sample_data.captioned_pictures import KINDS, CaptionedPicture, draw_picture
-from medvl_lib.step import Report
 from medvl_lib.tables import Row, read_table, write_table
 from medvl_lib.training.matching_steps import MATCHING_STEPS, MatchingStep
 from medvl_lib.training.recipe import Stage

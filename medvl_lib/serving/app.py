@@ -26,8 +26,8 @@ from medvl_lib.serving.endpoints.chat_completions import chat_router
 from medvl_lib.serving.endpoints.documents import documents_router
 from medvl_lib.serving.endpoints.health import health_router
 from medvl_lib.serving.endpoints.reference import reference_router
-from medvl_lib.serving.guard import Guard, place
-from medvl_lib.serving.problems import ProblemDetails, add_problems
+from medvl_lib.serving.guard import Guard
+from medvl_lib.serving.problems import ProblemDetails, add_problems, place
 from medvl_lib.serving.uploads import MAX_BODY_BYTES, MAX_FILES, MAX_PROMPT_CHARACTERS
 
 __all__ = ["Counter", "make_app"]

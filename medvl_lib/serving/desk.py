@@ -26,13 +26,13 @@ from typing import Literal, NamedTuple
 from medvl_lib.errors import MedVLError
 from medvl_lib.evaluation.predictions import Prediction
 from medvl_lib.images import UnreadableImage
-from medvl_lib.serving.problems import undecodable
+from medvl_lib.serving.problems import place, undecodable
 from medvl_lib.serving.question import Question
 from medvl_lib.serving.resident import Resident
 from medvl_lib.serving.uploads import Problem, require_prompt, require_together
 
 LOG = logging.getLogger(__name__)
-MAX_BATCH = 12  # more answers a second with more, but each waits for the longest of them: docs/log.md, 2026-11-29
+MAX_BATCH = 12  # more answers a second with more, but each token is waited for longer: docs/log.md, 2026-11-29
 MAX_AHEAD = 2  # questions that are read while so many answers are written: the next, and one more while that one is taken
 MAX_WAITING = 64  # requests that are asked or wait
 MAX_WAITING_BYTES = 256 << 20  # of their pictures, which lie in memory
@@ -41,6 +41,8 @@ MEASURED_SHARE = 0.02  # of the last answer in what an answer is taken to last
 MAX_BROKEN_BATCHES = 3  # in a row, before the model is asked itself whether it still answers
 NOT_READY_SECONDS = 5  # after which to ask again where nobody can say how long it takes
 Status = Literal["loading", "draining", "ready", "failed"]
+Outcome = Literal["answered", "refused", "broken"]
+OWN_FAULTS = (UnreadableImage, Problem)  # of a question: it would fail alone as well
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,13 +219,13 @@ class Desk:
         self._line = deque(slot for slot in here if slot not in taken)
         return taken
 
-    def _joining(self, company: "Slot", num_answers: int) -> list["Slot"]:
+    def _joining(self, company: tuple[bool, bool], num_answers: int) -> list["Slot"]:
         """Who comes to so many that are answered or read: the next of the line, if they are like them, unless another model comes."""
         places, taken = self._most() + MAX_AHEAD - num_answers, list[Slot]()
         with self._changed:
             if self._is_closed or self._can_exchange():
                 return taken
-            while self._line and len(taken) < places and self._line[0].question.company == company.question.company:
+            while self._line and len(taken) < places and self._line[0].question.company == company:
                 taken.append(self._line.popleft())
             gone = [slot for slot in taken if slot.is_gone]
             self._pending.difference_update(gone)
@@ -324,10 +326,9 @@ class Desk:
 
     def _answer_batch(self, slots: Sequence["Slot"]) -> None:
         self._measured_since = time.perf_counter()
-        asked = self._answer(self._present(), slots, partial(self._joining, slots[0]) if slots else None)
+        outcomes = self._answer(self._present(), slots, partial(self._joining, slots[0].question.company) if slots else None)
         with self._changed:
-            self._pending.difference_update(asked)
-        outcomes = {slot.outcome for slot in asked}
+            self._pending -= {slot for slot in self._pending if slot.is_gone or slot.is_over}
         if "answered" in outcomes:
             self._num_broken = 0
         elif "broken" in outcomes and "refused" not in outcomes:
@@ -357,34 +358,44 @@ class Desk:
 
     def _answer(
         self, resident: Resident, slots: Sequence["Slot"], joining: Callable[[int], Sequence["Slot"]] | None = None
-    ) -> list["Slot"]:
+    ) -> set["Outcome"]:
         """Ask together, and who joins meanwhile; where that fails, in halves, until the one that it fails at is alone.
 
-        Returns who was asked.
+        Nobody joins while somebody who could not waits to be asked again. Returns what became of whoever was asked.
         """
-        asked = list[Slot]()
+        asked = _Asked()
+
+        def next_ones(num_answers: int) -> Sequence["Slot"]:
+            return begun(joining(num_answers)) if joining is not None and not asked.is_anybody_put_off else ()
 
         def begun(some: Sequence["Slot"]) -> Sequence["Slot"]:
             for slot in some:
                 slot.begin(resident, self._free)
-            asked.extend(some)
+            asked.add(some)
             return some
 
         if not slots:
-            return asked
+            return set()
         try:
-            resident.tell(begun(slots), lambda num_answers: begun(joining(num_answers) if joining else ()), self._most())
+            resident.tell(begun(slots), next_ones, self._most())
         except Exception as error:  # of whatever kind: whoever asked gets it, and the next batch is asked
-            left = [slot for slot in asked if not slot.is_over and not slot.is_gone]
-            alone = [slot for slot in left if slot.has_heard or len(left) == 1]  # what was told cannot be told again
-            for slot in alone:
-                self._fail(slot, error)
-            left = [slot for slot in left if slot not in alone]
+            left = self._left_by(error, asked.left())
         else:
-            left = [slot for slot in asked if slot.is_put_off and not slot.is_over and not slot.is_gone]
-        for half in (left[: len(left) // 2], left[len(left) // 2 :]):
-            self._answer(resident, half)
-        return asked
+            left = [slot for slot in asked.left() if slot.is_put_off]
+        halves = [self._answer(resident, half) for half in (left[: len(left) // 2], left[len(left) // 2 :])]
+        with self._changed:
+            self._pending.difference_update(asked.left())
+        return asked.outcomes().union(*halves)
+
+    def _left_by(self, error: Exception, left: Sequence["Slot"]) -> list["Slot"]:
+        """Who can be asked again after an error; the others are told of it: what was told of an answer cannot be told again."""
+        alone = [slot for slot in left if slot.has_heard or len(left) == 1]
+        for slot in alone:
+            self._fail(slot, error)
+        again = [slot for slot in left if slot not in alone]
+        if again:
+            LOG.warning("a batch failed, and is asked again in halves: %s", place(error))
+        return again
 
     def _fail(self, slot: "Slot", error: Exception) -> None:
         self._free(slot)
@@ -401,19 +412,58 @@ class Desk:
         self._measured_since = now
 
 
+class _Asked:
+    """Whoever was asked in one batch: held until the answer has ended, since others may join for hours."""
+
+    def __init__(self) -> None:
+        self._slots, self._outcomes = list["Slot"](), set["Outcome"]()
+
+    def add(self, some: Sequence["Slot"]) -> None:
+        """These are asked, too."""
+        if some:
+            self._settle()
+            self._slots += some
+
+    @property
+    def is_anybody_put_off(self) -> bool:
+        """Whether somebody waits to be asked again, alone."""
+        return any(slot.is_put_off and not slot.is_gone for slot in self._slots)
+
+    def left(self) -> list["Slot"]:
+        """Who waits and has no whole answer."""
+        self._settle()
+        return list(self._slots)
+
+    def outcomes(self) -> set["Outcome"]:
+        """What became of those who are no longer held."""
+        self._settle()
+        return self._outcomes
+
+    def _settle(self) -> None:
+        self._outcomes |= {slot.outcome for slot in self._slots if slot.outcome is not None}
+        self._slots = [slot for slot in self._slots if not slot.is_over and not slot.is_gone]
+
+
 class Slot:
     """One question at the desk: a ``Listener`` of the model's thread, and news for the task that asked."""
 
     def __init__(self, question: Question, *, is_streamed: bool) -> None:
-        self.question = question
+        self._question: Question | None = question
         self.num_bytes = sum(map(len, question.pictures))
         self.is_gone = self.is_over = self.has_heard = self.is_put_off = False
         self.is_streamed = is_streamed
-        self.outcome: Literal["answered", "refused", "broken"] | None = None  # None: nobody waited for one
+        self.outcome: Outcome | None = None  # None: nobody waited for one
         self.resident: Resident | None = None
         self.news = asyncio.Queue[str | Prediction | Exception]()
         self._loop = asyncio.get_running_loop()
         self._free: Callable[[Slot], None] = lambda _: None
+
+    @property
+    def question(self) -> Question:
+        """What was asked; raises ValueError once it is over: pictures are not kept for longer."""
+        if self._question is None:
+            raise ValueError("it is over: what was asked is no longer there")
+        return self._question
 
     def begin(self, resident: Resident, free: Callable[["Slot"], None]) -> None:
         """This one is about to answer."""
@@ -427,19 +477,24 @@ class Slot:
 
     def end(self, said: Prediction) -> None:
         """The whole answer."""
-        self.is_over, self.outcome = True, "answered"
+        self.is_over, self.outcome, self._question = True, "answered", None
         self._free(self)
         self._send(said)
 
     def fail(self, error: Exception) -> None:
         """There will be no answer."""
-        self.is_over, self.outcome = True, "refused" if isinstance(error, (UnreadableImage, Problem)) else "broken"
+        self.is_over, self._question = True, None
+        self.outcome = "refused" if isinstance(error, OWN_FAULTS) else "broken"
         self._send(error)
 
     def put_off(self, error: Exception) -> None:
-        """It could not join those who are being answered; asked again, it is told why, where it is its own fault."""
-        del error
-        self.is_put_off = True
+        """It could not join those who are being answered: its own fault is told at once; else it is asked again, alone."""
+        if isinstance(error, OWN_FAULTS):
+            self._free(self)
+            self.fail(error)
+        else:
+            LOG.warning("a question could not join the others, and is asked alone: %s", place(error))
+            self.is_put_off = True
 
     def _send(self, item: str | Prediction | Exception) -> None:
         try:

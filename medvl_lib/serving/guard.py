@@ -9,9 +9,7 @@ own form (``page.entry``).
 import asyncio
 import logging
 import time
-import traceback
 from collections.abc import Collection
-from pathlib import Path
 
 from fastapi.responses import RedirectResponse, Response
 from python_multipart.multipart import parse_options_header
@@ -21,7 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from medvl_lib.serving.keys import Keys
 from medvl_lib.serving.page import entry
-from medvl_lib.serving.problems import Problem, problem, refusal
+from medvl_lib.serving.problems import Problem, place, problem, refusal
 from medvl_lib.serving.slack import Slack
 from medvl_lib.serving.uploads import MAX_BODY_BYTES, MAX_JSON_BYTES
 
@@ -118,12 +116,15 @@ class Guard:
         return problem(path, 401, "no or a wrong key: send 'Authorization: Bearer <key>'", {"WWW-Authenticate": "Bearer"})
 
     def _holder(self, scope: Scope, headers: Headers, asked: entry.Asked, keys: Keys) -> str | None:
-        """Whose key was shown: in the header, or, for the page, by a cookie; raises a Problem for who guesses."""
-        if (given := headers.get("authorization")) is not None:
-            holder = keys.holder(given.removeprefix("Bearer "), entry.address_of(scope))
-            if holder is not None:
-                return holder
-        return entry.admitted(asked, keys, time.time())
+        """Whose key was shown: by a cookie, for the page, or in the header; raises a Problem for who guesses.
+
+        A header of another kind is none of ours: a proxy before the server may ask for a password of its own.
+        """
+        holder = entry.admitted(asked, keys, time.time())
+        kind, _, given = headers.get("authorization", "").partition(" ")
+        if holder is None and kind.lower() == "bearer":
+            return keys.holder(given.strip(), entry.address_of(scope))
+        return holder
 
 
 def _is_elsewhere(headers: Headers) -> bool:
@@ -186,9 +187,3 @@ def bounded(receive: Receive, most: int, *, has_marks: bool) -> Receive:
         return message
 
     return counting
-
-
-def place(error: BaseException) -> str:
-    """The kind of an error and the lines that it went through, without its words."""
-    lines = [f"{Path(frame.filename).name}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)]
-    return f"{type(error).__name__} at {' < '.join(reversed(lines))}"

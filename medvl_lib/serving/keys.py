@@ -51,6 +51,10 @@ class Keys:
             return None
         return found[0]
 
+    def is_taken(self, name: str) -> bool:
+        """Whether somebody of this name has a key of their own."""
+        return name != NAMELESS and name.casefold() in {taken.casefold() for taken in self._by_name}
+
     def signed(self, name: str, text: str) -> str | None:
         """A text signed with the key of a name, in hexadecimal digits; None for a name that has none."""
         key = self._by_name.get(name)

@@ -72,7 +72,9 @@ def main() -> None:
     bound()
     try:
         said, pages = drawn(sys.stdin.buffer.read(), int(sys.argv[1]))
-    except (MemoryError, OSError, ValueError, RuntimeError) as error:  # the kind alone: its words may quote the file
+    except MemoryError:  # of a page's bitmap, or of the pages drawn so far
+        said, pages = {"kind": "too_large"}, []
+    except (OSError, ValueError, RuntimeError) as error:  # the kind alone: its words may quote the file
         said, pages = {"kind": "unreadable", "error": type(error).__name__}, []
     for part in (json.dumps(said).encode(), *pages):
         sys.stdout.buffer.write(struct.pack(">I", len(part)) + part)

@@ -4,8 +4,10 @@ In: a status, what was found, and what to do. Out: a response as RFC 9457 descri
 OpenAI's clients expect it. What was sent is never said back.
 """
 
+import traceback
 from collections.abc import Mapping
 from http import HTTPStatus
+from pathlib import Path
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -117,3 +119,9 @@ MOST_ERRORS = 8  # a list of a million wrong parts is told by its first ones
 def _place(parts: tuple[str | int, ...]) -> str:
     """Where in a request: names that we know and numbers; a key that was sent may say anything."""
     return ".".join(str(part) if isinstance(part, int) or (part.isidentifier() and len(part) <= 32) else "?" for part in parts)
+
+
+def place(error: BaseException) -> str:
+    """The kind of an error and the lines that it went through, without its words."""
+    lines = [f"{Path(frame.filename).name}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)]
+    return f"{type(error).__name__} at {' < '.join(reversed(lines))}"

@@ -17,16 +17,17 @@ from typing import Any, Protocol
 from PIL import Image
 
 from medvl_lib.chat import Conversation
-from medvl_lib.evaluation.answering import Reading, Speaker
+from medvl_lib.evaluation.answering import Speaker
 from medvl_lib.evaluation.predictions import Condition, Prediction
 from medvl_lib.hardware import Profile
 from medvl_lib.images import Pictures
 from medvl_lib.lines import Line
+from medvl_lib.models.ahead import Coming, Prompts
 from medvl_lib.models.loading import PROCESSORS, attach, free_bytes, load, take_instead
 from medvl_lib.models.weights import held_bytes
 from medvl_lib.prompts import render_opening
 from medvl_lib.serving.question import Question
-from medvl_lib.serving.room import ROOM, Place
+from medvl_lib.serving.room import ROOM
 from medvl_lib.serving.served import ServedModel
 from medvl_lib.serving.uploads import Size, cost, size_of
 from medvl_lib.tokenization import ModelReader, open_reader
@@ -37,11 +38,11 @@ UNFINISHED = "\N{REPLACEMENT CHARACTER}"  # what a tokenizer writes for the firs
 
 
 class Listener(Protocol):
-    """Who asked, while the answer is written; called by the model's own thread."""
+    """Who asked, while the answer is written; called by the model's own thread, but for ``is_gone``."""
 
     @property
     def question(self) -> Question:
-        """What was asked."""
+        """What was asked, until the answer has ended."""
         ...
 
     @property
@@ -138,25 +139,21 @@ class Resident:
         left = deque(listeners)
         while left:
             first = [left.popleft() for _ in _decoded_together(left)]
-            with ROOM.take(cost(_sizes(first))) as place:
-                self._tell(first, place, lambda num_answers: _next(left, joining, num_answers), most)
+            self._tell(first, lambda num_answers: _next(left, joining, num_answers), most)
 
-    def _tell(self, listeners: Sequence[Listener], place: Place, joining: Callable[[int], Iterable[Listener]], most: int | None) -> None:
-        conversations, shown = _taken([listener.question for listener in listeners])
-        speaker = replace(self._who_answers(listeners[0].question), images=Uploads(shown))
+    def _tell(self, listeners: Sequence[Listener], joining: Callable[[int], Iterable[Listener]], most: int | None) -> None:
+        speaker = self._who_answers(listeners[0].question)
+        ahead = replace(speaker, loaded=replace(speaker.loaded, processor=self.processor))
 
-        def more(num_answers: int) -> Iterator[tuple[Reading, _Answer]]:
-            shown.clear()  # read already; a batch that others join may go on for hours
+        def more(num_answers: int) -> Iterator[Coming]:
             for number, listener in enumerate(joining(num_answers), start=num_answers + 1):
                 [conversation], pictures = _taken([listener.question])
-                reader = replace(speaker, loaded=replace(speaker.loaded, processor=self.processor), images=Uploads(pictures))
-                yield partial(_read, reader, conversation, listener), _Answer(speaker, conversation, listener, number)
+                read = partial(_read_one, ahead, conversation, pictures, listener)
+                yield Coming(read, _Answer(speaker, conversation, listener, number))
 
-        answers = [
-            _Answer(speaker, conversation, listener, len(listeners), place)
-            for conversation, listener in zip(conversations, listeners, strict=True)
-        ]
-        speaker.tell(conversations, answers, more, most)
+        conversations, pictures = _taken([listener.question for listener in listeners])
+        answers = [_Answer(speaker, *each, len(listeners)) for each in zip(conversations, listeners, strict=True)]
+        speaker.tell(partial(_read, speaker, conversations, pictures), answers, more, most)
 
     def _who_answers(self, question: Question) -> Speaker:
         """What is served, or the weights under its adapter as they are."""
@@ -191,10 +188,19 @@ def _decoded_together(listeners: Iterable[Listener]) -> list[Listener]:
     return together
 
 
-def _read(speaker: Speaker, conversation: Conversation, listener: Listener) -> Mapping[str, Any]:
-    """Read one question, once there is room for its pictures."""
-    with ROOM.take(cost(_sizes([listener]))):
-        return speaker.prompts([conversation])
+def _read(speaker: Speaker, conversations: Sequence[Conversation], pictures: dict[str, bytes]) -> Prompts:
+    """Read questions, once there is room for their pictures, which are given up then: others may join for hours."""
+    sizes = [size_of(pictures[image_id]) for conversation in conversations for image_id in conversation.image_ids]
+    try:
+        with ROOM.take(cost(sizes)):
+            return replace(speaker, images=Uploads(pictures)).prompts(conversations)
+    finally:
+        pictures.clear()
+
+
+def _read_one(speaker: Speaker, conversation: Conversation, pictures: dict[str, bytes], listener: Listener) -> Prompts | None:
+    """Read the question of somebody who still waits for the answer; None where nobody does."""
+    return None if listener.is_gone else _read(speaker, [conversation], pictures)
 
 
 def _sizes(listeners: Iterable[Listener]) -> list[Size]:
@@ -215,12 +221,9 @@ def _taken(questions: Iterable[Question]) -> tuple[list[Conversation], dict[str,
 class _Answer:
     """One answer of a batch while it is written."""
 
-    def __init__(
-        self, speaker: Speaker, conversation: Conversation, listener: Listener, batch_size: int, place: Place | None = None
-    ) -> None:
+    def __init__(self, speaker: Speaker, conversation: Conversation, listener: Listener, batch_size: int) -> None:
         wanted, own = listener.question.max_answer_tokens, speaker.evaluation.max_answer_tokens
         self._speaker, self._conversation, self._listener, self._batch_size = speaker, conversation, listener, batch_size
-        self._place = place  # in the room, for the pictures of those that begin together
         self._limit = own if wanted is None else min(wanted, own)
         self._ids: list[int] = []
         self._spelling = Spelling(speaker.loaded.processor.tokenizer)
@@ -228,9 +231,7 @@ class _Answer:
         self._started = time.perf_counter()
 
     def begin(self, num_prompt_tokens: int) -> None:
-        """The question is read, and so are all of its batch: of their pictures there are only tensors left."""
-        if self._place is not None:
-            self._place.leave()
+        """The question is read."""
         self._num_prompt_tokens = num_prompt_tokens
 
     def goes_on(self, token: int) -> bool:

@@ -26,7 +26,7 @@ from medvl_lib.serving.keys import MIN_KEY_CHARACTERS, Keys, read_keys
 from medvl_lib.serving.page.routes import add_page
 from medvl_lib.serving.resident import exchange_adapter, fits_beside, load_resident
 from medvl_lib.serving.served import ServedModel, is_current, served_model
-from medvl_lib.serving.slack import keep_small
+from medvl_lib.serving.slack import keep_little
 from medvl_lib.serving.wire import MAX_HEAD_BYTES, Wire
 from medvl_lib.workspace import Workspace
 
@@ -96,7 +96,7 @@ def run(serving: Serving, listening: socket.socket) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s")
     logging.getLogger("medvl_lib.serving").setLevel(logging.INFO)
     sys.setswitchinterval(SWITCH_SECONDS)
-    keep_small()
+    keep_little()
     server(make_app(counter_of(serving), add_page)).run(sockets=[listening])
 
 

@@ -1,8 +1,8 @@
-"""Slack: memory that was freed, and whether the allocator keeps it or gives it back to the system.
+"""Slack: memory that a request has freed and the allocator keeps, given back to the system.
 
-In: nothing. Out: nothing. What a model's step frees is wanted again by the next: it is kept. glibc keeps what many threads have freed in
-heaps of their own; after a large picture that is a hundred megabytes, which the next large thing comes on top of: it is given back when
-a request has ended. Where there is no glibc nothing is done.
+In: nothing. Out: nothing. glibc keeps what many threads have freed in heaps of their own; after a large picture that is a hundred
+megabytes, which the next large thing comes on top of. So what is large never lies in a heap, there are few heaps, and what they keep is
+given back when a request has ended. Where there is no glibc nothing is done.
 """
 
 import asyncio
@@ -12,16 +12,19 @@ import os
 import psutil
 
 SLACK_BYTES = 64 << 20  # less is not worth the milliseconds that it takes
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # numbers of mallopt(3)
-SMALL_BYTES = 32 << 20  # the most that glibc lets the second one be: a picture of 11 million pixels is larger, and goes back at once
 
 
-def keep_small() -> None:
-    """Let the allocator keep blocks of up to ``SMALL_BYTES`` instead of asking the system anew for each tensor of each token."""
+M_MMAP_THRESHOLD, M_ARENA_MAX = -3, -8  # numbers of mallopt(3)
+LARGE_BYTES = 4 << 20  # goes back as soon as it is freed; glibc alone would raise that up to 32 MiB by itself
+MAX_HEAPS = 2
+
+
+def keep_little() -> None:
+    """Let the allocator have few heaps, and nothing large in them; before threads have theirs."""
     set_option = getattr(ctypes.CDLL(None), "mallopt", None)
     if set_option is not None:
-        set_option(M_MMAP_THRESHOLD, SMALL_BYTES)
-        set_option(M_TRIM_THRESHOLD, 2 * SMALL_BYTES)
+        set_option(M_MMAP_THRESHOLD, LARGE_BYTES)
+        set_option(M_ARENA_MAX, MAX_HEAPS)
 
 
 class Slack:

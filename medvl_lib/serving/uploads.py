@@ -37,6 +37,7 @@ MAX_FILES = 32  # of one batch, and as many pages
 MAX_PIXELS = 16_000_000  # of one picture: as a whole in memory, twice over while it is decoded (docs/serving.md)
 MAX_WEBP_PIXELS = 8_000_000  # its decoder keeps two pictures more
 MAX_DICOM_PIXELS = 12_000_000  # its values of 16 bit are held beside their colours: 14 million took 308 MB
+MAX_DICOM_BYTES = 40 << 20  # of a file, which is held four times while its runs are counted: as many pixels in three colours, and a header
 MAX_QUESTION_PIXELS = 40_000_000  # of all pictures of a question, by ``cost``: eight pages of A4 at 200 dpi, three at 300
 MAX_BATCH_PIXELS = 128_000_000  # of all pages of a batch, which are decoded some at a time: 32 of A4 at 200 dpi
 PDF_PIXELS = 20_000_000  # what drawing a PDF costs: its process, and its pages as files
@@ -161,6 +162,8 @@ def _size(data: bytes) -> tuple[tuple[int, int], str]:
 
 def _dicom_size(data: bytes) -> tuple[int, int]:
     """The reasons name tags and syntaxes, never what they hold; nothing is decoded."""
+    if len(data) > MAX_DICOM_BYTES:
+        raise Problem(413, found=f"a DICOM file of {len(data)} bytes", do=f"send one of at most {MAX_DICOM_BYTES}, of one frame")
     try:
         found = dicom.said_facts(data, MAX_DICOM_PIXELS)
     except dicom.DicomError as error:

@@ -11,7 +11,8 @@ import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 CLIENT_SECONDS = 10.0  # for a head, or to read on what was answered; 5 less where a connection was used before (uvicorn's keep-alive)
-MAX_HEAD_BYTES = 64 << 10  # of a request line and its headers; uvicorn's other reader of HTTP, httptools, has no such bound
+MAX_HEAD_BYTES = 32 << 10  # of a request line and its headers; uvicorn's other reader of HTTP, httptools, has no such bound
+PIECE_BYTES = 16 << 10  # that are read at once: h11 takes a head of any length that comes as a whole
 MAX_CONNECTIONS = 512  # at a time; a process may have 1,024 files open where nobody said otherwise
 
 
@@ -34,7 +35,10 @@ class Wire(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Read what came."""
-        super().data_received(data)
+        for start in range(0, len(data), PIECE_BYTES):
+            if self.transport.is_closing():  # what came before was refused
+                return
+            super().data_received(data[start : start + PIECE_BYTES])
         self._look()
 
     def on_response_complete(self) -> None:

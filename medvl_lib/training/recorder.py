@@ -18,7 +18,7 @@ from transformers import TrainerCallback
 
 from medvl_lib.errors import HeavyStepFailed
 from medvl_lib.files import write_bytes
-from medvl_lib.step import Report
+from medvl_lib.progress import Report
 from medvl_lib.training.checkpoints import is_complete, path_of, prune, seal
 from medvl_lib.training.steps import STEPS_WHILE_RUNNING, TrainingStep
 from medvl_lib.training.together import leads, wait_for_all

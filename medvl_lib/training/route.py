@@ -29,9 +29,9 @@ from medvl_lib.models.counting import num_parameters, parameters_by_part
 from medvl_lib.models.hashes import frozen_hashes
 from medvl_lib.models.loading import Loaded, fill_whole_modules, load, serializing, whole_modules
 from medvl_lib.models.spec import ADAPTED, ModelSpec, on_its_engine
+from medvl_lib.progress import Report
 from medvl_lib.provenance import Fact
 from medvl_lib.retrieved_cases import prefaces, with_cases
-from medvl_lib.step import Report
 from medvl_lib.tables import write_table
 from medvl_lib.training import matching
 from medvl_lib.training.checkpoints import is_complete, newest_complete, path_of, step_of

@@ -15,8 +15,8 @@ from transformers import Trainer
 from medvl_lib.hardware import Profile, torch_device
 from medvl_lib.images import ImageStore
 from medvl_lib.models.spec import ModelSpec
+from medvl_lib.progress import Report
 from medvl_lib.provenance import Fact
-from medvl_lib.step import Report
 from medvl_lib.training.recipe import MatchRecipe, Recipe, Stage
 from medvl_lib.training.recorder import Recorder
 

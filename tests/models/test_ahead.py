@@ -6,11 +6,11 @@ from collections.abc import Mapping
 import pytest
 import torch
 
-from medvl_lib.models.ahead import LOOKED, PIXELS, Ahead, looked_at
+from medvl_lib.models.ahead import LOOKED, PIXELS, Ahead, Coming, looked_at
 from tests.models.test_writing import Hearing
 
 
-def test_questions_come_in_their_order_as_they_are_read_and_no_more_than_are_wanted():
+def test_questions_come_in_their_order_as_they_are_read():
     let, started = threading.Event(), threading.Event()
 
     def slow() -> Mapping[str, torch.Tensor]:
@@ -20,19 +20,17 @@ def test_questions_come_in_their_order_as_they_are_read_and_no_more_than_are_wan
 
     hearers = [Hearing() for _ in range(3)]
     with Ahead() as ahead:
-        ahead.read(slow, hearers[0])
+        ahead.read(Coming(slow, hearers[0]))
         for number in (1, 2):
-            ahead.read(lambda number=number: {"input_ids": torch.tensor([[number]])}, hearers[number])
+            ahead.read(Coming(lambda number=number: {"input_ids": torch.tensor([[number]])}, hearers[number]))
         assert started.wait(10)
-        assert list(ahead.ready(3, waits=False)) == []  # nobody comes before the first
+        assert ahead.ready(waits=False) is None  # nobody comes before the first
         assert len(ahead) == 3
         let.set()
-        came = list(ahead.ready(1, waits=True))
-        while len(ahead):
-            assert list(ahead.ready(0, waits=True)) == []
-            came += ahead.ready(2, waits=True)
-    assert [hearer for _, hearer in came] == hearers
-    assert [int(read.result()["input_ids"]) for read, _ in came] == [0, 1, 2]
+        came = [ahead.ready(waits=True) for _ in range(3)]
+        assert (len(ahead), ahead.ready(waits=True)) == (0, None)
+        assert [coming.hearer for coming in came if coming] == hearers
+        assert [int((coming.read() or {})["input_ids"]) for coming in came if coming] == [0, 1, 2]
 
 
 def test_what_cannot_be_read_is_said_to_whoever_takes_it():
@@ -40,10 +38,11 @@ def test_what_cannot_be_read_is_said_to_whoever_takes_it():
         raise OSError("no picture")
 
     with Ahead() as ahead:
-        ahead.read(broken, Hearing())
-        [(read, _)] = ahead.ready(1, waits=True)
-    with pytest.raises(OSError, match="no picture"):
-        read.result()
+        ahead.read(Coming(broken, Hearing()))
+        coming = ahead.ready(waits=True)
+        assert coming is not None
+        with pytest.raises(OSError, match="no picture"):
+            coming.read()
 
 
 def test_what_was_not_taken_is_read_no_more():
@@ -54,8 +53,8 @@ def test_what_was_not_taken_is_read_no_more():
         return {}
 
     with Ahead() as ahead:
-        ahead.read(slow, Hearing())
-        ahead.read(lambda: read.append(1) or {}, Hearing())
+        ahead.read(Coming(slow, Hearing()))
+        ahead.read(Coming(lambda: read.append(1) or {}, Hearing()))
         threading.Timer(0.1, let.set).start()
     assert read == []
 

@@ -18,7 +18,7 @@ from PIL import Image
 
 from medvl_lib.sample_data.custom_reports import dicom
 from medvl_lib.serving.guard import MAX_JSON_MARKS
-from medvl_lib.serving.uploads import MAX_BODY_BYTES, MAX_DICOM_PIXELS, MAX_JSON_BYTES, MAX_PIXELS, MAX_WEBP_PIXELS
+from medvl_lib.serving.uploads import MAX_BODY_BYTES, MAX_DICOM_BYTES, MAX_DICOM_PIXELS, MAX_JSON_BYTES, MAX_PIXELS, MAX_WEBP_PIXELS
 from tests.serving.files import (
     compressed_dicom,
     deflated_dicom,
@@ -537,7 +537,7 @@ def together(draw: random.Random) -> Iterator[Hostile]:
         body, headers = form([("image", "a", one) for one in data], {"prompt": "What?"})
         yield Hostile(name=f"pictures together: {name}", allowed=allowed, body=body, headers=headers)
         url = [f"data:image/png;base64,{base64.b64encode(one).decode()}" for one in data]
-        shown = [{"type": "image_url", "image_url": {"url": one}} for one in url]
+        shown = [*({"type": "image_url", "image_url": {"url": one}} for one in url), {"type": "text", "text": "What?"}]
         yield chat(f"pictures of a chat: {name}", {**ask, "messages": [{"role": "user", "content": shown}]}, allowed)
     for number, allowed in ((8, OK), (9, (413,)), (32, (413,))):
         body, headers = form([("file", "a", large)] * number, {})
@@ -547,13 +547,14 @@ def together(draw: random.Random) -> Iterator[Hostile]:
     yield upload("eight scanned pages in a TIFF", tiff(scans), (*OK, 413))
     side = int(MAX_DICOM_PIXELS**0.5)
     yield upload("runs as large as they may be", run_length_dicom((side, side), [runs(side * side)]), OK)
-    sent = MAX_BODY_BYTES - 10_000
+    sent = MAX_DICOM_BYTES - 10_000
     for name, segment in (
         ("of 4 GB", runs(64 * sent)), ("that are 64 MB as they are", runs(sent // 2) * 64), ("of nothing", b"\x80" * sent),
         ("of one byte each", b"\0\1" * (sent // 2)), ("of 128 bytes each", (b"\x7f" + bytes(128)) * (sent // 129)),
     ):  # fmt: skip
         yield upload(f"a DICOM file of 60 x 60 with runs {name}", run_length_dicom((60, 60), [segment[:sent]]), (415,))
         yield upload(f"the largest DICOM file with runs {name}", run_length_dicom((side, side), [segment[:sent]]), (415,))
+    yield upload("a DICOM file that fills a request", run_length_dicom((60, 60), [runs(64 * (MAX_BODY_BYTES - 10_000))]), (413,))
     for tags in ({"SamplesPerPixel": 255}, {"BitsAllocated": 64}, {"BitsAllocated": 65_528}, {"SamplesPerPixel": 0}):
         yield upload(f"runs with {tags}", run_length_dicom((side, side), [runs(side * side)], **tags), (415,))
 

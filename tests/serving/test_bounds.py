@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from types import SimpleNamespace
 
 import httpx2
@@ -271,7 +271,7 @@ def ended(connection: socket.socket) -> bool:
 
 
 @pytest.mark.parametrize(
-    "begun", [b"", b"GET /hea", b"GET /health HTTP/1.1\r\nhost: x\r\n", b"GET /health HTTP/1.1\r\nx: " + b"a" * 60_000]
+    "begun", [b"", b"GET /hea", b"GET /health HTTP/1.1\r\nhost: x\r\n", b"GET /health HTTP/1.1\r\nx: " + b"a" * 30_000]
 )
 def test_a_head_that_never_ends_is_not_waited_for(hasty: tuple[str, int], begun: bytes):
     with socket.create_connection(hasty) as connection:
@@ -314,6 +314,16 @@ def test_a_head_larger_than_any_is_refused_and_not_kept(base: httpx2.Client):
         except OSError:
             said = b""
     assert sent < 2_000_000 or said.startswith(b"HTTP/1.1 400")
+
+
+@pytest.mark.parametrize("num_bytes, status", [(30_000, 200), (50_000, 400), (70_000, 400), (1_000_000, 400)])
+def test_a_head_that_comes_at_once_is_bounded_too(base: httpx2.Client, num_bytes: int, status: int):
+    address = (base.base_url.host, base.base_url.port or 80)
+    with socket.create_connection(address) as connection, suppress(OSError):
+        connection.sendall(f"GET /health HTTP/1.1\r\nhost: {address[0]}:{address[1]}\r\nx: {'a' * num_bytes}\r\n\r\n".encode())
+        connection.settimeout(5)
+        assert connection.recv(100).startswith(f"HTTP/1.1 {status} ".encode())
+    assert base.get("/health").status_code == 200
 
 
 def test_who_does_not_read_what_was_answered_is_let_go_and_who_reads_slowly_is_not():
@@ -413,6 +423,18 @@ def test_guesses_at_the_page_and_at_the_endpoints_are_counted_together(locked: h
     assert locked.get("/benchmark").status_code == 401  # who shows no key does not guess
     assert locked.get("/page/extract", headers={"cookie": shown}).status_code == 200  # who is in stays in
     assert locked.get("/health").status_code in (200, 503)
+
+
+def test_the_password_of_a_proxy_is_no_guess_at_a_key(locked: httpx2.Client):
+    shown = locked.post("/page/login", data={"key": KEY}).headers["set-cookie"].partition(";")[0]
+    basic = {"authorization": "Basic bWVkdmw6bWVkdmw="}
+    for _ in range(2 * MAX_WRONG):
+        assert locked.get("/page/extract", headers={"cookie": shown, **basic}).status_code == 200
+        assert locked.get("/benchmark", headers=basic).status_code == 401
+    assert locked.get("/openapi.json", headers={"authorization": f"bearer {KEY}"}).status_code == 200
+    for number in range(MAX_WRONG):
+        assert locked.get("/page/extract", headers={"cookie": shown, "authorization": f"Bearer {number}"}).status_code == 200
+    assert locked.get("/openapi.json", headers={"authorization": f"Bearer {KEY}"}).status_code == 200
 
 
 def test_what_a_proxy_of_this_machine_says_is_who_guesses(locked: httpx2.Client):

@@ -12,6 +12,7 @@ import weakref
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 
 import httpx2
 import pytest
@@ -23,7 +24,7 @@ from medvl_lib import pages
 from medvl_lib.errors import MedVLError
 from medvl_lib.evaluation.answering import Speaker
 from medvl_lib.evaluation.predictions import Prediction
-from medvl_lib.images import ImageStore
+from medvl_lib.images import ImageStore, UnreadableImage
 from medvl_lib.prompts import render_opening
 from medvl_lib.serving import app, desk, door
 from medvl_lib.serving.app import Counter
@@ -302,7 +303,7 @@ def test_who_comes_joins_those_who_are_being_answered(resident: Resident, alone:
             with pytest.raises(Problem):
                 await broken
             await until(lambda: at.num_pending == 0)
-        assert told == [1, 1]  # the second time it is the one that cannot be read
+        assert told == [1]  # it is refused without being asked again
 
     run(story())
 
@@ -408,12 +409,12 @@ def test_a_row_that_nobody_wants_is_written_no_further(project: Project, residen
     conversations = project.conversations[:3]
     wanted = list(speaker.answer(conversations, 0))
     hearers = [Hearing(10_000), Hearing(2), Hearing(10_000)]
-    speaker.tell(conversations, hearers)
+    speaker.tell(partial(speaker.prompts, conversations), hearers)
     assert [len(one.tokens) for one in hearers] == [wanted[0].num_answer_tokens, 2, wanted[2].num_answer_tokens]
     assert [one.num_prompt_tokens for one in hearers] == [one.num_prompt_tokens for one in wanted]
     steps: list[int] = []
     counting = resident.speaker.loaded.model.register_forward_pre_hook(lambda *_: steps.append(1))
-    speaker.tell(conversations, [Hearing(3), Hearing(2), Hearing(3)])
+    speaker.tell(partial(speaker.prompts, conversations), [Hearing(3), Hearing(2), Hearing(3)])
     counting.remove()
     assert len(steps) == 3
 
@@ -900,3 +901,86 @@ def test_before_it_is_ready_it_has_answered_once(resident: Resident):
         await asyncio.to_thread(at.close)
 
     run(story())
+
+
+class Watched(Question):
+    """A question of which can be said whether it is still there."""
+
+    __slots__ = ("__weakref__",)
+
+
+def well(listener: Listener) -> None:
+    """Answer, without a model."""
+    said = Prediction(
+        pair_id="", variant="base", condition="as_is", answer="well", num_prompt_tokens=1, num_answer_tokens=1, is_cut=False, batch_id=0,
+        batch_size=1, latency_seconds=0.0,
+    )  # fmt: skip
+    listener.end(said)
+
+
+def test_what_was_asked_is_let_go_with_the_answer_though_others_still_join(resident: Resident):
+    """They may do so for hours: what was sent must not lie there as long."""
+    at_most, asked, is_over = list[int](), list[weakref.ref[Question]](), threading.Event()
+
+    class Endless(Resident):
+        def tell(self, listeners: Sequence[Listener], joining: Joining = nobody, most: int | None = None) -> None:
+            well(listeners[0])
+            while not is_over.wait(0.005):
+                for listener in joining(0):
+                    well(listener)
+                at_most.append(sum(one() is not None for one in asked))
+
+    async def story() -> None:
+        async with opened(lambda: changed(resident, Endless)) as at:
+            for number in range(40):
+                question = Watched(turns=Question.of(f"number {number}").turns)
+                asked.append(weakref.ref(question))
+                assert (await at.ask(question))[1].answer == "well"
+            is_over.set()
+
+    run(story())
+    assert len(asked) == 40 and len(at_most) > 20
+    assert max(at_most) <= 4
+
+
+def test_who_could_not_join_does_not_wait_for_those_who_still_come(resident: Resident):
+    """Its own fault is told at once; for one of the moment it is asked alone, before anybody else joins."""
+    order, late = list[str](), threading.Event()
+
+    class Feeding(Resident):
+        def tell(self, listeners: Sequence[Listener], joining: Joining = nobody, most: int | None = None) -> None:
+            order.append(f"asked {listeners[0].question.texts[0]}")
+            num_quiet = 0
+            while num_quiet < 40 and order[-1] != "asked later":
+                come = joining(1)
+                num_quiet = 0 if come else num_quiet + late.is_set()
+                for listener in come:
+                    self._joins(listener, listener.question.texts[0])
+                time.sleep(0.005)
+            for listener in listeners:
+                well(listener)
+
+        def _joins(self, listener: Listener, name: str) -> None:
+            order.append(f"came {name}")
+            if name in ("broken", "later"):
+                listener.put_off(UnreadableImage("cut short") if name == "broken" else MemoryError("a patient's words"))
+            else:
+                well(listener)
+
+    async def story() -> None:
+        async with opened(lambda: changed(resident, Feeding)) as at:
+            first = asyncio.create_task(at.ask(Question.of("first")))
+            await until(lambda: order == ["asked first"])
+            with pytest.raises(Problem):
+                await at.ask(Question.of("broken"))
+            assert not first.done()  # others are still being answered
+            assert (await at.ask(Question.of("other")))[1].answer == "well"
+            later = asyncio.create_task(at.ask(Question.of("later")))
+            await until(lambda: order[-1] == "came later")
+            next_one = asyncio.create_task(at.ask(Question.of("next")))
+            late.set()
+            assert [answered.answer for _, answered in await asyncio.gather(first, later, next_one)] == ["well"] * 3
+            assert at.num_pending == 0
+
+    run(story())
+    assert order == ["asked first", "came broken", "came other", "came later", "asked later", "asked next"]

@@ -472,6 +472,9 @@ def test_who_has_a_key_of_their_own_rates_under_its_name_alone(counter: Callable
         client.post("/page/login", data={"key": KEY})
         assert 'name="rater" type="text"' in client.get("/page/review").text
         assert "rated by Clara" in go_on(client, made.fingerprint, "Clara").text
+        for name in ("Boris", " boris ", "Anna  Adler"):
+            refused = go_on(client, made.fingerprint, name)
+            assert (refused.status_code, "a name that belongs to a key of its own" in refused.text) == (422, True), name
     assert [row.rater for row in stored(evaluated, made.fingerprint)] == ["Anna Adler", "Boris"]
 
 
@@ -493,3 +496,15 @@ def test_a_rotated_photograph_is_shown_upright(site: httpx2.Client):
     Image.new("RGB", (120, 60), "white").save(stream, "JPEG", exif=exif)
     page = post(site, "analyze", stream.getvalue(), prompt="What?").text
     assert 'width="60" height="120" alt="Picture 1 that was asked about"' in page
+
+
+def test_a_rater_goes_on_where_no_copy_of_the_store_arrives(counter: Callable[..., Counter], evaluated: Evaluated, tmp_path: Path):
+    made = make_sheet(evaluated.workspace, "documents", replace(RATED, seed="a seventh secret"), SHOWN)
+    (tmp_path / "place").write_text("a file, where a folder should be")
+    with serving(counter("base", workspace=evaluated.workspace, benchmark_url=f"file://{tmp_path}/place")) as client:
+        first = item_on(go_on(client, made.fingerprint, "Clara"))
+        page = go_on(client, made.fingerprint, "Clara", item=first, doing="save", correctness="3", harmful="no", comment="")
+        assert page.status_code == 200
+        assert "Kept: the benchmark is published here, and no copy of it arrived" in page.text
+        assert item_on(page) != first
+    assert [row.rater for row in stored(evaluated, made.fingerprint)] == ["Clara"]

@@ -11,8 +11,9 @@ from medvl_lib.errors import InUse
 from medvl_lib.files import read_json, write_json
 from medvl_lib.hardware import PROFILES
 from medvl_lib.lines import DOCUMENTS, tiny
+from medvl_lib.progress import silent
 from medvl_lib.route.models import stage_steps
-from medvl_lib.step import Call, silent
+from medvl_lib.step import Call
 from medvl_lib.training.checkpoints import COMPLETE, held_alone, is_complete, newest_complete, path_of, prune, seal, step_of
 from medvl_lib.workspace import Workspace
 

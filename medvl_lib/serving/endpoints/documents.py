@@ -22,9 +22,9 @@ from medvl_lib.serving.describing import before_it, keeps_language
 from medvl_lib.serving.desk import Desk
 from medvl_lib.serving.endpoints.answers import ANSWERING, Answer, Extraction, fields_of, refusals
 from medvl_lib.serving.extraction import stated_facts
-from medvl_lib.serving.guard import FAILED, place
+from medvl_lib.serving.guard import FAILED
 from medvl_lib.serving.identifiers import Identifier, of_text
-from medvl_lib.serving.problems import Problem, ProblemDetails, details
+from medvl_lib.serving.problems import Problem, ProblemDetails, details, place
 from medvl_lib.serving.question import Question
 from medvl_lib.serving.reading import beside, read
 from medvl_lib.serving.uploads import MAX_BATCH_PIXELS, MAX_FILES, MAX_PICTURES, Document, size_of

@@ -9,7 +9,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from medvl_lib.benchmark.publish import publish
+from medvl_lib.benchmark.publish import NoCopy, publish
 from medvl_lib.errors import MedVLError
 from medvl_lib.provenance import Artifact, read_artifact, require_intact
 from medvl_lib.reviews.filled import Rating, SheetRefused, rating_of, require_one_spelling
@@ -97,8 +97,11 @@ def _shown(items: Sequence[Given], rated: Mapping[str, Rating], item_id: str) ->
     return next(item for item in items if item.item_id == item_id)
 
 
-def take(workspace: Workspace, line: str, sheet_id: str, cells: Mapping[str, str], benchmark_url: str = "") -> None:
-    """Read one rating as a row of a sheet is read, keep it, and publish; what this rater said of the item before gives way."""
+def take(workspace: Workspace, line: str, sheet_id: str, cells: Mapping[str, str], benchmark_url: str = "") -> str:
+    """Read one rating as a row of a sheet is read, keep it, and publish; what this rater said of the item before gives way.
+
+    Returns why no copy of the store arrived at ``benchmark_url``, where none did: the rating is kept and published here.
+    """
     said = {name: cells[name].strip() for name in (ITEM, RATER, CORRECTNESS, HARMFUL, COMMENT)}
     if not any(said[name] for name in (CORRECTNESS, HARMFUL, COMMENT)):
         raise SheetRefused(found="nothing was rated", where=HERE, do="choose a number, or say whether it is harmful")
@@ -107,6 +110,9 @@ def take(workspace: Workspace, line: str, sheet_id: str, cells: Mapping[str, str
     rate(workspace, _sheet(workspace, line, sheet_id), rating_of(HERE, said), is_replacing=True)
     try:
         publish(workspace, benchmark_url)
+    except NoCopy as error:
+        return error.found
     except MedVLError as error:
         found = f"the rating is kept, and the store could not be published ({error.found})"
         raise MedVLError(found=found, where=HERE, do=error.do) from error
+    return ""

@@ -201,19 +201,26 @@ class _Rooms:
         """The sheets of the line; from there one answer after the other."""
         workspace, line = self.now.counter.workspace, self.now.counter.line.name
         holder = request.scope.get(entry.HOLDER, NAMELESS)
-        shown: dict[str, Any] = {"seat": None, "saved": "", "scale": SCALE, "harm": HARM, "holder": holder}
+        shown: dict[str, Any] = {"seat": None, "saved": "", "missing": "", "scale": SCALE, "harm": HARM, "holder": holder}
         said = dict.fromkeys((SHEET, RATER, ITEM, CORRECTNESS, HARMFUL, COMMENT, "doing"), "")
         try:
             if request.method == "POST":
                 async with request.form(**LIMITS) as form:
                     said = {name: asking.text(form, name) for name in said}
-                said[RATER] = holder or said[RATER]  # nobody rates under another's name
+                said[RATER] = holder or self._own_name(said[RATER])
                 shown.update(await asyncio.to_thread(self._rated, said))
         except MedVLError as error:
             shown["problem"] = f"{error.found}: {error.do}"
         status = 422 if shown.get("problem") else 200
         shown["sheets"] = () if shown["seat"] else await asyncio.to_thread(rating.sheets, workspace, line)
         return await self._render("review", {**shown, "said": said, "max_comment": rating.MAX_COMMENT_CHARACTERS}, status)
+
+    def _own_name(self, typed: str) -> str:
+        """The name that was typed by who has none of their own; raises MedVLError for that of somebody who has a key."""
+        keys = self.now.counter.keys
+        if keys is not None and keys.is_taken(" ".join(typed.split())):
+            raise MedVLError(found="a name that belongs to a key of its own", where="the page", do="show that key, or write your own name")
+        return typed
 
     def _rated(self, said: Mapping[str, str]) -> Shown:
         """Take what was said of an item, where something was, and go on to the next one, or to the one that was asked for."""
@@ -222,10 +229,10 @@ class _Rooms:
             return {"seat": rating.seat(workspace, line, said[SHEET], said[RATER], said[ITEM])}
         seat = rating.seat(workspace, line, said[SHEET], said[RATER], said[ITEM])
         try:
-            rating.take(workspace, line, said[SHEET], {**said, RATER: seat.rater}, self.now.counter.benchmark_url)
+            missing = rating.take(workspace, line, said[SHEET], {**said, RATER: seat.rater}, self.now.counter.benchmark_url)
         except MedVLError as error:  # the item stays, with what was said of it
             return {"seat": seat, "problem": f"{error.found}: {error.do}"}
-        return {"seat": rating.seat(workspace, line, said[SHEET], seat.rater), "saved": said[ITEM]}
+        return {"seat": rating.seat(workspace, line, said[SHEET], seat.rater), "saved": said[ITEM], "missing": missing}
 
     # -- the key -------------------------------------------------------------------------------------------------------
     async def login(self, request: Request) -> Response:

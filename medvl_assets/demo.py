@@ -5,11 +5,12 @@ Where a dataset's raw folder is the default one and empty, invented data are wri
 """
 
 import os
+import re
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,6 +33,7 @@ from medvl_lib.workspace import Workspace
 PROJECT = Path(__file__).parents[1]  # where `dg` finds [tool.dg] in pyproject.toml
 SAMPLE_SECONDS = 0.5
 SEES_LIBRARIES = psutil.LINUX
+FINISHED = re.compile(r'STEP_SUCCESS - Finished execution of step "(?P<step>[^"]+)" in (?P<took>\S+)\.$')
 TORCH = "libtorch"  # a library that only a process that imported torch has mapped
 
 
@@ -59,6 +61,7 @@ def main() -> int:
             if line.model.source == "tiny" and shipped.identity(line.model.family) == shipped.RANDOM:
                 _say(f"NOTE: {line.name} runs on random weights, since {shipped.DIRECTORY} is not there: no score of it means anything")
         log = workspace.demo_log
+        _say(f"everything is materialized, some fifteen minutes on two cores, much less where most of it is there already; log: {log}")
         taken = run(instance_home(workspace), settings.path, log)
         if taken.status:
             _say(failure(log))
@@ -68,6 +71,9 @@ def main() -> int:
     except MedVLError as error:
         _say(str(error))
         return 2
+    except KeyboardInterrupt:  # the run got it, too, and has ended by itself
+        _say("stopped; `make demo` again goes on where it stopped")
+        return 130
     _say(
         f"{taken.seconds:.0f} s of wall time, {taken.peak_bytes / 2**30:.2f} GiB summed peak memory, "
         + ("" if taken.num_torch_processes is None else f"{taken.num_torch_processes} processes imported torch; ")
@@ -100,10 +106,31 @@ def run(home: str, settings: Path, log: Path) -> Taken:
             [str(Path(sys.executable).with_name("dg")), "launch", "--job", EVERYTHING], stdout=stream, stderr=subprocess.STDOUT,
             cwd=PROJECT, env={**os.environ, "DAGSTER_HOME": home, VARIABLE: str(settings)},
         )  # fmt: skip
-        while process.poll() is None:
-            peak = max(peak, _summed_bytes(process, torch_processes))
-            time.sleep(SAMPLE_SECONDS)
+        with log.open("rb") as written, _waited_for(process):
+            while process.poll() is None:
+                peak = max(peak, _summed_bytes(process, torch_processes))
+                for step in finished_steps(written.readlines()):
+                    _say(f"{time.monotonic() - started:5.0f} s  {step}")
+                time.sleep(SAMPLE_SECONDS)
     return Taken(process.returncode, time.monotonic() - started, peak, len(torch_processes) if SEES_LIBRARIES else None)
+
+
+@contextmanager
+def _waited_for(process: psutil.Popen) -> Generator[None, None, None]:
+    """Let the run end by itself where Ctrl-C was meant for both: it writes a checkpoint first."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        process.wait()
+        raise
+
+
+def finished_steps(lines: Iterable[bytes]) -> Iterator[str]:
+    """The steps of some seconds that a run's log says to have ended, with the time that each took."""
+    for line in lines:
+        found = FINISHED.search(line.decode(errors="replace"))
+        if found is not None and not found["took"].endswith("ms"):
+            yield f"{found['step'].replace('__', ' ')} ({found['took']})"
 
 
 def _summed_bytes(process: psutil.Popen, torch_processes: set[int]) -> int:

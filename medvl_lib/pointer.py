@@ -138,11 +138,16 @@ def contender_at(workspace: Workspace, served: Served) -> Contender:
 
 def told(workspace: Workspace, line: str) -> str:
     """What a line serves, and who holds it there where somebody does."""
+    hold, said = read_state(workspace, line).hold, serves(workspace, line)
+    return said if hold is None else f"{said}; held by {hold.by} since {hold.since}: {hold.reason}"
+
+
+def serves(workspace: Workspace, line: str) -> str:
+    """What a line serves, and why, for anybody: without the words of whoever holds it there."""
     state = read_state(workspace, line)
-    said = in_words(line, state.served)
     if state.served is None and state.previous is not None:
-        said = f"{line} serves the base model as it is, as before {state.previous.variant} was promoted ({state.previous.decision})"
-    return said if state.hold is None else f"{said}; held by {state.hold.by} since {state.hold.since}: {state.hold.reason}"
+        return f"{line} serves the base model as it is, as before {state.previous.variant} was promoted ({state.previous.decision})"
+    return in_words(line, state.served)
 
 
 def in_words(line: str, pointer: Served | None) -> str:

@@ -309,6 +309,13 @@ def test_a_pointer_is_rolled_back_and_released_with_name_and_reason(settings: Pa
         main(["rollback", "documents"])
 
 
+@pytest.mark.parametrize("said", ["99999", "65536", "-1", "http", "8000.5"])
+def test_a_port_that_is_none_is_refused(settings: Path, said: str, capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit, match="2"):
+        main(["serve", "documents", "--port", said])
+    assert "port" in capsys.readouterr().err
+
+
 def test_the_copy_of_the_benchmark_knows_of_a_rollback_and_a_place_that_is_away_takes_none_back(
     settings: Path, capsys: pytest.CaptureFixture[str]
 ):

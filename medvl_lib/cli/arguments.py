@@ -11,6 +11,7 @@ from collections.abc import Callable
 AddVerb = Callable[..., argparse.ArgumentParser]
 """``add_parser`` of a parser's verbs: a name and its help -> the verb's own parser."""
 
+MAX_PORT = 65_535
 WHICH_LINE = "which line; may be left out where there is only one"
 
 
@@ -41,6 +42,13 @@ def positive(text: str) -> int:
     """``20`` -> 20."""
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 on")
+    return int(text)
+
+
+def port(text: str) -> int:
+    """``8000`` -> 8000; 0 for any that is free."""
+    if not text.isdigit() or int(text) > MAX_PORT:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port: a number from 0 to {MAX_PORT}")
     return int(text)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from medvl_lib.cli.arguments import AddVerb, add_line, add_line_option, positive
+from medvl_lib.cli.arguments import AddVerb, add_line, add_line_option, port, positive
 from medvl_lib.cli.project import checked_settings, entered_profile, line_of, workspace_of, writable
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def add_verbs(add: AddVerb) -> None:
         default="127.0.0.1",
         help="where to listen; one that others reach needs MEDVL_API_KEY, or MEDVL_API_KEYS",
     )
-    verb.add_argument("--port", type=int, metavar="PORT", default=8000, help="8000 unless said otherwise; 0 for any that is free")
+    verb.add_argument("--port", type=port, metavar="PORT", default=8000, help="8000 unless said otherwise; 0 for any that is free")
     verb.add_argument("--unchecked", action="store_true", help="serve it although nobody compared its answers with those that were judged")
     verb.add_argument(
         "--answer-seconds", type=positive, default=300, metavar="N", help="who waits longer is told so, and waits no more (default: 300)"

@@ -23,7 +23,7 @@ from medvl_lib.files import write_json
 from medvl_lib.hardware import Profile, numerics
 from medvl_lib.lines import Line
 from medvl_lib.models.spec import on_its_engine
-from medvl_lib.pointer import Served, in_words, pointer_id, read_pointer
+from medvl_lib.pointer import Served, in_words, pointer_id, read_pointer, read_state
 from medvl_lib.provenance import (
     Artifact,
     Fact,
@@ -41,7 +41,7 @@ from medvl_lib.provenance import (
 )
 from medvl_lib.route.champion import contenders_of
 from medvl_lib.route.data import sign, source
-from medvl_lib.route.pointing import ASKED, comparison_of, predictions_of, would_be_served
+from medvl_lib.route.pointing import ASKED, NOT_COMPARED, comparison_of, comparisons_of, predictions_of, would_be_served
 from medvl_lib.route.promoting import answered_as, measured, terms_of
 from medvl_lib.serving.served import ServedModel, served_model
 from medvl_lib.step import Call, Inputs, Step, Table
@@ -217,10 +217,13 @@ def require_compared(workspace: Workspace, line: Line, profile: Profile, model: 
     """A sentence on how what is about to be served was compared with what was judged; raises InputRefused where it was not.
 
     Refused are other weights than the evaluation's, and other settings, libraries or devices than the comparison's: then nobody knows
-    whether the same is said. The base model of a line that was never evaluated is served, and the sentence says so.
+    whether the same is said. The base model of a line that was never evaluated is served, and the sentence says so; and so is the one that
+    somebody went back to, which answered before anything was promoted, unless a comparison found that it answers otherwise.
     """
     if model.pointer is None and not workspace.current("promotion", line.name).is_file():
         return "it was never evaluated"
+    if model.pointer is None and read_state(workspace, line.name).previous is not None and not comparisons_of(workspace, line, model):
+        return f"{NOT_COMPARED}: what was promoted was taken back"
     found = served_model_is_the_evaluated_model(workspace, line)
     do = f"materialize {line.name}/parity and {line.name}/served_model, or serve it --unchecked"
     if not found.passed:

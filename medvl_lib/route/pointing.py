@@ -155,7 +155,10 @@ def serve_anyway(workspace: Workspace, line: Line, variant: Variant, *, by: str,
     with pointer_lock(workspace, line.name):
         is_new = move_pointer(workspace, served)
     said = f"decided by {decision.decided_by}: {decision.reasons[0]}; {decision.reasons[1]}"
-    return Moved(served=served if is_new else None, sentence=f"{said}; {what_is_served(workspace, line)}; {_to_be_compared(line)}")
+    said = f"{said}; {what_is_served(workspace, line)}"
+    return Moved(
+        served=served if is_new else None, sentence=said if _is_compared(workspace, line) else f"{said}; {_to_be_compared(line)}"
+    )  # fmt: skip
 
 
 def what_is_served(workspace: Workspace, line: Line) -> str:
@@ -196,7 +199,9 @@ def roll_back(workspace: Workspace, line: Line, *, by: str, reason: str) -> Move
         withdrawn = tuple(dict.fromkeys((*state.withdrawn, *taken_back)))
         write_state(workspace, line.name, State(served=state.previous, previous=state.served, hold=hold, withdrawn=withdrawn))
     said = f"rolled back by {hold.by}; {what_is_served(workspace, line)}"
-    return Moved(served=state.previous, sentence=said if _is_compared(workspace, line) else f"{said}; {_to_be_compared(line)}")
+    if not _is_compared(workspace, line):  # the base model was served before anything was compared, too
+        said = f"{said}; {NOT_COMPARED if state.previous is None else _to_be_compared(line)}"
+    return Moved(served=state.previous, sentence=said)
 
 
 def release(workspace: Workspace, line: Line, *, by: str, reason: str) -> Moved:
@@ -225,8 +230,7 @@ def comparison_of(workspace: Workspace, line: Line, model: ServedModel) -> Artif
     current = resolve(workspace, "parity", line.name, rules)
     if current.facts[ASKED] == model.data_version:
         return current
-    paths = sorted(workspace.step("parity", line.name).glob(f"[!.]*/{PROVENANCE}"), key=_finished_at)
-    own = [found for path in paths if (found := read_artifact(path.parent)).facts[ASKED] == model.data_version]
+    own = comparisons_of(workspace, line, model)
     if own:
         require_verdicts(own[-1], rules)
         require_intact(own[-1])
@@ -235,6 +239,12 @@ def comparison_of(workspace: Workspace, line: Line, model: ServedModel) -> Artif
         found=f"answers of {current.facts[ASKED]} were compared, and {model.data_version} is served", where=str(current.directory),
         do=f"materialize {line.name}/parity",
     )  # fmt: skip
+
+
+def comparisons_of(workspace: Workspace, line: Line, model: ServedModel) -> list[Artifact]:
+    """Every comparison of these weights, whatever came of it, the newest last."""
+    paths = sorted(workspace.step("parity", line.name).glob(f"[!.]*/{PROVENANCE}"), key=_finished_at)
+    return [found for path in paths if (found := read_artifact(path.parent)).facts[ASKED] == model.data_version]
 
 
 def _finished_at(provenance: Path) -> tuple[str, int]:
@@ -248,6 +258,9 @@ def _is_compared(workspace: Workspace, line: Line) -> bool:
     except (InputMissing, InputRefused):
         return False
     return True
+
+
+NOT_COMPARED = "its answers were not compared with those that were evaluated"
 
 
 def _to_be_compared(line: Line) -> str:

@@ -156,7 +156,8 @@ class Desk:
         """Send away whoever comes while too many wait, or nothing is there that answers: what is asked need not be read for it."""
         _ = self.resident
         if len(self._pending) >= MAX_WAITING or sum(slot.num_bytes for slot in tuple(self._pending)) >= MAX_WAITING_BYTES:
-            seconds = max(1, math.ceil(len(self._pending) * self._seconds_per_answer))
+            expected = len(self._pending) * self._seconds_per_answer if self._num_measured else NOT_READY_SECONDS
+            seconds = max(1, math.ceil(expected))
             raise Problem(
                 429, found=f"{len(self._pending)} requests that wait already", do=f"ask again in {seconds} seconds",
                 retry_after_seconds=seconds,

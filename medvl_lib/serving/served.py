@@ -10,7 +10,7 @@ from medvl_lib.errors import InputRefused
 from medvl_lib.evaluation.predictions import Variant
 from medvl_lib.lines import Line
 from medvl_lib.models.weights import BASE_RULES
-from medvl_lib.pointer import Contender, Served, contender_at, in_words, read_pointer
+from medvl_lib.pointer import Contender, Served, contender_at, in_words, read_pointer, serves
 from medvl_lib.provenance import Artifact, require_intact, resolve
 from medvl_lib.workspace import Workspace
 
@@ -25,6 +25,8 @@ class ServedModel:
     parts: Contender
     pointer: Served | None
     """What names it; None where nothing was promoted."""
+    said: str = ""
+    """What the line serves and why, where it was looked up."""
 
     @property
     def weights(self) -> Artifact:
@@ -50,7 +52,7 @@ class ServedModel:
     @property
     def sentence(self) -> str:
         """What is served, and why."""
-        return in_words(self.line, self.pointer)
+        return self.said or in_words(self.line, self.pointer)
 
 
 def served_model(workspace: Workspace, line: Line) -> ServedModel:
@@ -59,7 +61,7 @@ def served_model(workspace: Workspace, line: Line) -> ServedModel:
     if pointer is not None:
         return named_by(workspace, pointer)
     weights = resolve(workspace, "base_model", line.name, BASE_RULES)
-    return ServedModel(line=line.name, variant="base", parts=Contender(weights), pointer=None)
+    return ServedModel(line=line.name, variant="base", parts=Contender(weights), pointer=None, said=serves(workspace, line.name))
 
 
 def named_by(workspace: Workspace, pointer: Served) -> ServedModel:

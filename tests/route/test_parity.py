@@ -224,10 +224,12 @@ def test_who_goes_back_to_what_was_never_compared_is_told_how_it_is(lab: Lab):
     hint = "before `medvl serve documents` its answers have to be compared: "
     why = {"by": "Dr. Adler", "reason": "complaints from the ward"}
     serve(lab.workspace, LINE, decided, compared)
+    for variant in ("nf4", "adapter"):
+        serve_anyway(lab.workspace, LINE, variant, **why)
     assert hint in roll_back(lab.workspace, LINE, **why).sentence
     assert not lab.checked().passed
     release(lab.workspace, LINE, **why)
-    lab.compared(decided, lab.base.data_version)
+    lab.compared(decided, lab.nf4.data_version)
     serve_anyway(lab.workspace, LINE, "adapter", **why)
     assert hint not in roll_back(lab.workspace, LINE, **why).sentence
     assert lab.checked().passed
@@ -306,6 +308,32 @@ def test_a_base_model_that_nobody_evaluated_is_served_and_says_so(lab: Lab):
     lab.decided("", lab.versions)
     with pytest.raises(InputRefused, match="no parity of documents"):
         require_compared(lab.workspace, LINE, CPU, served_model(lab.workspace, LINE))
+
+
+def test_the_base_model_that_a_person_went_back_to_is_served_though_nobody_compared_it(lab: Lab):
+    """Else what was taken back for harm would leave nothing that answers; what is known to answer otherwise is not served."""
+    served = lab.promoted()
+    said = roll_back(lab.workspace, LINE, by="Dr. Adler", reason="complaints from the ward").sentence
+    assert "documents serves the base model as it is, as before adapter was promoted" in said
+    assert "have to be compared" not in said
+    assert "its answers were not compared with those that were evaluated" in said
+    assert not lab.checked().passed  # the check in the graph still says so
+    model = served_model(lab.workspace, LINE)
+    assert model.sentence.startswith("documents serves the base model as it is, as before adapter was promoted")
+    assert "Adler" not in model.sentence  # /health says it to anybody
+    assert require_compared(lab.workspace, LINE, CPU, model).startswith("its answers were not compared")
+    decided = read_artifact(lab.workspace.directory("promotion", "documents", served.decision))
+    lab.compared(decided, lab.base.data_version, http="something else")
+    with pytest.raises(InputRefused):
+        require_compared(lab.workspace, LINE, CPU, model)
+
+
+def test_what_was_compared_before_needs_no_other_comparison_when_a_person_serves_it(lab: Lab):
+    lab.promoted()
+    roll_back(lab.workspace, LINE, by="Dr. Adler", reason="complaints from the ward")
+    release(lab.workspace, LINE, by="Dr. Adler", reason="it was the scanner")
+    moved = serve_anyway(lab.workspace, LINE, "adapter", by="Dr. Adler", reason="it was the scanner")
+    assert "have to be compared" not in moved.sentence
 
 
 def test_what_a_person_decided_is_not_served_before_its_answers_were_compared(lab: Lab):

@@ -138,6 +138,8 @@ class Dataset:
     """Raw folder -> readings in the delivered order; it never filters, shuffles or opens a picture."""
     revision: int
     """Raised when ``read`` makes other pairs of the same files. # why stands beside the number."""
+    is_read: Callable[[Path, str], bool] | None = None
+    """Raw folder and a path below it -> whether ``read`` looks at such a file; None: not said. It changes no pair, so it is no identity."""
     rejected_share_budget: float = 0.1
     """The largest share of rows that may be left out before the dataset is blocked (0-1)."""
     answers: tuple[AnswerKind, ...] | None = None

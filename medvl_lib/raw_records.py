@@ -1,13 +1,16 @@
 """Raw records: the user's files as the publisher ships them, observed and never written.
 
 In: a raw folder. Out: ``manifest.parquet`` with path, size and hash of every file: what "the data changed" means. Contents are hashed
-only where size or modification time differ from the manifest before; the modification time itself is never identity.
+only where size or modification time differ from the manifest before; the modification time itself is never identity. The check names files
+that the dataset's reader does not look at: they are part of the data version, and no row comes from them.
 """
 
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 from typing import Annotated
@@ -21,6 +24,9 @@ from medvl_lib.tables import Column, num_rows, read_table, write_table
 
 REVISION = 1  # first version
 MANIFEST = "manifest.parquet"
+SHOWN_UNREAD = 3
+BESIDE = re.compile(r"(readme|licen[cs]e|source|checksums|sha256sums|md5sums)\b[^/]*|.*\.(sha256|md5)", re.IGNORECASE)
+"""Names of files that no reader is expected to read: README, LICENSE, SOURCE, and lists of checksums."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,10 +115,25 @@ def write_manifest(directory: Path, files: tuple[RawFile, ...]) -> dict[str, Fac
     return {"num_files": len(files), "num_bytes": sum(file.num_bytes for file in files)}
 
 
-def manifest_is_not_empty(directory: Path) -> Outcome:
-    """At least one file was observed."""
+def _is_beside(path: str) -> bool:
+    """Whether a file is hidden, or says something about the others."""
+    *folders, name = path.split("/")
+    return any(part.startswith(".") for part in (*folders, name)) or BESIDE.match(name) is not None
+
+
+def manifest_is_not_empty(directory: Path, folder: Path, is_read: Callable[[Path, str], bool] | None) -> Outcome:
+    """At least one file was observed; those that nobody reads are named."""
     count = num_rows(directory / MANIFEST)
-    return Outcome(passed=count > 0, found=f"{count} files")
+    found = f"{count} files"
+    if is_read is not None:
+        paths = (file.path for file in read_table(directory / MANIFEST, RawFile))
+        unread = [path for path in paths if not _is_beside(path) and not is_read(folder, path)]
+        names = ", ".join(unread[:SHOWN_UNREAD]) + (", ..." if len(unread) > SHOWN_UNREAD else "")
+        found += f"; {len(unread)} {'file' if len(unread) == 1 else 'files'} that nobody reads: {names}" if unread else ""
+    return Outcome(passed=count > 0, found=found)
 
 
-RULES = (Rule(name="raw_files_are_there", sentence="The raw folder holds at least one file.", holds=manifest_is_not_empty),)
+def rules(folder: Path, is_read: Callable[[Path, str], bool] | None = None) -> tuple[Rule, ...]:
+    """What must be true of the manifest of a raw folder; ``is_read`` is the dataset's own. Files that nobody reads block nothing."""
+    holds = partial(manifest_is_not_empty, folder=folder, is_read=is_read)
+    return (Rule(name="raw_files_are_there", sentence="The raw folder holds at least one file.", holds=holds),)

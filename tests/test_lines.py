@@ -378,6 +378,7 @@ DATASET = {
     "answers": (("open",), set()),  # it refuses a gate, and writes nothing
     "name": None, "read": None, "context": None,
     "acquisition": (DATASETS["slake"].acquisition, set()),  # who brings the files is not what they are
+    "is_read": (DATASETS["slake"].is_read, set()),  # it names files from which nothing comes
 }  # fmt: skip
 CONTEXT = {
     "revision": (99, {"ehr_contexts"}), "literals": ((1,), {"ehr_contexts"}), "description": ("x", set()),

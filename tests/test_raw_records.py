@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from medvl_lib import raw_records
+from medvl_lib.datasets import DATASETS
 from medvl_lib.errors import InputMissing, InputRefused, WriteFailed
-from medvl_lib.raw_records import MANIFEST, RULES, RawFile, contents, observe, require_unchanged, write_manifest
+from medvl_lib.raw_records import MANIFEST, RawFile, contents, observe, require_unchanged, rules, write_manifest
+from medvl_lib.sample_data import write
 from medvl_lib.tables import read_table
 from tests.small_disk import small_disk
 
@@ -177,8 +179,90 @@ def test_the_manifest_holds_what_was_seen_and_no_times(folder: Path, tmp_path: P
 
 
 def test_an_empty_manifest_breaks_its_rule(folder: Path, tmp_path: Path):
-    [rule] = RULES
+    [rule] = rules(folder)
     write_manifest(tmp_path, seen(folder))
     assert rule.holds(tmp_path).passed
     write_manifest(tmp_path, ())
     assert not rule.holds(tmp_path).passed
+
+
+def said(dataset: str, folder: Path, manifest: Path) -> str:
+    """What the check says of a folder; it passes whatever lies there unread."""
+    write_manifest(manifest, seen(folder))
+    [rule] = rules(folder, DATASETS[dataset].is_read)
+    outcome = rule.holds(manifest)
+    assert outcome.passed
+    return outcome.found
+
+
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_files_that_nobody_reads_are_named_and_invented_ones_are_all_read(dataset: str, tmp_path: Path):
+    folder, manifest = tmp_path / "raw", tmp_path / "manifest"
+    manifest.mkdir()
+    write(dataset, folder)
+    number = len(seen(folder))
+    assert said(dataset, folder, manifest) == f"{number} files"
+    (folder / "november").mkdir()
+    for name in ("rows.xlsx", "november/notes.txt"):
+        (folder / name).write_text("new rows")
+    assert said(dataset, folder, manifest) == f"{number + 2} files; 2 files that nobody reads: november/notes.txt, rows.xlsx"
+
+
+def test_the_first_few_unread_files_are_named(tmp_path: Path):
+    folder, manifest = tmp_path / "raw", tmp_path / "manifest"
+    manifest.mkdir()
+    folder.mkdir()
+    for name in ("mtsamples.csv", "a.txt"):
+        (folder / name).write_text("x")
+    assert said("mtsamples", folder, manifest) == "2 files; 1 file that nobody reads: a.txt"
+    for name in "bcd":
+        (folder / f"{name}.txt").write_text("x")
+    assert said("mtsamples", folder, manifest) == "5 files; 4 files that nobody reads: a.txt, b.txt, c.txt, ..."
+
+
+def test_what_lies_beside_the_data_and_what_is_hidden_is_not_named(tmp_path: Path):
+    folder, manifest = tmp_path / "raw", tmp_path / "manifest"
+    manifest.mkdir()
+    beside = ("README", "ReadMe.md", "LICENSE.txt", "licence", "SOURCE.md", "CHECKSUMS.sha256", "SHA256SUMS.txt", "a.zip.md5")
+    for name in (*beside, ".DS_Store", ".cache/rows.txt", "mtsamples.csv", "sources_of_rows.txt", "licensed.csv"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("x")
+    assert said("mtsamples", folder, manifest) == "13 files; 2 files that nobody reads: licensed.csv, sources_of_rows.txt"
+
+
+@pytest.mark.parametrize(
+    ("declared", "unread"),
+    [("", ""), ('tables = ["a.csv"]', "; 1 file that nobody reads: b.csv"), ("tables = 7", ""), ("not TOML", "")],
+)
+def test_of_custom_reports_the_declared_tables_are_read(declared: str, unread: str, tmp_path: Path):
+    folder, manifest = tmp_path / "raw", tmp_path / "manifest"
+    manifest.mkdir()
+    folder.mkdir()
+    for name, text in (("a.csv", "x"), ("b.csv", "x"), ("custom_reports.toml", declared)):
+        (folder / name).write_text(text)
+    assert said("custom_reports", folder, manifest) == f"3 files{unread}"
+
+
+@pytest.mark.parametrize(
+    ("dataset", "read", "unread"),
+    [
+        ("pad_ufes_20", ("metadata.csv", "a/b/X.PNG"), "Metadata.csv"),
+        ("clinical_documents", ("test/records.jsonl", "test/images/a.png"), "november/test/records.jsonl"),
+        ("mtsamples", ("data/train-00000-of-00001.parquet",), "data/training.parquet"),
+        ("roco", ("data/train/radiology/captions.txt",), "data/train/non-radiology/captions.txt"),
+        ("mimic_cxr", ("mimic-cxr-2.0.0-split.csv.gz", "files/p10/p10000032/s50414267.txt"), "mimic-cxr-2.0.0-negbio.csv.gz"),
+        ("slake", ("Slake/test.json", "Slake/imgs/xmlab1/source.jpg"), "Slake/mask.txt"),
+        ("pubmedvision", ("PubMedVision_Alignment_VQA.json", "images/pmc_1_0.jpg"), "PubMedVision_Chinese.json"),
+    ],
+)
+def test_a_name_that_is_nearly_right_is_not_read(dataset: str, read: tuple[str, ...], unread: str, tmp_path: Path):
+    is_read = DATASETS[dataset].is_read
+    assert is_read is not None
+    assert [name for name in (*read, unread) if not is_read(tmp_path, name)] == [unread]
+
+
+def test_a_folder_that_went_away_is_no_reason_to_fail(folder: Path, tmp_path: Path):
+    write_manifest(tmp_path, seen(folder))
+    shutil.rmtree(folder)
+    [rule] = rules(folder, DATASETS["mtsamples"].is_read)
+    assert rule.holds(tmp_path).passed

@@ -128,6 +128,7 @@ DATASET = Dataset(
     ),
     may_be_shown=True,  # invented: no person stands behind a page
     read=read,
+    is_read=raw_folder.named(*(f"{part}/{file}" for part in SPLITS for file in (RECORDS, "images/*")), at_any_depth=False),
     answers=("facts",),
     revision=1,  # first version
     literals=(REQUEST,),

@@ -28,6 +28,7 @@ a report, or else a picture, is in two parts of ``split``, the split is not kept
 
 import functools
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -36,6 +37,7 @@ from medvl_lib.datasets.delimited import Damage
 from medvl_lib.datasets.descriptions import CATEGORY, DESCRIBE
 from medvl_lib.datasets.picture_files import NamedPictures
 from medvl_lib.datasets.report_tables import BETWEEN_PICTURES, KNOWN, SIDECAR, ReportFormat, Row
+from medvl_lib.errors import InputRefused, SettingsError
 from medvl_lib.pairs import Dataset, Draft, ImageSource, Pair, Reading, Rejection, Split
 from medvl_lib.sources import Acquisition
 
@@ -193,6 +195,19 @@ def read(root: Path) -> Iterator[Reading]:
             yield Rejection(pair_id=f"{NAME}/file/{place}", dataset=NAME, source=place, stage="read", reason="row_missing", detail=detail)
 
 
+def _is_read(root: Path, place: str) -> bool:
+    """A picture, the declaration, or a table; where tables are declared, of these they alone."""
+    if Path(place).suffix.lower() not in report_tables.SUFFIXES:
+        return place == SIDECAR or _PICTURES(root, place)
+    with suppress(InputRefused, SettingsError):  # ``read`` says what is wrong with a declaration
+        tables = report_tables.read_format(root).tables
+        return not tables or place in tables
+    return True
+
+
+_PICTURES = raw_folder.named(*picture_files.PATTERNS)
+
+
 DATASET = Dataset(
     name=NAME,
     title="Reports of your own, with their pictures",
@@ -205,6 +220,7 @@ DATASET = Dataset(
     ),
     may_be_shown=False,  # they are somebody's
     read=read,
+    is_read=_is_read,
     answers=None,  # a user's own columns say it
     revision=2,  # what is invented says so in its licence
     literals=(tuple(DESCRIBE.items()),),

@@ -173,6 +173,7 @@ DATASET = Dataset(
     ),
     may_be_shown=False,  # the licence was not seen on the publisher's page
     read=read,
+    is_read=raw_folder.named(*picture_files.PATTERNS),
     answers=("report", "class", "grade"),
     revision=3,  # what is invented says so in its licence
     literals=(DESCRIBE["en"], TEMPLATE, GRADE_LABELS, tuple((grade.name, grade.findings) for grade in KELLGREN_LAWRENCE)),

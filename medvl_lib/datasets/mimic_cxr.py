@@ -192,6 +192,12 @@ DATASET = Dataset(
     ),
     may_be_shown=False,  # credentialed: nothing of it may be passed on
     read=read,
+    is_read=raw_folder.named(
+        *(f"mimic-cxr-*-{table}.csv{packed}" for table in ("metadata", "split", "chexpert") for packed in ("", ".gz")),
+        *(f"hosp/{table}.csv{packed}" for table in ALLOWED_COLUMNS for packed in ("", ".gz")),
+        "files/p*/p*/s*.txt",
+        *picture_files.PATTERNS,
+    ),
     revision=2,  # what is invented says so in its licence
     answers=("report", "impression", "findings", "diagnoses"),  # the last where MIMIC-IV's tables are there
     rejected_share_budget=0.5,  # a study is two records, and many reports have findings or an impression alone

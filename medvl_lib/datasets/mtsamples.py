@@ -4,7 +4,8 @@ Text only, so MedVL makes the picture: each transcription is wrapped and drawn o
 Two layouts are known (``mtsamples_files`` reads them), and each file found at any depth is read:
 
 * ``mtsamples.csv`` as Kaggle ships it (kaggle.com/datasets/tboyle10/medicaltranscriptions, version 1): 4,999 rows. Licence: CC0, as
-  labelled on Kaggle; the site's own terms are not confirmed, so nothing of it is shown (``may_be_shown`` is False).
+  labelled on Kaggle; the site's own terms are not confirmed, so nothing of it is shown (``may_be_shown`` is False). Any other csv file
+  with its columns is read beside it, so that new rows may come in a file of their own.
 * ``train-*.parquet`` and ``test-*.parquet`` from the hub (huggingface.co/datasets/rungalileo/medical_transcription_40 @ 8c1952b, since
   renamed to galileo-ai): 4,499 + 500 rows of (id, text, label). No licence is given.
 
@@ -85,11 +86,11 @@ def _pages_of(record: Transcription) -> Iterator[Reading]:
 
 
 def read(root: Path) -> Iterator[Reading]:
-    """The pages of every row, the csv first, then the hub's train and test; raises InputMissing where no known file lies."""
-    tables = [mtsamples_files.csv_rows(path, root) for path in mtsamples_files.csv_files(root)]
+    """The pages of every row, the csv files first, then the hub's train and test; raises InputMissing where no known file lies."""
+    tables = mtsamples_files.csv_tables(root)
     tables += [mtsamples_files.hub_rows(root, part) for part in mtsamples_files.HUB_PARTS if hub_parquet.part_files(root, part)]
     if not tables:
-        raise raw_folder.missing(NAME, root, f"{mtsamples_files.CSV_FILE} / train-*.parquet / test-*.parquet")
+        raise raw_folder.missing(NAME, root, f"{mtsamples_files.CSV_FILE} / *.csv with its header / train-*.parquet / test-*.parquet")
     is_invented = raw_folder.is_invented(root)
     for table in tables:
         for row in table:
@@ -110,12 +111,14 @@ DATASET = Dataset(
         layout=(
             "data/train-*.parquet, data/test-*.parquet    from the hub, at any depth",
             "mtsamples.csv                                or this one, from kaggle.com/datasets/tboyle10/medicaltranscriptions",
+            "*.csv                                        further rows, with the header of mtsamples.csv",
         ),
         terms="No licence is given on the hub; Kaggle labels the csv CC0. Neither is confirmed.",
     ),
     may_be_shown=False,  # neither layout's licence is confirmed
     read=read,
+    is_read=mtsamples_files.is_read,
     answers=("report",),
-    revision=3,  # what is invented says so in its licence
+    revision=4,  # every csv file with the publisher's columns is read
     literals=(REQUEST, PAGE, pages.REVISION, MAX_REPLACED_SHARE),
 )

@@ -7,15 +7,17 @@ In: a raw folder. Out: a ``Transcription`` per row, or a ``Rejection`` for a row
 import csv
 import itertools
 import json
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
 
-from medvl_lib.datasets import delimited, hub_parquet
+from medvl_lib.datasets import delimited, hub_parquet, raw_folder
 from medvl_lib.datasets.delimited import Damage
 from medvl_lib.errors import InputRefused
+from medvl_lib.files import sha256_of_file
 from medvl_lib.pairs import Rejection
 
 NAME = "mtsamples"
@@ -43,7 +45,7 @@ class Transcription:
     """A row of either layout."""
 
     row_id: str
-    """``mtsamples/<csv, train or test>/<row>``, rows counted from 0."""
+    """``mtsamples/<csv, train or test>/<row>``, rows counted from 0; of a further csv file ``mtsamples/csv/<its path>/<row>``."""
     source: str
     licence: str
     text: str
@@ -60,12 +62,48 @@ def rejection(row_id: str, source: str, reason: str, detail: str) -> Rejection:
 
 
 def csv_files(root: Path) -> list[Path]:
-    """The csv file at any depth, if there is one; two of them would give one id to two rows, so they are refused."""
-    found = sorted(root.rglob(CSV_FILE))
-    if len(found) > 1:
-        places = ", ".join(path.relative_to(root).as_posix() for path in found)
-        raise InputRefused(found=f"{len(found)} files named {CSV_FILE}: {places}", where=str(root), do="keep one of them in the raw folder")
+    """The csv files at any depth: the ``mtsamples.csv`` that lies highest, then every other one with the publisher's columns, by path.
+
+    The first keeps its rows where a later file repeats them. Files with the same bytes are refused: one of them is a copy.
+    """
+    found = sorted((path for path in root.rglob("*") if path.is_file() and _is_csv(path)), key=lambda path: path.relative_to(root).parts)
+    first = min((path for path in found if path.name == CSV_FILE), key=lambda path: len(path.parts), default=None)
+    found.sort(key=lambda path: path != first)
+    _require_different(found, root)
     return found
+
+
+def _is_csv(path: Path) -> bool:
+    """Whether a file is of the csv layout: by its name, or by its header."""
+    if path.name == CSV_FILE:
+        return True
+    if path.suffix.lower() != ".csv" or path.name.startswith("."):
+        return False
+    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
+        first = next(delimited.records(stream), None)
+    names = [cell.strip().lower() for cell in first.cells] if first is not None and isinstance(first.cells, list) else []
+    return all(name in names for name in COLUMNS if name)
+
+
+def _require_different(files: list[Path], root: Path) -> None:
+    sizes = Counter(path.stat().st_size for path in files)
+    places: dict[str, list[str]] = {}
+    for path in files:
+        if sizes[path.stat().st_size] > 1:
+            places.setdefault(sha256_of_file(path), []).append(path.relative_to(root).as_posix())
+    for same in places.values():
+        if len(same) > 1:
+            found = f"{len(same)} files with the same bytes: {', '.join(same)}"
+            raise InputRefused(found=found, where=str(root), do="keep one of them in the raw folder")
+
+
+def is_read(root: Path, place: str) -> bool:
+    """Whether the file at ``place`` below a raw folder is of either layout."""
+    path = root / place
+    return _HUB_FILES(root, place) or (path.is_file() and _is_csv(path))
+
+
+_HUB_FILES = raw_folder.named(*(f"{part}-*.parquet" for part in HUB_PARTS))
 
 
 def _header(first: list[str], path: Path) -> tuple[list[str], bool]:
@@ -88,8 +126,8 @@ def _csv_row(record: list[str] | csv.Error, columns: list[str], row_id: str, sou
     return Transcription(row_id=row_id, source=source, licence=CSV_LICENCE, text=fields["transcription"], labels=labels)
 
 
-def csv_rows(path: Path, root: Path) -> Iterator[Row]:
-    """The rows of a csv file: UTF-8 with or without a mark, CRLF or LF; a blank line is no row."""
+def csv_rows(path: Path, root: Path, prefix: str) -> Iterator[Row]:
+    """The rows of a csv file, their ids below ``prefix``: UTF-8 with or without a mark, CRLF or LF; a blank line is no row."""
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
         records = delimited.records(stream)
         first = next(records, None)
@@ -97,7 +135,16 @@ def csv_rows(path: Path, root: Path) -> Iterator[Row]:
         rows = records if has_header or first is None else itertools.chain([first], records)
         for number, record in enumerate(rows):
             source = f"{path.relative_to(root).as_posix()} line {record.line}"
-            yield _csv_row(record.cells, columns, f"{NAME}/csv/{number:06d}", source)
+            yield _csv_row(record.cells, columns, f"{prefix}/{number:06d}", source)
+
+
+def csv_tables(root: Path) -> list[Iterator[Row]]:
+    """The rows of every csv file. Rows of the first ``mtsamples.csv`` have ids without its path, as if it lay there alone."""
+    files = csv_files(root)
+    prefixes = [f"{NAME}/csv/{path.relative_to(root).as_posix()}" for path in files]
+    if files and files[0].name == CSV_FILE:
+        prefixes[0] = f"{NAME}/csv"
+    return [csv_rows(path, root, prefix) for path, prefix in zip(files, prefixes, strict=True)]
 
 
 def _label_names(path: Path) -> list[str]:

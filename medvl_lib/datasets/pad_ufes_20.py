@@ -204,6 +204,7 @@ DATASET = Dataset(
     ),
     may_be_shown=True,  # CC BY 4.0
     read=read,
+    is_read=raw_folder.named(TABLE, *picture_files.PATTERNS),
     answers=("report", "class"),
     revision=3,  # what is invented says so in its licence
     literals=(

@@ -83,6 +83,7 @@ DATASET = Dataset(
     ),
     may_be_shown=False,  # the pictures are the publishers'
     read=read,
+    is_read=raw_folder.named(*(f"{part}-*.parquet" for part in PARTS)),
     answers=("closed", "open"),
     revision=2,  # what is invented says so in its licence
     literals=(tuple(sorted(CLOSED_ANSWERS)),),

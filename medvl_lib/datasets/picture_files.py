@@ -11,6 +11,9 @@ from medvl_lib.files import sha256_of_file
 
 SUFFIXES = frozenset([".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".dcm", ".dicom"])
 
+PATTERNS = tuple("*" + "".join(f"[{each}{each.upper()}]" for each in suffix) for suffix in sorted(SUFFIXES))
+"""For ``raw_folder.named``: these suffixes in any case."""
+
 
 def pictures(root: Path) -> Iterator[Path]:
     """Every picture file below a folder, in the order of their paths; what a Mac leaves beside files (``._name``) is none."""

@@ -151,6 +151,7 @@ DATASET = Dataset(
     ),
     may_be_shown=False,  # the articles' licences are not stated
     read=read,
+    is_read=raw_folder.named(*FILES, *picture_files.PATTERNS),
     answers=("report",),
     revision=3,  # what is invented says so in its licence
 )

@@ -3,8 +3,10 @@
 In: a dataset's name, the folder and the files it looked for. Out: the error that names the setting and the way to invented data.
 """
 
+import fnmatch
 import hashlib
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 from medvl_lib.errors import InputMissing
@@ -41,6 +43,13 @@ def is_invented(root: Path) -> bool:
     """Whether a raw folder was written by ``sample_data``, says so in its README.md, and holds those very files and no others."""
     sealed = re.search(rf"^{_SEAL}(\w+)$", _readme(root), re.MULTILINE)
     return says_invented(root) and sealed is not None and sealed[1] == _files(root)
+
+
+def named(*patterns: str, at_any_depth: bool = True) -> Callable[[Path, str], bool]:
+    """For ``Dataset.is_read``: whether a file's path is, or ends in, one of ``patterns``; ``*`` also stands for folders."""
+    starts = ("", "*/") if at_any_depth else ("",)
+    whole = re.compile("|".join(fnmatch.translate(start + pattern) for pattern in patterns for start in starts))
+    return lambda _, place: whole.match(place) is not None
 
 
 def _readme(root: Path) -> str:

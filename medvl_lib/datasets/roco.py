@@ -215,6 +215,14 @@ DATASET = Dataset(
     ),
     may_be_shown=False,  # each figure has a licence of its own
     read=read,
+    is_read=raw_folder.named(
+        *(
+            f"{part}/{FOLDER}/{file}"
+            for part in publisher_split.PARTS
+            for file in (CAPTIONS, LICENCES, LINKS, *LISTS.values(), f"{IMAGES}/*.jpg")
+        ),
+        *(f"{part}-*.parquet" for part in HUB_PARTS),
+    ),
     answers=("report",),
     revision=2,  # what is invented says so in its licence
     literals=(DESCRIBE["en"],),

@@ -206,6 +206,7 @@ DATASET = Dataset(
     ),
     may_be_shown=True,  # CC BY 4.0
     read=read,
+    is_read=raw_folder.named(*FILES, f"{IMAGES}/*"),
     answers=("closed", "open"),
     revision=2,  # what is invented says so in its licence
     literals=(

@@ -74,12 +74,13 @@ def dataset_steps(run: DatasetRun) -> tuple[Step, ...]:
         store = ImageStore(call.workspace.images)
         return validation.write_validated(call.directory, call.read("pairs", name), store, dataset, run.limits, call.report)
 
-    raw = source("raw_records", name, raw_records.RULES)
+    raw_rules = raw_records.rules(run.raw_folder, dataset.is_read)
+    raw = source("raw_records", name, raw_rules)
     known = () if dataset.context is None else (context_step(run, dataset.context, raw, unmoved),)
     return (
         Step(
             name="raw_records", owner=name, description=f"{dataset.title}. {sign(raw_records.__name__)}", reads=(),
-            version=code_version(raw_records.REVISION, name), rules=raw_records.RULES,
+            version=code_version(raw_records.REVISION, name), rules=raw_rules,
             observe=lambda workspace, _: current(workspace),
             write=observe,
             table=Table(file=raw_records.MANIFEST, model=raw_records.RawFile),

@@ -7,16 +7,27 @@ import polars as pl
 import pytest
 
 from medvl_lib import pages, sample_data
+from medvl_lib.configured import dataset_runs
 from medvl_lib.datasets import DATASETS
 from medvl_lib.datasets import mtsamples as dataset
-from medvl_lib.datasets.mtsamples_files import SPECIALTIES
+from medvl_lib.datasets.mtsamples_files import SPECIALTIES, is_read
 from medvl_lib.errors import InputMissing, InputRefused
-from medvl_lib.images import facts
-from medvl_lib.pairs import Draft, Reading, Rejection
+from medvl_lib.images import ImageStore, facts
+from medvl_lib.pairs import PAIRS, REJECTIONS, Draft, Pair, Reading, Rejection, write_pairs
+from medvl_lib.settings import read_settings
+from medvl_lib.tables import read_table
+from medvl_lib.validation import Limits, write_validated
 
 REAL = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "mtsamples" / "mtsamples.csv"
 HEADER = ",description,medical_specialty,sample_name,transcription,keywords"
 ROW = '0, Clear., Urology, Stone ,"PLAN:,  Fluids.,FOLLOW-UP: , In 2 weeks.",stone'
+
+
+def dataset_limits(folder: Path) -> Limits:
+    """The project's own."""
+    (folder / "s.toml").write_text('data_root = "data"\nscale = "tiny"\nprofile = "cpu"\n[datasets.mtsamples]\nenabled = true\n')
+    [limits] = [run.limits for run in dataset_runs(read_settings(folder / "s.toml")) if run.dataset.name == "mtsamples"]
+    return limits
 
 
 def read_csv(root: Path, *lines: str, end: str = "\r\n", mark: bytes = b"") -> list[Reading]:
@@ -177,12 +188,67 @@ def test_a_damaged_or_foreign_parquet_file_is_refused_by_name(tmp_path: Path):
         list(dataset.read(tmp_path))
 
 
-def test_two_csv_files_are_refused_because_their_rows_would_share_ids(tmp_path: Path):
-    for folder in ("a", "b"):
-        (tmp_path / folder).mkdir()
-        (tmp_path / folder / "mtsamples.csv").write_text(f"{HEADER}\n{ROW}\n")
-    with pytest.raises(InputRefused, match=r"a/mtsamples\.csv, b/mtsamples\.csv"):
+def put(root: Path, **files: str):
+    """Write csv files by their path without the suffix; ``november__mtsamples`` lies in a folder."""
+    for name, text in files.items():
+        path = root / f"{name.replace('__', '/')}.csv"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+
+def test_new_rows_in_a_file_of_their_own_leave_the_others_as_they_were(tmp_path: Path):
+    put(tmp_path, mtsamples=f"{HEADER}\n{ROW}\n{ROW.replace('Fluids', 'Rest')}\n")
+    before = [draft.pair for draft in drafts(list(dataset.read(tmp_path)))]
+    aspirin, days = ROW.replace("Fluids", "Aspirin"), ROW.replace("weeks", "days")
+    put(tmp_path, april=f"{HEADER}\n{aspirin}\n", november__mtsamples=f"{HEADER}\n{days}\n")
+    after = [draft.pair for draft in drafts(list(dataset.read(tmp_path)))]
+    assert after[:2] == before
+    assert [(pair.pair_id, pair.source) for pair in after[2:]] == [
+        ("mtsamples/csv/april.csv/000000/p1", "april.csv line 2"),
+        ("mtsamples/csv/november/mtsamples.csv/000000/p1", "november/mtsamples.csv line 2"),
+    ]
+
+
+def test_a_file_of_new_rows_alone_keeps_its_ids_when_mtsamples_csv_comes(tmp_path: Path):
+    put(tmp_path, november=f"{HEADER}\n{ROW}\n")
+    assert [draft.pair.pair_id for draft in drafts(list(dataset.read(tmp_path)))] == ["mtsamples/csv/november.csv/000000/p1"]
+    put(tmp_path, mtsamples=f"{HEADER}\n{ROW.replace('Fluids', 'Rest')}\n")
+    ids = [draft.pair.pair_id for draft in drafts(list(dataset.read(tmp_path)))]
+    assert ids == ["mtsamples/csv/000000/p1", "mtsamples/csv/november.csv/000000/p1"]
+
+
+def test_a_row_that_stands_in_two_files_is_kept_once_and_rejected_by_name(tmp_path: Path):
+    put(tmp_path / "raw", april=f"{HEADER}\n{ROW}\n{ROW.replace('Fluids', 'Rest')}\n", mtsamples=f"{HEADER}\n{ROW}\n")
+    pairs, kept, images = tmp_path / "pairs", tmp_path / "kept", ImageStore(tmp_path / "images")
+    pairs.mkdir()
+    kept.mkdir()
+    write_pairs(pairs, dataset.read(tmp_path / "raw"), images)
+    write_validated(kept, pairs, images, dataset.DATASET, dataset_limits(tmp_path))
+    assert [pair.pair_id for pair in read_table(kept / PAIRS, Pair)] == ["mtsamples/csv/000000/p1", "mtsamples/csv/april.csv/000001/p1"]
+    [again] = read_table(kept / REJECTIONS, Rejection)
+    assert (again.pair_id, again.reason, again.source) == ("mtsamples/csv/april.csv/000000/p1", "duplicate_pair", "april.csv line 2")
+
+
+def test_a_copy_of_a_file_is_refused_because_all_its_rows_would_come_twice(tmp_path: Path):
+    put(tmp_path, mtsamples=f"{HEADER}\n{ROW}\n", b__copy=f"{HEADER}\n{ROW}\n")
+    with pytest.raises(InputRefused, match=r"2 files with the same bytes: mtsamples\.csv, b/copy\.csv") as refused:
         list(dataset.read(tmp_path))
+    assert refused.value.do == "keep one of them in the raw folder"
+
+
+@pytest.mark.parametrize("text", [ROW, "tweet,sentiment_label", "description,transcription\na,b", "", '"never closed', "\xff\xfe\x00"])
+def test_a_csv_file_of_another_name_is_read_for_its_header_alone(text: str, tmp_path: Path):
+    put(tmp_path, mtsamples=f"{HEADER}\n{ROW}\n", other=f"{text}\n")
+    assert len(list(dataset.read(tmp_path))) == 1
+    assert [name for name in ("mtsamples.csv", "other.csv") if is_read(tmp_path, name)] == ["mtsamples.csv"]
+
+
+def test_a_header_may_lack_the_nameless_column_and_have_another_order(tmp_path: Path):
+    header = "transcription,keywords,sample_name,medical_specialty,description"
+    put(tmp_path, november=f"{header}\nPlan: rest.,k, Stone , Urology ,d\n", more=f"{header.upper()}\nPlan: aspirin.,k,s,m,d\n")
+    found = [draft.pair for draft in drafts(list(dataset.read(tmp_path)))]
+    assert [pair.response for pair in found] == ["Plan: aspirin.", "Plan: rest."]
+    assert (found[1].metadata["specialty"], found[1].metadata["sample_name"]) == ("Urology", "Stone")
 
 
 def test_a_folder_without_a_known_file_is_refused_with_the_setting_and_the_way_to_invented_data(tmp_path: Path):

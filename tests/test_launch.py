@@ -115,7 +115,7 @@ CONTAINER = ["unshare", "--mount", "--pid", "--uts", "--fork", "sh", "-c", CONTA
 def _can_contain(shared: Path) -> bool:
     if shutil.which("unshare") is None:
         return False
-    return subprocess.run([*CONTAINER, shared, "true"], check=False, capture_output=True).returncode == 0
+    return subprocess.run([*CONTAINER, shared, sys.executable, "-c", ""], check=False, capture_output=True).returncode == 0
 
 
 def _holder(command: list[str], root: Path, locks: str) -> subprocess.Popen[str]:
@@ -151,7 +151,7 @@ def test_two_data_roots_of_two_users_wait_for_one_device_where_its_lock_is_one_f
 def test_two_containers_wait_for_one_device_by_a_folder_that_both_mount_and_by_nothing_else(tmp_path: Path):
     """Containers as the kernel knows them: namespaces of their own for mounts, processes and the host's name, a /tmp of their own."""
     if not _can_contain(tmp_path):
-        pytest.skip("no namespaces here: it takes Linux's unshare, and the right to mount")
+        pytest.skip("no namespaces here: it takes Linux's unshare, the right to mount, and a Python that does not lie below /tmp")
     command, roots = [*CONTAINER, str(tmp_path)], (tmp_path / "one", tmp_path / "two")  # neither is there inside: both are made anew
     assert _said_beside_another(command, roots, "/mnt") == ["waits", "holds"]
     assert _said_beside_another(command, roots, "") == ["holds"]  # each has its own: the GPU would be taken twice

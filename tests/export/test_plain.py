@@ -30,7 +30,11 @@ from medvl_lib.pages import text_page
 from medvl_lib.training.route import adapt
 from tests.torch_fixtures import STYLE
 
-pytestmark = pytest.mark.slow  # each form is asked by a process of its own, which loads torch
+# Each form is asked by a process of its own, which loads torch: one family waits for the long tests.
+LINES = [
+    pytest.param(DOCUMENTS, marks=pytest.mark.slow), pytest.param(IMAGING, marks=pytest.mark.soak),
+    pytest.param(RADIOLOGY, marks=pytest.mark.slow),
+]  # fmt: skip
 CPU = replace(PROFILES["cpu"], prediction_batch=1)
 QUESTION = "List every term with its value and unit."
 MAX_TOKENS = 24
@@ -78,7 +82,7 @@ def _adapter(line: Line, base: Path, directory: Path) -> None:
     model.save_pretrained(directory, save_embedding_layers=False)
 
 
-@pytest.fixture(scope="module", params=[DOCUMENTS, IMAGING, RADIOLOGY], ids=lambda line: line.model.family)
+@pytest.fixture(scope="module", params=LINES, ids=lambda line: line.model.family)
 def shop(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Shop:
     line, root = tiny(request.param), tmp_path_factory.mktemp("shop")
     images = ImageStore(root / "images")
@@ -137,6 +141,7 @@ def test_the_lines_of_the_card_run_as_they_stand(shop: Shop, judged: Answers, tm
     assert said.stdout == judged["one"].answer + "\n"
 
 
+@pytest.mark.slow
 def test_medvl_cannot_be_imported_there() -> None:
     said = subprocess.run([sys.executable, "-I", "-c", f"{plain.BARRED}\nimport medvl_lib"], capture_output=True, text=True, check=False)
     assert "medvl_lib is not to be imported here" in said.stderr

@@ -58,9 +58,10 @@ MAY_FAIL = {  # of so few invented pairs, or of six steps, or of a batch with un
 OTHER = '[lines.imaging.model]\nfamily = "qwen2_5_vl"\n'
 
 
+@pytest.mark.soak  # the demo runs this line, too
 @pytest.mark.parametrize(
     ("family", "more"),
-    [pytest.param("mllama", "", marks=pytest.mark.slow), pytest.param("qwen2_5_vl", OTHER, marks=pytest.mark.soak)],
+    [pytest.param("mllama", ""), pytest.param("qwen2_5_vl", OTHER)],
 )
 def test_the_whole_line_runs_with_either_decoder(family: Family, more: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(overfit, "NUM_PAIRS", 8)

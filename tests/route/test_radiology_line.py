@@ -67,7 +67,7 @@ def judged(workspace: Workspace, step: Step) -> Artifact:
     return written
 
 
-@pytest.mark.slow
+@pytest.mark.soak  # the demo runs this line, too
 def test_the_whole_line_runs_and_its_second_stage_waits_for_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(overfit, "NUM_PAIRS", 8)
     (tmp_path / "dagster_project.toml").write_text(SETTINGS)

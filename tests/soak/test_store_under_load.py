@@ -131,7 +131,7 @@ def read_by_session(root: Path) -> Seen:
         return _read("session", lambda: connection.execute(TOGETHER).fetchall())
 
 
-@pytest.mark.parametrize("seconds", [pytest.param(15, marks=pytest.mark.slow), pytest.param(60, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("seconds", [pytest.param(5, marks=pytest.mark.slow), pytest.param(60, marks=pytest.mark.soak)])
 def test_no_row_is_lost_no_read_fails_and_no_reader_waits(tmp_path: Path, capsys: pytest.CaptureFixture[str], seconds: int):
     workspace = run(tmp_path, NUM_DOCUMENTS).workspace
     publish(workspace)

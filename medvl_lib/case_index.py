@@ -13,7 +13,7 @@ twenty of the line's own pictures is wrongly said to have no similar case; how m
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,8 @@ HELD_BACK = "held_back.parquet"
 BELOW_FLOOR = 0.05  # share of the validation pictures whose nearest case is less similar than the floor
 FEWEST_HELD_BACK = 20  # pictures: of fewer the floor would be the smallest of them, or less than that
 LONGEST_ERROR = 1e-4  # of a unit vector in 32 bits: its length is 1 to 1e-6
+Each = Literal["picture", "pair"]
+"""What stands once among the nearest: a pair may have several pictures."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,13 +133,13 @@ def _case(item: CaptionedImage, vector: NDArray[np.float32]) -> IndexedCase:
 
 def nearest(
     directory: Path, vector: NDArray[np.float32], count: int, *, not_of_groups: Iterable[str] = (), not_of_images: Iterable[str] = (),
-    language: str | None = None,
+    language: str | None = None, each: Each = "picture",
 ) -> list[Neighbour]:  # fmt: skip
     """The cases whose pictures are most similar to a unit vector (D,), the best first, each picture once, with its first text.
 
     ``not_of_groups`` are patients (as in ``group_id``) and ``not_of_images`` pictures that do not count: those of the picture itself, since
-    the answer would be copied and not found. With a ``language`` (ISO 639-1) only what is told in it. An exact search: every case is
-    looked at.
+    the answer would be copied and not found. With a ``language`` (ISO 639-1) only what is told in it. With ``each`` "pair" a pair
+    stands once as well, by the nearest of its pictures. An exact search: every case is looked at.
     """
     question = """
         with found as (
@@ -146,14 +148,16 @@ def nearest(
             from read_parquet($index, file_row_number = true)
             where not list_contains($groups::varchar[], group_id) and not list_contains($images::varchar[], image_id)
                 and language = coalesce(nullif($language, ''), language)
+        ), by_picture as (
+            select * from found qualify row_number() over (partition by image_id order by file_row_number) = 1
         )
-        select similarity, pair_id, dataset, image_id, text, language, licence from found
-        qualify row_number() over (partition by image_id order by file_row_number) = 1
+        select similarity, pair_id, dataset, image_id, text, language, licence from by_picture
+        qualify not $is_by_pair or row_number() over (partition by pair_id order by similarity desc, file_row_number) = 1
         order by similarity desc, pair_id limit $count
     """
     rows = stream(
         question, index=directory / INDEX, vector=[float(value) for value in vector], groups=list(not_of_groups),
-        images=list(not_of_images), count=count, language=language or "",
+        images=list(not_of_images), count=count, language=language or "", is_by_pair=each == "pair",
     )  # fmt: skip
     return [Neighbour(*row) for row in rows]
 

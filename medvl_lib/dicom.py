@@ -52,11 +52,20 @@ DRAWN_ON = frozenset(["US", "SC"])
 """Ultrasound and secondary capture: names are often burned into the picture, whatever the tag says."""
 PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 PIXEL_TAGS = (0x7FE00010, 0x7FE00008, 0x7FE00009)
+GRAY = frozenset(["MONOCHROME1", "MONOCHROME2"])
+SHOWN = frozenset([*GRAY, "PALETTE COLOR", "RGB"])
+"""Photometric interpretations that are read, and beside them those in YBR."""
+WINDOWS = {"LINEAR": 1, "LINEAR_EXACT": 0, "SIGMOID": 0}
+"""Functions of a window, and how wide one is at least."""
 NOTHING = " ^=\0"  # what an emptied name is made of
 
 
 class DicomError(Exception):
     """A DICOM file without a picture that can be shown; the message says why, in tags and syntaxes."""
+
+
+class DamagedPixels(DicomError):
+    """Pixel data that cannot be decoded, most often since they are cut short."""
 
 
 class DicomFacts(NamedTuple):
@@ -219,6 +228,7 @@ def said_facts(data: bytes, max_pixels: int) -> DicomFacts:
     """The same by the file's own word, without decoding its picture; raises DicomError where that cannot be decoded as it says."""
     dataset = _read(data, with_pixels=True)
     height, width = _require_bounds(dataset, max_pixels)
+    _require_showable(dataset)
     _require_decodable(dataset)
     return DicomFacts(
         width_pixels=width, height_pixels=height, num_frames=_whole(dataset, "NumberOfFrames", 1),
@@ -241,10 +251,11 @@ def _whole(dataset: "Dataset", tag: str, otherwise: int) -> int:
 
 def _shown(dataset: "Dataset", max_pixels: int) -> NDArray[np.uint8]:
     _require_bounds(dataset, max_pixels)
+    _require_showable(dataset)
     stored = _first_frame(dataset)
     photometric = str(dataset.get("PhotometricInterpretation"))
     try:
-        if photometric in {"MONOCHROME1", "MONOCHROME2"}:
+        if photometric in GRAY:
             return _in_strips(stored, _gray(dataset, stored, is_inverted=photometric == "MONOCHROME1"))
         if photometric == "PALETTE COLOR":
             return _in_strips(stored, lambda strip: _from_palette(dataset, strip))
@@ -254,8 +265,24 @@ def _shown(dataset: "Dataset", max_pixels: int) -> NDArray[np.uint8]:
     except DicomError:
         raise
     except Exception as error:
-        raise DicomError(f"a {photometric} picture that cannot be shown ({type(error).__name__})") from None
-    raise DicomError(f"photometric interpretation {photometric[:16]}, which is not read")
+        raise DicomError(f"values that cannot be shown ({type(error).__name__})") from None
+    raise DicomError("a picture in colours with one sample per pixel")
+
+
+def _require_showable(dataset: "Dataset") -> None:
+    """Refuse a picture of which the header alone says that it cannot be shown: it would be decoded for nothing."""
+    try:
+        photometric = str(dataset.get("PhotometricInterpretation"))
+        voi = _nearest(dataset, "FrameVOILUTSequence")
+        window = None if photometric not in GRAY or voi.get("VOILUTSequence") else _window(voi)
+    except Exception as error:  # a value is decoded when it is looked at
+        raise DicomError(f"a window or PhotometricInterpretation that cannot be read ({type(error).__name__})") from None
+    if photometric not in SHOWN and not photometric.startswith("YBR_"):
+        raise DicomError("a PhotometricInterpretation that is not read")
+    if "PixelData" in dataset and not 1 <= _whole(dataset, "BitsStored", 0) <= _whole(dataset, "BitsAllocated", 0):
+        raise DicomError("BitsStored that is not between 1 and BitsAllocated")
+    if window is not None:
+        _require_window(*window)
 
 
 def _require_bounds(dataset: "Dataset", max_pixels: int) -> tuple[int, int]:
@@ -287,8 +314,8 @@ def _first_frame(dataset: "Dataset") -> NDArray[Any]:
         raise _undecodable(dataset, error) from None
 
 
-def _undecodable(dataset: "Dataset", error: Exception) -> DicomError:
-    return DicomError(f"pixel data that cannot be decoded ({_syntax(dataset)}, {type(error).__name__})")
+def _undecodable(dataset: "Dataset", error: Exception) -> DamagedPixels:
+    return DamagedPixels(f"pixel data that cannot be decoded ({_syntax(dataset)}, {type(error).__name__})")
 
 
 def _syntax(dataset: "Dataset") -> str:
@@ -381,8 +408,8 @@ def _gray(dataset: "Dataset", stored: NDArray[Any], *, is_inverted: bool) -> Sha
     transformation, voi = _nearest(dataset, "PixelValueTransformationSequence"), _nearest(dataset, "FrameVOILUTSequence")
     if lookups := voi.get("VOILUTSequence"):
         shown = partial(_looked_up, lookups[0], is_share=True)
-    elif voi.get("WindowCenter") is not None and voi.get("WindowWidth") is not None:
-        center, width, function = _first(voi.WindowCenter), _first(voi.WindowWidth), str(voi.get("VOILUTFunction") or "LINEAR")
+    elif (window := _window(voi)) is not None:
+        center, width, function = window
         shown = partial(windowed, center=center, width=width, function=function)
     else:
         low, high = _range(dataset, stored, transformation)
@@ -402,6 +429,13 @@ def _nearest(dataset: Any, macro: str) -> "Dataset":
         if first and (found := first[0].get(macro)):
             return found[0]
     return dataset
+
+
+def _window(voi: "Dataset") -> tuple[float, float, str] | None:
+    """Center, width and function of the window that is seen first."""
+    if voi.get("WindowCenter") is None or voi.get("WindowWidth") is None:
+        return None
+    return _first(voi.WindowCenter), _first(voi.WindowWidth), str(voi.get("VOILUTFunction") or "LINEAR")
 
 
 def _first(value: Any) -> float:
@@ -431,17 +465,24 @@ def _looked_up(item: "Dataset", values: NDArray[np.float64], *, is_share: bool) 
 
 def windowed(values: NDArray[np.float64], center: float, width: float, function: str) -> NDArray[np.float64]:
     """Values through a window: 0 below it, 1 above it (PS3.3 C.11.2.1.2 and C.11.2.1.3); raises DicomError for one that is none."""
-    if not np.isfinite(center) or not width >= (1 if function == "LINEAR" else np.nextafter(0, 1)):
-        raise DicomError(f"a {function[:16]} window {width:g} wide around {center:g}")
+    _require_window(center, width, function)
     if function == "SIGMOID":
         return 1.0 / (1.0 + np.exp(np.clip(-4.0 * (values - center) / width, -500.0, 500.0)))
     if function == "LINEAR":
         center, width = center - 0.5, width - 1.0
-    elif function != "LINEAR_EXACT":
-        raise DicomError(f"the window function {function[:16]!r}, which the standard does not have")
     if width == 0:
         return (values > center).astype(np.float64)
     return np.clip((values - center) / width + 0.5, 0.0, 1.0)
+
+
+def _require_window(center: float, width: float, function: str) -> None:
+    if function not in WINDOWS:
+        raise DicomError("a window with a VOILUTFunction that the standard does not have")
+    least = WINDOWS[function]
+    if not np.isfinite(center) or not (width >= least and width > 0):
+        raise DicomError(
+            f"a {function} window without a WindowCenter, or with a WindowWidth that is not {f'at least {least}' if least else 'above 0'}"
+        )
 
 
 def _is_padding(dataset: "Dataset", stored: NDArray[Any]) -> NDArray[np.bool_]:

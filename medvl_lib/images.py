@@ -41,6 +41,10 @@ class UnreadableImage(Exception):
     """Bytes that are no picture, or one cut short or absurdly large; the message says which."""
 
 
+class Unshowable(UnreadableImage):
+    """A picture that is whole, and cannot be shown; the message says why, and quotes nothing of the file."""
+
+
 class Pictures(Protocol):
     """Whatever gives a picture's bytes by its id: the image store, or pages drawn as they are needed."""
 
@@ -123,7 +127,11 @@ def _dicom_facts(data: bytes) -> ImageFacts:
     try:
         return ImageFacts(**dicom.facts(data, MAX_PIXELS)._asdict(), format="DICOM")
     except dicom.DicomError as error:
-        raise UnreadableImage(str(error)) from error
+        raise _of_dicom(error) from error
+
+
+def _of_dicom(error: dicom.DicomError) -> UnreadableImage:
+    return UnreadableImage(str(error)) if isinstance(error, dicom.DamagedPixels) else Unshowable(str(error))
 
 
 def rgb_pixels(data: bytes) -> NDArray[np.uint8]:
@@ -136,7 +144,7 @@ def rgb_pixels(data: bytes) -> NDArray[np.uint8]:
     try:
         return dicom.rgb_pixels(data, MAX_PIXELS)
     except dicom.DicomError as error:
-        raise UnreadableImage(str(error)) from error
+        raise _of_dicom(error) from error
 
 
 def _rgb(image: Image.Image) -> NDArray[np.uint8]:
@@ -173,7 +181,7 @@ def _from_deep_gray(image: Image.Image) -> Callable[[Image.Image], NDArray[np.ui
     bounds = [(float(values.min()), float(values.max())) for values in (_gray(strip) for _, strip in _strips(image))]
     low, high = float(np.min([low for low, _ in bounds])), float(np.max([high for _, high in bounds]))
     if not np.isfinite(high - low):
-        raise UnreadableImage("gray values that are infinite or no numbers")
+        raise Unshowable("gray values that are infinite or no numbers")
 
     def scaled(strip: Image.Image) -> NDArray[np.uint8]:
         values = _gray(strip)

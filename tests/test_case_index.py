@@ -77,6 +77,15 @@ def test_a_picture_with_several_texts_is_one_neighbour(tmp_path: Path):
     assert failing(tmp_path) == []
 
 
+def test_a_pair_of_several_pictures_is_one_neighbour_where_pairs_are_asked_for(tmp_path: Path):
+    other_view = replace(CASES[1], pair_id="invented/0")
+    write_index(tmp_path, Embedded([CASES[0], other_view, CASES[2]], VECTORS[[1, 0, 2]]), NOBODY)
+    looked_for = np.array([1, 0], dtype=np.float32)
+    assert [item.pair_id for item in nearest(tmp_path, looked_for, 2)] == ["invented/0", "invented/0"]
+    found = nearest(tmp_path, looked_for, 2, each="pair")
+    assert [(item.pair_id, item.image_id) for item in found] == [("invented/0", "image 1"), ("invented/2", "image 2")]
+
+
 def held_back(degrees: list[int]) -> Embedded:
     """Pictures at these angles from that of case 0, the patients of which are called like the angles."""
     items = [replace(case(1000 + place, f"{angle}"), split="validation") for place, angle in enumerate(degrees)]

@@ -264,8 +264,11 @@ PICTURE = dicom(np.arange(400).reshape(20, 20), UID)
         (PICTURE[:140], "header that cannot be read|without pixel data"),
         (changed(PICTURE, lambda dataset: setattr(dataset, "Rows", 0)), "20 x 0 pixels"),
         (changed(PICTURE, lambda dataset: setattr(dataset, "Rows", 65535) or setattr(dataset, "Columns", 65535)), "at most 100000000"),
-        (changed(PICTURE, lambda dataset: setattr(dataset, "PhotometricInterpretation", "HSV")), "HSV, which is not read"),
-        (changed(PICTURE, lambda dataset: dataset.update({"WindowCenter": 5, "WindowWidth": 0})), "window 0 wide"),
+        (
+            changed(PICTURE, lambda dataset: setattr(dataset, "PhotometricInterpretation", "HSV")),
+            "PhotometricInterpretation that is not read",
+        ),
+        (changed(PICTURE, lambda dataset: dataset.update({"WindowCenter": 5, "WindowWidth": 0})), "WindowWidth that is not at least 1"),
     ],
 )
 def test_what_cannot_be_shown_says_why(data: bytes, says: str):

@@ -11,11 +11,11 @@ from contextlib import asynccontextmanager
 from functools import partial
 
 from fastapi import FastAPI
-from starlette.formparsers import MultiPartParser
 from starlette.routing import Route
 
 from medvl_lib.errors import MedVLError
 from medvl_lib.models.loading import give_memory_back
+from medvl_lib.serving import parsing
 from medvl_lib.serving.cases import Cases
 from medvl_lib.serving.counter import Counter, Now
 from medvl_lib.serving.desk import Coming, Desk
@@ -28,14 +28,13 @@ from medvl_lib.serving.endpoints.health import health_router
 from medvl_lib.serving.endpoints.reference import reference_router
 from medvl_lib.serving.guard import Guard
 from medvl_lib.serving.problems import ProblemDetails, add_problems, place
-from medvl_lib.serving.uploads import MAX_BODY_BYTES, MAX_FILES, MAX_PROMPT_CHARACTERS
+from medvl_lib.serving.uploads import MAX_FILES, MAX_PROMPT_CHARACTERS
 
 __all__ = ["Counter", "make_app"]
 
 LOG = logging.getLogger(__name__)
 FOLLOW_SECONDS = 2.0  # a pointer is one small file
 MAX_FIELDS = 40  # of a form, files apart: /similar may name patients
-MultiPartParser.spool_max_size = MAX_BODY_BYTES  # an upload stays in memory: nothing of a patient is written to disk
 
 
 def _no_page(_: FastAPI, __: Now, ___: Desk) -> None:
@@ -47,6 +46,7 @@ def make_app(counter: Counter, add_page: Callable[[FastAPI, Now, Desk], None] = 
 
     ``add_page`` is the place for what people look at: it is called last, and may mount whatever asks the same desk.
     """
+    parsing.install()
     desk = Desk(counter.load, answer_seconds=counter.answer_seconds, give_back=partial(give_memory_back, counter.profile))
     cases, now = Cases(), Now(counter, counter)
 
@@ -81,12 +81,15 @@ def make_app(counter: Counter, add_page: Callable[[FastAPI, Now, Desk], None] = 
 
 
 def _describe(app: FastAPI) -> None:
-    """Let the OpenAPI document say how a refusal looks: no endpoint returns one by itself."""
+    """Let the OpenAPI document say how a refusal looks, which no endpoint returns by itself, and that a form has no other fields."""
     write = app.openapi
 
     def document() -> dict[str, object]:
         written = write()
         schemas = written.setdefault("components", {}).setdefault("schemas", {})
+        for name, schema in schemas.items():
+            if name.startswith("Body_"):  # FastAPI's name of a form
+                schema["additionalProperties"] = False
         schemas.setdefault(ProblemDetails.__name__, ProblemDetails.model_json_schema())
         return written
 

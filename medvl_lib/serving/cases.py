@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from medvl_lib import case_index
 from medvl_lib.captions import captioned_images
-from medvl_lib.case_index import Neighbour, nearest
+from medvl_lib.case_index import Each, Neighbour, nearest
 from medvl_lib.errors import InputMissing, InputRefused, MedVLError
 from medvl_lib.hardware import Profile
 from medvl_lib.images import UnreadableImage, rgb_pixels
@@ -70,20 +70,24 @@ class ResidentEncoder:
         return vector
 
     def nearest(
-        self, pictures: Sequence[bytes], count: int, *, language: str | None = None, not_of_groups: Iterable[str] = ()
-    ) -> list[Neighbour]:
+        self, pictures: Sequence[bytes], count: int, *, language: str | None = None, not_of_groups: Iterable[str] = (),
+        each: Each = "picture",
+    ) -> list[Neighbour]:  # fmt: skip
         """The training cases nearest to any of some pictures, as the evaluation takes them: of none of their patients.
 
-        Nor is one of the groups that are named.
+        Nor is one of the groups that are named. The evaluation takes each picture once; with ``each`` "pair" each pair stands once.
         """
         shown = {hashlib.sha256(picture).hexdigest(): picture for picture in pictures}
         groups = {*not_of_groups, *(group for image_id in shown for group in self.groups.get(image_id, []))}
         best: dict[str, Neighbour] = {}
         for picture in shown.values():
             vector = self.vector(picture)
-            for case in nearest(self.index.directory, vector, count, not_of_groups=groups, not_of_images=shown, language=language):
-                if case.image_id not in best or case.similarity > best[case.image_id].similarity:
-                    best[case.image_id] = case
+            for case in nearest(
+                self.index.directory, vector, count, not_of_groups=groups, not_of_images=shown, language=language, each=each
+            ):
+                name = case.image_id if each == "picture" else case.pair_id
+                if name not in best or case.similarity > best[name].similarity:
+                    best[name] = case
         return sorted(best.values(), key=lambda case: (-case.similarity, case.pair_id))[:count]
 
 
@@ -115,7 +119,7 @@ def similar(
     encoder = load_resident_encoder(workspace, line, profile)
     try:
         require_picture(picture)
-        return encoder.nearest([picture], count, language=language)
+        return encoder.nearest([picture], count, language=language, each="pair")
     except (UnreadableImage, Problem) as error:
         found = error.found if isinstance(error, Problem) else str(error)
         raise InputRefused(found=found, where=name, do="name a picture: PNG, JPEG, DICOM or what else Pillow reads") from error
@@ -163,13 +167,14 @@ class Cases:
         return await self._ask(asked)
 
     async def nearest(
-        self, counter: Counter, pictures: Sequence[bytes], count: int, *, language: str | None = None, not_of_groups: Iterable[str] = ()
-    ) -> Found:
+        self, counter: Counter, pictures: Sequence[bytes], count: int, *, language: str | None = None, not_of_groups: Iterable[str] = (),
+        each: Each = "picture",
+    ) -> Found:  # fmt: skip
         """The training cases nearest to any of some pictures."""
 
         def asked() -> Found:
             encoder = self._loaded(counter)
-            cases = encoder.nearest(pictures, count, language=language, not_of_groups=not_of_groups)
+            cases = encoder.nearest(pictures, count, language=language, not_of_groups=not_of_groups, each=each)
             return Found(cases, encoder.known_groups, case_index.similarity_floor(encoder.index.directory))
 
         return await self._ask(asked)

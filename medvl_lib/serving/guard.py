@@ -19,6 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from medvl_lib.serving.keys import Keys
 from medvl_lib.serving.page import entry
+from medvl_lib.serving.parsing import NOT_UNICODE
 from medvl_lib.serving.problems import Problem, place, problem, refusal
 from medvl_lib.serving.slack import Slack
 from medvl_lib.serving.uploads import MAX_BODY_BYTES, MAX_JSON_BYTES
@@ -90,7 +91,7 @@ class Guard:
         if not (length.isascii() and length.isdecimal()) or int(length[:20]) > most:
             return problem(scope["path"], 413, too_much(most))
         if not _is_unicode(headers.get("content-type", "")):
-            return problem(scope["path"], 400, "a form whose words are not UTF-8: send them as UTF-8")
+            return problem(scope["path"], 400, NOT_UNICODE)
         return self._stranger(scope, headers)
 
     def _stranger(self, scope: Scope, headers: Headers) -> Response | None:

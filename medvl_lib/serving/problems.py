@@ -15,7 +15,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
-from medvl_lib.images import UnreadableImage
+from medvl_lib.images import UnreadableImage, Unshowable
 
 OPENAI_PATHS = "/v1/"
 RETRY_SECONDS = "5"
@@ -27,15 +27,44 @@ class Problem(Exception):
     """A request that cannot be answered, as RFC 9457 describes problems: the status, what was found, and what to do about it."""
 
     def __init__(self, status: int, *, found: str, do: str, retry_after_seconds: int | None = None) -> None:
-        self.status, self.found = status, found
+        self.status = status
         self.retry_after_seconds = retry_after_seconds
-        self.detail = f"{found}: {do}"
+        self._found, self._do = found, do
         super().__init__(status, found)
 
+    @property
+    def found(self) -> str:
+        """What was found."""
+        return self._told[0]
 
-def undecodable() -> Problem:
+    @property
+    def detail(self) -> str:
+        """What was found, and what to do about it."""
+        return ": ".join(self._told)
+
+    @property
+    def _told(self) -> tuple[str, str]:
+        return self._found, self._do
+
+
+class Undecodable(Problem):
+    """A picture that cannot be decoded: cut short or damaged, unless what this was raised from says why a whole one cannot be shown."""
+
+    def __init__(self) -> None:
+        super().__init__(415, found="a picture that cannot be decoded to its end", do="send it whole")
+
+    @property
+    def _told(self) -> tuple[str, str]:
+        if isinstance(self.__cause__, Unshowable):
+            return f"a picture that cannot be shown: {self.__cause__}", "send another one"
+        return super()._told
+
+
+def undecodable(error: UnreadableImage | None = None) -> Problem:
     """What an ``UnreadableImage`` is to who sent it."""
-    return Problem(415, found="a picture that cannot be decoded to its end", do="send it whole")
+    found = Undecodable()
+    found.__cause__ = error
+    return found
 
 
 class ProblemDetails(BaseModel):
@@ -99,8 +128,8 @@ def add_problems(app: FastAPI) -> None:
         return refusal(request.url.path, error)
 
     @app.exception_handler(UnreadableImage)
-    async def undecoded(request: Request, _: UnreadableImage) -> JSONResponse:
-        return refusal(request.url.path, undecodable())
+    async def undecoded(request: Request, error: UnreadableImage) -> JSONResponse:
+        return refusal(request.url.path, undecodable(error))
 
     @app.exception_handler(HTTPException)
     async def failed(request: Request, error: HTTPException) -> JSONResponse:
@@ -109,7 +138,7 @@ def add_problems(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
         errors = error.errors()[:MOST_ERRORS]
-        said = [f"{_place(found['loc'])}: {found['msg']}" for found in errors]
+        said = [f"{_place(found['loc'])}: {found['msg'].removeprefix('Value error, ')}" for found in errors]
         return problem(request.url.path, 422, "; ".join(said), param=_place(errors[0]["loc"][1:]) or None)
 
 
@@ -118,7 +147,12 @@ MOST_ERRORS = 8  # a list of a million wrong parts is told by its first ones
 
 def _place(parts: tuple[str | int, ...]) -> str:
     """Where in a request: names that we know and numbers; a key that was sent may say anything."""
-    return ".".join(str(part) if isinstance(part, int) or (part.isidentifier() and len(part) <= 32) else "?" for part in parts)
+    return ".".join(str(part) if isinstance(part, int) else named(part) for part in parts)
+
+
+def named(key: str) -> str:
+    """A key that was sent, where it looks like a name."""
+    return key if key.isidentifier() and len(key) <= 32 else "?"
 
 
 def place(error: BaseException) -> str:

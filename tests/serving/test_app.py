@@ -32,6 +32,7 @@ from medvl_lib.serving.running import Serving, counter_of
 from medvl_lib.serving.served import ServedModel
 from medvl_lib.serving.uploads import MAX_BODY_BYTES, MAX_PIXELS, MAX_PROMPT_CHARACTERS
 from tests.serving.conftest import CPU, PAGE, Project, serving, wait_until
+from tests.serving.files import tiff
 from tests.serving.hostile import form
 
 PROMPT = "List every term with its value and unit."
@@ -191,6 +192,35 @@ def test_an_upload_that_is_no_sound_picture_is_refused(base: httpx2.Client, data
     got, detail = refusal(ask(base, data))
     assert got == status
     assert found in detail
+
+
+WHOLE_BUT = {
+    "no window": (dicom(np.zeros((56, 56), np.uint16), "1.2.3", WindowCenter=5, WindowWidth=0), "WindowWidth"),
+    "less than no window": (dicom(np.zeros((56, 56), np.uint16), "1.2.3", WindowCenter=5, WindowWidth=-9), "WindowWidth"),
+    "99 bits": (dicom(np.zeros((56, 56), np.uint16), "1.2.3", BitsStored=99), "BitsStored"),
+    "odd colours": (dicom(np.zeros((56, 56), np.uint16), "1.2.3", PhotometricInterpretation="MILLER"), "PhotometricInterpretation"),
+    "no numbers": (tiff([Image.fromarray(np.full((56, 56), np.nan, np.float32))]), "gray values that are infinite or no numbers"),
+}
+
+
+@pytest.mark.parametrize("kind", WHOLE_BUT)
+@pytest.mark.parametrize("path", ["/analyze", "/extract/batch"])
+def test_a_picture_that_is_whole_and_cannot_be_shown_is_told_why(base: httpx2.Client, kind: str, path: str):
+    data, why = WHOLE_BUT[kind]
+    if path == "/analyze":
+        status, detail = refusal(ask(base, data))
+    else:
+        [told] = base.post(path, files=[("file", ("a", data, "image/png"))]).json()["answers"]
+        status, detail = told["problem"]["status"], told["problem"]["detail"]
+    assert status == 415
+    assert why in detail
+    assert "send it whole" not in detail
+    assert "MILLER" not in detail
+
+
+def test_a_dicom_file_that_is_cut_short_is_to_be_sent_whole(base: httpx2.Client):
+    film = dicom(np.zeros((56, 56), np.uint16), "1.2.3")
+    assert refusal(ask(base, film[:-400])) == (415, "a picture that cannot be decoded to its end: send it whole")
 
 
 def test_an_upload_that_is_too_large_is_refused(base: httpx2.Client):
@@ -432,6 +462,35 @@ def test_half_a_character_is_refused(base: httpx2.Client):
         response = base.post("/v1/chat/completions", content=asked, headers={"content-type": "application/json"})
         assert response.status_code == 422, response.text
         assert "half a character: send it as UTF-8" in response.json()["error"]["message"]
+
+
+NOT_UTF_8 = ["中文".encode("gbk"), "Größe".encode("latin-1"), b"\xff\xfe", "\ud800".encode("utf-8", "surrogatepass")]
+
+
+@pytest.mark.parametrize("words", NOT_UTF_8, ids=["gbk", "latin-1", "bom", "surrogate"])
+@pytest.mark.parametrize("path", ["/analyze", "/page/analyze"])
+def test_words_that_are_not_utf_8_are_refused(base: httpx2.Client, words: bytes, path: str):
+    body, headers = form([], {"prompt": "WORDS"})
+    quoted = "".join(f"%{byte:02x}" for byte in words).encode()
+    urlencoded = {"content-type": "application/x-www-form-urlencoded"}
+    for content, told in (
+        (body.replace(b"WORDS", words), headers), (b"prompt=" + quoted, urlencoded), (b"prompt=a+" + words, urlencoded),
+    ):  # fmt: skip
+        response = base.post(path, content=content, headers=told)
+        assert response.status_code == 400
+        assert "words are not UTF-8: send them as UTF-8" in response.text
+
+
+def test_words_of_both_kinds_of_form_are_read_as_utf_8(base: httpx2.Client):
+    said = [base.post("/analyze", data={"prompt": "列出 äöü + 1"}), base.post("/analyze", files={"prompt": (None, "列出 äöü + 1")})]
+    raw = "prompt=列出+äöü+%2B+1".encode()
+    said.append(base.post("/analyze", content=raw, headers={"content-type": "application/x-www-form-urlencoded"}))
+    assert len({(one.json()["num_prompt_tokens"], one.json()["text"]) for one in said}) == 1
+
+
+def test_what_a_file_is_called_is_not_looked_at(base: httpx2.Client):
+    body, headers = form([("image", "NAME", PAGE)], {"prompt": PROMPT})
+    assert base.post("/analyze", content=body.replace(b"NAME", b"\xff\xfe"), headers=headers).status_code == 200
 
 
 @pytest.mark.parametrize(("codec", "status"), [("utf-8", 200), ("UTF8", 200), ("utf-7", 400), ("undefined", 400), ("idna", 400)])

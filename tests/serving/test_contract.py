@@ -40,7 +40,7 @@ def operations(document: dict[str, Any]) -> list[tuple[str, str]]:
 OPERATIONS = [
     ("/analyze", "POST"), ("/analyze/batch", "POST"), ("/benchmark", "GET"), ("/describe", "POST"), ("/embed", "POST"),
     ("/extract", "POST"), ("/extract/batch", "POST"), ("/health", "GET"), ("/similar", "POST"),
-    ("/v1/chat/completions", "POST"), ("/v1/models", "GET"),
+    ("/v1/chat/completions", "POST"), ("/v1/models", "GET"), ("/v1/models/{model}", "GET"),
 ]  # fmt: skip
 
 

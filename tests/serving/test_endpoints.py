@@ -27,7 +27,7 @@ from medvl_lib.provenance import judge, write_step
 from medvl_lib.retrieved_cases import HEADINGS, before, worded
 from medvl_lib.sample_data.captioned_pictures import draw_picture
 from medvl_lib.sample_data.custom_reports import dicom
-from medvl_lib.serving import reading, uploads
+from medvl_lib.serving import cases, reading, uploads
 from medvl_lib.serving.counter import Counter
 from medvl_lib.serving.endpoints import cases as cases_endpoints
 from medvl_lib.serving.endpoints import documents
@@ -61,6 +61,11 @@ def test_health_says_ready_with_device_and_memory(base: httpx2.Client):
     assert (health["status"], health["device"], health["model"]) == ("ready", "cpu", "medvl/tiny-qwen2.5-vl")
     assert health["memory"]["resident_bytes"] > 100_000_000
     assert health["memory"]["device_bytes"] is None
+
+
+def test_health_is_asked_for_its_head_alone(base: httpx2.Client):
+    asked, head = base.get("/health"), base.head("/health")
+    assert (head.status_code, head.headers["content-type"], head.content) == (asked.status_code, asked.headers["content-type"], b"")
 
 
 def test_extract_takes_their_form_and_finds_terms(base: httpx2.Client):
@@ -170,7 +175,9 @@ def test_each_page_of_a_file_is_asked_about_by_itself(base: httpx2.Client):
 
 
 def test_a_batch_has_its_bounds(base: httpx2.Client):
-    assert refusal(upload(base, "/extract/batch", *[b"x"] * (MAX_FILES + 1), field="file"))[0] == 400
+    for number in (MAX_FILES + 1, 2 * MAX_FILES):
+        told = refusal(upload(base, "/extract/batch", *[b"x"] * number, field="file"))
+        assert told == (422, f"more than {MAX_FILES} files in one form: send fewer at a time")
     long = tiff([page((1, 2, 3), (32, 32))] * (MAX_FILES // 2 + 1))
     assert refusal(upload(base, "/extract/batch", long, long, field="file", by="page"))[0] == 422
     [told] = upload(base, "/extract/batch", tiff([SCAN] * (MAX_PICTURES + 1)), field="file").json()["answers"]
@@ -193,6 +200,24 @@ def test_a_batch_that_is_too_much_is_refused_before_its_next_file_is_read(base: 
     monkeypatch.setattr(documents, "MAX_BATCH_BYTES", 2 * len(PAGE))
     assert refusal(upload(base, "/extract/batch", *[PAGE] * 5, field="file"))[0] == 413
     assert len(seen) == 3
+
+
+@pytest.mark.parametrize(
+    ("path", "known"),
+    [
+        ("/analyze", "file, image, prompt"), ("/extract", "file, image"), ("/describe", "file, image, language, with_cases"),
+        ("/analyze/batch", "by, file, prompt"), ("/extract/batch", "by, file"), ("/embed", "file, image"),
+        ("/similar", "count, file, image, language, not_of"),
+    ],
+)  # fmt: skip
+def test_a_field_that_is_misspelt_is_refused_and_not_ignored(base: httpx2.Client, path: str, known: str):
+    for words in ({"promt": "Miller"}, {"temperature": "2"}):
+        told = refusal(upload(base, path, PAGE, field="file", **words))
+        assert told == (422, f"a form with an unknown field ({next(iter(words))}): send {known}")
+    assert refusal(base.post(path, data={"Mrs Miller, 1.2.1934": "x"}))[1].startswith("a form with an unknown field (?)")
+    schema = base.get("/openapi.json").json()["components"]["schemas"]
+    [form] = [body for name, body in schema.items() if name.startswith("Body_") and sorted(body["properties"]) == known.split(", ")][:1]
+    assert form["additionalProperties"] is False
 
 
 # -- describe ----------------------------------------------------------------------------------------------------------
@@ -258,6 +283,24 @@ def test_similar_cases_come_best_first_and_never_of_the_same_patient(with_index:
     assert len(others["cases"]) == 22
     assert nearest not in {case["pair_id"] for case in others["cases"]}
     assert others["not_of_known"] == [subject]  # a name that is misspelt keeps nobody out, and shows
+
+
+@pytest.mark.parametrize("path", ["/embed", "/similar"])
+def test_one_picture_has_its_place_and_not_the_last_of_several(with_index: httpx2.Client, path: str):
+    several = (422, "2 files: send one picture, in the form field image")
+    assert refusal(upload(with_index, path, LESION, KNOWN)) == several
+    both = [(field, ("upload", LESION, "image/png")) for field in ("image", "file")]
+    assert refusal(with_index.post(path, files=both)) == several
+    assert refusal(with_index.post(path)) == (422, "0 files: send one picture, in the form field image")
+    assert refusal(upload(with_index, path, tiff([SCAN, SCAN]))) == (422, "2 pages: send one picture, in the form field image")
+    assert upload(with_index, path, LESION, field="file").json() == upload(with_index, path, LESION).json()
+
+
+def test_similar_cases_are_as_many_pairs(with_index: httpx2.Client):
+    with patch.object(cases, "nearest", wraps=cases.nearest) as asked:
+        found = [case["pair_id"] for case in upload(with_index, "/similar", LESION, count=30).json()["cases"]]
+    assert len(found) == len(set(found))
+    assert asked.call_args.kwargs["each"] == "pair"
 
 
 def test_a_text_is_shown_only_where_its_datasets_card_allows_it(with_index: httpx2.Client, monkeypatch: pytest.MonkeyPatch):
@@ -351,4 +394,7 @@ def test_no_other_site_may_ask(base: httpx2.Client):
 def test_the_documents_name_every_endpoint_and_no_other(base: httpx2.Client):
     text = (Path(__file__).parents[2] / "docs" / "serving.md").read_text(encoding="utf-8")
     named = set(re.findall(r"127\.0\.0\.1:8000(/[a-z0-9/_.]+)", text)) - {"/docs", "/v1"}  # a page, and where a client finds the others
-    assert named == set(base.get("/openapi.json").json()["paths"])
+    paths = set(base.get("/openapi.json").json()["paths"])
+    by_name = {path for path in paths if "{" in path}
+    assert named == paths - by_name
+    assert not [path for path in by_name if f"`{path}`" not in text]

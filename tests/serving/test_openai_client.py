@@ -40,6 +40,35 @@ def test_the_served_line_is_the_one_model(client: openai.OpenAI):
     assert [model.id for model in client.models.list()] == ["documents"]
 
 
+def test_the_served_line_is_retrieved_by_its_name_and_no_other(client: openai.OpenAI):
+    assert client.models.retrieve("documents") == client.models.list().data[0]
+    with pytest.raises(openai.NotFoundError, match="ask for documents") as refused:
+        client.models.retrieve("gpt-9")
+    assert (refused.value.type, refused.value.code) == ("invalid_request_error", "model_not_found")
+
+
+NEUTRAL = {
+    "stop": None, "tools": [], "tool_choice": "none", "response_format": {"type": "text"}, "logit_bias": {}, "functions": None,
+    "parallel_tool_calls": True, "metadata": {"run": "7"}, "modalities": ["text"], "service_tier": "auto", "top_logprobs": None,
+}  # fmt: skip
+
+
+def test_what_changes_no_answer_is_taken(base: httpx2.Client):
+    """Clients send values that mean what happens anyway, and null for what they do not want."""
+    asked = {"model": "documents", "messages": [{"role": "user", "content": PROMPT}]}
+    plain, *others = (
+        base.post("/v1/chat/completions", json={**asked, **more}).json()["choices"]
+        for more in ({}, NEUTRAL, dict.fromkeys((*NEUTRAL, "audio", "prediction", "reasoning_effort", "verbosity", "user", "seed")))
+    )
+    assert others == [plain, plain]
+
+
+def test_an_answer_is_sent_back_as_it_came(client: openai.OpenAI):
+    first = client.chat.completions.create(model="documents", messages=shown(PAGE))
+    turns = [*shown(PAGE), first.choices[0].message.model_dump(), {"role": "user", "content": "Again."}]
+    assert client.chat.completions.create(model="documents", messages=turns).choices
+
+
 def test_a_completion_is_what_the_other_endpoint_says(client: openai.OpenAI, base: httpx2.Client):
     wanted = ask(base, PAGE).json()
     said = client.chat.completions.create(model="documents", messages=shown(PAGE), temperature=0)
@@ -112,7 +141,10 @@ def test_a_chinese_question_is_answered_as_elsewhere(client: openai.OpenAI, base
         ({"tools": [{"type": "function", "function": {"name": "x"}}]}, openai.UnprocessableEntityError, "tools"),
         ({"max_tokens": 0}, openai.UnprocessableEntityError, "max_tokens"),
         ({"messages": []}, openai.UnprocessableEntityError, "messages"),
-        ({"messages": [{"role": "system", "content": "Be kind."}]}, openai.UnprocessableEntityError, "role"),
+        ({"messages": [{"role": "system", "content": "Be kind."}]}, openai.UnprocessableEntityError, "judged without one"),
+        ({"messages": [{"role": "developer", "content": "Be kind."}]}, openai.UnprocessableEntityError, "judged without one"),
+        ({"tool_choice": "required"}, openai.UnprocessableEntityError, "tool_choice"),
+        ({"response_format": {"type": "json_object"}}, openai.UnprocessableEntityError, "response_format"),
         ({"messages": [{"role": "assistant", "content": "Hello."}]}, openai.UnprocessableEntityError, "alternate"),
         ({"messages": shown(b"no picture")}, openai.APIStatusError, "no picture"),
         ({"messages": shown(PAGE, "<|image_pad|>")}, openai.UnprocessableEntityError, "special token"),

@@ -175,7 +175,7 @@ def test_questions_with_and_without_the_adapter_that_wait_together_get_their_own
         ("analyze", [PAGE], {"prompt": "  "}, 422, "an empty prompt"),
         ("analyze", [PAGE], {"prompt": "x" * 9000}, 422, "9000 characters"),
         ("compare", [], {"prompt": "What?"}, 422, "no document"),
-        ("extract", [PAGE] * 9, {}, 400, "Too many files"),
+        ("extract", [PAGE] * 9, {}, 422, "more than 8 files in one form"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_asked_is_said_above_the_form(

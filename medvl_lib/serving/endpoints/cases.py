@@ -1,8 +1,9 @@
 """``/embed`` and ``/similar``: a picture's place in the encoder's space, and the training cases nearest to it."""
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, File, Form, UploadFile
+from fastapi import APIRouter, Depends, File, Form, UploadFile
 from pydantic import BaseModel, Field
 
 from medvl_lib.case_index import Neighbour, is_alike
@@ -11,11 +12,16 @@ from medvl_lib.serving.cases import Cases
 from medvl_lib.serving.counter import Now
 from medvl_lib.serving.endpoints.answers import ANSWERING, refusals
 from medvl_lib.serving.endpoints.documents import shown_together
+from medvl_lib.serving.parsing import require_known_fields
 from medvl_lib.serving.problems import Problem
 
 MAX_COUNT = 50
 MAX_GROUPS = 32
-Picture = Annotated[UploadFile, File(description="One picture, or a document of one page.")]
+ONE = {"maxItems": 1}  # for the document alone: what is wrong is told in words of ours
+Pictures = Annotated[
+    list[UploadFile], File(description="One picture, or a document of one page.", default_factory=list, json_schema_extra=ONE)
+]
+Others = Annotated[list[UploadFile], File(description="The same as image.", default_factory=list, json_schema_extra=ONE)]
 Count = Annotated[int, Form(description="How many cases.", ge=1, le=MAX_COUNT)]
 Groups = Annotated[
     list[str],
@@ -61,22 +67,22 @@ class SimilarCases(BaseModel):
 
 def cases_router(now: Now, cases: Cases) -> APIRouter:
     """The endpoints."""
-    router = APIRouter(tags=["similar cases"], responses=refusals(*ANSWERING, 404))
+    router = APIRouter(tags=["similar cases"], responses=refusals(*ANSWERING, 404), dependencies=[Depends(require_known_fields)])
 
     @router.post("/embed")
-    async def embed(image: Picture) -> Embedding:
+    async def embed(image: Pictures, file: Others) -> Embedding:
         """The unit vector of a picture, by the encoder that is served."""
         counter = now.counter
-        encoder, vector = await cases.vector(counter, await _one(image))
+        encoder, vector = await cases.vector(counter, await _one([*image, *file]))
         return Embedding(embedding=vector.tolist(), encoder=encoder.encoder.fingerprint, line=counter.line.name)
 
     @router.post("/similar")
-    async def similar(image: Picture, not_of: Groups, count: Count = 5, language: Language = None) -> SimilarCases:
+    async def similar(image: Pictures, file: Others, not_of: Groups, count: Count = 5, language: Language = None) -> SimilarCases:
         """The training cases whose pictures are nearest to this one, never one of the same patient, as far as the patient is known."""
         counter = now.counter
-        picture, named = await _one(image), {patient: _groups(patient) for patient in not_of}
+        picture, named = await _one([*image, *file]), {patient: _groups(patient) for patient in not_of}
         groups = [group for each in named.values() for group in each]
-        found = await cases.nearest(counter, [picture], count, language=language, not_of_groups=groups)
+        found = await cases.nearest(counter, [picture], count, language=language, not_of_groups=groups, each="pair")
         known = [patient for patient, each in named.items() if not found.known_groups.isdisjoint(each)]
         shown = [_shown(case, found.floor) for case in found.cases]
         return SimilarCases(cases=shown, line=counter.line.name, similarity_floor=found.floor, not_of_known=known)
@@ -90,11 +96,17 @@ def _groups(patient: str) -> tuple[str, str]:
     return patient, f"{dataset}/subject:{name}"
 
 
-async def _one(file: UploadFile) -> bytes:
-    shown = await shown_together([file])
+async def _one(files: Sequence[UploadFile]) -> bytes:
+    if len(files) != 1:
+        raise _not_one(f"{len(files)} files")
+    shown = await shown_together(files)
     if len(shown.pages) != 1:
-        raise Problem(422, found=f"{len(shown.pages)} pictures", do="send one, in the form field image")
+        raise _not_one(f"{len(shown.pages)} pages")
     return shown.pages[0]
+
+
+def _not_one(found: str) -> Problem:
+    return Problem(422, found=found, do="send one picture, in the form field image")
 
 
 def _shown(case: Neighbour, floor: float | None) -> SimilarCase:

@@ -2,8 +2,8 @@
 
 In: messages of users and the model, pictures as data URLs (no address is ever fetched). Out: a completion, whole or as server-sent events.
 The model answers greedily and by its own chat template, as in its evaluation: a parameter that would change that is refused, unless it
-names what happens anyway (``temperature`` 0, ``n`` 1). Without a ``temperature`` nothing is sampled either. A parameter that changes
-no answer (``user``, ``seed``) is taken and means nothing.
+names what happens anyway (``temperature`` 0, ``n`` 1, no ``tools``). Without a ``temperature`` nothing is sampled either. A parameter
+that changes no answer (``user``, ``seed``) is taken and means nothing.
 
 Source of the shapes: the OpenAI Python client 3.57, ``openai/types/chat``.
 """
@@ -18,9 +18,9 @@ from contextlib import AsyncExitStack
 from functools import partial
 from typing import Annotated, Any, Literal, cast
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Path
 from fastapi.responses import JSONResponse, StreamingResponse
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 from starlette.types import Receive, Scope, Send
 
 from medvl_lib.chat import Content, Message
@@ -38,6 +38,7 @@ from medvl_lib.serving.uploads import MAX_PICTURES
 MAX_MESSAGES = 64
 MAX_PARTS = 64  # of a message
 MAX_KEYS = 64  # of an object
+Name = Annotated[str, Path(description="The served line, as /v1/models names it.", max_length=100)]
 STREAMED: dict[str, Any] = {
     "description": "The completion; with stream: its pieces as server-sent events, the last of them [DONE].",
     "content": {"text/event-stream": {"schema": {"type": "string"}}},
@@ -52,6 +53,26 @@ def _as_judged(value: float, told: float) -> float:
 
 Greedy = Annotated[float, AfterValidator(partial(_as_judged, told=0)), WithJsonSchema({"type": "number", "const": 0})]
 One = Annotated[float, AfterValidator(partial(_as_judged, told=1)), WithJsonSchema({"type": "number", "const": 1})]
+
+
+def _nothing(value: object) -> object:
+    if value not in (None, [], {}):
+        raise ValueError("it would change the answer, and the model answers as it was judged: send null, or leave it out")
+    return value
+
+
+NOTHING = {"anyOf": [{"type": "null"}, {"type": "array", "maxItems": 0}, {"type": "object", "maxProperties": 0}]}
+Nothing = Annotated[Any, BeforeValidator(_nothing), WithJsonSchema(NOTHING)]
+"""What a client may name, as long as it says nothing."""
+
+
+def _of_a_turn(role: object) -> object:
+    if role in ("system", "developer"):
+        raise ValueError(f"a {role} message is refused, since the model was judged without one: say it in the first turn of the user")
+    return role
+
+
+Role = Annotated[Literal["user", "assistant"], BeforeValidator(_of_a_turn)]
 
 
 class Strict(BaseModel):
@@ -110,10 +131,14 @@ Part = Annotated[TextPart | ImagePart | FilePart, Field(discriminator="type")]
 class ChatMessage(Strict):
     """One turn. A system message is refused: the model was judged without one."""
 
-    role: Literal["user", "assistant"]
+    role: Role
     content: str | Annotated[list[Part], Field(max_length=MAX_PARTS)]
     name: str | None = Field(default=None, description="Means nothing.")
     refusal: None = Field(default=None, description="As an answer has it when it is sent back.")
+    annotations: Nothing = None
+    audio: Nothing = None
+    function_call: Nothing = None
+    tool_calls: Nothing = None
 
 
 class StreamOptions(Strict):
@@ -121,6 +146,12 @@ class StreamOptions(Strict):
 
     include_usage: bool = Field(default=False, description="Whether the last event has the tokens in and out.")
     include_obfuscation: bool | None = Field(default=None, description="Means nothing.")
+
+
+class ResponseFormat(Strict):
+    """What an answer is: words."""
+
+    type: Literal["text"]
 
 
 class ChatRequest(Strict):
@@ -145,8 +176,27 @@ class ChatRequest(Strict):
     frequency_penalty: Greedy | None = Field(default=None, description="0, or left out.")
     presence_penalty: Greedy | None = Field(default=None, description="0, or left out.")
     logprobs: Literal[False] | None = None
+    top_logprobs: None = None
+    stop: Nothing = Field(default=None, description="The model ends where it ended in the evaluation.")
+    logit_bias: Nothing = None
+    tools: Nothing = Field(default=None, description="The model calls none.")
+    tool_choice: Literal["none", "auto"] | None = None
+    parallel_tool_calls: bool | None = Field(default=None, description="Means nothing: no tool is called.")
+    functions: Nothing = None
+    function_call: Literal["none", "auto"] | None = None
+    response_format: ResponseFormat | None = Field(default=None, description="An answer is text.")
+    modalities: list[Literal["text"]] | None = Field(default=None, max_length=1, description="An answer is text.")
+    audio: Nothing = None
+    prediction: Nothing = None
+    web_search_options: None = None
+    reasoning_effort: Literal["none"] | None = None
+    verbosity: None = None
+    service_tier: Literal["auto", "default"] | None = Field(default=None, description="Means nothing: there is one.")
+    metadata: dict[str, str] | None = Field(default=None, max_length=16, description="Means nothing, and is not logged.")
     seed: int | None = Field(default=None, description="Means nothing: nothing is sampled.")
     user: str | None = Field(default=None, description="Means nothing, and is not logged.")
+    safety_identifier: str | None = Field(default=None, description="Means nothing, and is not logged.")
+    prompt_cache_key: str | None = Field(default=None, description="Means nothing, and is not logged.")
     store: Literal[False] | None = Field(default=None, description="Nothing is stored.")
 
 
@@ -221,12 +271,17 @@ def chat_router(now: Now, desk: Desk) -> APIRouter:
         """The one model that is served: its line."""
         return Models(data=[Model(id=now.counter.line.name)])
 
+    @router.get("/models/{model}")
+    def one_model(model: Name) -> Model:
+        """The one model that is served, by its name."""
+        _require_served(model, now.counter.line.name)
+        return Model(id=model)
+
     @router.post("/chat/completions", response_model=Completion, responses={200: STREAMED})
     async def complete(asked: ChatRequest) -> Any:
         """Answer the last turn of a chat, whole or, with ``stream``, as server-sent events."""
         line = now.counter.line.name
-        if asked.model != line:
-            raise Problem(404, found="a model that is not served here", do=f"ask for {line}, as /v1/models says")
+        _require_served(asked.model, line)
         question, in_files = await _question(asked)
         if asked.stream:
             wants_usage = asked.stream_options is not None and asked.stream_options.include_usage
@@ -242,6 +297,11 @@ def chat_router(now: Now, desk: Desk) -> APIRouter:
         return JSONResponse(completion.model_dump(mode="json"))
 
     return router
+
+
+def _require_served(model: str, line: str) -> None:
+    if model != line:
+        raise Problem(404, found="a model that is not served here", do=f"ask for {line}, as /v1/models says")
 
 
 # -- what is asked -----------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Annotated, Literal, TypeVar
 
-from fastapi import APIRouter, File, Form, UploadFile
+from fastapi import APIRouter, Depends, File, Form, UploadFile
 from pydantic import BaseModel, Field
 
 from medvl_lib.case_index import is_alike
@@ -24,6 +24,7 @@ from medvl_lib.serving.endpoints.answers import ANSWERING, Answer, Extraction, f
 from medvl_lib.serving.extraction import stated_facts
 from medvl_lib.serving.guard import FAILED
 from medvl_lib.serving.identifiers import Identifier, of_text
+from medvl_lib.serving.parsing import require_known_fields
 from medvl_lib.serving.problems import Problem, ProblemDetails, details, place
 from medvl_lib.serving.question import Question
 from medvl_lib.serving.reading import beside, read
@@ -86,7 +87,7 @@ class Extracted(BaseModel):
 
 def documents_router(now: Now, desk: Desk, cases: Cases) -> APIRouter:  # noqa: C901 (five endpoints of a few lines)
     """The endpoints."""
-    router = APIRouter(tags=["documents"], responses=refusals(*ANSWERING))
+    router = APIRouter(tags=["documents"], responses=refusals(*ANSWERING), dependencies=[Depends(require_known_fields)])
 
     async def analyzed(prompt: str, shown: Document) -> Answer:
         resident, said = await desk.ask(Question.of(prompt, shown.pages))

@@ -56,6 +56,7 @@ def health_router(now: Now, desk: Desk) -> APIRouter:
     """The endpoint."""
     router = APIRouter(tags=["health"])
 
+    @router.head("/health", include_in_schema=False)  # what some load balancers ask; the server sends no body with it
     @router.get("/health", responses={503: {"model": Health, "description": "It cannot be asked."}, **refusals(421, 403)})
     def health(response: Response) -> Health:
         """Whether the server can be asked, and what answers."""

@@ -2,7 +2,7 @@
 
 from medvl_assets.demo import finished_steps
 
-HEAD = "2026-11-29 21:04:26 +0000 - dagster - DEBUG - everything - 4bf7ba4a - 2256 - x - "
+HEAD = "2026-11-29 21:04:26 +0000 - dagster - DEBUG - everything - 1f2e3d - 2256 - x - "
 
 
 def test_steps_of_seconds_are_told_and_moments_are_not():

@@ -197,7 +197,7 @@ class Cases:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, work)
         except UnreadableImage as error:
-            raise undecodable() from error
+            raise undecodable(error) from error
         except (InputMissing, InputRefused) as error:
             raise Problem(503, found=error.found, do=error.do) from error
         except NoEncoder as error:

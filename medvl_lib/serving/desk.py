@@ -546,7 +546,7 @@ class Pieces(AsyncIterator[str]):
             do = "ask for a shorter answer, or when fewer ask"
             raise Problem(504, found=f"no whole answer within {self._answer_seconds:g} seconds", do=do) from error
         if isinstance(news, UnreadableImage):
-            raise undecodable() from news
+            raise undecodable(news) from news
         if isinstance(news, Exception):
             raise news
         if isinstance(news, Prediction):

@@ -27,44 +27,17 @@ class Problem(Exception):
     """A request that cannot be answered, as RFC 9457 describes problems: the status, what was found, and what to do about it."""
 
     def __init__(self, status: int, *, found: str, do: str, retry_after_seconds: int | None = None) -> None:
-        self.status = status
+        self.status, self.found = status, found
         self.retry_after_seconds = retry_after_seconds
-        self._found, self._do = found, do
+        self.detail = f"{found}: {do}"
         super().__init__(status, found)
 
-    @property
-    def found(self) -> str:
-        """What was found."""
-        return self._told[0]
 
-    @property
-    def detail(self) -> str:
-        """What was found, and what to do about it."""
-        return ": ".join(self._told)
-
-    @property
-    def _told(self) -> tuple[str, str]:
-        return self._found, self._do
-
-
-class Undecodable(Problem):
-    """A picture that cannot be decoded: cut short or damaged, unless what this was raised from says why a whole one cannot be shown."""
-
-    def __init__(self) -> None:
-        super().__init__(415, found="a picture that cannot be decoded to its end", do="send it whole")
-
-    @property
-    def _told(self) -> tuple[str, str]:
-        if isinstance(self.__cause__, Unshowable):
-            return f"a picture that cannot be shown: {self.__cause__}", "send another one"
-        return super()._told
-
-
-def undecodable(error: UnreadableImage | None = None) -> Problem:
-    """What an ``UnreadableImage`` is to who sent it."""
-    found = Undecodable()
-    found.__cause__ = error
-    return found
+def undecodable(error: UnreadableImage) -> Problem:
+    """What an ``UnreadableImage`` is to who sent it: cut short or damaged, unless it says why a whole picture cannot be shown."""
+    if isinstance(error, Unshowable):
+        return Problem(415, found=f"a picture that cannot be shown: {error}", do="send another one")
+    return Problem(415, found="a picture that cannot be decoded to its end", do="send it whole")
 
 
 class ProblemDetails(BaseModel):

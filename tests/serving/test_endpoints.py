@@ -211,7 +211,7 @@ def test_a_batch_that_is_too_much_is_refused_before_its_next_file_is_read(base: 
     ],
 )  # fmt: skip
 def test_a_field_that_is_misspelt_is_refused_and_not_ignored(base: httpx2.Client, path: str, known: str):
-    for words in ({"promt": "Miller"}, {"temperature": "2"}):
+    for words in ({"question": "Miller"}, {"temperature": "2"}):
         told = refusal(upload(base, path, PAGE, field="file", **words))
         assert told == (422, f"a form with an unknown field ({next(iter(words))}): send {known}")
     assert refusal(base.post(path, data={"Mrs Miller, 1.2.1934": "x"}))[1].startswith("a form with an unknown field (?)")

@@ -474,8 +474,11 @@ def chats(draw: random.Random) -> Iterator[Hostile]:
         "response_format",
     ):
         for value in (None, "", [], {}, -1, 1e308, [[]], "\0", True):
-            legal = field_name in ("temperature", "max_tokens", "stream", "n", "seed", "user") or (field_name, value) == ("stream", True)
-            yield chat(f"{field_name} = {value!r}", {**ask, field_name: value}, (*OK, 404, 422) if legal else (404, 422))
+            is_absent = value is None and field_name not in ("model", "messages")
+            is_neutral = is_absent or (field_name in ("stop", "tools", "logit_bias") and value in ([], {}))
+            legal = field_name in ("temperature", "max_tokens", "stream", "n", "seed", "user")
+            allowed = OK if is_neutral else (*OK, 404, 422) if legal else (404, 422)
+            yield chat(f"{field_name} = {value!r}", {**ask, field_name: value}, allowed)
     for url in (
         "http://127.0.0.1:1/a.png",
         "https://example.org/a.png",

@@ -9,6 +9,7 @@ import hashlib
 import hmac
 import ipaddress
 import time
+import unicodedata
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from math import ceil
@@ -52,8 +53,8 @@ class Keys:
         return found[0]
 
     def is_taken(self, name: str) -> bool:
-        """Whether somebody of this name has a key of their own."""
-        return name != NAMELESS and name.casefold() in {taken.casefold() for taken in self._by_name}
+        """Whether somebody of this name, however it is written, has a key of their own."""
+        return _folded(name) in {_folded(taken) for taken in self._by_name if taken != NAMELESS}
 
     def signed(self, name: str, text: str) -> str | None:
         """A text signed with the key of a name, in hexadecimal digits; None for a name that has none."""
@@ -75,6 +76,11 @@ class Keys:
         self._wrong[place] = _Wrong(now, 1) if wrong is None or is_new else _Wrong(wrong.since, wrong.num_keys + 1)
         if len(self._wrong) > MOST_ADDRESSES:
             self._wrong.popitem(last=False)
+
+
+def _folded(name: str) -> str:
+    """A name without what nobody sees of it: how its blanks, its letters and their marks are written down."""
+    return unicodedata.normalize("NFKC", " ".join(name.split())).casefold()
 
 
 def _place(address: str) -> str:

@@ -425,6 +425,14 @@ def test_guesses_at_the_page_and_at_the_endpoints_are_counted_together(locked: h
     assert locked.get("/health").status_code in (200, 503)
 
 
+@pytest.mark.parametrize("typed", ["J\u00fcrgen Maier", "Ju\u0308rgen Maier", " j\u00fcrgen \t maier ", "\uff2a\u00fcrgen Maier"])
+def test_a_name_is_taken_however_it_is_written(typed: str):
+    """The rating's name is brought into one form later: another form of it here would be its holder's there."""
+    mine = Keys({"": KEY, "J\u00fcrgen Maier": KEY[::-1]})
+    assert mine.is_taken(typed)
+    assert not any(map(mine.is_taken, ("", " ", "Jurgen Maier", "Maier")))
+
+
 def test_the_password_of_a_proxy_is_no_guess_at_a_key(locked: httpx2.Client):
     shown = locked.post("/page/login", data={"key": KEY}).headers["set-cookie"].partition(";")[0]
     basic = {"authorization": "Basic bWVkdmw6bWVkdmw="}

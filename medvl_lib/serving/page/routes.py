@@ -218,7 +218,7 @@ class _Rooms:
     def _own_name(self, typed: str) -> str:
         """The name that was typed by who has none of their own; raises MedVLError for that of somebody who has a key."""
         keys = self.now.counter.keys
-        if keys is not None and keys.is_taken(" ".join(typed.split())):
+        if keys is not None and keys.is_taken(typed):
             raise MedVLError(found="a name that belongs to a key of its own", where="the page", do="show that key, or write your own name")
         return typed
 
